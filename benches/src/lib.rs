@@ -1,0 +1,1 @@
+//! Benchmarks of Headpond against its baselines.

@@ -1,0 +1,3 @@
+//! The `headpond` binary.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The Headpond SDK: resolve, list, open, read, load and free.

@@ -1,0 +1,1 @@
+//! The FUSE mount: kernel protocol to client, passthrough.

@@ -1,0 +1,1 @@
+//! The replicated log of commands: Raft, log files, packing and recovery.

@@ -1,0 +1,130 @@
+//! The one table between [`ErrorKind`] and gRPC statuses.
+//!
+//! A status carries the precise kind in the metadata `headpond-error`; without it (a proxy answered, or the transport
+//! failed) the kind follows from the code alone.
+
+use headpond_types::{Error, ErrorKind};
+use tonic::{Code, Status, metadata::MetadataValue};
+
+/// Metadata key of the precise kind.
+const KIND_KEY: &str = "headpond-error";
+
+/// Every kind, to read names back.
+const KINDS: [ErrorKind; 18] = [
+    ErrorKind::NotFound,
+    ErrorKind::AlreadyExists,
+    ErrorKind::NotADirectory,
+    ErrorKind::IsADirectory,
+    ErrorKind::NotEmpty,
+    ErrorKind::PermissionDenied,
+    ErrorKind::ReadOnly,
+    ErrorKind::InvalidArgument,
+    ErrorKind::NameTooLong,
+    ErrorKind::Stale,
+    ErrorKind::StoreRefused,
+    ErrorKind::Unavailable,
+    ErrorKind::DeadlineExceeded,
+    ErrorKind::ResourceExhausted,
+    ErrorKind::Corrupt,
+    ErrorKind::NotSupported,
+    ErrorKind::Fenced,
+    ErrorKind::Internal,
+];
+
+/// Wire name and gRPC code of a kind.
+const fn row(kind: ErrorKind) -> (&'static str, Code) {
+    match kind {
+        ErrorKind::NotFound => ("not_found", Code::NotFound),
+        ErrorKind::AlreadyExists => ("already_exists", Code::AlreadyExists),
+        ErrorKind::NotADirectory => ("not_a_directory", Code::FailedPrecondition),
+        ErrorKind::IsADirectory => ("is_a_directory", Code::FailedPrecondition),
+        ErrorKind::NotEmpty => ("not_empty", Code::FailedPrecondition),
+        ErrorKind::PermissionDenied => ("permission_denied", Code::PermissionDenied),
+        ErrorKind::ReadOnly => ("read_only", Code::FailedPrecondition),
+        ErrorKind::InvalidArgument => ("invalid_argument", Code::InvalidArgument),
+        ErrorKind::NameTooLong => ("name_too_long", Code::InvalidArgument),
+        ErrorKind::Stale => ("stale", Code::FailedPrecondition),
+        ErrorKind::StoreRefused => ("store_refused", Code::FailedPrecondition),
+        ErrorKind::Unavailable => ("unavailable", Code::Unavailable),
+        ErrorKind::DeadlineExceeded => ("deadline_exceeded", Code::DeadlineExceeded),
+        ErrorKind::ResourceExhausted => ("resource_exhausted", Code::ResourceExhausted),
+        ErrorKind::Corrupt => ("corrupt", Code::DataLoss),
+        ErrorKind::NotSupported => ("not_supported", Code::Unimplemented),
+        ErrorKind::Fenced => ("fenced", Code::FailedPrecondition),
+        ErrorKind::Internal => ("internal", Code::Internal),
+    }
+}
+
+/// The name of a kind on the wire, in JSON and in metrics.
+#[must_use]
+pub const fn name(kind: ErrorKind) -> &'static str {
+    row(kind).0
+}
+
+/// The kind with that name.
+#[must_use]
+pub fn kind(text: &str) -> Option<ErrorKind> {
+    KINDS.into_iter().find(|kind| name(*kind) == text)
+}
+
+/// The status that tells a caller of `error`. Causes are appended to the message: they cannot travel otherwise.
+#[must_use]
+pub fn from_error(error: &Error) -> Status {
+    let (name, code) = row(error.kind());
+    let mut message = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        message = format!("{message}: {cause}");
+        source = cause.source();
+    }
+    let mut status = Status::new(code, message);
+    status.metadata_mut().insert(KIND_KEY, MetadataValue::from_static(name));
+    status
+}
+
+/// The error that a status tells of; `what` says which call to whom it was.
+#[must_use]
+pub fn to_error(status: &Status, what: &str) -> Error {
+    let precise = status.metadata().get(KIND_KEY).and_then(|value| value.to_str().ok()).and_then(kind);
+    precise.map_or_else(
+        || Error::new(of_code(status.code()), format!("{what}: {}", status.message())),
+        |kind| Error::new(kind, status.message()),
+    )
+}
+
+/// The kind of a status that did not come from a Headpond service.
+const fn of_code(code: Code) -> ErrorKind {
+    match code {
+        Code::NotFound => ErrorKind::NotFound,
+        Code::AlreadyExists => ErrorKind::AlreadyExists,
+        Code::PermissionDenied | Code::Unauthenticated => ErrorKind::PermissionDenied,
+        Code::InvalidArgument | Code::OutOfRange => ErrorKind::InvalidArgument,
+        Code::Unavailable | Code::Cancelled | Code::Aborted | Code::Unknown => ErrorKind::Unavailable,
+        Code::DeadlineExceeded => ErrorKind::DeadlineExceeded,
+        Code::ResourceExhausted => ErrorKind::ResourceExhausted,
+        Code::DataLoss => ErrorKind::Corrupt,
+        Code::Unimplemented => ErrorKind::NotSupported,
+        Code::Ok | Code::FailedPrecondition | Code::Internal => ErrorKind::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_survives_the_wire() {
+        for kind in KINDS {
+            let status = from_error(&Error::new(kind, "x").with_source(std::io::Error::other("y")));
+            assert_eq!(status.message(), "x: y");
+            assert_eq!(to_error(&status, "call").kind(), kind);
+        }
+    }
+
+    #[test]
+    fn a_status_of_a_stranger_names_the_call() {
+        let error = to_error(&Status::unavailable("connection refused"), "lookup at 127.0.0.1:7100");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+        assert_eq!(error.to_string(), "lookup at 127.0.0.1:7100: connection refused");
+    }
+}

@@ -1,0 +1,1 @@
+//! The page store of a worker: files, index, checksums and eviction.

@@ -1,0 +1,47 @@
+//! What `stat` knows of an inode.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{ContentId, InodeId, MountId, Timestamp};
+
+/// Kind of an inode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A file with content.
+    File,
+    /// A directory.
+    Directory,
+    /// A symbolic link.
+    Symlink,
+}
+
+/// Attributes of an inode, as the master answers them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attr {
+    /// The inode these attributes belong to.
+    pub inode: InodeId,
+    /// The directory that holds it; the root is its own parent.
+    pub parent: InodeId,
+    /// Mount whose under store holds it.
+    pub mount: MountId,
+    /// What it is.
+    pub kind: FileKind,
+    /// Permission bits (`0o7777` at most), without the file type.
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+    /// Hard links; 1 for every file read from an object store.
+    pub nlink: u32,
+    /// Bytes of content; the target's length for a symbolic link; 0 for a directory.
+    pub size: u64,
+    /// Last change of the content.
+    pub mtime: Timestamp,
+    /// Last change of these attributes.
+    pub ctime: Timestamp,
+    /// The content that an open now would read; `None` unless it is a file.
+    pub content: Option<ContentId>,
+    /// What the under store calls this version (its ETag); empty unless it is a file.
+    pub version: String,
+}

@@ -1,0 +1,130 @@
+//! What under stores list and describe.
+
+use std::fmt;
+
+use bytes::Bytes;
+use headpond_types::Timestamp;
+
+/// The raw key of an object, relative to nothing: the whole key as the store knows it, never with a leading slash.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Key(pub Bytes);
+
+impl Key {
+    /// The bytes of the key.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl<T: Into<Bytes>> From<T> for Key {
+    fn from(bytes: T) -> Self {
+        Self(bytes.into())
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        String::from_utf8_lossy(&self.0).fmt(f)
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", String::from_utf8_lossy(&self.0))
+    }
+}
+
+/// What a store says of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ObjectMeta {
+    /// Its raw key.
+    pub key: Key,
+    /// Bytes.
+    pub size: u64,
+    /// Last modification; stores without one give the epoch.
+    pub mtime: Timestamp,
+    /// What identifies this version: the ETag without quotes, or what the driver builds in its place (the `local` driver:
+    /// inode, mtime, ctime and length). Never empty.
+    pub version: String,
+}
+
+/// Which keys to list.
+#[derive(Clone, Debug, Default)]
+pub struct ListRequest {
+    /// Only keys that start with these bytes; empty for all. Never `/`.
+    pub prefix: Key,
+    /// Fold keys that contain `/` behind the prefix into one [`Listed::Prefix`].
+    pub delimited: bool,
+    /// Only keys after this one in byte order (exclusive).
+    pub start_after: Option<Key>,
+    /// Where the page before ended.
+    pub continuation: Option<String>,
+    /// Most results in this page; 0 for what the store likes (1000 on S3).
+    pub max_keys: u32,
+}
+
+/// One result of a listing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Listed {
+    /// An object; its key may end in `/` (a marker).
+    Object(ObjectMeta),
+    /// A common prefix, with its trailing `/`.
+    Prefix(Key),
+}
+
+impl Listed {
+    /// The key or prefix.
+    #[must_use]
+    pub const fn key(&self) -> &Key {
+        match self {
+            Self::Object(meta) => &meta.key,
+            Self::Prefix(prefix) => prefix,
+        }
+    }
+}
+
+/// One page of a listing, in byte order of the keys; objects and prefixes are merged.
+#[derive(Clone, Debug, Default)]
+pub struct ListPage {
+    /// The results.
+    pub entries: Vec<Listed>,
+    /// Goes into the next request; `None` at the end.
+    pub continuation: Option<String>,
+}
+
+/// What must hold of the present object for a request to be carried out.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Precondition {
+    /// Anything.
+    #[default]
+    None,
+    /// It has this version.
+    Matches(String),
+    /// There is none.
+    Absent,
+}
+
+/// What a store can do beyond the basics; asked, never assumed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "independent facts, each asked by its name")]
+pub struct Capabilities {
+    /// `put` honours preconditions.
+    pub conditional_put: bool,
+    /// `copy` honours a precondition on its destination.
+    pub conditional_copy: bool,
+    /// `delete` honours a precondition.
+    pub conditional_delete: bool,
+    /// `list` honours `start_after` and gives byte order.
+    pub ordered_listing: bool,
+    /// Directories exist on their own, without entries (HDFS, POSIX).
+    pub native_directories: bool,
+    /// `rename` exists and is atomic.
+    pub native_rename: bool,
+    /// Smallest part of a multipart upload but the last, in bytes; 0 without multipart uploads.
+    pub min_part_size: u64,
+    /// Most parts of a multipart upload.
+    pub max_parts: u32,
+    /// Largest object one `put` or `copy` takes, in bytes.
+    pub max_put_size: u64,
+}

@@ -1,0 +1,95 @@
+//! The trait that every driver and wrapper implements.
+
+use std::fmt;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use headpond_types::ByteRange;
+
+use crate::{Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError};
+
+/// Bytes of an object as they arrive. An error ends the stream; a stream that ends early without one is a defect of the
+/// driver: drivers compare with the length promised.
+pub type BodyStream = BoxStream<'static, Result<Bytes, UfsError>>;
+
+/// A store of objects under raw keys.
+///
+/// Implementations are cheap to share behind an `Arc`, never retry by themselves (the retry wrapper does), and name the
+/// store and the key in every error. Dropping a future abandons the request; whether a mutation took place is then unknown.
+#[async_trait]
+pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
+    /// What identifies the store in content ids: scheme, endpoint and bucket, or directory. No credentials, no options.
+    fn identity(&self) -> &str;
+
+    /// What the store can do.
+    fn capabilities(&self) -> &Capabilities;
+
+    /// One page of a listing.
+    async fn list(&self, request: &ListRequest) -> Result<ListPage, UfsError>;
+
+    /// Describes the object under `key`.
+    ///
+    /// # Errors
+    /// `NotFound` only when the store said so.
+    async fn head(&self, key: &Key) -> Result<ObjectMeta, UfsError>;
+
+    /// Bytes `range` of the version `version` of `key`; exactly that many, the range is never open-ended.
+    ///
+    /// # Errors
+    /// `Changed` when the object has another version by now, `NotFound` when it is gone.
+    async fn get(&self, key: &Key, range: ByteRange, version: &str) -> Result<BodyStream, UfsError>;
+
+    /// Stores `body` under `key` as one object; durable when it returns. Answers the new version.
+    ///
+    /// # Errors
+    /// `Precondition` when `condition` does not hold; nothing is changed then.
+    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError>;
+
+    /// Begins a multipart upload and answers its id.
+    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError>;
+
+    /// Uploads part `number` (from 1) and answers its tag.
+    async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError>;
+
+    /// Makes `range` of the version `version` of `source` part `number` of an upload, within the store.
+    async fn copy_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        source: &Key,
+        range: ByteRange,
+        version: &str,
+    ) -> Result<String, UfsError>;
+
+    /// Makes the parts (number, tag), in ascending order, one object; durable when it returns.
+    async fn complete_multipart(
+        &self,
+        key: &Key,
+        upload: &str,
+        parts: &[(u32, String)],
+        condition: &Precondition,
+    ) -> Result<ObjectMeta, UfsError>;
+
+    /// Gives an upload up and frees its parts. An unknown upload is not an error.
+    async fn abort_multipart(&self, key: &Key, upload: &str) -> Result<(), UfsError>;
+
+    /// Copies the version `version` of `source` to `key` within the store.
+    ///
+    /// # Errors
+    /// `Changed` when the source has another version by now; `Unsupported` for a `condition` that the store cannot honour.
+    async fn copy(
+        &self,
+        source: &Key,
+        version: &str,
+        key: &Key,
+        condition: &Precondition,
+    ) -> Result<ObjectMeta, UfsError>;
+
+    /// Deletes the object under `key`; one that does not exist is not an error.
+    ///
+    /// # Errors
+    /// `Unsupported` for a `condition` that the store cannot honour.
+    async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError>;
+}

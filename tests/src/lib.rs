@@ -1,0 +1,1 @@
+//! End-to-end tests of Headpond against real servers, mounts and processes.
