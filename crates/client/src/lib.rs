@@ -1,1 +1,42 @@
 //! The Headpond SDK: resolve, list, open, read, load and free.
+//!
+//! A [`Client`] keeps one session with the masters, answers metadata from memory while it is valid, and reads bytes from
+//! the nearest worker: through a descriptor of the cache file when a worker runs on the same node, over gRPC otherwise.
+//! Nothing here waits without a deadline, and dropping any future leaves no work behind that others wait for.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! use headpond_client::{Client, ClientConfig};
+//! use headpond_runtime::{Shutdown, Tasks};
+//!
+//! let config = ClientConfig { masters: vec!["127.0.0.1:7100".to_owned()], ..ClientConfig::default() };
+//! let client = Client::connect(config, Tasks::new(Shutdown::new()))?;
+//! let found = client.resolve(&"/data/part-0.parquet".parse()?).await?;
+//! if let Some(attr) = found.attr {
+//!     let file = client.open(attr.inode).await?;
+//!     let footer = file.read_at(file.length().saturating_sub(8), 8).await?;
+//!     println!("{footer:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+mod admin;
+mod client;
+mod config;
+mod event;
+mod listing;
+mod load;
+mod local;
+mod lookup;
+mod open_file;
+
+pub use admin::{AdminClient, ClusterStatus, Mount, NewMount, WorkerStatus};
+pub use client::Client;
+pub use config::ClientConfig;
+pub use event::Event;
+pub use listing::{ListEntry, ListOptions, ListPage, ListTarget};
+pub use load::{Freed, LoadFailure, LoadOptions, LoadProgress, Presence, StatFs};
+pub use local::LocalFile;
+pub use lookup::Lookup;
+pub use open_file::OpenFile;
