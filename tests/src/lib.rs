@@ -1,1 +1,18 @@
-//! End-to-end tests of Headpond against real servers, mounts and processes.
+//! What end-to-end tests and benchmarks stand on: real servers, processes and mounts that end with the test that
+//! started them, an S3 client of their own, and a proxy that counts, limits and breaks what passes.
+
+mod minio;
+mod pond;
+mod port;
+mod process;
+mod proxy;
+mod s3;
+mod sample;
+
+pub use minio::Minio;
+pub use pond::{Mounted, Pond, PondBuilder, can_passthrough, headpond_binary};
+pub use port::free_port;
+pub use process::{Process, eventually, http_get, wait_ready};
+pub use proxy::{Behaviour, Proxy, Request};
+pub use s3::S3;
+pub use sample::{Sample, noise};

@@ -1,0 +1,30 @@
+# What there is to do with this tree; CONTRIBUTING.md says more.
+.PHONY: build test bench lint fmt docs minio tools
+
+build:
+	cargo build --release --locked
+
+# Everything the tests need is installed or built first, once: MinIO and the tools that read through mounts.
+test: minio tools
+	cargo build --locked --workspace --all-targets
+	cargo test --locked --workspace
+
+bench: minio
+	cargo build --release --locked -p headpond-cli -p headpond-benches --all-targets
+	cargo run --release --locked -p headpond-benches -- $(BENCH)
+
+lint:
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+fmt:
+	cargo fmt --all
+
+docs:
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --workspace --no-deps
+
+minio:
+	tests/setup/minio.sh
+
+tools:
+	tests/setup/tools.sh

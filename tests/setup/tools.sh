@@ -1,0 +1,23 @@
+#!/bin/sh
+# Gets the programs that read through a mount in the end-to-end tests: rsync, and Python with pyarrow in a folder of its own.
+set -eu
+missing=""
+command -v rsync >/dev/null || missing="$missing rsync"
+command -v python3 >/dev/null || missing="$missing python3"
+python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+[ "$(id -u)" = 0 ] || command -v fusermount3 >/dev/null || missing="$missing fuse3"
+if [ -n "$missing" ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "the tests need these packages: apt-get install$missing" >&2
+        exit 1
+    fi
+    apt-get update -qq
+    # shellcheck disable=SC2086 # a list of names
+    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq $missing
+fi
+venv="${XDG_CACHE_HOME:-$HOME/.cache}/headpond-tests/python"
+if ! "$venv/bin/python" -c 'import pyarrow' 2>/dev/null; then
+    echo "installing pyarrow into $venv (once)"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow
+fi

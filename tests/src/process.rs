@@ -1,0 +1,167 @@
+//! Processes that end with their owner, and waiting for conditions.
+
+use std::{
+    fs::File,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    os::unix::process::CommandExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// How long servers may take to become ready, and conditions to come true, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A child process. It is killed when dropped, and by the kernel when the thread that started it ends.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts `command`; what it prints goes to the file `log`.
+    ///
+    /// # Errors
+    /// The program cannot be started.
+    pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
+        let output = File::options().create(true).append(true).open(log)?;
+        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+        // SAFETY: prctl is async-signal-safe and touches no memory of the parent.
+        #[expect(unsafe_code, reason = "pre_exec is the only way to set the parent-death signal")]
+        unsafe {
+            command.pre_exec(|| {
+                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+                Ok(())
+            });
+        }
+        let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
+        Ok(Self { child, name: name.to_owned(), log: log.to_owned() })
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the process has printed so far.
+    #[must_use]
+    pub fn output(&self) -> String {
+        std::fs::read(&self.log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+    }
+
+    /// Sends SIGKILL and waits for the end.
+    ///
+    /// # Errors
+    /// The process cannot be waited for.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// Sends `signal`.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_raw(i32::try_from(self.child.id())?).context("pid 0")?;
+        Ok(kill_process(pid, signal)?)
+    }
+
+    /// Sends SIGINT and waits for the end.
+    ///
+    /// # Errors
+    /// The process does not end in time.
+    pub fn interrupt(&mut self) -> Result<ExitStatus> {
+        self.signal(Signal::INT)?;
+        self.wait()
+    }
+
+    /// Waits for the end.
+    ///
+    /// # Errors
+    /// The process does not end in time.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        let mut status = None;
+        eventually(&format!("{} ends", self.name), || {
+            status = self.child.try_wait()?;
+            Ok(status.is_some())
+        })?;
+        status.context("just seen")
+    }
+
+    /// Fails with what the process printed if it has ended.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn check_running(&mut self) -> Result<()> {
+        if let Some(status) = self.child.try_wait()? {
+            bail!("{} ended with {status}; it printed:\n{}", self.name, self.output());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failing test shows what its processes said")]
+    fn drop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+        if std::thread::panicking() {
+            let output = self.output();
+            let tail: Vec<_> = output.lines().rev().take(40).collect();
+            eprintln!("--- {} printed last:", self.name);
+            for line in tail.iter().rev() {
+                eprintln!("{line}");
+            }
+        }
+    }
+}
+
+/// Asks `condition` until it holds.
+///
+/// # Errors
+/// It fails, or does not hold within a minute: the message says `what` was waited for.
+pub fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    let started = Instant::now();
+    while !condition()? {
+        ensure!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
+}
+
+/// Status and body of a plain HTTP GET.
+///
+/// # Errors
+/// No answer.
+pub fn http_get(port: u16, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(Duration::from_secs(10)))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let status = answer.split(' ').nth(1).context("not an HTTP answer")?.parse()?;
+    let body = answer.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).unwrap_or_default();
+    Ok((status, body))
+}
+
+/// Waits until `path` on `port` answers 200.
+///
+/// # Errors
+/// The process ends before, or it takes longer than a minute.
+pub fn wait_ready(process: &mut Process, port: u16, path: &str) -> Result<()> {
+    let what = format!("{} answers {path} on port {port}", process.name);
+    eventually(&what, || {
+        process.check_running()?;
+        Ok(http_get(port, path).is_ok_and(|(status, _)| status == 200))
+    })
+}

@@ -1,0 +1,131 @@
+//! A plain S3 client: the second opinion on what a bucket holds, and the hand that changes it behind Headpond's back.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use aws_sdk_s3::{
+    Client,
+    config::{BehaviorVersion, Credentials, Region},
+    error::DisplayErrorContext,
+    primitives::ByteStream,
+};
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::Minio;
+
+/// A client for one bucket.
+#[derive(Clone, Debug)]
+pub struct S3 {
+    client: Arc<Client>,
+    bucket: String,
+    endpoint: String,
+}
+
+impl S3 {
+    /// A client for `bucket` at `endpoint` with the test server's keys.
+    #[must_use]
+    pub fn new(endpoint: &str, bucket: &str) -> Self {
+        let http =
+            aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+        let config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http)
+            .region(Region::new("us-east-1"))
+            .endpoint_url(endpoint)
+            .force_path_style(true)
+            .credentials_provider(Credentials::new(Minio::ACCESS_KEY, Minio::SECRET_KEY, None, None, "test"))
+            .build();
+        Self { client: Arc::new(Client::from_conf(config)), bucket: bucket.to_owned(), endpoint: endpoint.to_owned() }
+    }
+
+    /// Name of the bucket.
+    #[must_use]
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Where the store answers.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Makes the bucket.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn create_bucket(&self) -> Result<()> {
+        let result = self.client.create_bucket().bucket(&self.bucket).send().await;
+        result.map_err(|error| anyhow::anyhow!("create bucket: {}", DisplayErrorContext(error)))?;
+        Ok(())
+    }
+
+    /// Stores an object and answers its ETag without quotes.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn put(&self, key: &str, body: impl Into<Bytes>) -> Result<String> {
+        let body = ByteStream::from(body.into());
+        let result = self.client.put_object().bucket(&self.bucket).key(key).body(body).send().await;
+        let answer = result.map_err(|error| anyhow::anyhow!("put {key}: {}", DisplayErrorContext(error)))?;
+        Ok(answer.e_tag().context("no ETag")?.trim_matches('"').to_owned())
+    }
+
+    /// Stores many objects, 32 at a time.
+    ///
+    /// # Errors
+    /// The store refuses one.
+    pub async fn put_all(&self, objects: impl IntoIterator<Item = (String, Bytes)>) -> Result<()> {
+        stream::iter(objects)
+            .map(|(key, body)| async move { self.put(&key, body).await.map(drop) })
+            .buffer_unordered(32)
+            .try_collect()
+            .await
+    }
+
+    /// Deletes an object.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn delete(&self, key: &str) -> Result<()> {
+        let result = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
+        result.map_err(|error| anyhow::anyhow!("delete {key}: {}", DisplayErrorContext(error)))?;
+        Ok(())
+    }
+
+    /// The bytes `start..end` of an object.
+    ///
+    /// # Errors
+    /// The store refuses, or sends fewer bytes.
+    pub async fn get_range(&self, key: &str, start: u64, end: u64) -> Result<u64> {
+        let range = format!("bytes={start}-{}", end - 1);
+        let result = self.client.get_object().bucket(&self.bucket).key(key).range(range).send().await;
+        let mut body = result.map_err(|error| anyhow::anyhow!("get {key}: {}", DisplayErrorContext(error)))?.body;
+        let mut length = 0;
+        while let Some(chunk) = body.next().await {
+            length += chunk?.len() as u64;
+        }
+        anyhow::ensure!(length == end - start, "get {key}: {length} bytes instead of {}", end - start);
+        Ok(length)
+    }
+
+    /// Every key with its size and ETag, in the store's order.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn list(&self, prefix: &str) -> Result<Vec<(String, u64, String)>> {
+        let mut pages = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        let mut keys = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| anyhow::anyhow!("list {prefix}: {}", DisplayErrorContext(error)))?;
+            for object in page.contents() {
+                let size = u64::try_from(object.size().unwrap_or(0))?;
+                let etag = object.e_tag().unwrap_or_default().trim_matches('"').to_owned();
+                keys.push((object.key().context("no key")?.to_owned(), size, etag));
+            }
+        }
+        Ok(keys)
+    }
+}
