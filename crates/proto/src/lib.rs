@@ -1,7 +1,8 @@
 //! Headpond's wire: generated messages and services ([`v1`]), conversions to and from [`headpond_types`], signed grants
-//! ([`grant`]) and the one table between error kinds and gRPC statuses ([`status`]).
+//! ([`grant`]), frames of the unix socket ([`frames`]) and the one table between error kinds and gRPC statuses ([`status`]).
 
 mod convert;
+pub mod frames;
 pub mod grant;
 pub mod status;
 
