@@ -1,0 +1,124 @@
+//! Changes behind our back (P1, P6).
+
+use std::{
+    fs::File,
+    io::ErrorKind,
+    os::unix::fs::{FileExt as _, MetadataExt as _},
+};
+
+use anyhow::{Result, ensure};
+use headpond_tests::{Behaviour, eventually, noise};
+
+use crate::lake::Lake;
+
+const MIB: usize = 1 << 20;
+
+#[test]
+fn an_object_changed_between_open_and_read_is_stale_and_the_next_open_sees_the_new_version() -> Result<()> {
+    let (old, new) = (noise(1, 40 * MIB), noise(2, 40 * MIB));
+    let lake = Lake::of([("f.bin", old.clone())])?;
+    let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;
+    let path = pond.path("f.bin");
+    let file = File::open(&path)?;
+    let inode = file.metadata()?.ino();
+    lake.put("f.bin", new.clone())?;
+    // Not a byte of the old version was fetched beyond what an open may: the end of it cannot be had any more.
+    let mut buffer = vec![0; MIB];
+    let error = file.read_exact_at(&mut buffer, 30 * MIB as u64).expect_err("the version is gone");
+    assert_eq!(error.raw_os_error(), Some(rustix::io::Errno::STALE.raw_os_error()), "{error}");
+    eventually("an open sees the new version", || Ok(std::fs::read(&path).is_ok_and(|read| read == new[..])))?;
+    let replaced = std::fs::metadata(&path)?.ino();
+    ensure!(replaced != inode, "a replaced object keeps inode {inode}");
+    Ok(())
+}
+
+#[test]
+fn an_open_reader_keeps_its_version_whole() -> Result<()> {
+    let (old, new) = (noise(1, 3 * MIB), noise(2, 3 * MIB));
+    let lake = Lake::of([("f.bin", old.clone())])?;
+    let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;
+    let path = pond.path("f.bin");
+    ensure!(std::fs::read(&path)? == old[..], "the bytes differ");
+    let reader = File::open(&path)?;
+    lake.put("f.bin", new.clone())?;
+    eventually("an open sees the new version", || Ok(std::fs::read(&path)? == new[..]))?;
+    let mut buffer = vec![0; 3 * MIB];
+    reader.read_exact_at(&mut buffer, 0)?;
+    ensure!(buffer == old[..], "the open reader sees other bytes");
+    Ok(())
+}
+
+#[test]
+fn additions_and_deletions_appear_within_the_sync_interval() -> Result<()> {
+    let lake = Lake::of([("d/a", "1"), ("d/b", "2")])?;
+    let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;
+    let names = |dir: &str| -> Result<Vec<String>> {
+        let mut names = Vec::new();
+        for entry in std::fs::read_dir(pond.path(dir))? {
+            names.push(entry?.file_name().to_string_lossy().into_owned());
+        }
+        names.sort();
+        Ok(names)
+    };
+    ensure!(names("d")? == ["a", "b"], "{:?}", names("d"));
+    ensure!(!pond.path("d/c").exists() && !pond.path("e").exists(), "names before their time");
+    lake.put("d/c", "3")?;
+    lake.put("e/deep/f", "4")?;
+    lake.delete("d/a")?;
+    eventually("the listing is current", || Ok(names("d")? == ["b", "c"]))?;
+    eventually("a new directory is there", || Ok(pond.path("e/deep/f").exists()))?;
+    let gone = std::fs::read(pond.path("d/a")).expect_err("deleted");
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    Ok(())
+}
+
+#[test]
+fn a_failed_check_is_an_error_and_never_a_vanished_file() -> Result<()> {
+    let lake = Lake::of((0..30).map(|n| (format!("d/f{n:02}"), noise(n, 1000))))?;
+    let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;
+    let count = || Ok::<_, anyhow::Error>(std::fs::read_dir(pond.path("d"))?.collect::<Result<Vec<_>, _>>()?.len());
+    ensure!(count()? == 30, "{:?}", count());
+    for answer in [503, 403, 500] {
+        lake.proxy.behave(Behaviour { answer: Some(answer), ..Behaviour::default() });
+        let before = lake.proxy.requests().len();
+        eventually("the store was asked again", || {
+            match count() {
+                Ok(seen) => ensure!(seen == 30, "{answer}: files vanished, {seen} are left"),
+                Err(error) => ensure!(
+                    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() != ErrorKind::NotFound),
+                    "{answer}: an error is taken for absence: {error}"
+                ),
+            }
+            if let Err(error) = std::fs::metadata(pond.path("d/unknown")) {
+                ensure!(
+                    error.kind() != ErrorKind::NotFound || lake.proxy.requests().len() == before,
+                    "{answer}: an error is taken for absence"
+                );
+            }
+            Ok(lake.proxy.requests().len() > before + 3)
+        })?;
+        lake.proxy.behave(Behaviour::default());
+        eventually("all is well again", || Ok(count().is_ok_and(|seen| seen == 30)))?;
+        eventually("absence is known again", || {
+            Ok(std::fs::metadata(pond.path("d/unknown")).is_err_and(|error| error.kind() == ErrorKind::NotFound))
+        })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn never_means_never_and_zero_means_at_once() -> Result<()> {
+    let lake = Lake::of([("d/a", "1")])?;
+    let at_once = lake.pond().arg("--sync-interval").arg("0").start()?;
+    let never = lake.pond().arg("--sync-interval").arg("never").start()?;
+    for pond in [&at_once, &never] {
+        ensure!(std::fs::read_dir(pond.path("d"))?.count() == 1, "one file at first");
+    }
+    lake.put("d/b", "2")?;
+    ensure!(std::fs::read(at_once.path("d/b"))? == b"2", "zero checks at every use");
+    ensure!(std::fs::read_dir(at_once.path("d"))?.count() == 2, "zero checks at every use");
+    lake.proxy.reset();
+    ensure!(std::fs::read_dir(never.path("d"))?.count() == 1, "never checks again");
+    ensure!(lake.proxy.requests().is_empty(), "never checks again, but {:?}", lake.proxy.requests());
+    Ok(())
+}

@@ -1,0 +1,89 @@
+//! Keys that paths cannot express, markers, and buckets with nothing in them.
+
+use std::path::Path;
+
+use anyhow::{Result, ensure};
+
+use crate::lake::Lake;
+
+fn tree(root: &Path) -> Result<Vec<String>> {
+    let mut paths = Vec::new();
+    let mut open = vec![root.to_owned()];
+    while let Some(folder) = open.pop() {
+        for entry in std::fs::read_dir(&folder)? {
+            let entry = entry?;
+            let below = entry.path().strip_prefix(root)?.to_string_lossy().into_owned();
+            if entry.file_type()?.is_dir() {
+                paths.push(below + "/");
+                open.push(entry.path());
+            } else {
+                paths.push(below);
+            }
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}
+
+#[test]
+fn odd_keys_are_listed_where_a_path_can_name_them() -> Result<()> {
+    let long_segment = "s".repeat(200);
+    let long_key = [long_segment.as_str(); 5].join("/");
+    let lake = Lake::of([
+        ("plain", "1"),
+        ("with space", "2"),
+        ("per%cent+plus", "3"),
+        ("ünïcödé/日本", "4"),
+        ("back\\slash", "5"),
+        ("new\nline", "6"),
+        ("tab\tand;semi&amp=", "7"),
+        ("marker/", ""),
+        ("marked/", ""),
+        ("marked/file", "8"),
+        ("both-file", "9"),
+        ("both-file-x", "10"),
+        (long_key.as_str(), "11"),
+    ])?;
+    let pond = lake.pond().start()?;
+    for (name, body) in [
+        ("plain", "1"),
+        ("with space", "2"),
+        ("per%cent+plus", "3"),
+        ("ünïcödé/日本", "4"),
+        ("back\\slash", "5"),
+        ("new\nline", "6"),
+        ("tab\tand;semi&amp=", "7"),
+        ("marked/file", "8"),
+        (long_key.as_str(), "11"),
+    ] {
+        ensure!(std::fs::read(pond.path(name))? == body.as_bytes(), "{name:?} differs");
+    }
+    let seen = tree(&pond.path(""))?;
+    for name in ["marker/", "marked/", "marked/file", "new\nline", "ünïcödé/日本"] {
+        ensure!(seen.iter().any(|path| path == name), "{name:?} is not listed: {seen:?}");
+    }
+    ensure!(std::fs::read_dir(pond.path("marker"))?.count() == 0, "a marker is an empty directory");
+    Ok(())
+}
+
+#[test]
+fn an_empty_bucket_and_an_empty_prefix_are_empty_directories() -> Result<()> {
+    let lake = Lake::empty()?;
+    let root = lake.pond().start()?;
+    ensure!(std::fs::read_dir(root.path(""))?.count() == 0, "an empty bucket has no entries");
+    ensure!(!root.path("a").exists(), "nor names");
+    let below = headpond_tests::Pond::over("s3://lake/no/such/prefix", Some(&lake.proxy.endpoint())).start()?;
+    ensure!(std::fs::read_dir(below.path(""))?.count() == 0, "an empty prefix has no entries");
+    ensure!(lake.list()?.is_empty(), "reading wrote {:?}", lake.list());
+    ensure!(lake.offences().is_empty(), "reading sent {:?}", lake.offences());
+    Ok(())
+}
+
+#[test]
+fn a_prefix_shows_what_lies_below_it_and_nothing_else() -> Result<()> {
+    let lake = Lake::of([("a/b/in", "1"), ("a/bystander", "2"), ("a/b-out", "3"), ("top", "4")])?;
+    let pond = headpond_tests::Pond::over("s3://lake/a/b", Some(&lake.proxy.endpoint())).start()?;
+    let seen = tree(&pond.path(""))?;
+    ensure!(seen == ["in"], "{seen:?}");
+    Ok(())
+}

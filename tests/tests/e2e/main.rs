@@ -1,0 +1,10 @@
+//! Headpond end to end: a real MinIO, real processes, a real kernel mount.
+
+mod amplification;
+mod crashes;
+mod faults;
+mod freshness;
+mod keys;
+mod lake;
+mod mount;
+mod programs;
