@@ -92,6 +92,12 @@ pub fn to_error(status: &Status, what: &str) -> Error {
     )
 }
 
+/// Whether a service of Headpond answered this status; otherwise the transport or something between us did.
+#[must_use]
+pub fn is_answer(status: &Status) -> bool {
+    status.metadata().contains_key(KIND_KEY)
+}
+
 /// The kind of a status that did not come from a Headpond service.
 const fn of_code(code: Code) -> ErrorKind {
     match code {
@@ -118,12 +124,15 @@ mod tests {
             let status = from_error(&Error::new(kind, "x").with_source(std::io::Error::other("y")));
             assert_eq!(status.message(), "x: y");
             assert_eq!(to_error(&status, "call").kind(), kind);
+            assert!(is_answer(&status));
         }
     }
 
     #[test]
     fn a_status_of_a_stranger_names_the_call() {
-        let error = to_error(&Status::unavailable("connection refused"), "lookup at 127.0.0.1:7100");
+        let status = Status::unavailable("connection refused");
+        assert!(!is_answer(&status));
+        let error = to_error(&status, "lookup at 127.0.0.1:7100");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(error.to_string(), "lookup at 127.0.0.1:7100: connection refused");
     }
