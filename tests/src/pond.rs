@@ -39,6 +39,15 @@ pub struct Mounted {
 }
 
 impl Mounted {
+    /// A mount point that is made now.
+    ///
+    /// # Errors
+    /// The directory cannot be made.
+    pub fn at(path: PathBuf) -> Result<Self> {
+        std::fs::create_dir_all(&path)?;
+        Ok(Self { path })
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

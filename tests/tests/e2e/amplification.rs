@@ -7,29 +7,33 @@ use headpond_tests::noise;
 
 use crate::lake::Lake;
 
-const MIB: u64 = 1 << 20;
+const MIB: usize = 1 << 20;
 
 #[test]
 fn a_small_read_of_a_cold_large_object_fetches_little() -> Result<()> {
-    let body = noise(1, 256 * MIB as usize);
+    let body = noise(1, 256 * MIB);
     let lake = Lake::of([("big.bin", body.clone())])?;
     let pond = lake.pond().start()?;
     let file = File::open(pond.path("big.bin"))?;
     lake.proxy.reset();
-    let mut buffer = vec![0; MIB as usize];
+    let mut buffer = vec![0; MIB];
     let offset = 128 * MIB + 4321;
-    file.read_exact_at(&mut buffer, offset)?;
-    assert_eq!(buffer, body[offset as usize..][..MIB as usize]);
+    file.read_exact_at(&mut buffer, offset as u64)?;
+    assert_eq!(buffer, body[offset..][..MIB]);
     // What a reader may set off in the background counts too: closing does not end it at once.
     drop(file);
     let sent = lake.proxy.sent();
-    ensure!(sent <= 2 * MIB + 64 * 1024, "a read of 1 MiB made the store send {sent} bytes: {:?}", lake.object_gets());
+    ensure!(
+        sent <= (2 * MIB + 64 * 1024) as u64,
+        "a read of 1 MiB made the store send {sent} bytes: {:?}",
+        lake.object_gets()
+    );
     Ok(())
 }
 
 #[test]
 fn a_cold_sequential_read_fetches_each_byte_once_and_never_open_ended() -> Result<()> {
-    let body = noise(2, 64 * MIB as usize + 77);
+    let body = noise(2, 64 * MIB + 77);
     let lake = Lake::of([("big.bin", body.clone())])?;
     let pond = lake.pond().start()?;
     lake.proxy.reset();
@@ -43,7 +47,7 @@ fn a_cold_sequential_read_fetches_each_byte_once_and_never_open_ended() -> Resul
 
 #[test]
 fn sixteen_readers_of_a_cold_object_cost_one_read() -> Result<()> {
-    let body = noise(3, 32 * MIB as usize);
+    let body = noise(3, 32 * MIB);
     let lake = Lake::of([("big.bin", body.clone())])?;
     let pond = lake.pond().start()?;
     lake.proxy.reset();
@@ -69,7 +73,7 @@ fn sixteen_readers_of_a_cold_object_cost_one_read() -> Result<()> {
 
 #[test]
 fn a_warm_read_asks_the_store_for_no_bytes() -> Result<()> {
-    let body = noise(4, 20 * MIB as usize);
+    let body = noise(4, 20 * MIB);
     let lake = Lake::of([("d/big.bin", body.clone()), ("d/small.bin", body.slice(..1000))])?;
     let mut pond = lake.pond().start()?;
     for name in ["d/big.bin", "d/small.bin"] {

@@ -6,25 +6,27 @@ use tokio::runtime::Runtime;
 
 /// A MinIO with a bucket, and a proxy before it that the pond goes through.
 #[derive(Debug)]
-pub struct Lake {
-    pub minio: Minio,
-    pub s3: S3,
-    pub proxy: Proxy,
+pub(crate) struct Lake {
+    _minio: Minio,
+    pub(crate) s3: S3,
+    pub(crate) proxy: Proxy,
     runtime: Runtime,
 }
 
 impl Lake {
     /// An empty bucket.
-    pub fn empty() -> Result<Self> {
+    pub(crate) fn empty() -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
         let minio = Minio::start()?;
         let s3 = runtime.block_on(minio.bucket("lake"))?;
         let proxy = Proxy::start(minio.port())?;
-        Ok(Self { minio, s3, proxy, runtime })
+        Ok(Self { s3, proxy, runtime, _minio: minio })
     }
 
     /// A bucket with these objects.
-    pub fn of<K: Into<String>, B: Into<bytes::Bytes>>(objects: impl IntoIterator<Item = (K, B)>) -> Result<Self> {
+    pub(crate) fn of<K: Into<String>, B: Into<bytes::Bytes>>(
+        objects: impl IntoIterator<Item = (K, B)>,
+    ) -> Result<Self> {
         let lake = Self::empty()?;
         let objects: Vec<_> = objects.into_iter().map(|(key, body)| (key.into(), body.into())).collect();
         lake.runtime.block_on(lake.s3.put_all(objects))?;
@@ -32,32 +34,32 @@ impl Lake {
     }
 
     /// A bucket with a sample.
-    pub fn with(sample: &Sample) -> Result<Self> {
+    pub(crate) fn with(sample: &Sample) -> Result<Self> {
         Self::of(sample.objects.iter().cloned())
     }
 
     /// Stores an object behind the pond's back.
-    pub fn put(&self, key: &str, body: impl Into<bytes::Bytes>) -> Result<String> {
+    pub(crate) fn put(&self, key: &str, body: impl Into<bytes::Bytes>) -> Result<String> {
         self.runtime.block_on(self.s3.put(key, body))
     }
 
     /// Deletes an object behind the pond's back.
-    pub fn delete(&self, key: &str) -> Result<()> {
+    pub(crate) fn delete(&self, key: &str) -> Result<()> {
         self.runtime.block_on(self.s3.delete(key))
     }
 
     /// Every key with its size and ETag.
-    pub fn list(&self) -> Result<Vec<(String, u64, String)>> {
+    pub(crate) fn list(&self) -> Result<Vec<(String, u64, String)>> {
         self.runtime.block_on(self.s3.list(""))
     }
 
     /// A pond over the whole bucket, through the proxy.
-    pub fn pond(&self) -> PondBuilder {
+    pub(crate) fn pond(&self) -> PondBuilder {
         Pond::over("s3://lake", Some(&self.proxy.endpoint()))
     }
 
     /// Requests that would change the bucket, and requests that name no key where one must be.
-    pub fn offences(&self) -> Vec<String> {
+    pub(crate) fn offences(&self) -> Vec<String> {
         let requests = self.proxy.requests();
         let bad = requests.iter().filter(|request| {
             let reads = request.method == "GET" || request.method == "HEAD";
@@ -69,7 +71,7 @@ impl Lake {
     }
 
     /// GETs of objects that passed, with their ranges.
-    pub fn object_gets(&self) -> Vec<String> {
+    pub(crate) fn object_gets(&self) -> Vec<String> {
         let requests = self.proxy.requests();
         let gets = requests.iter().filter(|request| {
             request.method == "GET" && !request.target.contains("list-type=") && !request.target.ends_with("/lake")

@@ -59,7 +59,7 @@ fn attributes_and_errors_are_those_of_posix() -> Result<()> {
     let mut buffer = [0; 16];
     ensure!(reader.read_at(&mut buffer, 3)? == 2, "a read ends at the end of the file");
     ensure!(reader.read_at(&mut buffer, 5)? == 0, "nothing lies past the end");
-    let space = rustix::fs::statvfs(&pond.path(""))?;
+    let space = rustix::fs::statvfs(pond.path(""))?;
     ensure!(space.f_namemax == 255 && space.f_blocks > 0 && space.f_bavail > 0, "names of {} bytes", space.f_namemax);
     Ok(())
 }

@@ -1,0 +1,105 @@
+//! What the benchmarks run on: a bucket, a pond over it, and the same bytes in native files.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use headpond_tests::{Minio, Pond, PondBuilder, Proxy, S3};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+/// Bytes in a mebibyte.
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// How much work a run does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    /// Data sizes are divided by this.
+    pub(crate) divisor: u64,
+    /// Measured rounds of a row.
+    pub(crate) rounds: usize,
+}
+
+/// A MinIO with a bucket, a proxy before it, and a folder for native files on the disk that holds the cache.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) s3: S3,
+    pub(crate) proxy: Proxy,
+    pub(crate) folder: TempDir,
+    pub(crate) runtime: Runtime,
+    pub(crate) minio: Minio,
+}
+
+impl World {
+    pub(crate) fn new() -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        let minio = Minio::start()?;
+        let s3 = runtime.block_on(minio.bucket("lake"))?;
+        let proxy = Proxy::start(minio.port())?;
+        Ok(Self { s3, proxy, folder: tempfile::tempdir()?, runtime, minio })
+    }
+
+    /// Puts objects into the bucket.
+    pub(crate) fn put(&self, objects: impl IntoIterator<Item = (String, Bytes)>) -> Result<()> {
+        self.runtime.block_on(self.s3.put_all(objects))
+    }
+
+    /// A pond that goes straight to the store, with a sync interval long enough not to matter.
+    pub(crate) fn pond(&self) -> PondBuilder {
+        Pond::over("s3://lake", Some(&self.minio.endpoint())).arg("--sync-interval").arg("1h")
+    }
+
+    /// A pond that goes through the proxy.
+    pub(crate) fn pond_through_proxy(&self) -> PondBuilder {
+        Pond::over("s3://lake", Some(&self.proxy.endpoint())).arg("--sync-interval").arg("1h")
+    }
+
+    /// A native copy of an object.
+    pub(crate) fn native(&self, name: &str, body: &[u8]) -> Result<PathBuf> {
+        let path = self.folder.path().join(name);
+        std::fs::create_dir_all(path.parent().context("a file has a folder")?)?;
+        std::fs::write(&path, body)?;
+        Ok(path)
+    }
+
+    /// Reads an object with `parallel` ranged GETs of 8 MiB in flight and answers its bytes: the good direct client.
+    pub(crate) fn direct_read(&self, s3: &S3, key: &str, length: u64, parallel: usize) -> Result<u64> {
+        let ranges = (0..length).step_by(8 << 20).map(|start| (start, (start + (8 << 20)).min(length)));
+        self.runtime.block_on(
+            stream::iter(ranges)
+                .map(|(start, end)| s3.get_range(key, start, end))
+                .buffer_unordered(parallel)
+                .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) }),
+        )
+    }
+}
+
+/// Drops clean pages from the page cache; needs root.
+pub(crate) fn drop_page_cache() -> Result<()> {
+    rustix::fs::sync();
+    std::fs::write("/proc/sys/vm/drop_caches", "1").context("dropping the page cache needs root")
+}
+
+/// Reads a file to its end in steps of 1 MiB and answers its bytes.
+pub(crate) fn read_through(path: &Path) -> Result<u64> {
+    let file = File::open(path).with_context(|| path.display().to_string())?;
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    loop {
+        match file.read_at(&mut buffer, offset)? {
+            0 => return Ok(offset),
+            got => offset += got as u64,
+        }
+    }
+}
+
+/// A count or size as a figure.
+#[expect(clippy::cast_precision_loss, reason = "figures are shown with three digits")]
+pub(crate) const fn float(value: u64) -> f64 {
+    value as f64
+}
