@@ -55,11 +55,13 @@ enum Group {
     Memory,
 }
 
+type Run = fn(Scale, &mut Report) -> Result<()>;
+
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let scale = Scale { divisor: if arguments.quick { 10 } else { 1 }, rounds: arguments.rounds.max(1) };
     let mut report = Report::new(arguments.markdown);
-    let runs: [(Group, fn(Scale, &mut Report) -> Result<()>); 8] = [
+    let runs: [(Group, Run); 8] = [
         (Group::Warm, warm::run),
         (Group::Small, small::run),
         (Group::Stat, stat::run),
