@@ -66,6 +66,9 @@ pub enum Command {
         /// Keys directly below that no path can express.
         skipped: u64,
     },
+    /// Clears away some of what lies below directories that are gone. Every command clears a little, so this is for idle times, while
+    /// [`crate::Snapshot::has_remains`]. Answers [`Reply::Done`].
+    Sweep,
 }
 
 /// An entry as the under store has it.

@@ -1,7 +1,28 @@
 //! The pure state machine of the namespace and its tables.
+//!
+//! [`Namespace`] takes [`Command`]s and answers an [`Outcome`] for each: a reply, and the effects on what others may have cached. It
+//! reads no clock, no randomness and no network, so the same commands give the same rows everywhere. Reads go through a
+//! [`Snapshot`].
+//!
+//! Invariants, on which the modules build:
+//! 1. Inode ids are given in order and never again; the root has 1.
+//! 2. An inode has a row exactly when its parent's entry leads to it (`rows`).
+//! 3. Rows depend on the sequence of commands alone, not on how it was cut into batches.
+//! 4. Mount points and the directories above them stay, whatever under stores show there.
 
+mod apply;
+mod codec;
 mod command;
+mod error;
+mod header;
+mod inode;
+mod mounts;
+mod namespace;
+mod rows;
+mod snapshot;
 mod view;
 
 pub use command::{Command, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Reply};
+pub use namespace::Namespace;
+pub use snapshot::Snapshot;
 pub use view::{Counts, Listed, Location};

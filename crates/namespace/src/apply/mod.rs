@@ -1,0 +1,188 @@
+//! Applying commands inside one write transaction.
+//!
+//! A row that a command finds missing or contradicting another is a broken invariant and ends the process: going on would spread it to
+//! every replica.
+
+mod entries;
+mod mount_points;
+mod requests;
+mod sweep;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use headpond_types::{InodeId, Timestamp, WorkerId};
+use redb::{Table, TableDefinition, WriteTransaction};
+
+use crate::{
+    command::{Command, Effect, Outcome, Reply},
+    error::TableError,
+    header::{HEADER, Header},
+    inode::{DirKey, Directory, Inode, Node},
+    mounts::Mounts,
+    namespace::write_rows,
+    rows::WriteRows,
+};
+
+/// Mount id → packed (root inode, mount).
+pub(crate) const MOUNTS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("mount");
+/// What a worker calls itself → its id.
+const WORKERS: TableDefinition<'static, &'static str, u32> = TableDefinition::new("worker");
+/// Keys of directories that are gone but still have rows below.
+pub(crate) const ORPHANS: TableDefinition<'static, u64, ()> = TableDefinition::new("orphan");
+
+/// One batch of commands in one transaction.
+pub(crate) struct Apply<'t> {
+    rows: WriteRows<'t>,
+    header_table: Table<'t, &'static str, &'static [u8]>,
+    mount_table: Table<'t, u32, &'static [u8]>,
+    workers: Table<'t, &'static str, u32>,
+    orphans: Table<'t, u64, ()>,
+    requests: requests::Requests<'t>,
+    header: Header,
+    mounts: Arc<Mounts>,
+    effects: Vec<Effect>,
+    changed_rows: u64,
+    /// Whether `orphans` may hold any, so that most commands need not look.
+    has_orphans: bool,
+}
+
+/// What a batch leaves besides the rows.
+pub(crate) struct Applied {
+    pub(crate) header: Header,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) changed_rows: u64,
+    /// Whether rows below directories that are gone are left.
+    pub(crate) has_remains: bool,
+}
+
+/// Makes the tables that are missing, and the root; answers the header.
+pub(crate) fn create_tables(txn: &WriteTransaction) -> Result<Header, TableError> {
+    let mut table = txn.open_table(HEADER)?;
+    if let Some(header) = Header::read(&table)? {
+        return Ok(header);
+    }
+    let header = Header::first();
+    header.write(&mut table)?;
+    let root = Inode { parent: DirKey(header.root_key), name: None, node: Node::Directory(Directory::default()) };
+    write_rows(txn)?.inodes.insert(InodeId::ROOT.0, root.encode().as_slice())?;
+    txn.open_table(MOUNTS)?;
+    txn.open_table(WORKERS)?;
+    txn.open_table(ORPHANS)?;
+    requests::Requests::open(txn)?;
+    Ok(header)
+}
+
+impl<'t> Apply<'t> {
+    pub(crate) fn begin(txn: &'t WriteTransaction, header: Header, mounts: Arc<Mounts>) -> Result<Self, TableError> {
+        let orphans = txn.open_table(ORPHANS)?;
+        let has_orphans = !redb::ReadableTableMetadata::is_empty(&orphans)?;
+        Ok(Self {
+            rows: write_rows(txn)?,
+            header_table: txn.open_table(HEADER)?,
+            mount_table: txn.open_table(MOUNTS)?,
+            workers: txn.open_table(WORKERS)?,
+            orphans,
+            requests: requests::Requests::open(txn)?,
+            header,
+            mounts,
+            effects: Vec::new(),
+            changed_rows: 0,
+            has_orphans,
+        })
+    }
+
+    /// Applies one command.
+    pub(crate) fn command(&mut self, command: &Command) -> Result<Outcome, TableError> {
+        self.changed_rows += 1;
+        let reply = match command {
+            Command::Noop => Reply::Done,
+            Command::SetCluster { cluster } => Reply::Cluster(*self.header.cluster.get_or_insert(*cluster)),
+            Command::BeginTerm => {
+                self.header.term += 1;
+                Reply::Term(self.header.term)
+            }
+            Command::RegisterWorker { uuid } => Reply::Worker(self.register_worker(uuid)?),
+            Command::AddMount { request, mount, now } => self.once(*request, |apply| apply.add_mount(mount, *now))?,
+            Command::RemoveMount { request, path, now: _ } => self.once(*request, |apply| apply.remove_mount(path))?,
+            Command::Upsert { dir, entries, at } => {
+                self.upsert(*dir, entries, *at)?;
+                Reply::Done
+            }
+            Command::Forget { dir, entries } => {
+                self.forget(*dir, entries)?;
+                Reply::Done
+            }
+            Command::MarkListed { dir, at, skipped } => {
+                self.mark_listed(*dir, *at, *skipped)?;
+                Reply::Done
+            }
+            Command::Sweep => Reply::Done,
+        };
+        self.sweep(matches!(command, Command::Sweep))?;
+        Ok(Outcome { reply, effects: std::mem::take(&mut self.effects) })
+    }
+
+    /// Ends the batch, all but committing it.
+    pub(crate) fn finish(mut self) -> Result<Applied, TableError> {
+        self.header.write(&mut self.header_table)?;
+        Ok(Applied {
+            header: self.header,
+            mounts: self.mounts,
+            changed_rows: self.changed_rows + 1,
+            has_remains: self.has_orphans,
+        })
+    }
+
+    fn register_worker(&mut self, uuid: &str) -> Result<WorkerId, TableError> {
+        if let Some(id) = redb::ReadableTable::get(&self.workers, uuid)? {
+            return Ok(WorkerId(id.value()));
+        }
+        let id = self.header.next_worker;
+        self.header.next_worker += 1;
+        self.workers.insert(uuid, id)?;
+        Ok(WorkerId(id))
+    }
+
+    fn new_id(&mut self) -> InodeId {
+        let id = self.header.next_inode;
+        self.header.next_inode += 1;
+        InodeId(id)
+    }
+
+    /// The row of a directory that an entry leads to.
+    fn directory_row(&self, id: InodeId) -> Result<(Inode, Directory), TableError> {
+        let row = self.rows.inode(id)?;
+        let found = row.and_then(|inode| inode.directory().cloned().map(|directory| (inode, directory)));
+        Ok(found.unwrap_or_else(|| panic!("directory {id} has no row")))
+    }
+
+    fn put_directory(&mut self, id: InodeId, mut inode: Inode, directory: Directory) -> Result<(), TableError> {
+        inode.node = Node::Directory(directory);
+        self.put_inode(id, &inode)
+    }
+
+    fn put_inode(&mut self, id: InodeId, inode: &Inode) -> Result<(), TableError> {
+        self.changed_rows += 1;
+        self.rows.inodes.insert(id.0, inode.encode().as_slice())?;
+        Ok(())
+    }
+
+    /// A directory's entry in its parent changed on account of a mount, so what was listed there is not complete any more.
+    fn adjust_parent(&mut self, parent: InodeId, children: i64, relist: bool) -> Result<(), TableError> {
+        let (row, mut directory) = self.directory_row(parent)?;
+        directory.children =
+            directory.children.checked_add_signed(children).expect("no directory has less than no entries");
+        if relist {
+            directory.listed = None;
+        }
+        self.put_directory(parent, row, directory)
+    }
+}
+
+/// A directory that `now` finds in the tree.
+const fn new_directory(now: Timestamp, made: bool) -> Directory {
+    Directory { mtime: now, children: 0, listed: None, made }
+}

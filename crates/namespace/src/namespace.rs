@@ -1,0 +1,202 @@
+//! The namespace over its tables: opening, applying, making durable, and handing out snapshots.
+//!
+//! Lock order: `writer`, then `current`. Readers take `current` only, for as long as it takes to copy a pointer.
+
+use std::{
+    collections::BTreeMap,
+    fmt, fs,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use headpond_journal::{Position, StateMachine};
+use headpond_types::{InodeId, Result};
+use redb::{
+    Database, DatabaseError, Durability, ReadableDatabase, ReadableTable, ReadableTableMetadata, WriteTransaction,
+};
+
+use crate::{
+    apply::{Applied, Apply, MOUNTS, ORPHANS, create_tables},
+    command::{Command, Mount, Outcome},
+    error::TableError,
+    header::{Header, unpack},
+    mounts::Mounts,
+    rows::{ENTRIES, INODES, Rows, WriteRows},
+    snapshot::{Snapshot, View},
+};
+
+/// Rows changed since the last durable commit that call for another: pages that later commits free are reused only then, so
+/// the file would grow.
+const DURABLE_EVERY_ROWS: u64 = 65_536;
+
+const FILE: &str = "namespace.redb";
+
+/// The tree of paths that clients see, with mounts and workers: a pure state machine over tables on disk.
+///
+/// Between durable commits (every 65,536 changed rows, and [`StateMachine::make_durable`]) a crash takes the tables back to the
+/// last one; [`StateMachine::applied`] then says which commands must be applied again.
+pub struct Namespace {
+    database: Database,
+    writer: Mutex<Writer>,
+    /// What the last batch left, for snapshots to share.
+    current: Mutex<Arc<View>>,
+}
+
+/// What the last committed batch left.
+struct Writer {
+    header: Header,
+    mounts: Arc<Mounts>,
+    undurable_rows: u64,
+}
+
+impl Namespace {
+    /// Opens the tables in `dir`, which is made when missing. `cache_bytes` bounds the memory for pages of the tables; with
+    /// less than about 300 bytes per inode lookups begin to read the disk.
+    ///
+    /// Blocks on IO. A namespace that was not closed well is at its last durable commit.
+    ///
+    /// # Errors
+    /// `unavailable` when the directory cannot be used or another process uses it; `not_supported` when a later release wrote
+    /// the tables; `corrupt` when they are damaged.
+    pub fn open(dir: &Path, cache_bytes: usize) -> Result<Self> {
+        Ok(Self::open_tables(dir, cache_bytes)?)
+    }
+
+    fn open_tables(dir: &Path, cache_bytes: usize) -> Result<Self, TableError> {
+        fs::create_dir_all(dir).map_err(|source| TableError::Directory { dir: dir.to_owned(), source })?;
+        let database = Database::builder().set_cache_size(cache_bytes).create(dir.join(FILE));
+        let database = database.map_err(|error| match error {
+            DatabaseError::DatabaseAlreadyOpen => TableError::InUse { dir: dir.to_owned() },
+            other => TableError::Engine(other.into()),
+        })?;
+        let txn = begin(&database, Durability::Immediate)?;
+        let header = create_tables(&txn)?;
+        let applied = {
+            let rows = write_rows(&txn)?;
+            let table = txn.open_table(MOUNTS)?;
+            let mut by_id: BTreeMap<_, (InodeId, Mount)> = BTreeMap::new();
+            for row in table.range::<u32>(..)? {
+                let (id, row) = row?;
+                by_id.insert(headpond_types::MountId(id.value()), unpack("mount", &id.value(), row.value())?);
+            }
+            let mounts = Arc::new(Mounts::new(by_id, header.root_key, &rows)?);
+            let has_remains = !txn.open_table(ORPHANS)?.is_empty()?;
+            Applied { header, mounts, changed_rows: 0, has_remains }
+        };
+        txn.commit()?;
+        let current = view(&database, &applied)?;
+        let writer = Writer { header: applied.header, mounts: applied.mounts, undurable_rows: 0 };
+        Ok(Self { database, writer: Mutex::new(writer), current: Mutex::new(current) })
+    }
+
+    /// A consistent view of what is applied now; never waits for a batch that is being applied. A view that is kept keeps the pages
+    /// that it sees from being reused.
+    ///
+    /// # Errors
+    /// None now; reserved for tables that cannot be read.
+    pub fn snapshot(&self) -> Result<Snapshot> {
+        Ok(Snapshot::new(Arc::clone(&lock(&self.current))))
+    }
+
+    fn apply_batch(&self, at: Position, commands: &[&Command]) -> Result<Vec<Outcome>, TableError> {
+        let mut writer = lock(&self.writer);
+        assert!(Some(at) > writer.header.applied, "{at:?} is applied already: {:?}", writer.header.applied);
+        let mut header = writer.header.clone();
+        header.applied = Some(at);
+        let durable = writer.undurable_rows >= DURABLE_EVERY_ROWS;
+        let txn = begin(&self.database, if durable { Durability::Immediate } else { Durability::None })?;
+        let mut apply = Apply::begin(&txn, header, Arc::clone(&writer.mounts))?;
+        let outcomes = commands.iter().map(|command| apply.command(command)).collect::<Result<_, _>>()?;
+        let applied = apply.finish()?;
+        txn.commit()?;
+        *lock(&self.current) = view(&self.database, &applied)?;
+        let undurable_rows = if durable { 0 } else { writer.undurable_rows + applied.changed_rows };
+        *writer = Writer { header: applied.header, mounts: applied.mounts, undurable_rows };
+        Ok(outcomes)
+    }
+
+    fn commit_durably(&self) -> Result<(), TableError> {
+        let mut writer = lock(&self.writer);
+        if writer.undurable_rows > 0 {
+            begin(&self.database, Durability::Immediate)?.commit()?;
+            writer.undurable_rows = 0;
+        }
+        Ok(())
+    }
+}
+
+impl StateMachine for Namespace {
+    type Command = Command;
+    type Outcome = Outcome;
+
+    fn applied(&self) -> Result<Option<Position>> {
+        Ok(lock(&self.writer).header.applied)
+    }
+
+    fn apply(&self, at: Position, commands: &[&Command]) -> Result<Vec<Outcome>> {
+        Ok(self.apply_batch(at, commands)?)
+    }
+
+    fn make_durable(&self) -> Result<()> {
+        Ok(self.commit_durably()?)
+    }
+}
+
+impl fmt::Debug for Namespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Namespace").field("header", &lock(&self.writer).header).finish_non_exhaustive()
+    }
+}
+
+/// A write transaction. Durable ones save the allocator's state, so that opening after a crash need not walk the file.
+fn begin(database: &Database, durability: Durability) -> Result<WriteTransaction, TableError> {
+    let mut txn = database.begin_write()?;
+    txn.set_durability(durability)?;
+    txn.set_quick_repair(matches!(durability, Durability::Immediate));
+    Ok(txn)
+}
+
+/// The view after what was just committed. No other commit may happen meanwhile.
+fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError> {
+    let txn = database.begin_read()?;
+    let rows = Rows { entries: txn.open_table(ENTRIES)?, inodes: txn.open_table(INODES)? };
+    Ok(Arc::new(View::new(rows, applied.header.clone(), Arc::clone(&applied.mounts), applied.has_remains)))
+}
+
+pub(crate) fn write_rows(txn: &WriteTransaction) -> Result<WriteRows<'_>, TableError> {
+    Ok(Rows { entries: txn.open_table(ENTRIES)?, inodes: txn.open_table(INODES)? })
+}
+
+/// What a lock guards is replaced as a whole, so a panic elsewhere leaves it whole.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_is_used_by_one_namespace_only() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let first = Namespace::open(dir.path(), 1 << 20).expect("opens");
+        let error = Namespace::open(dir.path(), 1 << 20).expect_err("is in use");
+        assert_eq!(error.kind(), headpond_types::ErrorKind::Unavailable);
+        assert!(error.message().contains("is used by another process"), "{error}");
+        drop(first);
+        Namespace::open(dir.path(), 1 << 20).expect("is free again");
+    }
+
+    #[test]
+    fn tables_of_a_later_release_are_refused() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        drop(Namespace::open(dir.path(), 1 << 20).expect("opens"));
+        let database = Database::create(dir.path().join(FILE)).expect("opens");
+        let txn = database.begin_write().expect("begins");
+        txn.open_table(crate::header::HEADER).expect("opens").insert("header", [9].as_slice()).expect("inserts");
+        txn.commit().expect("commits");
+        drop(database);
+        let error = Namespace::open(dir.path(), 1 << 20).expect_err("is newer");
+        assert_eq!(error.kind(), headpond_types::ErrorKind::NotSupported);
+    }
+}

@@ -1,0 +1,246 @@
+//! Reading the namespace at one state.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use headpond_types::{Attr, FileKind, InodeId, MountId, Name, NsPath, Result};
+
+use crate::{
+    command::Mount,
+    error::TableError,
+    header::Header,
+    inode::{Entry, Inode, Node},
+    mounts::Mounts,
+    rows::ReadRows,
+    view::{Counts, Listed, Location},
+};
+
+/// Directories whose mount is remembered within one view; a few bytes each.
+const KNOWN_DIRECTORIES: usize = 16_384;
+
+/// What directories outside all mounts show.
+const BARE_MODE: u32 = 0o755;
+
+/// Tables and derived state at one position of the journal; shared by the snapshots taken there.
+pub(crate) struct View {
+    rows: ReadRows,
+    header: Header,
+    mounts: Arc<Mounts>,
+    has_remains: bool,
+    /// Which mount a directory is in, or that it is not in the tree, as far as it was asked.
+    known: RwLock<HashMap<InodeId, Option<MountId>>>,
+}
+
+/// A consistent view of the namespace, unaffected by what is applied meanwhile. Clones share it.
+///
+/// Methods may read the disk, for as long as a page that is not in the cache takes. Inodes that are gone, or lie below a
+/// directory that is gone, are `None`. All methods fail with `corrupt` when a row does not decode and with `internal` when the
+/// tables cannot be read.
+#[derive(Clone)]
+pub struct Snapshot(Arc<View>);
+
+impl View {
+    pub(crate) fn new(rows: ReadRows, header: Header, mounts: Arc<Mounts>, has_remains: bool) -> Self {
+        Self { rows, header, mounts, has_remains, known: RwLock::default() }
+    }
+
+    /// The mount that a directory is in; `None` when it is not in the tree.
+    fn mount_of(&self, dir: InodeId) -> Result<Option<MountId>, TableError> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&dir).copied();
+        if let Some(mount) = known {
+            return Ok(mount);
+        }
+        let mount = self.rows.mount_of(&self.mounts, dir)?;
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() >= KNOWN_DIRECTORIES {
+            known.clear();
+        }
+        known.insert(dir, mount);
+        Ok(mount)
+    }
+
+    /// The row of an inode that is in the tree.
+    fn inode(&self, id: InodeId) -> Result<Option<Inode>, TableError> {
+        let Some(inode) = self.rows.inode(id)? else { return Ok(None) };
+        let parent = self.mounts.directory(inode.parent);
+        Ok(self.mount_of(parent)?.is_some().then_some(inode))
+    }
+
+    fn lookup(&self, dir: InodeId, name: &Name) -> Result<Option<Attr>, TableError> {
+        let Some(mount) = self.mount_of(dir)? else { return Ok(None) };
+        let Some(entry) = self.rows.entry(self.mounts.key(dir), name)? else { return Ok(None) };
+        self.entry_attr(mount, entry).map(Some)
+    }
+
+    fn list(&self, dir: InodeId, after: Option<&Name>, limit: usize) -> Result<Vec<(Name, Attr)>, TableError> {
+        let Some(mount) = self.mount_of(dir)? else { return Ok(Vec::new()) };
+        let entries = self.rows.list(self.mounts.key(dir), after, limit)?;
+        entries.into_iter().map(|(name, entry)| Ok((name, self.entry_attr(mount, entry)?))).collect()
+    }
+
+    /// The attributes of what an entry in a directory of `mount` leads to.
+    fn entry_attr(&self, mount: MountId, entry: Entry) -> Result<Attr, TableError> {
+        let inode = self.rows.inode(entry.inode)?;
+        let inode = inode.ok_or_else(|| TableError::Damaged { table: "inode", key: entry.inode.to_string() })?;
+        Ok(self.attr(entry.inode, mount, inode))
+    }
+
+    /// `mount` is the one that the parent is in.
+    fn attr(&self, id: InodeId, mount: MountId, inode: Inode) -> Attr {
+        let mount = self.mounts.rooted_at(id).unwrap_or(mount);
+        let shown = self.mounts.get(mount);
+        let base = Attr {
+            inode: id,
+            parent: self.mounts.directory(inode.parent),
+            mount,
+            kind: FileKind::Directory,
+            mode: shown.map_or(BARE_MODE, |mount| mount.dir_mode),
+            uid: shown.map_or(0, |mount| mount.uid),
+            gid: shown.map_or(0, |mount| mount.gid),
+            nlink: 2,
+            size: 0,
+            mtime: Default::default(),
+            ctime: Default::default(),
+            content: None,
+            version: String::new(),
+        };
+        match inode.node {
+            Node::Directory(directory) => Attr { mtime: directory.mtime, ctime: directory.mtime, ..base },
+            Node::File(file) => Attr {
+                kind: FileKind::File,
+                mode: shown.map_or(BARE_MODE, |mount| mount.file_mode),
+                nlink: 1,
+                size: file.size,
+                mtime: file.mtime,
+                ctime: file.mtime,
+                content: Some(file.content),
+                version: file.version,
+                ..base
+            },
+        }
+    }
+
+    fn location(&self, id: InodeId) -> Result<Option<Location>, TableError> {
+        let Some(inode) = self.rows.inode(id)? else { return Ok(None) };
+        let mount = match self.mounts.rooted_at(id) {
+            Some(mount) => Some(mount),
+            None => self.mount_of(self.mounts.directory(inode.parent))?,
+        };
+        let Some((mount, root)) = mount.and_then(|mount| Some((mount, self.mounts.root_of(mount)?))) else {
+            return Ok(None);
+        };
+        let names = self.rows.names_below(&self.mounts, root, id)?;
+        Ok(names.map(|names| Location { mount, names }))
+    }
+}
+
+impl Snapshot {
+    pub(crate) const fn new(view: Arc<View>) -> Self {
+        Self(view)
+    }
+
+    /// The attributes of what `name` in `dir` leads to.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn lookup(&self, dir: InodeId, name: &Name) -> Result<Option<Attr>> {
+        Ok(self.0.lookup(dir, name)?)
+    }
+
+    /// The attributes of an inode.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn attr(&self, inode: InodeId) -> Result<Option<Attr>> {
+        let view = &self.0;
+        let Some(row) = view.rows.inode(inode)? else { return Ok(None) };
+        let mount = view.mount_of(view.mounts.directory(row.parent))?;
+        Ok(mount.map(|mount| view.attr(inode, mount, row)))
+    }
+
+    /// At most `limit` entries of `dir` in the order of their names' bytes, from the first after `after`.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn list(&self, dir: InodeId, after: Option<&Name>, limit: usize) -> Result<Vec<(Name, Attr)>> {
+        Ok(self.0.list(dir, after, limit)?)
+    }
+
+    /// What is known of the last complete listing of `dir`; `None` when there was none, or something that it cannot have seen
+    /// has come to light since.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn listed(&self, dir: InodeId) -> Result<Option<Listed>> {
+        let inode = self.0.inode(dir)?;
+        let directory = inode.as_ref().and_then(Inode::directory);
+        Ok(directory.and_then(|directory| {
+            directory.listed.map(|(at, skipped)| Listed { at, entries: directory.children, skipped })
+        }))
+    }
+
+    /// Where the under store has an inode; `None` also for a directory outside all mounts.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn location(&self, inode: InodeId) -> Result<Option<Location>> {
+        Ok(self.0.location(inode)?)
+    }
+
+    /// The path of an inode.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn path(&self, inode: InodeId) -> Result<Option<NsPath>> {
+        let view = &self.0;
+        let names = view.rows.names_below(&view.mounts, InodeId::ROOT, inode)?;
+        Ok(names.map(|names| names.into_iter().fold(NsPath::root(), |path, name| path.join(name))))
+    }
+
+    /// All mounts in order of their ids.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn mounts(&self) -> Result<Vec<Mount>> {
+        Ok(self.0.mounts.iter().cloned().collect())
+    }
+
+    /// The directory that a mount shows.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn mount_root(&self, mount: MountId) -> Result<Option<InodeId>> {
+        Ok(self.0.mounts.root_of(mount))
+    }
+
+    /// Sizes of the namespace. Takes no longer for a large one.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn counts(&self) -> Result<Counts> {
+        Ok(Counts { inodes: self.0.header.inodes, file_bytes: self.0.header.file_bytes })
+    }
+
+    /// The cluster's id, once it has one.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn cluster(&self) -> Result<Option<u64>> {
+        Ok(self.0.header.cluster)
+    }
+
+    /// Whether something lies below directories that are gone, for [`crate::Command::Sweep`] to clear away.
+    #[must_use]
+    pub fn has_remains(&self) -> bool {
+        self.0.has_remains
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot").field("header", &self.0.header).finish_non_exhaustive()
+    }
+}
