@@ -1,3 +1,27 @@
-//! The `headpond` binary.
+//! The `headpond` binary: reads the command line, runs the command, and turns its end into an exit code.
 
-fn main() {}
+mod args;
+mod commands;
+mod exit_code;
+mod failure;
+mod output;
+mod session;
+mod settings;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return failure::internal("a TLS provider was installed before main");
+    }
+    let ended = match args::Cli::try_parse() {
+        Ok(cli) => commands::run(cli),
+        Err(error) => return failure::usage(&error),
+    };
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}

@@ -1,0 +1,70 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+use headpond_runtime::LogFormat;
+
+use crate::{commands, exit_code};
+
+/// Headpond keeps a data lake's hot data next to the compute that needs it: a cache between object stores and the
+/// machines that read them, seen as one file system.
+#[derive(Debug, Parser)]
+#[command(name = "headpond", version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  headpond up                                 try it: ./lake is the store, ./pond the mount
+  headpond up s3://bucket/prefix /mnt/lake    read a bucket through a mount
+  headpond fs ls -l /                         look at the namespace without a mount
+  headpond help exit-codes                    what exit codes mean
+
+Settings come from defaults, a TOML file (--config), the environment (HEADPOND_LOG__LEVEL is `level` in
+[log]) and flags, each overriding those before; `headpond config show` says what is set and where.";
+
+/// What commands that run a part of the cluster take.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ProcessArgs {
+    /// Configuration file (TOML). Default: /etc/headpond/headpond.toml, if there is one.
+    #[arg(short, long, value_name = "FILE", env = "HEADPOND_CONFIG", hide_env_values = true)]
+    pub(crate) config: Option<PathBuf>,
+    /// How much to log: error, warn, info, debug, trace, or directives such as info,headpond_worker=debug.
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) log_level: Option<String>,
+    /// How to log: text or json.
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) log_format: Option<LogFormat>,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// List, read and cache files of the namespace.
+    Fs(commands::fs::FsArgs),
+    /// Look after mounts and workers.
+    Admin(commands::admin::AdminArgs),
+    /// Say what is configured, and where.
+    Config(commands::config::ConfigArgs),
+    /// Print a completion script for a shell.
+    Completion(commands::completion::CompletionArgs),
+    /// Explain the exit codes.
+    #[command(long_about = exit_code::TABLE)]
+    ExitCodes,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+}

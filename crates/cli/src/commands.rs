@@ -1,0 +1,28 @@
+//! One module per command.
+
+pub(crate) mod admin;
+pub(crate) mod completion;
+pub(crate) mod config;
+pub(crate) mod fs;
+
+use crate::{
+    args::{Cli, Command},
+    exit_code,
+    failure::Result,
+    output::{Format, Output},
+};
+
+/// Runs the command that the command line asks for.
+pub(crate) fn run(cli: Cli) -> Result<()> {
+    match cli.command {
+        Command::Fs(args) => fs::run(args),
+        Command::Admin(args) => admin::run(args),
+        Command::Config(args) => config::run(&args),
+        Command::Completion(args) => completion::run(&args),
+        Command::ExitCodes => {
+            let mut out = Output::new(Format::Text);
+            out.line(exit_code::TABLE)?;
+            out.flush()
+        }
+    }
+}

@@ -1,0 +1,50 @@
+//! `headpond config`.
+
+use clap::{Args, Subcommand};
+
+use crate::{
+    args::ProcessArgs,
+    failure::Result,
+    output::{Format, Output, Table},
+    settings,
+};
+
+/// Say what is configured, and where.
+#[derive(Debug, Args)]
+pub(crate) struct ConfigArgs {
+    #[command(subcommand)]
+    command: ConfigCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// Every setting with its value and where it was set; secrets are not shown.
+    Show {
+        #[command(flatten)]
+        process: ProcessArgs,
+        /// How to print: text for people, json for programs (an object per line).
+        #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+}
+
+pub(crate) fn run(args: &ConfigArgs) -> Result<()> {
+    let ConfigCommand::Show { process, output } = &args.command;
+    let settings = settings::load(process)?.settings;
+    let mut out = Output::new(*output);
+    if out.is_json() {
+        settings.iter().try_for_each(|setting| out.json(setting))?;
+        return out.flush();
+    }
+    let mut table = Table::new(&["SETTING", "VALUE", "FROM"]);
+    for setting in settings {
+        let value = match setting.value {
+            serde_json::Value::String(text) => text,
+            serde_json::Value::Null => "-".to_owned(),
+            value => value.to_string(),
+        };
+        table.row(vec![setting.key, value, setting.origin.to_string()]);
+    }
+    table.print(&mut out)?;
+    out.flush()
+}

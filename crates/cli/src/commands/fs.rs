@@ -1,0 +1,104 @@
+//! `headpond fs`: files of the namespace, without a mount.
+
+mod cat;
+mod checksum;
+mod du;
+mod find;
+mod free;
+mod head;
+mod load;
+mod location;
+mod ls;
+mod progress;
+mod reading;
+mod stat;
+mod tail;
+mod tree;
+
+use clap::{Args, Subcommand};
+use headpond_types::NsPath;
+
+use crate::{
+    failure::{Failures, Result},
+    session::{self, Session, SessionArgs},
+};
+
+/// List, read and cache files of the namespace.
+///
+/// Paths are those of the namespace, such as /data/part-0.parquet; below the mount they are the same without its
+/// directory. A path that fails is reported and the others go on.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  headpond fs ls -l /data
+  headpond fs head -n 5 /data/events.csv
+  headpond fs find / --name '*.parquet' --size +100M
+  headpond fs load -r /data
+  headpond fs du -s -o json /data")]
+pub(crate) struct FsArgs {
+    #[command(flatten)]
+    session: SessionArgs,
+    #[command(subcommand)]
+    command: FsCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum FsCommand {
+    /// List directories.
+    Ls(ls::LsArgs),
+    /// Show everything known of a file or directory.
+    Stat(stat::StatArgs),
+    /// Print files.
+    Cat(cat::CatArgs),
+    /// Print the beginning of files.
+    Head(head::HeadArgs),
+    /// Print the end of files.
+    Tail(tail::TailArgs),
+    /// Sum up the sizes of files below directories.
+    Du(du::DuArgs),
+    /// Find files by name, type, size and age.
+    Find(find::FindArgs),
+    /// Show directories as a tree.
+    Tree(tree::TreeArgs),
+    /// Compute checksums of files.
+    Checksum(checksum::ChecksumArgs),
+    /// Bring files into the cache.
+    Load(load::LoadArgs),
+    /// Drop the cached copies of files; the store is not touched.
+    Free(free::FreeArgs),
+    /// Say which workers own and cache a file.
+    Location(location::LocationArgs),
+}
+
+pub(crate) fn run(args: FsArgs) -> Result<()> {
+    session::run(&args.session, async |session| match args.command {
+        FsCommand::Ls(args) => ls::run(session, &args).await,
+        FsCommand::Stat(args) => stat::run(session, &args).await,
+        FsCommand::Cat(args) => cat::run(session, &args).await,
+        FsCommand::Head(args) => head::run(session, &args).await,
+        FsCommand::Tail(args) => tail::run(session, &args).await,
+        FsCommand::Du(args) => du::run(session, &args).await,
+        FsCommand::Find(args) => find::run(session, &args).await,
+        FsCommand::Tree(args) => tree::run(session, &args).await,
+        FsCommand::Checksum(args) => checksum::run(session, &args).await,
+        FsCommand::Load(args) => load::run(session, &args).await,
+        FsCommand::Free(args) => free::run(session, &args).await,
+        FsCommand::Location(args) => location::run(session, &args).await,
+    })
+}
+
+/// Runs `each` for every path; one that fails is reported and does not stop the others.
+async fn for_each_path(
+    session: &mut Session,
+    paths: &[NsPath],
+    mut each: impl AsyncFnMut(&mut Session, &NsPath) -> Result<()>,
+) -> Result<()> {
+    let mut failures = Failures::default();
+    for path in paths {
+        if let Err(failure) = each(session, path).await {
+            session.out.flush()?;
+            failures.note(failure)?;
+        }
+    }
+    failures.end()
+}
