@@ -1,1 +1,45 @@
 //! The page store of a worker: files, index, checksums and eviction.
+//!
+//! Each configured directory holds one sparse file per content, as long as the content, whose pages
+//! ([`headpond_types::PAGE_SIZE`]) are written in place, and an index that says which pages are there and what their
+//! CRC32C is. A complete content is therefore one plain local file that can be lent to another process or to the kernel.
+//!
+//! # Invariants
+//!
+//! 1. A page is *present* only after all its bytes were handed to the kernel and its index record was appended, in this
+//!    order; so no death of the process leaves a page claimed that is not wholly there. Power loss may: therefore pages
+//!    found at open are *unverified* until their checksum was compared.
+//! 2. The bytes of a present page are never written again. Its hole is punched only after it stopped being present, the
+//!    index says so, and nobody reads or writes it.
+//! 3. No hole is punched under a present page of a content that is lent. Such a content is dropped whole, by unlink, which
+//!    open descriptors survive; a successor of the same id gets a file of its own (the generation in the file's name).
+//! 4. Bytes leave through [`Content::read`] only from pages whose checksum was compared since the store was opened.
+//!
+//! # Locks
+//!
+//! All are short; none is held across IO except a directory's index lock over one append of 40 bytes, and its removal lock
+//! (shared by evictors, exclusive only when the directory is closed). Order: removal lock, then any one of map shard,
+//! content state, policy, index. No two of those four are held together.
+//!
+//! # Blocking
+//!
+//! Everything is synchronous. Methods that do disk IO say so ("Does IO"); call these where blocking is allowed.
+
+mod config;
+mod content;
+mod dir;
+mod error;
+mod index;
+mod pages;
+mod policy;
+mod scrub;
+mod shared;
+mod store;
+mod usage;
+
+pub use config::{DirConfig, StoreConfig};
+pub use content::{Content, Loan, PageWriter};
+pub use error::{Result, StoreError};
+pub use scrub::Scrubbed;
+pub use store::PageStore;
+pub use usage::{Counters, DirUsage, Usage};

@@ -1,0 +1,108 @@
+//! Lending: an open descriptor of the content's file, for another process or the kernel to read.
+
+use std::{fs::File, sync::Arc, sync::atomic::Ordering};
+
+use headpond_types::{ByteRange, page_range, pages_of};
+use rustix::fs::OFlags;
+
+use super::Content;
+use crate::{error::Result, policy::count_use_of_content, shared::lock};
+
+/// A lent content. While it lives no present page of the content is taken away; the content may be dropped as a whole, which the
+/// descriptor survives.
+///
+/// Dropping the last loan of a content that was asked back, or dropped meanwhile, does IO (an unlink, freed blocks).
+#[derive(Debug)]
+pub struct Loan {
+    content: Arc<Content>,
+    file: File,
+}
+
+impl Content {
+    /// Lends the content. Does IO. The file is as long as the content; what is not present reads as zeros, so a borrower reads
+    /// only what [`Loan::present`] names, or all of it if [`Loan::complete`]. Lending is not a use: call [`Content::touch`] on each open.
+    pub fn lend(self: &Arc<Self>) -> Result<Loan> {
+        self.begin()?;
+        let mut state = lock(&self.state);
+        if self.is_gone() {
+            return Err(self.absent(0));
+        }
+        state.loans += 1;
+        drop(state);
+        match self.open(OFlags::RDONLY) {
+            Ok(file) => Ok(Loan { content: Arc::clone(self), file }),
+            Err(error) => {
+                self.give_back();
+                Err(error)
+            }
+        }
+    }
+
+    pub(crate) fn is_lent(&self) -> bool {
+        lock(&self.state).loans > 0
+    }
+
+    /// Notes that a lent content is wanted back; true the first time since it was last touched.
+    pub(crate) fn mark_recalled(&self) -> bool {
+        let mut state = lock(&self.state);
+        let news = state.loans > 0 && !state.recalled;
+        state.recalled |= news;
+        news
+    }
+
+    fn give_back(self: &Arc<Self>) {
+        let mut state = lock(&self.state);
+        state.loans -= 1;
+        let last = state.loans == 0;
+        let recalled = std::mem::take(&mut state.recalled);
+        let retire = self.retires(&mut state);
+        drop(state);
+        if retire {
+            self.retire();
+        } else if last && recalled {
+            self.leave(true);
+        } else if last && self.uses.load(Ordering::Relaxed) == 0 && self.is_complete() {
+            // Kernel reads left no trace: what was lent until now passes for used once.
+            count_use_of_content(&self.uses);
+        }
+    }
+}
+
+impl Loan {
+    /// The content's file, open for reading only.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// The content.
+    #[must_use]
+    pub const fn content(&self) -> &Arc<Content> {
+        &self.content
+    }
+
+    /// Whether every byte may be read: all pages are present and verified. Once true it stays true for this loan.
+    #[must_use]
+    pub fn complete(&self) -> bool {
+        let content = &self.content;
+        content.present_pages() == content.page_count() && content.is_verified()
+    }
+
+    /// The parts of `range` that may be read: their pages are present and verified. They stay so for this loan. A page that is
+    /// present but not yet verified is left out; [`Content::verify_pages`] settles it.
+    #[must_use]
+    pub fn present(&self, range: &ByteRange) -> Vec<ByteRange> {
+        let content = &self.content;
+        let runs = content.runs(pages_of(range), Content::is_word_verified);
+        let bytes = |page: u64| page_range(page, content.length);
+        runs.into_iter()
+            .map(|run| bytes(run.start).start.max(range.start)..bytes(run.end - 1).end.min(range.end))
+            .collect()
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        self.content.give_back();
+    }
+}

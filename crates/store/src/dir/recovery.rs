@@ -1,0 +1,236 @@
+//! Opening a directory: the index is replayed, then compared with the files that are there.
+//!
+//! The index is believed only where a file of the right name and length stands behind it; a file of which the index says
+//! nothing is removed. Cost: one sequential read of the index, one `stat` per file.
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io,
+    os::fd::OwnedFd,
+    os::unix::fs::DirBuilderExt,
+    sync::{
+        Arc, Mutex, OnceLock, RwLock,
+        atomic::{AtomicU32, AtomicU64, Ordering},
+    },
+};
+
+use headpond_types::{ContentId, page_count};
+use rustix::{
+    fs::{AtFlags, FileType, FlockOperation, Mode, OFlags, RawDir},
+    io::Errno,
+};
+
+use super::{Dir, PAGES, Place, parse_file_name};
+use crate::{
+    config::DirConfig,
+    content::{Content, MAX_LENGTH},
+    error::{Result, StoreError},
+    index::{self, Record, Replay},
+    pages::{PRESENT, PageTable, publish},
+    policy::Policy,
+    shared::{Shared, lock},
+};
+
+/// A content as the index tells it.
+#[derive(Debug)]
+struct Found {
+    id: ContentId,
+    length: u64,
+    generation: u32,
+    table: PageTable,
+    has_file: bool,
+    /// Bytes the file occupies.
+    occupied: u64,
+}
+
+type Slots = Vec<Option<Found>>;
+
+impl Dir {
+    /// Opens the directory and puts its contents into `shared`. Does IO; evicts what exceeds the capacity.
+    ///
+    /// Fails with `Config` when another process has the directory or a newer release wrote it.
+    pub(crate) fn open(config: DirConfig, shared: Arc<Shared>) -> Result<Arc<Self>> {
+        let failed = |error: io::Error| StoreError::DirFailed { dir: config.path.clone(), reason: error.to_string() };
+        let root = open_dirs(&config).map_err(failed)?;
+        let files = open_dir(&root, PAGES).map_err(|error| failed(error.into()))?;
+        let lock_file = take_lock(&root, &config)?;
+
+        let mut slots = Slots::new();
+        let replay = index::read(&root, |record| apply(&mut slots, record)).map_err(failed)?;
+        if let Replay::Newer { version, known } = replay {
+            let problem = format!(
+                "written by a newer release (layout {version}, this one knows {known}): use that release or another directory"
+            );
+            return Err(StoreError::Config { dir: config.path, problem });
+        }
+        let log = index::open(&root, &replay).map_err(failed)?;
+        match_files(&files, &mut slots).map_err(failed)?;
+
+        let next_generation = slots.iter().flatten().map(|found| found.generation).max().map_or(0, |last| last + 1);
+        let dir = Arc::new(Self {
+            root,
+            files,
+            policy: Mutex::new(Policy::new(config.capacity_bytes)),
+            config,
+            shared,
+            index: Mutex::new(log),
+            removals: RwLock::new(()),
+            lock: Mutex::new(Some(lock_file)),
+            failure: OnceLock::new(),
+            next_generation: AtomicU32::new(next_generation),
+            used: AtomicU64::new(0),
+            pages: AtomicU64::new(0),
+            contents: AtomicU64::new(0),
+        });
+        dir.adopt(slots);
+        let capacity = dir.config.capacity_bytes;
+        dir.evict_while(|_| dir.used.load(Ordering::Relaxed) > capacity);
+        dir.check()?;
+        Ok(dir)
+    }
+
+    fn adopt(self: &Arc<Self>, slots: Slots) {
+        for (slot, found) in (0..).zip(slots) {
+            let Some(found) = found else { continue };
+            let Found { id, length, generation, table, has_file, occupied } = found;
+            let place = Place { slot, generation };
+            let content = Arc::new(Content::recovered(id, length, Arc::clone(self), place, table));
+            let present = content.present_pages();
+            if !has_file || present == 0 {
+                if has_file {
+                    self.remove_file(id, generation);
+                }
+                continue;
+            }
+            let known = self.shared.find_or_insert(id, || Arc::clone(&content));
+            if !Arc::ptr_eq(&known, &content) {
+                self.remove_file(id, generation);
+                continue;
+            }
+            let bytes = content.present_bytes();
+            self.used.fetch_add(bytes, Ordering::Relaxed);
+            self.pages.fetch_add(u64::from(present), Ordering::Relaxed);
+            self.contents.fetch_add(1, Ordering::Relaxed);
+            if occupied > bytes {
+                content.punch_absent();
+            }
+            let mut policy = lock(&self.policy);
+            policy.adopt(slot, &content);
+            for page in content.present_list() {
+                policy.insert_recovered(&content, slot, page);
+            }
+        }
+        lock(&self.policy).adopted();
+    }
+}
+
+fn open_dirs(config: &DirConfig) -> io::Result<OwnedFd> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(config.path.join(PAGES))?;
+    Ok(rustix::fs::open(&config.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
+}
+
+fn open_dir(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+    rustix::fs::openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
+}
+
+fn take_lock(root: &OwnedFd, config: &DirConfig) -> Result<File> {
+    let failed = |error: Errno| StoreError::DirFailed { dir: config.path.clone(), reason: format!("lock: {error}") };
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let file = rustix::fs::openat(root, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
+    match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(File::from(file)),
+        Err(Errno::AGAIN) => Err(StoreError::Config {
+            dir: config.path.clone(),
+            problem: "in use by another process: give each worker a directory of its own".to_owned(),
+        }),
+        Err(error) => Err(failed(error)),
+    }
+}
+
+fn apply(slots: &mut Slots, record: Record) {
+    match record {
+        Record::Content { slot, id, length, generation } => {
+            let slot = slot as usize;
+            // Slots are given out densely: a number far beyond the last is not ours, whatever its checksum says.
+            if length > MAX_LENGTH || slot > slots.len() + (1 << 20) {
+                return;
+            }
+            if slots.len() <= slot {
+                slots.resize_with(slot + 1, || None);
+            }
+            let table = PageTable::new(pages_in(length));
+            slots[slot] = Some(Found { id, length, generation, table, has_file: false, occupied: 0 });
+        }
+        Record::Page { slot, page, crc } => {
+            if let Some(Some(found)) = slots.get(slot as usize)
+                && u64::from(page) < page_count(found.length)
+                && let Some(word) = found.table.get_or_make(page)
+            {
+                publish(word, crc, 0);
+            }
+        }
+        Record::PageRemoved { slot, page } => {
+            if let Some(Some(found)) = slots.get(slot as usize)
+                && let Some(word) = found.table.get(page)
+            {
+                word.fetch_and(!PRESENT, Ordering::Relaxed);
+            }
+        }
+        Record::ContentRemoved { slot } => {
+            if let Some(found) = slots.get_mut(slot as usize) {
+                *found = None;
+            }
+        }
+    }
+}
+
+fn pages_in(length: u64) -> u32 {
+    u32::try_from(page_count(length)).expect("checked against MAX_LENGTH")
+}
+
+/// Notes which contents have their file, and removes every file that belongs to none.
+fn match_files(files: &OwnedFd, slots: &mut Slots) -> io::Result<()> {
+    let by_generation: HashMap<u32, usize> =
+        (0..).zip(slots.iter()).filter_map(|(slot, found)| Some((found.as_ref()?.generation, slot))).collect();
+    for folder in names(files)? {
+        let Ok(folder_fd) = open_dir(files, &folder) else { continue };
+        for name in names(&folder_fd)? {
+            let found = parse_file_name(&name).and_then(|(id, generation)| {
+                let found = slots[*by_generation.get(&generation)?].as_mut()?;
+                (found.id == id).then_some(found)
+            });
+            let stat = rustix::fs::statat(&folder_fd, &name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            match found {
+                Some(found) if is_file && u64::try_from(stat.st_size) == Ok(found.length) => {
+                    found.has_file = true;
+                    found.occupied = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+                }
+                _ => remove_stray(&folder_fd, &name, is_file),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn remove_stray(folder: &OwnedFd, name: &str, is_file: bool) {
+    if is_file && let Err(error) = rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+        tracing::debug!(name, %error, "cannot remove a stray cache file");
+    }
+}
+
+fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    let mut buffer = Vec::with_capacity(32 << 10);
+    let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry?;
+        if let Ok(name) = entry.file_name().to_str()
+            && !matches!(name, "." | "..")
+        {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(names)
+}

@@ -1,0 +1,87 @@
+//! Making room: bytes are reserved before they are written, and units are evicted until the reservation fits.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use super::Dir;
+use crate::{
+    error::{Result, StoreError},
+    policy::Search,
+    shared::lock,
+    usage::count,
+};
+
+/// Bytes set aside in a directory; given back when dropped unless they were used.
+#[derive(Debug)]
+pub(crate) struct Reservation {
+    dir: Arc<Dir>,
+    bytes: u64,
+}
+
+impl Reservation {
+    /// The bytes are occupied now.
+    pub(crate) fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        self.dir.used.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
+impl Dir {
+    /// Sets `bytes` aside, evicting what is needed. Does IO.
+    pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation> {
+        self.used.fetch_add(bytes, Ordering::Relaxed);
+        let reservation = Reservation { dir: Arc::clone(self), bytes };
+        let capacity = self.config.capacity_bytes;
+        if bytes <= capacity && self.evict_while(|_| self.used.load(Ordering::Relaxed) > capacity) {
+            return Ok(reservation);
+        }
+        self.check()?;
+        Err(StoreError::Full { dir: self.config.path.clone() })
+    }
+
+    /// Evicts at least `bytes`; whether it could. Does IO.
+    pub(crate) fn evict_bytes(self: &Arc<Self>, bytes: u64) -> bool {
+        self.evict_while(|evicted| evicted < bytes)
+    }
+
+    /// Evicts while `wanted`, given the bytes evicted so far; whether it got there.
+    pub(crate) fn evict_while(self: &Arc<Self>, wanted: impl Fn(u64) -> bool) -> bool {
+        let mut evicted = 0;
+        if !wanted(evicted) {
+            return true;
+        }
+        let mut patience = lock(&self.policy).patience();
+        let recall = |content: &Arc<crate::Content>| {
+            if content.mark_recalled() {
+                self.shared.recall(content.id());
+            }
+        };
+        while wanted(evicted) {
+            let found = lock(&self.policy).search(recall);
+            match found {
+                Search::Found(victim) => {
+                    let bytes = victim.content.evict(&victim);
+                    if bytes == 0 {
+                        // Being read or written at this moment.
+                        let Some(left) = patience.checked_sub(1) else { return false };
+                        patience = left;
+                    } else {
+                        count(&self.shared.counters.evicted_bytes, bytes);
+                        evicted += bytes;
+                        patience = patience.max(lock(&self.policy).patience());
+                    }
+                }
+                Search::More(looked_at) => {
+                    let Some(left) = patience.checked_sub(looked_at) else { return false };
+                    patience = left;
+                }
+                Search::Empty => return false,
+            }
+        }
+        true
+    }
+}

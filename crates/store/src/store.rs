@@ -1,0 +1,227 @@
+//! The store: contents over several directories.
+
+use std::{
+    hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
+    path::PathBuf,
+    sync::{Arc, Mutex, RwLock},
+};
+
+use headpond_types::ContentId;
+use tokio::sync::mpsc;
+
+use crate::{
+    config::{DirConfig, StoreConfig},
+    content::{Content, MAX_LENGTH},
+    dir::Dir,
+    error::{Result, StoreError},
+    scrub::{Cursor, Scrubbed},
+    shared::{Shared, lock, read, write},
+    usage::{Counters, DirUsage, Usage},
+};
+
+/// Recalls that wait to be received; more are dropped, and published again when the content is still in the way later.
+const RECALLS: usize = 1024;
+
+/// The page store. Dropping it closes its directories: contents and loans that are still held can be read where their file is open, but
+/// no longer filled.
+#[derive(Debug)]
+pub struct PageStore {
+    shared: Arc<Shared>,
+    dirs: Vec<Mount>,
+    scrub: Mutex<Cursor>,
+}
+
+/// A configured directory and what became of it.
+#[derive(Debug)]
+struct Mount {
+    config: DirConfig,
+    state: RwLock<State>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Arc<Dir>),
+    /// Never opened since the store was.
+    Failed(String),
+}
+
+impl PageStore {
+    /// Opens the directories and recovers what they hold. Does IO: reads each index, looks at each file once.
+    ///
+    /// Fails with `Config` when no directory is configured, one is in use by another process, or one was written by a newer release. A
+    /// directory that cannot be used for another reason is reported by [`PageStore::usage`] and tried again by
+    /// [`PageStore::probe_failed`].
+    pub fn open(config: StoreConfig) -> Result<Self> {
+        if config.dirs.is_empty() {
+            let problem = "none configured: name at least one".to_owned();
+            return Err(StoreError::Config { dir: PathBuf::new(), problem });
+        }
+        let shared = Arc::new(Shared::new());
+        let mut store = Self { shared, dirs: Vec::new(), scrub: Mutex::default() };
+        for config in config.dirs {
+            let state = match Dir::open(config.clone(), Arc::clone(&store.shared)) {
+                Ok(dir) => State::Open(dir),
+                Err(error @ StoreError::Config { .. }) => return Err(error),
+                Err(error) => {
+                    tracing::warn!(dir = %config.path.display(), %error, "cannot open a cache directory, going on without it");
+                    State::Failed(error.to_string())
+                }
+            };
+            store.dirs.push(Mount { config, state: RwLock::new(state) });
+        }
+        Ok(store)
+    }
+
+    /// The content of `id`, as far as it is cached; begun if there is nothing of it. No IO: files are made when they are written or lent.
+    ///
+    /// `LengthMismatch`: it is known with another length. `DirFailed`: no directory is in use, go on without the cache. `Full`: it is longer
+    /// than any content can be.
+    pub fn content(&self, id: ContentId, length: u64) -> Result<Arc<Content>> {
+        let content = match self.shared.find(id) {
+            Some(content) => content,
+            None => {
+                let dir = self.place(id)?;
+                if length > MAX_LENGTH {
+                    return Err(StoreError::Full { dir: dir.config().path.clone() });
+                }
+                self.shared.find_or_insert(id, || Arc::new(Content::new(id, length, dir)))
+            }
+        };
+        if content.length() == length {
+            return Ok(content);
+        }
+        Err(StoreError::LengthMismatch { content: id, known: content.length(), asked: length })
+    }
+
+    /// The content of `id`, if it was begun. No IO.
+    #[must_use]
+    pub fn find(&self, id: ContentId) -> Option<Arc<Content>> {
+        self.shared.find(id)
+    }
+
+    /// Drops what is cached of `id`, and says how many bytes that was. Does IO. If it is lent, the bytes come free when the last loan ends.
+    pub fn free(&self, id: ContentId) -> u64 {
+        let Some(content) = self.shared.find(id) else { return 0 };
+        let bytes = content.present_bytes();
+        content.discard();
+        bytes
+    }
+
+    /// Drops everything, as [`PageStore::free`]. Does IO: one unlink per content.
+    pub fn free_all(&self) -> u64 {
+        self.shared.all().into_iter().map(|content| self.free(content.id())).sum()
+    }
+
+    /// What the store holds. No IO.
+    #[must_use]
+    pub fn usage(&self) -> Usage {
+        Usage { dirs: self.dirs.iter().map(Mount::usage).collect() }
+    }
+
+    /// What happened since the store was opened.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.shared.counters
+    }
+
+    /// Where lent contents are named that stand in the way of new ones: whoever lent them should give them back; the last loan of such
+    /// a content evicts it. Each is named once until it is touched again. Bounded: what nobody takes is dropped and counted. A new
+    /// receiver replaces the one before.
+    #[must_use]
+    pub fn recalls(&self) -> mpsc::Receiver<ContentId> {
+        let (sender, receiver) = mpsc::channel(RECALLS);
+        self.shared.set_recalls(sender);
+        receiver
+    }
+
+    /// Compares about `budget` bytes of pages with their checksums, going on where the last step ended; corrupt pages are dropped. Does IO.
+    pub fn scrub_step(&self, budget: u64) -> Scrubbed {
+        let dirs: Vec<_> = self.dirs.iter().map(Mount::in_use).collect();
+        lock(&self.scrub).step(&dirs, budget)
+    }
+
+    /// Tries to open directories that are out of use again, after a repair or a remount. Does IO; the number that are back.
+    pub fn probe_failed(&self) -> usize {
+        self.dirs.iter().filter(|mount| mount.probe(&self.shared)).count()
+    }
+
+    /// The directory for a new content: weighted rendezvous by free capacity, so that directories fill evenly, and with one of them gone
+    /// the others keep what they would have got. A full one keeps a small weight, since what is new is hotter than what it evicts.
+    fn place(&self, id: ContentId) -> Result<Arc<Dir>> {
+        let in_use = self.dirs.iter().enumerate().filter_map(|(index, mount)| Some((index, mount.in_use()?)));
+        let scored = in_use.map(|(index, dir)| {
+            let weight = dir.free_bytes().max(dir.config().capacity_bytes / 16).max(1);
+            (score(id, index, weight), dir)
+        });
+        let best = scored.max_by(|a, b| a.0.total_cmp(&b.0));
+        best.map(|(_, dir)| dir).ok_or_else(|| {
+            let first = self.usage().dirs.into_iter().next().unwrap_or_default();
+            StoreError::DirFailed { dir: first.path, reason: first.problem.unwrap_or_default() }
+        })
+    }
+}
+
+/// The score of a directory for a content: the largest of `-1 / ln(u) * weight` over uniform `u` falls to each with
+/// probability proportional to its weight (Efraimidis and Spirakis, "Weighted random sampling with a reservoir", 2006).
+#[expect(clippy::cast_precision_loss, reason = "53 bits are enough for a weight")]
+fn score(id: ContentId, index: usize, weight: u64) -> f64 {
+    let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one((id, index));
+    let uniform = ((hash >> 11) as f64 + 0.5) / (1_u64 << 53) as f64;
+    weight as f64 / -uniform.ln()
+}
+
+impl Mount {
+    fn in_use(&self) -> Option<Arc<Dir>> {
+        match &*read(&self.state) {
+            State::Open(dir) if dir.check().is_ok() => Some(Arc::clone(dir)),
+            State::Open(_) | State::Failed(_) => None,
+        }
+    }
+
+    fn usage(&self) -> DirUsage {
+        let (path, capacity_bytes) = (self.config.path.clone(), self.config.capacity_bytes);
+        let out_of_use = |problem| DirUsage { path, capacity_bytes, problem: Some(problem), ..DirUsage::default() };
+        match &*read(&self.state) {
+            State::Open(dir) => {
+                let usage = dir.usage();
+                usage.problem.clone().map_or(usage, out_of_use)
+            }
+            State::Failed(problem) => out_of_use(problem.clone()),
+        }
+    }
+
+    /// Whether the directory was out of use and is back.
+    fn probe(&self, shared: &Arc<Shared>) -> bool {
+        if self.in_use().is_some() {
+            return false;
+        }
+        let mut state = write(&self.state);
+        match &*state {
+            State::Open(dir) if dir.check().is_ok() => return false,
+            State::Open(dir) => dir.close(),
+            State::Failed(_) => {}
+        }
+        match Dir::open(self.config.clone(), Arc::clone(shared)) {
+            Ok(dir) => {
+                tracing::info!(dir = %self.config.path.display(), "cache directory is back in use");
+                *state = State::Open(dir);
+                true
+            }
+            Err(error) => {
+                *state = State::Failed(error.to_string());
+                false
+            }
+        }
+    }
+}
+
+impl Drop for PageStore {
+    fn drop(&mut self) {
+        for mount in &self.dirs {
+            if let State::Open(dir) = &*read(&mount.state) {
+                dir.close();
+            }
+        }
+        self.shared.remove_all(None);
+    }
+}

@@ -1,0 +1,6 @@
+//! The page store through its public API, on real directories.
+
+#[cfg(test)]
+mod pages;
+#[cfg(test)]
+mod support;

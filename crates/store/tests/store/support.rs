@@ -1,0 +1,83 @@
+//! Contents whose bytes follow from their id, and stores over temporary directories.
+
+use std::{
+    fs::{File, OpenOptions},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use headpond_store::{Content, DirConfig, PageStore, Result, StoreConfig};
+use headpond_types::{ContentId, page_count, page_range};
+
+/// A content id, spread like a hash.
+pub(crate) fn id(n: u64) -> ContentId {
+    ContentId(u128::from(n).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835).wrapping_add(1))
+}
+
+pub(crate) fn store(dir: &Path, mib: u64) -> PageStore {
+    open(StoreConfig { dirs: vec![DirConfig { path: dir.to_owned(), capacity_bytes: mib << 20 }] }).unwrap()
+}
+
+pub(crate) fn open(config: StoreConfig) -> Result<PageStore> {
+    PageStore::open(config)
+}
+
+/// The bytes that page `page` of `content` has in these tests.
+pub(crate) fn bytes_of(content: &Content, page: u64) -> Vec<u8> {
+    page_bytes(content.id(), content.length(), page)
+}
+
+pub(crate) fn page_bytes(id: ContentId, length: u64, page: u64) -> Vec<u8> {
+    let range = page_range(page, length);
+    let (high, low) = id.halves();
+    let mut state = high ^ low ^ (page + 1).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
+    let mut bytes = Vec::new();
+    while (bytes.len() as u64) < range.end - range.start {
+        // xorshift64: quick, and no two pages alike.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        bytes.extend_from_slice(&state.to_le_bytes());
+    }
+    bytes.truncate(usize::try_from(range.end - range.start).unwrap());
+    bytes
+}
+
+pub(crate) fn try_fill(content: &Arc<Content>, page: u64) -> Result<()> {
+    let mut writer = content.page_writer(page)?;
+    for chunk in bytes_of(content, page).chunks(300_000) {
+        writer.write(chunk)?;
+    }
+    writer.commit()
+}
+
+pub(crate) fn fill(content: &Arc<Content>, page: u64) {
+    try_fill(content, page).unwrap();
+}
+
+pub(crate) fn fill_all(content: &Arc<Content>) {
+    for page in 0..page_count(content.length()) {
+        fill(content, page);
+    }
+}
+
+/// The file of `content` under the cache directory `dir`: the newest, if there are several generations.
+pub(crate) fn file_of(dir: &Path, content: &Content) -> PathBuf {
+    let id = content.id().to_string();
+    let folder = dir.join("pages").join(&id[..2]);
+    let names = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    names.filter(|path| path.file_stem().is_some_and(|stem| *stem == *id)).max().expect("the content has a file")
+}
+
+/// Changes a byte behind the store's back.
+pub(crate) fn flip_byte(dir: &Path, content: &Content, at: u64) {
+    flip(&OpenOptions::new().read(true).write(true).open(file_of(dir, content)).unwrap(), at);
+}
+
+pub(crate) fn flip(file: &File, at: u64) {
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, at).unwrap();
+    byte[0] ^= 0x10;
+    file.write_all_at(&byte, at).unwrap();
+}
