@@ -1,9 +1,31 @@
-//! Under stores: the [`UnderStore`] trait, drivers and wrappers.
+//! Under stores: the [`UnderStore`] trait, its drivers and wrappers.
+//!
+//! Drivers speak to one store and never retry; wrappers are stores themselves and add one thing each. [`connect`] puts them
+//! together: retry around limit around metering around the driver, so that the deadline covers the wait for a permit
+//! and every try is counted.
 
+mod connect;
+mod credentials;
 mod error;
+mod listing;
+mod local;
+mod memory;
 mod object;
+mod op;
+mod options;
+#[cfg(feature = "s3")]
+mod s3;
 mod store;
+mod uri;
 
+pub use connect::connect;
+pub use credentials::{CredentialSource, Credentials, NoCredentials};
 pub use error::{UfsError, UfsErrorKind};
-pub use object::{Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition};
+pub use local::Local;
+pub use memory::Memory;
+pub use object::{Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, path_key};
+pub use op::Op;
+#[cfg(feature = "s3")]
+pub use s3::S3;
 pub use store::{BodyStream, UnderStore};
+pub use uri::{Scheme, StoreUri};

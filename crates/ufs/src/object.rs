@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use headpond_types::Timestamp;
+use headpond_types::{Name, Timestamp};
 
 /// The raw key of an object, relative to nothing: the whole key as the store knows it, never with a leading slash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -127,4 +127,30 @@ pub struct Capabilities {
     pub max_parts: u32,
     /// Largest object one `put` or `copy` takes, in bytes.
     pub max_put_size: u64,
+}
+
+/// The key of the object at `names` below `prefix` (empty or ending in `/`), without a trailing slash.
+#[must_use]
+pub fn path_key<'a>(prefix: &Key, names: impl IntoIterator<Item = &'a Name>) -> Key {
+    let mut key = prefix.0.to_vec();
+    for (index, name) in names.into_iter().enumerate() {
+        if index > 0 {
+            key.push(b'/');
+        }
+        key.extend_from_slice(name.as_bytes());
+    }
+    key.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_becomes_a_key_without_outer_slashes() {
+        let names = ["a", "b\n"].map(|name| Name::new(name).expect("a name"));
+        assert_eq!(path_key(&Key::default(), &names), Key::from("a/b\n"));
+        assert_eq!(path_key(&Key::from("p/"), &names), Key::from("p/a/b\n"));
+        assert_eq!(path_key(&Key::from("p/"), []), Key::from("p/"));
+    }
 }

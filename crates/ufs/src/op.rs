@@ -1,0 +1,71 @@
+//! The operations of the trait as values, for counters and injected faults.
+
+use std::fmt;
+
+/// An operation of [`UnderStore`](crate::UnderStore).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Op {
+    /// `list`
+    List,
+    /// `head`
+    Head,
+    /// `get`
+    Get,
+    /// `put`
+    Put,
+    /// `create_multipart`
+    CreateMultipart,
+    /// `put_part`
+    PutPart,
+    /// `copy_part`
+    CopyPart,
+    /// `complete_multipart`
+    CompleteMultipart,
+    /// `abort_multipart`
+    AbortMultipart,
+    /// `copy`
+    Copy,
+    /// `delete`
+    Delete,
+}
+
+impl Op {
+    /// Every operation, in the order of their discriminants.
+    pub const ALL: [Self; 11] = [
+        Self::List,
+        Self::Head,
+        Self::Get,
+        Self::Put,
+        Self::CreateMultipart,
+        Self::PutPart,
+        Self::CopyPart,
+        Self::CompleteMultipart,
+        Self::AbortMultipart,
+        Self::Copy,
+        Self::Delete,
+    ];
+
+    /// The name in metrics and messages: the method's.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::List => "list",
+            Self::Head => "head",
+            Self::Get => "get",
+            Self::Put => "put",
+            Self::CreateMultipart => "create_multipart",
+            Self::PutPart => "put_part",
+            Self::CopyPart => "copy_part",
+            Self::CompleteMultipart => "complete_multipart",
+            Self::AbortMultipart => "abort_multipart",
+            Self::Copy => "copy",
+            Self::Delete => "delete",
+        }
+    }
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}

@@ -1,0 +1,130 @@
+//! Options, environment and profile into an SDK client.
+
+use std::time::Duration;
+
+use aws_config::{
+    BehaviorVersion, Region, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
+    profile::ProfileFileRegionProvider,
+};
+use aws_sdk_s3::{
+    Client,
+    config::{
+        Builder, RequestChecksumCalculation, ResponseChecksumValidation, StalledStreamProtectionConfig,
+        retry::RetryConfig, timeout::TimeoutConfig,
+    },
+};
+use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+use aws_types::{SdkConfig, service_config::ServiceConfigKey};
+
+use crate::{Capabilities, CredentialSource, UfsError, options::Options};
+
+/// The options of this driver.
+pub(crate) const OPTIONS: &[&str] =
+    &["endpoint", "region", "path_style", "credentials", "conditional_put", "conditional_delete"];
+
+/// How long a TCP and TLS handshake may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Idle connections kept: twice the parallel requests of one reader at full readahead, below usual server limits.
+const IDLE_CONNECTIONS: usize = 64;
+
+/// Before servers usually close an idle connection, so that a request rarely meets one just closed.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Where S3 compatible servers are when nobody says.
+const FALLBACK_REGION: &str = "us-east-1";
+
+/// A client and what is known of its endpoint.
+pub(super) struct Target {
+    pub(super) client: Client,
+    /// Without a trailing slash; `None` for AWS.
+    pub(super) endpoint: Option<String>,
+    pub(super) capabilities: Capabilities,
+}
+
+impl Target {
+    pub(super) async fn resolve(options: &Options<'_>, credentials: &dyn CredentialSource) -> Result<Self, UfsError> {
+        let chosen = options.text("endpoint").map(|text| checked_endpoint(options, text)).transpose()?;
+        let path_style = options.parse("path_style", "true or false")?;
+        let conditional_put = options.parse("conditional_put", "true or false")?.unwrap_or(true);
+        let conditional_delete = options.parse("conditional_delete", "true or false")?.unwrap_or(false);
+        let credentials = options.text("credentials").map(|name| credentials.resolve(name)).transpose()?;
+
+        let http = aws_smithy_http_client::Builder::new()
+            .pool_max_idle_per_host(IDLE_CONNECTIONS)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
+            .build_https();
+        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
+        if let Some(given) = credentials {
+            loader = loader.credentials_provider(aws_credential_types::Credentials::new(
+                given.access_key_id,
+                given.secret_access_key,
+                given.session_token,
+                None,
+                "headpond",
+            ));
+        }
+        // The default chain ends in a question to the cloud's metadata service, which costs seconds where there is none.
+        let named = RegionProviderChain::first_try(options.text("region").map(|region| Region::new(region.to_owned())))
+            .or_else(EnvironmentVariableRegionProvider::new())
+            .or_else(ProfileFileRegionProvider::new());
+        let region = match (named.region().await, &chosen) {
+            (Some(region), _) => Some(region),
+            (None, Some(_)) => None,
+            (None, None) => RegionProviderChain::default_provider().region().await,
+        };
+        let shared = loader.region(region.unwrap_or_else(|| Region::from_static(FALLBACK_REGION))).load().await;
+
+        let endpoint = match chosen {
+            Some(endpoint) => Some(endpoint),
+            None => configured_endpoint(&shared).map(|text| checked_endpoint(options, &text)).transpose()?,
+        };
+        let mut config = Builder::from(&shared)
+            .retry_config(RetryConfig::disabled())
+            .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())
+            .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .force_path_style(path_style.unwrap_or(endpoint.is_some()));
+        config.set_endpoint_url(endpoint.clone());
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            endpoint,
+            capabilities: Capabilities {
+                conditional_put,
+                conditional_copy: false,
+                conditional_delete,
+                ordered_listing: true,
+                native_directories: false,
+                native_rename: false,
+                min_part_size: 5 << 20,
+                max_parts: 10_000,
+                max_put_size: 5 << 30,
+            },
+        })
+    }
+}
+
+/// The endpoint that the environment or the profile names, found as the SDK finds it: it is part of the store's identity.
+fn configured_endpoint(shared: &SdkConfig) -> Option<String> {
+    let key =
+        ServiceConfigKey::builder().service_id("S3").env("AWS_ENDPOINT_URL").profile("endpoint_url").build().ok()?;
+    shared
+        .service_config()
+        .and_then(|config| config.load_config(key))
+        .or_else(|| shared.endpoint_url().map(str::to_owned))
+}
+
+/// Checks an endpoint and takes its trailing slashes off.
+fn checked_endpoint(options: &Options<'_>, text: &str) -> Result<String, UfsError> {
+    let form = "a URL like https://host:port, without user, query or bucket";
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    match host.map(|host| host.trim_end_matches('/')) {
+        Some(host) if !host.is_empty() && !host.contains(['@', '?', '#', ' ']) => {
+            Ok(text.trim_end_matches('/').to_owned())
+        }
+        // What stands before an @ may be a password: it is not repeated.
+        _ => Err(options.bad("endpoint", text.rsplit('@').next().unwrap_or_default(), form)),
+    }
+}

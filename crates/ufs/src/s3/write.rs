@@ -1,0 +1,235 @@
+//! Mutations.
+
+use aws_sdk_s3::{
+    primitives::ByteStream,
+    types::{CompletedMultipartUpload, CompletedPart},
+};
+use bytes::Bytes;
+use headpond_runtime::{Clock, SystemClock};
+use headpond_types::ByteRange;
+
+use super::{S3, keys};
+use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
+
+/// `If-Match` and `If-None-Match` of a condition.
+fn headers(condition: &Precondition) -> (Option<String>, Option<String>) {
+    match condition {
+        Precondition::None => (None, None),
+        Precondition::Matches(version) => (Some(keys::quoted(version)), None),
+        Precondition::Absent => (None, Some("*".to_owned())),
+    }
+}
+
+impl S3 {
+    pub(super) async fn put_object(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+    ) -> Result<ObjectMeta, UfsError> {
+        let (if_match, if_none_match) = self.put_condition(key, condition)?;
+        let size = body.len() as u64;
+        let call = self
+            .client
+            .put_object()
+            .bucket(&self.bucket)
+            .key(self.text(key)?)
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match)
+            .body(ByteStream::from(body))
+            .send();
+        let answer = self.settled(key, condition, self.send("write", key, call).await)?;
+        let version = self.version(key, answer.e_tag())?;
+        // The answer has no time; whoever describes or lists the object later must see the same one.
+        let mtime = match self.describe(key, Some(&version)).await {
+            Ok(meta) => meta.mtime,
+            Err(_) => SystemClock.now(),
+        };
+        Ok(ObjectMeta { key: key.clone(), size, mtime, version })
+    }
+
+    pub(super) async fn create_upload(&self, key: &Key) -> Result<String, UfsError> {
+        let call = self.client.create_multipart_upload().bucket(&self.bucket).key(self.text(key)?).send();
+        let answer = self.send("begin an upload of", key, call).await?;
+        match answer.upload_id() {
+            Some(id) if !id.is_empty() => Ok(id.to_owned()),
+            _ => Err(self.protocol(key, "was answered without an upload id")),
+        }
+    }
+
+    pub(super) async fn upload_part(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        body: Bytes,
+    ) -> Result<String, UfsError> {
+        let call = self
+            .client
+            .upload_part()
+            .bucket(&self.bucket)
+            .key(self.text(key)?)
+            .upload_id(upload)
+            .part_number(self.part_number(key, number)?)
+            .body(ByteStream::from(body))
+            .send();
+        let answer = self.send("write a part of", key, call).await?;
+        self.version(key, answer.e_tag())
+    }
+
+    pub(super) async fn upload_part_copy(
+        &self,
+        key: &Key,
+        upload: &str,
+        number: u32,
+        source: &Key,
+        range: ByteRange,
+        version: &str,
+    ) -> Result<String, UfsError> {
+        if range.start >= range.end {
+            return Err(self.invalid(source, "cannot be copied from in an empty range"));
+        }
+        let call = self
+            .client
+            .upload_part_copy()
+            .bucket(&self.bucket)
+            .key(self.text(key)?)
+            .upload_id(upload)
+            .part_number(self.part_number(key, number)?)
+            .copy_source(keys::copy_source(&self.bucket, self.text(source)?))
+            .copy_source_range(format!("bytes={}-{}", range.start, range.end - 1))
+            .copy_source_if_match(keys::quoted(version))
+            .send();
+        let answer = match self.send("copy a part from", source, call).await {
+            Err(error) if error.kind() == UfsErrorKind::Precondition => return Err(self.changed(source)),
+            other => other?,
+        };
+        self.version(key, answer.copy_part_result().and_then(|result| result.e_tag()))
+    }
+
+    pub(super) async fn complete_upload(
+        &self,
+        key: &Key,
+        upload: &str,
+        parts: &[(u32, String)],
+        condition: &Precondition,
+    ) -> Result<ObjectMeta, UfsError> {
+        let (if_match, if_none_match) = self.put_condition(key, condition)?;
+        let mut list = CompletedMultipartUpload::builder();
+        for (number, tag) in parts {
+            let number = self.part_number(key, *number)?;
+            list = list.parts(CompletedPart::builder().part_number(number).e_tag(keys::quoted(tag)).build());
+        }
+        let call = self
+            .client
+            .complete_multipart_upload()
+            .bucket(&self.bucket)
+            .key(self.text(key)?)
+            .upload_id(upload)
+            .multipart_upload(list.build())
+            .set_if_match(if_match)
+            .set_if_none_match(if_none_match)
+            .send();
+        let answer = match self.send("complete", key, call).await {
+            // Either the upload or the object that the condition names does not exist.
+            Err(missing) if missing.kind() == UfsErrorKind::NotFound => {
+                let unmet = matches!(condition, Precondition::Matches(_))
+                    && self.describe(key, None).await.is_err_and(|error| error.kind() == UfsErrorKind::NotFound);
+                return if unmet { self.settled(key, condition, Err(missing)) } else { Err(missing) };
+            }
+            other => other?,
+        };
+        let version = self.version(key, answer.e_tag())?;
+        self.describe(key, Some(&version)).await
+    }
+
+    pub(super) async fn abort_upload(&self, key: &Key, upload: &str) -> Result<(), UfsError> {
+        let call =
+            self.client.abort_multipart_upload().bucket(&self.bucket).key(self.text(key)?).upload_id(upload).send();
+        match self.send("abort an upload of", key, call).await {
+            Err(error) if error.kind() == UfsErrorKind::NotFound => Ok(()),
+            other => other.map(|_| ()),
+        }
+    }
+
+    pub(super) async fn copy_object(
+        &self,
+        source: &Key,
+        version: &str,
+        key: &Key,
+        condition: &Precondition,
+    ) -> Result<ObjectMeta, UfsError> {
+        if *condition != Precondition::None {
+            let why =
+                "cannot be the conditional target of a copy: complete a multipart upload with the condition instead";
+            return Err(self.error(UfsErrorKind::Unsupported, key, why));
+        }
+        // The answer to a copy has no length.
+        let size = self.describe(source, Some(version)).await?.size;
+        let call = self
+            .client
+            .copy_object()
+            .bucket(&self.bucket)
+            .key(self.text(key)?)
+            .copy_source(keys::copy_source(&self.bucket, self.text(source)?))
+            .copy_source_if_match(keys::quoted(version))
+            .send();
+        let answer = match self.send("copy", source, call).await {
+            Err(error) if error.kind() == UfsErrorKind::Precondition => return Err(self.changed(source)),
+            other => other?,
+        };
+        let result = answer.copy_object_result();
+        Ok(ObjectMeta {
+            key: key.clone(),
+            size,
+            mtime: result.and_then(|result| result.last_modified()).map_or_else(|| SystemClock.now(), keys::timestamp),
+            version: self.version(key, result.and_then(|result| result.e_tag()))?,
+        })
+    }
+
+    pub(super) async fn delete_object(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {
+        let if_match = match condition {
+            Precondition::None => None,
+            Precondition::Matches(version) if self.capabilities.conditional_delete => Some(keys::quoted(version)),
+            _ => {
+                let why = "cannot be deleted on a condition here: check its version just before, or set the option \
+                           conditional_delete if the store honours If-Match on DELETE";
+                return Err(self.error(UfsErrorKind::Unsupported, key, why));
+            }
+        };
+        let call = self.client.delete_object().bucket(&self.bucket).key(self.text(key)?).set_if_match(if_match).send();
+        match self.send("delete", key, call).await {
+            Err(error) if error.kind() == UfsErrorKind::NotFound && *condition == Precondition::None => Ok(()),
+            other => self.settled(key, condition, other).map(|_| ()),
+        }
+    }
+
+    fn put_condition(&self, key: &Key, condition: &Precondition) -> Result<(Option<String>, Option<String>), UfsError> {
+        if *condition == Precondition::None || self.capabilities.conditional_put {
+            Ok(headers(condition))
+        } else {
+            Err(self.error(
+                UfsErrorKind::Unsupported,
+                key,
+                "cannot be written on a condition: the option conditional_put is false",
+            ))
+        }
+    }
+
+    /// A 404 to a request that demands a version says that the condition does not hold.
+    fn settled<T>(&self, key: &Key, condition: &Precondition, result: Result<T, UfsError>) -> Result<T, UfsError> {
+        match (result, condition) {
+            (Err(error), Precondition::Matches(_)) if error.kind() == UfsErrorKind::NotFound => {
+                Err(self.error(UfsErrorKind::Precondition, key, "does not exist").with_source(error))
+            }
+            (other, _) => other,
+        }
+    }
+
+    fn part_number(&self, key: &Key, number: u32) -> Result<i32, UfsError> {
+        match i32::try_from(number) {
+            Ok(number @ 1..=10_000) => Ok(number),
+            _ => Err(self.invalid(key, &format!("cannot have a part {number}: parts go from 1 to 10000"))),
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! Mutations.
+
+use bytes::Bytes;
+use headpond_ufs::{Precondition, UfsErrorKind};
+
+use super::{Place, fails};
+
+fn matches(version: &str) -> Precondition {
+    Precondition::Matches(version.to_owned())
+}
+
+pub(crate) async fn conditions_of_put_hold(place: Place) {
+    let key = place.key("o");
+    let put = async |body: &'static str, condition: &Precondition| {
+        place.store.put(&key, Bytes::from_static(body.as_bytes()), condition).await
+    };
+    fails(put("a", &matches("none")).await, UfsErrorKind::Precondition);
+    fails(place.store.head(&key).await, UfsErrorKind::NotFound);
+    let first = put("a", &Precondition::Absent).await.expect("nothing is there");
+    fails(put("b", &Precondition::Absent).await, UfsErrorKind::Precondition);
+    fails(put("b", &matches("other")).await, UfsErrorKind::Precondition);
+    assert_eq!(place.read_all("o").await, "a");
+    let second = put("b", &matches(&first.version)).await.expect("the version is right");
+    fails(put("c", &matches(&first.version)).await, UfsErrorKind::Precondition);
+    assert_eq!(place.store.head(&key).await.expect("a head"), second);
+    assert_eq!(place.read_all("o").await, "b");
+}
+
+pub(crate) async fn a_multipart_upload_becomes_one_object(place: Place) {
+    let key = place.key("big");
+    let least = usize::try_from(place.store.capabilities().min_part_size).expect("a size");
+    let (one, two, old) = (Bytes::from(vec![1; least]), Bytes::from_static(b"tail"), Bytes::from(vec![9; least]));
+    let upload = place.store.create_multipart(&key).await.expect("an upload");
+    let second = place.store.put_part(&key, &upload, 2, two.clone()).await.expect("a part");
+    place.store.put_part(&key, &upload, 1, old).await.expect("a part");
+    let first = place.store.put_part(&key, &upload, 1, one.clone()).await.expect("the part again");
+    fails(place.store.head(&key).await, UfsErrorKind::NotFound);
+    let parts = [(1, first), (2, second)];
+    let complete = |condition| {
+        let (place, key, upload, parts) = (&place, &key, &upload, &parts);
+        async move { place.store.complete_multipart(key, upload, parts, &condition).await }
+    };
+    fails(complete(matches("none")).await, UfsErrorKind::Precondition);
+    let meta = complete(Precondition::Absent).await.expect("a whole object");
+    assert_eq!(meta.size, (one.len() + two.len()) as u64);
+    assert_eq!(place.store.head(&key).await.expect("a head"), meta);
+    assert_eq!(place.read_all("big").await, [one, two].concat());
+    assert_eq!(place.names(place.request("", false)).await, ["big"]);
+    fails(complete(Precondition::None).await, UfsErrorKind::NotFound);
+}
+
+pub(crate) async fn parts_are_copied_within_the_store(place: Place) {
+    let (source, key) = (place.key("source"), place.key("target"));
+    let least = usize::try_from(place.store.capabilities().min_part_size).expect("a size");
+    let body: Vec<u8> = (0..=252).cycle().take(least + 10).collect();
+    let meta = place.put("source", body.clone()).await;
+    let upload = place.store.create_multipart(&key).await.expect("an upload");
+    let range = 5..5 + least as u64;
+    let copy = |version: String| {
+        let (store, key, upload, source, range) = (&place.store, &key, &upload, &source, range.clone());
+        async move { store.copy_part(key, upload, 1, source, range, &version).await }
+    };
+    fails(copy("other".to_owned()).await, UfsErrorKind::Changed);
+    let first = copy(meta.version).await.expect("a part");
+    let second = place.store.put_part(&key, &upload, 2, "end".into()).await.expect("a part");
+    let parts = [(1, first), (2, second)];
+    place.store.complete_multipart(&key, &upload, &parts, &Precondition::None).await.expect("a whole object");
+    assert_eq!(place.read_all("target").await, [&body[5..5 + least], b"end"].concat());
+}
+
+pub(crate) async fn an_aborted_upload_leaves_nothing(place: Place) {
+    let key = place.key("gone");
+    let upload = place.store.create_multipart(&key).await.expect("an upload");
+    let tag = place.store.put_part(&key, &upload, 1, "part".into()).await.expect("a part");
+    place.store.abort_multipart(&key, &upload).await.expect("an abort");
+    place.store.abort_multipart(&key, &upload).await.expect("an abort of nothing");
+    fails(place.store.put_part(&key, &upload, 1, "part".into()).await, UfsErrorKind::NotFound);
+    let parts = [(1, tag)];
+    fails(place.store.complete_multipart(&key, &upload, &parts, &Precondition::None).await, UfsErrorKind::NotFound);
+    fails(place.store.head(&key).await, UfsErrorKind::NotFound);
+    assert_eq!(place.names(place.request("", false)).await, [""; 0]);
+}
+
+pub(crate) async fn a_copy_is_of_one_version(place: Place) {
+    let (source, key) = (place.key("sou+rce ü"), place.key("deep/er/target %"));
+    let old = place.put("sou+rce ü", "old").await;
+    let new = place.put("sou+rce ü", "newer").await;
+    let none = Precondition::None;
+    fails(place.store.copy(&source, &old.version, &key, &none).await, UfsErrorKind::Changed);
+    fails(place.store.copy(&place.key("no"), "v", &key, &none).await, UfsErrorKind::NotFound);
+    fails(place.store.head(&key).await, UfsErrorKind::NotFound);
+    let copy = place.store.copy(&source, &new.version, &key, &none).await.expect("a copy");
+    assert_eq!(place.store.head(&key).await.expect("a head"), copy);
+    assert_eq!(place.read_all("deep/er/target %").await, "newer");
+    assert_eq!(place.read_all("sou+rce ü").await, "newer");
+}
+
+pub(crate) async fn conditions_of_copy_hold_or_are_refused(place: Place) {
+    let (source, key) = (place.key("source"), place.key("target"));
+    let new = place.put("source", "new").await;
+    let old = place.put("target", "old").await;
+    let kind = if place.store.capabilities().conditional_copy {
+        UfsErrorKind::Precondition
+    } else {
+        UfsErrorKind::Unsupported
+    };
+    fails(place.store.copy(&source, &new.version, &key, &Precondition::Absent).await, kind);
+    fails(place.store.copy(&source, &new.version, &key, &matches("other")).await, kind);
+    assert_eq!(place.read_all("target").await, "old");
+    if place.store.capabilities().conditional_copy {
+        place.store.copy(&source, &new.version, &key, &matches(&old.version)).await.expect("a copy");
+        assert_eq!(place.read_all("target").await, "new");
+    }
+}
+
+pub(crate) async fn deleting_is_idempotent(place: Place) {
+    place.put("o", "x").await;
+    for name in ["o", "o", "never", "no/such/path"] {
+        place.store.delete(&place.key(name), &Precondition::None).await.expect("a delete");
+        fails(place.store.head(&place.key(name)).await, UfsErrorKind::NotFound);
+    }
+    assert_eq!(place.names(place.request("", false)).await, [""; 0]);
+}
+
+pub(crate) async fn conditions_of_delete_hold_or_are_refused(place: Place) {
+    let meta = place.put("o", "x").await;
+    let key = place.key("o");
+    if place.store.capabilities().conditional_delete {
+        fails(place.store.delete(&key, &matches("other")).await, UfsErrorKind::Precondition);
+        assert_eq!(place.read_all("o").await, "x");
+        place.store.delete(&key, &matches(&meta.version)).await.expect("a delete");
+        fails(place.store.delete(&key, &matches(&meta.version)).await, UfsErrorKind::Precondition);
+    } else {
+        fails(place.store.delete(&key, &matches(&meta.version)).await, UfsErrorKind::Unsupported);
+        assert_eq!(place.read_all("o").await, "x");
+    }
+}
