@@ -1,1 +1,34 @@
-//! The worker: serves pages from its store, fills them from peers and under stores.
+//! The worker: serves contents from its page store and fills what is missing from the owner of the block or from the under
+//! store.
+//!
+//! * [`Worker::start`] opens the store, listens on gRPC and on the unix socket, and joins the cluster in the background.
+//! * `grpc` and `socket` answer; both read through `reader`, which hides every fault of the cache from them.
+//! * `fill` brings missing pages, each once; its invariants stand there.
+//! * `cluster` is what is known of the others (ring, mounts, key of grants), kept current by `registration` and across
+//!   restarts by `identity`.
+
+mod cache;
+mod cluster;
+mod config;
+mod connector;
+mod fill;
+mod grants;
+mod grpc;
+mod identity;
+mod metrics;
+mod mounts;
+mod peers;
+mod ranges;
+mod reader;
+mod registration;
+mod running;
+mod shared_error;
+mod socket;
+mod worker;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::{CacheDir, Deadlines, WorkerConfig};
+pub use running::{RunningWorker, WorkerStatus};
+pub use worker::Worker;

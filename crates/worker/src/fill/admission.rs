@@ -1,0 +1,91 @@
+//! Bounds the bytes under way, and lets what a reader waits for go before what is fetched for later.
+
+use std::sync::Arc;
+
+use headpond_types::PAGE_SIZE;
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+
+/// How soon pages are wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Priority {
+    /// Somebody waits for them.
+    Now,
+    /// Somebody may want them soon.
+    Later,
+}
+
+/// Whether somebody waits for a run. Readahead that a reader catches up with becomes urgent while it still queues.
+#[derive(Debug)]
+pub(crate) struct Urgency(Notify);
+
+impl Urgency {
+    pub(crate) fn new(priority: Priority) -> Self {
+        let urgency = Self(Notify::new());
+        if priority == Priority::Now {
+            urgency.raise();
+        }
+        urgency
+    }
+
+    /// Somebody waits now.
+    pub(crate) fn raise(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// The right to have pages under way; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    _all: OwnedSemaphorePermit,
+    _later: Option<OwnedSemaphorePermit>,
+}
+
+/// Counts pages under way. Fair within a priority: first come, first served.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    all: Arc<Semaphore>,
+    later: Arc<Semaphore>,
+}
+
+impl Admission {
+    /// At most `bytes` under way, three quarters of them for later.
+    pub(crate) fn new(bytes: u64) -> Self {
+        let pages = usize::try_from(bytes / PAGE_SIZE).unwrap_or(Semaphore::MAX_PERMITS).min(Semaphore::MAX_PERMITS);
+        Self { all: Arc::new(Semaphore::new(pages)), later: Arc::new(Semaphore::new(pages / 4 * 3)) }
+    }
+
+    /// Waits for room for `pages`. Cancel-safe.
+    pub(crate) async fn admit(&self, pages: u32, urgency: &Urgency) -> Admitted {
+        let later = tokio::select! {
+            biased;
+            () = urgency.0.notified() => None,
+            permit = acquire(&self.later, pages) => Some(permit),
+        };
+        Admitted { _all: acquire(&self.all, pages).await, _later: later }
+    }
+}
+
+async fn acquire(semaphore: &Arc<Semaphore>, pages: u32) -> OwnedSemaphorePermit {
+    Arc::clone(semaphore).acquire_many_owned(pages).await.expect("the semaphore is never closed")
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn readahead_leaves_room_and_becomes_urgent_when_a_reader_comes() {
+        let admission = Admission::new(8 * PAGE_SIZE);
+        let later = Urgency::new(Priority::Later);
+        let ahead = admission.admit(6, &later).await;
+        assert!(admission.admit(1, &later).now_or_never().is_none(), "three quarters are taken");
+        let now = admission.admit(1, &Urgency::new(Priority::Now)).now_or_never();
+        assert!(now.is_some(), "a quarter is left for readers");
+        later.raise();
+        assert!(admission.admit(1, &later).now_or_never().is_some(), "somebody waits by now");
+        drop((ahead, now));
+        assert!(admission.admit(6, &later).now_or_never().is_some(), "all was given back");
+    }
+}

@@ -1,0 +1,133 @@
+//! One run: adjacent pages brought by one ranged request, or by several when a source breaks off.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use futures::StreamExt as _;
+use headpond_types::{ByteRange, Error, ErrorKind, Member, Result, page_len, page_range};
+use tokio::task::JoinHandle;
+
+use super::{Filler, Job, admission::Urgency, landing::Landing, source::Body};
+use crate::{metrics::Source, shared_error::SharedError};
+
+/// Pages to be fetched; each landing leaves the run when its page has come.
+#[derive(Debug)]
+pub(super) struct Run {
+    filler: Arc<Filler>,
+    job: Job,
+    /// Whom to ask before the under store.
+    owner: Option<Member>,
+    /// Adjacent, in order.
+    landings: VecDeque<Landing>,
+}
+
+impl Run {
+    pub(super) const fn new(filler: Arc<Filler>, job: Job, owner: Option<Member>, landings: VecDeque<Landing>) -> Self {
+        Self { filler, job, owner, landings }
+    }
+
+    /// Brings all pages home, or fails those that could not be had.
+    pub(super) async fn fly(mut self, urgency: Arc<Urgency>) {
+        let pages = u32::try_from(self.landings.len()).unwrap_or(u32::MAX);
+        let filler = Arc::clone(&self.filler);
+        let _admitted = filler.admission.admit(pages, &urgency).await;
+        if let Err(error) = self.receive_all().await {
+            filler.metrics.fill_failed(error.kind());
+            let error = SharedError::from(error);
+            self.landings.drain(..).for_each(|landing| landing.fail(error.clone()));
+        }
+    }
+
+    /// Asks the owner first, then the under store for what is left; the latter again as long as it breaks off only after
+    /// having sent whole pages.
+    async fn receive_all(&mut self) -> Result<()> {
+        if let Some(owner) = self.owner.take() {
+            match self.receive_from_owner(&owner).await {
+                Err(error) if error.kind() != ErrorKind::Stale => {
+                    self.filler.metrics.owner_failed();
+                    let worker = owner.id.0;
+                    tracing::debug!(%error, worker, "the owner of a block failed, asking the under store");
+                }
+                done => return done,
+            }
+        }
+        loop {
+            let before = self.landings.len();
+            let body = self.filler.ask_under_store(&self.job.grant, self.rest()).await?;
+            match self.receive(body, Source::UnderStore).await {
+                Err(error) if error.kind() == ErrorKind::Unavailable && self.landings.len() < before => {}
+                done => return done,
+            }
+        }
+    }
+
+    async fn receive_from_owner(&mut self, owner: &Member) -> Result<()> {
+        let body = self.filler.ask_owner(owner, &self.job.grant, self.rest()).await?;
+        self.receive(body, Source::Peer).await
+    }
+
+    /// The bytes that have not come yet.
+    fn rest(&self) -> ByteRange {
+        let bytes = |landing: Option<&Landing>| {
+            landing.map_or(0..0, |landing| page_range(landing.page(), self.job.grant.length))
+        };
+        bytes(self.landings.front()).start..bytes(self.landings.back()).end
+    }
+
+    /// Cuts `body` into pages and lands each as soon as it is whole; while one is written, the next is received.
+    async fn receive(&mut self, mut body: Body, source: Source) -> Result<()> {
+        let mut surplus = Bytes::new();
+        let mut writing: Option<JoinHandle<()>> = None;
+        while let Some(landing) = self.landings.front() {
+            let length = page_len(landing.page(), self.job.grant.length);
+            let page = take(&mut body, &mut surplus, length).await?;
+            self.filler.metrics.filled(source, length);
+            if let Some(written) = writing.take() {
+                // A panic in there has failed its flight by now, and concerns no other.
+                let _ = written.await;
+            }
+            if let Some(landing) = self.landings.pop_front() {
+                writing = Some(self.filler.tasks.spawn(landing.keep(page)));
+            }
+        }
+        if let Some(written) = writing {
+            let _ = written.await;
+        }
+        Ok(())
+    }
+}
+
+/// The next `length` bytes of `body`; `surplus` is what came beyond them, and comes first.
+async fn take(body: &mut Body, surplus: &mut Bytes, length: u64) -> Result<Vec<Bytes>> {
+    let mut missing = length;
+    let mut parts = Vec::new();
+    while missing > 0 {
+        if surplus.is_empty() {
+            *surplus = body.next().await.unwrap_or_else(|| {
+                Err(Error::new(ErrorKind::Unavailable, "an answer ended before all its bytes had come: try again"))
+            })?;
+        }
+        let taken = usize::try_from(missing).unwrap_or(usize::MAX).min(surplus.len());
+        missing -= taken as u64;
+        parts.push(surplus.split_to(taken));
+    }
+    Ok(parts)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn pages_are_cut_out_of_parts_of_any_size() {
+        let parts = [b"abc".as_slice(), b"", b"d", b"efgh"].map(|part| Ok(Bytes::from_static(part)));
+        let mut body = futures::stream::iter(parts).boxed();
+        let mut surplus = Bytes::new();
+        for page in ["ab", "cde", "fg"] {
+            let parts = take(&mut body, &mut surplus, page.len() as u64).await.expect("long enough");
+            assert_eq!(parts.concat(), page.as_bytes());
+        }
+        let error = take(&mut body, &mut surplus, 2).await.expect_err("one byte is missing");
+        assert_eq!(error.kind(), ErrorKind::Unavailable);
+    }
+}

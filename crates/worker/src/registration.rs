@@ -1,0 +1,210 @@
+//! Membership: registers with a master, stays in the ring by heartbeats, and leaves.
+//!
+//! A worker serves without any master what it can: everything here happens in the background and is tried again for ever.
+
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use headpond_proto::{
+    MAX_MESSAGE, status,
+    v1::{
+        HeartbeatRequest, HeartbeatResponse, LeaveRequest, RegisterRequest, RegisterResponse,
+        registry_service_client::RegistryServiceClient,
+    },
+};
+use headpond_runtime::Shutdown;
+use headpond_types::{Error, ErrorKind, Result};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{cache::Cache, cluster::Cluster, config::Deadlines, identity::Identity, metrics::Metrics};
+
+/// Pauses between attempts to reach a master: the first, and the longest. Half of each is random.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+
+/// Heartbeats asked for out of turn keep this distance.
+const HURRIED: Duration = Duration::from_millis(100);
+
+/// How long leaving may take.
+const FAREWELL: Duration = Duration::from_secs(2);
+
+/// Whether a master knows this worker, and if not, why.
+#[derive(Debug)]
+pub(crate) struct Standing(Mutex<std::result::Result<(), String>>);
+
+impl Standing {
+    pub(crate) fn new() -> Self {
+        Self(Mutex::new(Err("not registered with a master yet".to_owned())))
+    }
+
+    /// # Errors
+    /// `Unavailable`, saying why it is not registered.
+    pub(crate) fn check(&self) -> Result<()> {
+        let standing = self.0.lock().expect("no panic while held").clone();
+        standing.map_err(|reason| Error::new(ErrorKind::Unavailable, reason))
+    }
+
+    fn set(&self, standing: std::result::Result<(), String>) {
+        *self.0.lock().expect("no panic while held") = standing;
+    }
+}
+
+/// The task that keeps this worker in its cluster.
+#[derive(Debug)]
+pub(crate) struct Registration {
+    pub(crate) masters: Vec<String>,
+    pub(crate) deadlines: Deadlines,
+    /// What is told at registration; the capacity is filled in.
+    pub(crate) announcement: RegisterRequest,
+    pub(crate) identity: Identity,
+    pub(crate) cluster: Arc<Cluster>,
+    pub(crate) cache: Arc<Cache>,
+    pub(crate) metrics: Metrics,
+    pub(crate) standing: Arc<Standing>,
+}
+
+/// A registration that a master has confirmed.
+struct Membership {
+    client: RegistryServiceClient<Channel>,
+    joined: RegisterResponse,
+}
+
+impl Registration {
+    /// Registers and sends heartbeats until shutdown begins, then leaves.
+    pub(crate) async fn run(self, shutdown: Shutdown) {
+        while let Some(mut membership) = until(&shutdown, self.join()).await {
+            if let Some(error) = until(&shutdown, self.stay(&mut membership)).await {
+                tracing::warn!(%error, "lost the master, serving on with what is known");
+                self.standing.set(Err(error.to_string()));
+            } else {
+                self.leave(membership).await;
+                return;
+            }
+        }
+    }
+
+    /// Asks the masters in turn until one takes this worker in.
+    async fn join(&self) -> Membership {
+        let mut pause = FIRST_PAUSE;
+        loop {
+            for master in &self.masters {
+                match self.register(master).await {
+                    Ok(membership) => {
+                        self.standing.set(Ok(()));
+                        self.keep(&membership.joined).await;
+                        return membership;
+                    }
+                    Err(error) => {
+                        tracing::debug!(%error, "cannot register");
+                        self.standing.set(Err(error.to_string()));
+                    }
+                }
+            }
+            tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
+            pause = (pause * 2).min(LONGEST_PAUSE);
+        }
+    }
+
+    async fn register(&self, master: &str) -> Result<Membership> {
+        let what = format!("register at master {master}");
+        let endpoint = Endpoint::from_shared(format!("http://{master}")).map_err(|error| {
+            Error::new(ErrorKind::InvalidArgument, format!("{master:?} is not the address of a master"))
+                .with_source(error)
+        })?;
+        let endpoint = endpoint.connect_timeout(self.deadlines.connect).tcp_nodelay(true);
+        let channel = self.within(&what, endpoint.connect()).await?.map_err(|error| {
+            Error::new(ErrorKind::Unavailable, format!("master {master} cannot be reached")).with_source(error)
+        })?;
+        let mut client = RegistryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let capacity = self.cache.store().usage().capacity_bytes();
+        let announcement = RegisterRequest { capacity, ..self.announcement.clone() };
+        let answer = self.within(&what, client.register(announcement)).await?;
+        let joined = answer.map_err(|status| status::to_error(&status, &what))?.into_inner();
+        self.cluster.join(&joined);
+        tracing::info!(master, worker = joined.worker, "registered");
+        Ok(Membership { client, joined })
+    }
+
+    /// Sends heartbeats; returns the error that ended the membership.
+    async fn stay(&self, membership: &mut Membership) -> Error {
+        let interval = Duration::from_millis(membership.joined.heartbeat_ms.max(1));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(interval) => {}
+                () = self.cluster.refresh.notified() => tokio::time::sleep(HURRIED.min(interval)).await,
+            }
+            let beat = self.heartbeat(membership).await;
+            self.metrics.heartbeat(beat.is_ok());
+            if let Err(error) = beat {
+                return error;
+            }
+        }
+    }
+
+    async fn heartbeat(&self, Membership { client, joined }: &mut Membership) -> Result<()> {
+        let usage = self.cache.store().usage();
+        let problem = |dir: &headpond_store::DirUsage| {
+            dir.problem.as_ref().map(|problem| format!("cache directory {}: {problem}", dir.path.display()))
+        };
+        let request = HeartbeatRequest {
+            worker: joined.worker,
+            epoch: joined.epoch,
+            capacity: usage.capacity_bytes(),
+            used: usage.used_bytes(),
+            pages: usage.pages(),
+            contents: usage.contents(),
+            ring_epoch: self.cluster.ring().epoch.0,
+            mounts_version: self.cluster.mounts.version(),
+            problems: usage.dirs.iter().filter_map(problem).collect(),
+        };
+        let known = request.mounts_version;
+        let answer = self.within("heartbeat", client.heartbeat(request)).await?;
+        let HeartbeatResponse { ring, mounts, mounts_version } =
+            answer.map_err(|status| status::to_error(&status, "heartbeat"))?.into_inner();
+        let news = ring.is_some() || mounts_version != known;
+        if let Some(ring) = ring {
+            joined.ring = Some(ring.clone());
+            self.cluster.set_ring(ring);
+        }
+        if mounts_version != known {
+            self.cluster.mounts.set(&mounts, mounts_version);
+            (joined.mounts, joined.mounts_version) = (mounts, mounts_version);
+        }
+        if news {
+            self.keep(joined).await;
+        }
+        Ok(())
+    }
+
+    /// Keeps what was learnt for a start without a master.
+    async fn keep(&self, joined: &RegisterResponse) {
+        let (identity, joined) = (self.identity.clone(), joined.clone());
+        let kept = tokio::task::spawn_blocking(move || identity.keep_cluster(&joined)).await;
+        if let Ok(Err(error)) = kept {
+            tracing::warn!(%error, "cannot keep the description of the cluster, a restart will need a master");
+        }
+    }
+
+    async fn leave(&self, Membership { mut client, joined }: Membership) {
+        self.standing.set(Err("shutting down".to_owned()));
+        let request = LeaveRequest { worker: joined.worker, epoch: joined.epoch };
+        let left = tokio::time::timeout(FAREWELL, client.leave(request)).await;
+        tracing::info!(worker = joined.worker, told = matches!(left, Ok(Ok(_))), "left the ring");
+    }
+
+    async fn within<T>(&self, what: &str, call: impl Future<Output = T>) -> Result<T> {
+        tokio::time::timeout(self.deadlines.master, call).await.map_err(|_| {
+            Error::new(ErrorKind::DeadlineExceeded, format!("{what}: no answer within {:?}", self.deadlines.master))
+        })
+    }
+}
+
+/// The result of `work`, or `None` when shutdown began before it.
+async fn until<T>(shutdown: &Shutdown, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = shutdown.begun() => None,
+        done = work => Some(done),
+    }
+}

@@ -1,0 +1,171 @@
+//! One local client: its requests, its leases, and what it is asked to give back.
+//!
+//! A session is one task. Requests are answered in the order in which they become ready; when the session ends, those that
+//! are left are dropped (fills go on), and all its leases with them.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::fd::AsFd as _,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use headpond_proto::{
+    failure, frames,
+    v1::{
+        EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalFailure, LocalRequest, LocalResponse,
+        RecallNotice, local_request::Request, local_response::Response,
+    },
+};
+use headpond_runtime::Tasks;
+use headpond_types::{ContentId, Error, ErrorKind, Result};
+use tokio::{
+    net::UnixStream,
+    sync::{broadcast, mpsc},
+};
+
+use super::lease::Lease;
+use crate::{ranges::checked, reader::Reader};
+
+/// Requests of one client worked on at once; further ones wait in the socket.
+const MAX_REQUESTS: usize = 256;
+
+/// How long a client may leave its answers unread before it is cut off.
+const STALLED: Duration = Duration::from_mins(1);
+
+/// Ids of leases; none is used twice by one process.
+static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
+
+/// An answer; with a lease, its descriptor goes along.
+#[derive(Debug)]
+struct Answer {
+    message: LocalResponse,
+    descriptor: Option<Arc<Lease>>,
+}
+
+/// A connected client.
+#[derive(Debug)]
+pub(super) struct Session {
+    socket: UnixStream,
+    reader: Arc<Reader>,
+    tasks: Tasks,
+    leases: Mutex<HashMap<u64, Arc<Lease>>>,
+}
+
+impl Session {
+    pub(super) fn new(socket: UnixStream, reader: Arc<Reader>, tasks: Tasks) -> Self {
+        Self { socket, reader, tasks, leases: Mutex::default() }
+    }
+
+    /// Serves the client until it hangs up or shutdown begins; then what it has asked is still answered.
+    pub(super) async fn serve(self, recalls: broadcast::Receiver<ContentId>) {
+        let (answers, outgoing) = mpsc::channel(MAX_REQUESTS);
+        self.reader.metrics.local_clients.inc();
+        let ended = tokio::try_join!(self.receive(answers, recalls), self.send(outgoing));
+        self.reader.metrics.local_clients.dec();
+        if let Err(error) = ended {
+            tracing::debug!(%error, "a local client was cut off");
+        }
+        let leases = std::mem::take(&mut *self.leases.lock().expect("no panic while held"));
+        self.reader.metrics.leases.dec_by(i64::try_from(leases.len()).unwrap_or(i64::MAX));
+        self.reader.cache.take_back(leases).await;
+    }
+
+    async fn receive(
+        &self,
+        answers: mpsc::Sender<Answer>,
+        mut recalls: broadcast::Receiver<ContentId>,
+    ) -> io::Result<()> {
+        let mut frames = frames::FrameReader::new();
+        let mut working: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
+        loop {
+            tokio::select! {
+                Some(()) = working.next() => {}
+                () = self.tasks.shutdown().begun() => break,
+                frame = frames.receive::<LocalRequest>(&self.socket), if working.len() < MAX_REQUESTS => {
+                    let Some(request) = frame? else { return Ok(()) };
+                    working.push(Box::pin(self.answer(request, answers.clone())));
+                }
+                recalled = recalls.recv() => {
+                    // Recalls that were missed come again when the store is short of room again.
+                    if let Ok(content) = recalled {
+                        working.push(Box::pin(self.recall(content, answers.clone())));
+                    }
+                }
+            }
+        }
+        while working.next().await.is_some() {}
+        Ok(())
+    }
+
+    /// Sends answers until nobody can send any more.
+    async fn send(&self, mut answers: mpsc::Receiver<Answer>) -> io::Result<()> {
+        while let Some(Answer { message, descriptor }) = answers.recv().await {
+            let descriptor = descriptor.as_ref().map(|lease| lease.file().as_fd());
+            let sent = tokio::time::timeout(STALLED, frames::send(&self.socket, &message, descriptor)).await;
+            sent.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not read its answers"))??;
+        }
+        Ok(())
+    }
+
+    async fn answer(&self, request: LocalRequest, answers: mpsc::Sender<Answer>) {
+        let answered = match request.request {
+            Some(Request::Lend(lend)) => self.lend(lend).await,
+            Some(Request::Ensure(ensure)) => self.ensure(ensure).await.map(|ensured| (ensured, None)),
+            Some(Request::GiveBack(lease)) => return self.give_back(lease.lease).await,
+            None => Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request")),
+        };
+        let (response, descriptor) = answered.unwrap_or_else(|error| (Response::Failure(told(&error)), None));
+        let message = LocalResponse { id: request.id, response: Some(response) };
+        // It fails only when the session is ending.
+        let _ = answers.send(Answer { message, descriptor }).await;
+    }
+
+    async fn lend(&self, request: LendRequest) -> Result<(Response, Option<Arc<Lease>>)> {
+        let lease =
+            Arc::new(Lease::grant(&self.reader, request.grant.as_ref(), request.fill_up_to, &self.tasks).await?);
+        let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
+        let lent = LendResponse { lease: id, complete: lease.is_complete(), length: lease.length() };
+        self.leases.lock().expect("no panic while held").insert(id, Arc::clone(&lease));
+        self.reader.metrics.leases.inc();
+        Ok((Response::Lent(lent), Some(lease)))
+    }
+
+    async fn ensure(&self, request: EnsureRequest) -> Result<Response> {
+        let ranges = checked(request.ranges)?;
+        let lease = self.leases.lock().expect("no panic while held").get(&request.lease).cloned().ok_or_else(|| {
+            let message = format!("lease {} was given back or never granted: ask for the content again", request.lease);
+            Error::new(ErrorKind::InvalidArgument, message)
+        })?;
+        let present = lease.ensure(&self.reader, ranges, request.readahead.map(Into::into)).await?;
+        let present = present.into_iter().map(Into::into).collect();
+        Ok(Response::Ensured(EnsureResponse { complete: lease.is_complete(), present }))
+    }
+
+    async fn give_back(&self, lease: u64) {
+        let lease = self.leases.lock().expect("no panic while held").remove(&lease);
+        if let Some(lease) = lease {
+            self.reader.metrics.leases.dec();
+            self.reader.cache.take_back(lease).await;
+        }
+    }
+
+    async fn recall(&self, content: ContentId, answers: mpsc::Sender<Answer>) {
+        let wanted = |(id, lease): (&u64, &Arc<Lease>)| (lease.content() == content).then_some(*id);
+        let leases: Vec<_> = self.leases.lock().expect("no panic while held").iter().filter_map(wanted).collect();
+        if !leases.is_empty() {
+            let message = LocalResponse { id: 0, response: Some(Response::Recall(RecallNotice { leases })) };
+            let _ = answers.send(Answer { message, descriptor: None }).await;
+        }
+    }
+}
+
+fn told(error: &Error) -> LocalFailure {
+    let headpond_proto::v1::Failure { kind, message } = failure(error);
+    LocalFailure { kind, message }
+}

@@ -1,0 +1,11 @@
+//! The worker as a whole, against a master of its own and an under store that counts and misbehaves.
+
+#![allow(clippy::single_range_in_vec_init, reason = "ranges are the data here")]
+
+mod faults;
+mod fills;
+mod lake;
+mod local;
+mod master;
+mod pond;
+mod restart;

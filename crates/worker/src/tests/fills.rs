@@ -1,0 +1,186 @@
+//! Each byte once, from the right place, and no more than asked for.
+
+use headpond_proto::v1::{FreeRequest, LoadRequest, Origin, PresenceRequest, Range, ReadRequest};
+use headpond_types::{BLOCK_SIZE, Epoch, ErrorKind, Member, Ring, WorkerId};
+
+use super::{
+    lake::Mood,
+    pond::{MIB, Pond, TestWorker, part, read_all},
+};
+
+#[tokio::test]
+async fn sixteen_cold_readers_cost_the_store_one_read() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let body = pond.lake.put("big", "1", 40 * MIB + 77);
+    let grant = pond.grant("big");
+    pond.lake.set(Mood::Holds);
+    let readers = (0..16).map(|_| worker.read(&grant, 0..u64::MAX));
+    let release = async {
+        pond.lake.asked(5).await;
+        pond.lake.set(Mood::Serves);
+    };
+    let (read, ()) = tokio::join!(futures::future::join_all(readers), release);
+    assert!(read.into_iter().all(|read| read.expect("read") == body));
+    assert_eq!(pond.lake.sent(), body.len() as u64);
+    assert_eq!(worker.read(&grant, 0..u64::MAX).await.expect("warm"), body);
+    assert_eq!(pond.lake.sent(), body.len() as u64, "warm reads ask nothing");
+}
+
+#[tokio::test]
+async fn a_read_in_the_middle_fetches_its_pages_alone() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let body = pond.lake.put("big", "1", 64 * MIB);
+    let range = 30 * MIB + 500..31 * MIB + 500;
+    let read = worker.read(&pond.grant("big"), range.clone()).await.expect("read");
+    assert_eq!(read, part(&body, &range));
+    assert_eq!(pond.lake.gets(), [30 * MIB..32 * MIB]);
+}
+
+#[tokio::test]
+async fn a_long_read_begins_with_one_page_and_goes_on_in_segments() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let body = pond.lake.put("big", "1", 20 * MIB);
+    assert_eq!(worker.read(&pond.grant("big"), 0..u64::MAX).await.expect("read"), body);
+    let mut gets = pond.lake.gets();
+    gets.sort_by_key(|range| range.start);
+    assert_eq!(gets, [0..MIB, MIB..8 * MIB, 8 * MIB..16 * MIB, 16 * MIB..20 * MIB]);
+}
+
+#[tokio::test]
+async fn at_most_sixteen_segments_are_fetched_ahead_of_a_reader() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    pond.lake.put("big", "1", 140 * MIB);
+    pond.lake.set(Mood::Holds);
+    let grant = pond.grant("big");
+    let request =
+        ReadRequest { grant: Some(grant), ranges: vec![Range { start: 0, end: u64::MAX }], ..ReadRequest::default() };
+    let reading = tokio::time::timeout(std::time::Duration::from_secs(5), read_all(worker.client.clone(), request));
+    let asked = pond.lake.asked(17);
+    tokio::select! {
+        _ = reading => panic!("nothing was served"),
+        () = asked => {}
+    }
+    assert_eq!(pond.lake.sent(), 128 * MIB);
+    pond.lake.set(Mood::Serves);
+}
+
+#[tokio::test]
+async fn vectored_reads_come_in_the_order_asked_and_readahead_comes_behind() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let body = pond.lake.put("big", "1", 12 * MIB);
+    let ranges = [9 * MIB..9 * MIB + 5, 0..3, 2 * MIB - 1..2 * MIB + 1, 4..4];
+    let request = ReadRequest {
+        grant: Some(pond.grant("big")),
+        ranges: ranges.iter().cloned().map(Into::into).collect(),
+        origin: Origin::Client.into(),
+        readahead: Some(Range { start: 4 * MIB, end: 6 * MIB }),
+    };
+    let expected: Vec<u8> = ranges.into_iter().flat_map(|range| part(&body, &range).to_vec()).collect();
+    assert_eq!(read_all(worker.client.clone(), request).await.expect("read"), expected);
+    pond.lake.asked(4).await;
+    assert!(pond.lake.gets().contains(&(4 * MIB..6 * MIB)), "{:?}", pond.lake.gets());
+}
+
+#[tokio::test]
+async fn load_presence_and_free_tell_what_is_cached() {
+    let pond = Pond::start().await;
+    let mut worker = pond.worker().await;
+    let body = pond.lake.put("big", "1", 9 * MIB + 9);
+    let (_, _, content) = pond.lake.describe("big");
+    let load = LoadRequest { grant: Some(pond.grant("big")), ranges: vec![Range { start: 8 * MIB, end: u64::MAX }] };
+    let mut progress = worker.client.load(load).await.expect("accepted").into_inner();
+    let mut last = None;
+    while let Some(report) = progress.message().await.expect("loads") {
+        last = Some(report);
+    }
+    assert_eq!(last.map(|report| (report.done, report.total)), Some((MIB + 9, MIB + 9)));
+    let presence = PresenceRequest { contents: vec![content.into(), headpond_types::ContentId(1).into()] };
+    let cached = worker.client.presence(presence.clone()).await.expect("answers").into_inner().cached_bytes;
+    assert_eq!(cached, [MIB + 9, 0]);
+    let freed = worker.client.free(FreeRequest { contents: vec![content.into()] }).await.expect("frees").into_inner();
+    assert_eq!((freed.contents, freed.bytes), (1, MIB + 4096), "in blocks of the disk");
+    let cached = worker.client.presence(presence).await.expect("answers").into_inner().cached_bytes;
+    assert_eq!(cached, [0, 0]);
+    assert_eq!(worker.read(&pond.grant("big"), 0..u64::MAX).await.expect("read"), body);
+}
+
+#[tokio::test]
+async fn requests_that_make_no_sense_are_refused() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    pond.lake.put("a", "1", 10);
+    let refused = async |request| read_all(worker.client.clone(), request).await.expect_err("refused").kind();
+    let backwards = ReadRequest {
+        grant: Some(pond.grant("a")),
+        ranges: vec![Range { start: 2, end: 1 }],
+        ..ReadRequest::default()
+    };
+    assert_eq!(refused(backwards).await, ErrorKind::InvalidArgument);
+    assert_eq!(refused(ReadRequest::default()).await, ErrorKind::InvalidArgument);
+    let mut forged = pond.grant("a");
+    forged.signature = vec![0; 64].into();
+    assert_eq!(worker.read(&forged, 0..1).await.expect_err("refused").kind(), ErrorKind::PermissionDenied);
+    assert!(worker.read(&pond.grant("a"), 100..200).await.expect("past the end").is_empty());
+}
+
+/// An object of several blocks, and which of two workers owns the first.
+async fn two_workers(pond: &Pond) -> (TestWorker, TestWorker) {
+    let (first, second) = (pond.worker().await, pond.worker().await);
+    pond.master.until_ring_is_known().await;
+    (first, second)
+}
+
+fn owner_of(pond: &Pond, key: &str, block: u64) -> WorkerId {
+    let ring = pond.master.registry.borrow().ring.clone();
+    let ring = Ring { epoch: Epoch(ring.epoch), members: ring.members.into_iter().map(Member::from).collect() };
+    ring.owner(pond.lake.describe(key).2, block).expect("two members").id
+}
+
+#[tokio::test]
+async fn two_workers_fetch_each_page_once_through_its_owner() {
+    let pond = Pond::start().await;
+    let (one, two) = two_workers(&pond).await;
+    let body = pond.lake.put("big", "1", 3 * BLOCK_SIZE);
+    let grant = pond.grant("big");
+    let (a, b) = tokio::join!(one.read(&grant, 0..u64::MAX), two.read(&grant, 0..u64::MAX));
+    assert!(a.expect("read") == body && b.expect("read") == body);
+    assert_eq!(pond.lake.sent(), body.len() as u64);
+}
+
+#[tokio::test]
+async fn without_its_owner_a_block_comes_from_the_under_store() {
+    let pond = Pond::start().await;
+    let (one, two) = two_workers(&pond).await;
+    let body = pond.lake.put("small", "1", 5 * MIB);
+    let grant = pond.grant("small");
+    let (owner, other) = if owner_of(&pond, "small", 0) == WorkerId(1) { (one, two) } else { (two, one) };
+    // Gone without a word: the ring still names it.
+    let ring = pond.master.registry.borrow().ring.clone();
+    owner.stop().await;
+    pond.master.registry.send_modify(|registry| {
+        registry.ring = Ring::from(ring).into();
+        registry.ring.epoch += 10;
+    });
+    pond.master.until(|registry| registry.heartbeats.iter().any(|beat| beat.ring_epoch == registry.ring.epoch)).await;
+    assert_eq!(other.read(&grant, 0..u64::MAX).await.expect("read"), body);
+    assert_eq!(pond.lake.sent(), body.len() as u64);
+}
+
+#[tokio::test]
+async fn a_worker_taken_for_the_owner_by_mistake_does_not_ask_back() {
+    let pond = Pond::start().await;
+    let (one, two) = two_workers(&pond).await;
+    let body = pond.lake.put("small", "1", 3 * MIB);
+    let grant = pond.grant("small");
+    let (owner, other) = if owner_of(&pond, "small", 0) == WorkerId(1) { (one, two) } else { (two, one) };
+    let read = other.read_as(Origin::Peer, &grant, 0..u64::MAX).await.expect("read");
+    assert_eq!(read, body);
+    let free = FreeRequest { contents: vec![pond.lake.describe("small").2.into()] };
+    let freed = owner.client.clone().free(free).await.expect("answers").into_inner();
+    assert_eq!(freed.bytes, 0, "the owner was not asked");
+}

@@ -1,0 +1,161 @@
+//! The unix socket: real descriptors, and what a client may read through them.
+
+use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
+
+use headpond_proto::{
+    frames::{FrameReader, send},
+    v1::{
+        EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalRequest, LocalResponse, Range, ReturnRequest,
+        SignedGrant, local_request::Request, local_response::Response,
+    },
+};
+use headpond_types::{ByteRange, Result};
+use tokio::net::UnixStream;
+
+use super::pond::{MIB, Pond, TestWorker, part};
+
+/// A local client that asks one thing at a time.
+pub(super) struct LocalClient {
+    socket: UnixStream,
+    frames: FrameReader,
+    next: u64,
+}
+
+impl LocalClient {
+    pub(super) async fn connect(socket: &Path) -> Self {
+        Self { socket: UnixStream::connect(socket).await.expect("listens"), frames: FrameReader::new(), next: 1 }
+    }
+
+    pub(super) async fn of(worker: &TestWorker) -> Self {
+        Self::connect(worker.running.socket().expect("configured")).await
+    }
+
+    async fn tell(&mut self, request: Request) -> u64 {
+        let id = self.next;
+        self.next += 1;
+        send(&self.socket, &LocalRequest { id, request: Some(request) }, None).await.expect("sent");
+        id
+    }
+
+    async fn receive(&mut self) -> LocalResponse {
+        self.frames.receive(&self.socket).await.expect("a frame").expect("it has not hung up")
+    }
+
+    async fn ask(&mut self, request: Request) -> Result<Response> {
+        let id = self.tell(request).await;
+        let answer = self.receive().await;
+        assert_eq!(answer.id, id);
+        match answer.response.expect("an answer") {
+            Response::Failure(failure) => Err(headpond_proto::from_failure(&failure.kind, failure.message)),
+            response => Ok(response),
+        }
+    }
+
+    pub(super) async fn lend(&mut self, grant: &SignedGrant, fill_up_to: u64) -> Result<(LendResponse, File)> {
+        let request = Request::Lend(LendRequest { grant: Some(grant.clone()), fill_up_to });
+        let Response::Lent(lent) = self.ask(request).await? else { panic!("another answer") };
+        let file = self.frames.take_descriptor().expect("a descriptor comes with it");
+        Ok((lent, file.into()))
+    }
+
+    pub(super) async fn ensure(&mut self, lease: u64, range: ByteRange) -> Result<EnsureResponse> {
+        self.ensure_and(lease, range, None).await
+    }
+
+    async fn ensure_and(&mut self, lease: u64, range: ByteRange, readahead: Option<Range>) -> Result<EnsureResponse> {
+        let request = EnsureRequest { lease, ranges: vec![range.into()], readahead };
+        let Response::Ensured(ensured) = self.ask(Request::Ensure(request)).await? else { panic!("another answer") };
+        Ok(ensured)
+    }
+
+    async fn give_back(&mut self, lease: u64) {
+        self.tell(Request::GiveBack(ReturnRequest { lease })).await;
+    }
+}
+
+fn read_at(file: &File, range: &ByteRange) -> Vec<u8> {
+    let mut bytes = vec![0; usize::try_from(range.end - range.start).expect("64 bits")];
+    file.read_exact_at(&mut bytes, range.start).expect("read");
+    bytes
+}
+
+#[tokio::test]
+async fn small_contents_come_complete_and_are_plain_files() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let body = pond.lake.put("small", "1", MIB + 5);
+    let mut client = LocalClient::of(&worker).await;
+    let (lent, mut file) = client.lend(&pond.grant("small"), 2 * MIB).await.expect("lent");
+    assert_eq!((lent.complete, lent.length), (true, MIB + 5));
+    let mut read = Vec::new();
+    std::io::Read::read_to_end(&mut file, &mut read).expect("a file");
+    assert_eq!(read, body);
+    assert!(file.write_at(b"x", 0).is_err(), "a client cannot write it");
+
+    pond.lake.put("empty", "1", 0);
+    let (lent, file) = client.lend(&pond.grant("empty"), 0).await.expect("lent");
+    assert_eq!((lent.complete, file.metadata().expect("a file").len()), (true, 0));
+}
+
+#[tokio::test]
+async fn a_large_content_is_made_present_range_by_range() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let body = pond.lake.put("big", "1", 20 * MIB + 1);
+    let mut client = LocalClient::of(&worker).await;
+    let (lent, file) = client.lend(&pond.grant("big"), MIB).await.expect("lent");
+    assert!(!lent.complete);
+    assert_eq!(pond.lake.sent(), 0, "nothing was asked for yet");
+
+    let range = 10 * MIB + 3..10 * MIB + 9;
+    let ensured = client.ensure(lent.lease, range.clone()).await.expect("ensured");
+    assert_eq!(ensured.present, [Range { start: 10 * MIB, end: 11 * MIB }]);
+    assert_eq!(read_at(&file, &range), part(&body, &range));
+
+    let readahead = Some(Range { start: 12 * MIB, end: 14 * MIB });
+    let ensured = client.ensure_and(lent.lease, 11 * MIB..11 * MIB + 1, readahead).await.expect("ensured");
+    assert_eq!(ensured.present, [Range { start: 10 * MIB, end: 12 * MIB }]);
+    pond.lake.asked(3).await;
+    assert_eq!(pond.lake.gets().last(), Some(&(12 * MIB..14 * MIB)));
+
+    let ensured = client.ensure(lent.lease, 0..u64::MAX).await.expect("ensured");
+    assert!(ensured.complete);
+    assert_eq!(ensured.present, [Range { start: 0, end: 20 * MIB + 1 }]);
+    assert_eq!(read_at(&file, &(0..20 * MIB + 1)), body);
+    assert_eq!(pond.lake.sent(), 20 * MIB + 1, "each byte once");
+}
+
+#[tokio::test]
+async fn leases_end_when_given_back_or_when_the_client_hangs_up() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    pond.lake.put("big", "1", 3 * MIB);
+    let mut client = LocalClient::of(&worker).await;
+    let (lent, _file) = client.lend(&pond.grant("big"), 0).await.expect("lent");
+    client.give_back(lent.lease).await;
+    let error = client.ensure(lent.lease, 0..1).await.expect_err("given back");
+    assert!(error.to_string().contains("was given back"), "{error}");
+
+    client.lend(&pond.grant("big"), 0).await.expect("lent");
+    assert_eq!(worker.leases(), 1);
+    drop(client);
+    worker.stop().await;
+}
+
+#[tokio::test]
+async fn a_file_dropped_under_a_lease_is_said_and_lent_anew() {
+    let pond = Pond::start().await;
+    let mut worker = pond.worker().await;
+    let body = pond.lake.put("big", "1", 3 * MIB);
+    let (_, _, content) = pond.lake.describe("big");
+    let mut client = LocalClient::of(&worker).await;
+    let (old, old_file) = client.lend(&pond.grant("big"), 0).await.expect("lent");
+    client.ensure(old.lease, 0..MIB).await.expect("ensured");
+    worker.client.free(headpond_proto::v1::FreeRequest { contents: vec![content.into()] }).await.expect("freed");
+    assert_eq!(read_at(&old_file, &(0..MIB)), part(&body, &(0..MIB)), "what was present stays readable");
+    let error = client.ensure(old.lease, MIB..2 * MIB).await.expect_err("another file by now");
+    assert!(error.to_string().contains("was dropped"), "{error}");
+    let (new, file) = client.lend(&pond.grant("big"), 0).await.expect("lent");
+    client.ensure(new.lease, 0..3 * MIB).await.expect("ensured");
+    assert_eq!(read_at(&file, &(0..3 * MIB)), body);
+}
