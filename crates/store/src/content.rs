@@ -56,6 +56,10 @@ pub struct Content {
     /// Uses of the content as a whole, 0 to 3.
     uses: AtomicU8,
     queued: AtomicBool,
+    /// The index knows that the file was lent.
+    lent_noted: AtomicBool,
+    /// An earlier process lent the file, perhaps to somebody who still reads it: no hole may be punched.
+    keep_whole: bool,
     /// Evicted or freed. Set once, under `state`.
     gone: AtomicBool,
 }
@@ -78,9 +82,18 @@ impl Content {
         Self::with_table(id, length, dir, PageTable::new(pages), OnceLock::new())
     }
 
-    /// A content found at open: its pages are present and unverified.
-    pub(crate) fn recovered(id: ContentId, length: u64, dir: Arc<Dir>, place: Place, table: PageTable) -> Self {
-        let content = Self::with_table(id, length, dir, table, OnceLock::from(place));
+    /// A content found at open: its pages are present and unverified. `borrowed`: descriptors that an earlier process lent may be open.
+    pub(crate) fn recovered(
+        id: ContentId,
+        length: u64,
+        dir: Arc<Dir>,
+        place: Place,
+        table: PageTable,
+        borrowed: bool,
+    ) -> Self {
+        let mut content = Self::with_table(id, length, dir, table, OnceLock::from(place));
+        content.keep_whole = borrowed;
+        content.lent_noted = AtomicBool::new(borrowed);
         let present = u32::try_from(content.present_list().count()).expect("page numbers have 32 bits");
         content.present.store(present, Ordering::Relaxed);
         content.unverified.store(present, Ordering::Relaxed);
@@ -102,6 +115,8 @@ impl Content {
             last_end: AtomicU64::new(0),
             uses: AtomicU8::new(0),
             queued: AtomicBool::new(false),
+            lent_noted: AtomicBool::new(false),
+            keep_whole: false,
             gone: AtomicBool::new(false),
         }
     }
@@ -121,7 +136,7 @@ impl Content {
     /// Whether all pages are present.
     #[must_use]
     pub fn is_complete(&self) -> bool {
-        !self.is_gone() && self.present.load(Ordering::Acquire) == self.page_count()
+        !self.is_lost() && self.present.load(Ordering::Acquire) == self.page_count()
     }
 
     /// Whether the checksum of every present page was computed or compared since the store was opened.
@@ -133,14 +148,14 @@ impl Content {
     /// Whether page `page` is present.
     #[must_use]
     pub fn is_present(&self, page: u64) -> bool {
-        !self.is_gone() && u32::try_from(page).is_ok_and(|page| self.table.is_present(page))
+        !self.is_lost() && u32::try_from(page).is_ok_and(|page| self.table.is_present(page))
     }
 
     /// The pages among `pages` that are not present, as runs in ascending order. Pages past the end are not missing.
     #[must_use]
     pub fn missing(&self, pages: Range<u64>) -> Vec<Range<u64>> {
-        let gone = self.is_gone();
-        self.runs(pages, |word| gone || word & PRESENT == 0)
+        let lost = self.is_lost();
+        self.runs(pages, |word| lost || word & PRESENT == 0)
     }
 
     /// Counts a use of the whole content, as an open is: reads through a lent descriptor are not seen here. It keeps the pages
@@ -195,6 +210,11 @@ impl Content {
             }
         }
         runs
+    }
+
+    /// Gone, or its directory is out of use.
+    fn is_lost(&self) -> bool {
+        self.is_gone() || self.dir.check().is_err()
     }
 
     fn absent(&self, page: u64) -> StoreError {
@@ -293,6 +313,9 @@ impl Content {
             return Ok(());
         }
         each(Record::Content { slot, id: self.id, length: self.length, generation })?;
+        if self.lent_noted.load(Ordering::Acquire) {
+            each(Record::Lent { slot })?;
+        }
         for page in 0..self.page_count() {
             let word = self.table.load(page);
             if word & PRESENT != 0 {

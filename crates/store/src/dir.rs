@@ -1,6 +1,6 @@
 //! One cache directory: its files, its index, its room.
 //!
-//! Layout: `index`, `lock`, and `pages/<first byte of the id>/<id>.<generation>`, one file per content. Directories have mode
+//! Layout: `index`, `lock`, `boot` (the machine's boot id when it was last opened), and `pages/<first byte of the id>/<id>.<generation>`, one file per content. Directories have mode
 //! 0700, files 0600. A generation is used once, so a file name never means two files.
 
 mod recovery;
@@ -46,6 +46,10 @@ pub(crate) struct Dir {
     lock: Mutex<Option<File>>,
     failure: OnceLock<String>,
     next_generation: AtomicU32,
+    /// How often a loan, a reader or a writer let something go.
+    releases: AtomicU64,
+    /// The value of `releases` at which a search found nothing to evict.
+    starved_at: AtomicU64,
     pub(crate) used: AtomicU64,
     pub(crate) pages: AtomicU64,
     pub(crate) contents: AtomicU64,
@@ -212,6 +216,7 @@ impl Dir {
     /// Ends all changes to the directory, so that another store may open it. Waits for removals that are under way.
     pub(crate) fn close(&self) {
         let _no_removals = write(&self.removals);
+        self.failure.get_or_init(|| "closed".to_owned());
         lock(&self.index).close();
         *lock(&self.lock) = None;
     }

@@ -11,15 +11,16 @@
 //!    found at open are *unverified* until their checksum was compared.
 //! 2. The bytes of a present page are never written again. Its hole is punched only after it stopped being present, the
 //!    index says so, and nobody reads or writes it.
-//! 3. No hole is punched under a present page of a content that is lent. Such a content is dropped whole, by unlink, which
-//!    open descriptors survive; a successor of the same id gets a file of its own (the generation in the file's name).
+//! 3. No hole is punched in the file of a content that is lent, or that an earlier process lent: descriptors outlive the
+//!    process that handed them out. Such a content is dropped whole, by unlink, which open descriptors survive; a successor of the
+//!    same id gets a file of its own (the generation in the file's name).
 //! 4. Bytes leave through [`Content::read`] only from pages whose checksum was compared since the store was opened.
 //!
 //! # Locks
 //!
 //! All are short; none is held across IO except a directory's index lock over one append of 40 bytes, and its removal lock
-//! (shared by evictors, exclusive only when the directory is closed). Order: removal lock, then any one of map shard,
-//! content state, policy, index. No two of those four are held together.
+//! (shared by evictors, exclusive only when the directory is closed). Order: removal lock; then one of map shard, policy
+//! and index; then a content's state, a leaf.
 //!
 //! # Blocking
 //!
@@ -30,6 +31,8 @@ mod content;
 mod dir;
 mod error;
 mod index;
+#[cfg(test)]
+mod memory;
 mod pages;
 mod policy;
 mod scrub;

@@ -77,7 +77,7 @@ impl PageStore {
     /// `LengthMismatch`: it is known with another length. `DirFailed`: no directory is in use, go on without the cache. `Full`: it is longer
     /// than any content can be.
     pub fn content(&self, id: ContentId, length: u64) -> Result<Arc<Content>> {
-        let content = match self.shared.find(id) {
+        let content = match self.find(id) {
             Some(content) => content,
             None => {
                 let dir = self.place(id)?;
@@ -96,7 +96,13 @@ impl PageStore {
     /// The content of `id`, if it was begun. No IO.
     #[must_use]
     pub fn find(&self, id: ContentId) -> Option<Arc<Content>> {
-        self.shared.find(id)
+        let content = self.shared.find(id)?;
+        if content.dir().check().is_err() {
+            // Begun while its directory went out of use.
+            self.shared.remove(&content);
+            return None;
+        }
+        Some(content)
     }
 
     /// Drops what is cached of `id`, and says how many bytes that was. Does IO. If it is lent, the bytes come free when the last loan ends.

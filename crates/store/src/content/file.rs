@@ -94,6 +94,7 @@ impl Content {
 
     /// Gives the blocks of a page back to the file system.
     pub(super) fn punch(&self, file: impl AsFd, page: u32) -> rustix::io::Result<()> {
+        debug_assert!(!self.keep_whole, "somebody outside may still read the file");
         let range = page_range(page.into(), self.length);
         let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
         // The last page is punched to the end of its last block.
@@ -102,6 +103,9 @@ impl Content {
 
     /// Punches what unfinished writers of an earlier run left in pages that are not present. Only while the directory is opened.
     pub(crate) fn punch_absent(self: &Arc<Self>) {
+        if self.keep_whole {
+            return;
+        }
         let Ok(file) = self.open(OFlags::RDWR) else { return };
         for run in self.missing(0..self.page_count().into()) {
             let range = page_range(run.start, self.length).start..page_range(run.end - 1, self.length).end;

@@ -6,7 +6,7 @@ use headpond_types::{ByteRange, page_range, pages_of};
 use rustix::fs::OFlags;
 
 use super::Content;
-use crate::{error::Result, policy::count_use_of_content, shared::lock};
+use crate::{error::Result, index::Record, policy::count_use_of_content, shared::lock};
 
 /// A lent content. While it lives no present page of the content is taken away; the content may be dropped as a whole, which the
 /// descriptor survives.
@@ -22,7 +22,12 @@ impl Content {
     /// Lends the content. Does IO. The file is as long as the content; what is not present reads as zeros, so a borrower reads
     /// only what [`Loan::present`] names, or all of it if [`Loan::complete`]. Lending is not a use: call [`Content::touch`] on each open.
     pub fn lend(self: &Arc<Self>) -> Result<Loan> {
-        self.begin()?;
+        let place = self.begin()?;
+        if !self.is_one_unit() && !self.lent_noted.swap(true, Ordering::AcqRel) {
+            self.dir.append(Record::Lent { slot: place.slot }).inspect_err(|_| {
+                self.lent_noted.store(false, Ordering::Release);
+            })?;
+        }
         let mut state = lock(&self.state);
         if self.is_gone() {
             return Err(self.absent(0));
@@ -54,12 +59,13 @@ impl Content {
         let mut state = lock(&self.state);
         state.loans -= 1;
         let last = state.loans == 0;
-        let recalled = std::mem::take(&mut state.recalled);
+        let recalled = last && std::mem::take(&mut state.recalled);
         let retire = self.retires(&mut state);
         drop(state);
+        self.dir.released();
         if retire {
             self.retire();
-        } else if last && recalled {
+        } else if recalled {
             self.leave(true);
         } else if last && self.uses.load(Ordering::Relaxed) == 0 && self.is_complete() {
             // Kernel reads left no trace: what was lent until now passes for used once.

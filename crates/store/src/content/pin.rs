@@ -81,8 +81,10 @@ impl Drop for Pinned {
         }
         let retire = self.content.retires(&mut state);
         drop(state);
-        if self.pin.kind == PinKind::Remove {
-            self.content.settled.notify_all();
+        match self.pin.kind {
+            PinKind::Remove => self.content.settled.notify_all(),
+            PinKind::Read => self.content.dir.released(),
+            PinKind::Write => {}
         }
         if retire {
             self.content.retire();

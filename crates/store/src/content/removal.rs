@@ -24,7 +24,7 @@ impl Content {
     /// Evicts a unit; the bytes that came free, 0 if it is in use. Does IO.
     pub(crate) fn evict(self: &Arc<Self>, victim: &Victim) -> u64 {
         let (bytes, pages) = match victim.page {
-            Some(page) if self.present_pages() > 1 => (self.evict_page(page), 1),
+            Some(page) if self.present_pages() > 1 && !self.keep_whole => (self.evict_page(page), 1),
             _ => {
                 let (bytes, pages) = (self.present_bytes(), self.present_pages());
                 (if self.leave(true) { bytes } else { 0 }, pages)
@@ -61,7 +61,8 @@ impl Content {
             self.leave(false);
             return;
         }
-        let in_use = state.is_pinned(page);
+        // Whoever reads the file sees the wrong bytes until they are written again, but never zeros.
+        let in_use = self.keep_whole || state.is_pinned(page);
         if self.is_gone() || !self.unpublish(page) {
             return;
         }
@@ -143,6 +144,7 @@ impl Content {
         self.dir.used.fetch_sub(self.present_bytes(), Ordering::Relaxed);
         self.dir.pages.fetch_sub(self.present_pages().into(), Ordering::Relaxed);
         self.dir.contents.fetch_sub(1, Ordering::Relaxed);
+        self.dir.released();
         lock(&self.dir.policy).release(place.slot);
     }
 }

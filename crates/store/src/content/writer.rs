@@ -172,7 +172,12 @@ impl PageWriter {
 
 impl Drop for PageWriter {
     fn drop(&mut self) {
-        if self.reservation.is_none() || self.written == 0 || self.content.table.is_present(self.page) {
+        self.content.dir.released();
+        if self.reservation.is_none()
+            || self.written == 0
+            || self.content.keep_whole
+            || self.content.table.is_present(self.page)
+        {
             return;
         }
         let mut state = lock(&self.content.state);

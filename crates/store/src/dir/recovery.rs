@@ -6,9 +6,9 @@
 use std::{
     collections::HashMap,
     fs::File,
-    io,
+    io::{self, Read},
     os::fd::OwnedFd,
-    os::unix::fs::DirBuilderExt,
+    os::unix::fs::{DirBuilderExt, FileExt},
     sync::{
         Arc, Mutex, OnceLock, RwLock,
         atomic::{AtomicU32, AtomicU64, Ordering},
@@ -28,7 +28,7 @@ use crate::{
     error::{Result, StoreError},
     index::{self, Record, Replay},
     pages::{PRESENT, PageTable, publish},
-    policy::Policy,
+    policy::{Policy, WHOLE_UNIT_PAGES},
     shared::{Shared, lock},
 };
 
@@ -39,6 +39,9 @@ struct Found {
     length: u64,
     generation: u32,
     table: PageTable,
+    /// An earlier process may have lent it to somebody who still reads it. Lending a content that leaves as a whole anyway is not in the
+    /// index.
+    borrowed: bool,
     has_file: bool,
     /// Bytes the file occupies.
     occupied: u64,
@@ -65,6 +68,12 @@ impl Dir {
             return Err(StoreError::Config { dir: config.path, problem });
         }
         let log = index::open(&root, &replay).map_err(failed)?;
+        let restarted = machine_restarted(&root).map_err(failed)?;
+        // A record that says "lent" may be among the lost ones.
+        let torn = matches!(replay, Replay::Read { torn: true, .. });
+        for found in slots.iter_mut().flatten() {
+            found.borrowed = !restarted && (found.borrowed || torn || page_count(found.length) <= WHOLE_UNIT_PAGES);
+        }
         match_files(&files, &mut slots).map_err(failed)?;
 
         let next_generation = slots.iter().flatten().map(|found| found.generation).max().map_or(0, |last| last + 1);
@@ -79,6 +88,8 @@ impl Dir {
             lock: Mutex::new(Some(lock_file)),
             failure: OnceLock::new(),
             next_generation: AtomicU32::new(next_generation),
+            releases: AtomicU64::new(0),
+            starved_at: AtomicU64::new(u64::MAX),
             used: AtomicU64::new(0),
             pages: AtomicU64::new(0),
             contents: AtomicU64::new(0),
@@ -93,9 +104,9 @@ impl Dir {
     fn adopt(self: &Arc<Self>, slots: Slots) {
         for (slot, found) in (0..).zip(slots) {
             let Some(found) = found else { continue };
-            let Found { id, length, generation, table, has_file, occupied } = found;
+            let Found { id, length, generation, table, borrowed, has_file, occupied } = found;
             let place = Place { slot, generation };
-            let content = Arc::new(Content::recovered(id, length, Arc::clone(self), place, table));
+            let content = Arc::new(Content::recovered(id, length, Arc::clone(self), place, table, borrowed));
             let present = content.present_pages();
             if !has_file || present == 0 {
                 if has_file {
@@ -134,6 +145,22 @@ fn open_dir(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
+/// Whether the machine was started anew since the directory was last opened: then nobody holds descriptors from before.
+fn machine_restarted(root: &OwnedFd) -> io::Result<bool> {
+    let now = std::fs::read("/proc/sys/kernel/random/boot_id")?;
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
+    let mut file = File::from(rustix::fs::openat(root, "boot", flags, Mode::RUSR | Mode::WUSR)?);
+    let mut before = Vec::new();
+    file.read_to_end(&mut before)?;
+    if before == now {
+        return Ok(false);
+    }
+    file.set_len(0)?;
+    file.write_all_at(&now, 0)?;
+    // An id that was not wholly written is none, and says nothing.
+    Ok(before.len() == now.len())
+}
+
 fn take_lock(root: &OwnedFd, config: &DirConfig) -> Result<File> {
     let failed = |error: Errno| StoreError::DirFailed { dir: config.path.clone(), reason: format!("lock: {error}") };
     let flags = OFlags::RDWR | OFlags::CREATE | OFlags::CLOEXEC;
@@ -160,7 +187,7 @@ fn apply(slots: &mut Slots, record: Record) {
                 slots.resize_with(slot + 1, || None);
             }
             let table = PageTable::new(pages_in(length));
-            slots[slot] = Some(Found { id, length, generation, table, has_file: false, occupied: 0 });
+            slots[slot] = Some(Found { id, length, generation, table, borrowed: false, has_file: false, occupied: 0 });
         }
         Record::Page { slot, page, crc } => {
             if let Some(Some(found)) = slots.get(slot as usize)
@@ -175,6 +202,11 @@ fn apply(slots: &mut Slots, record: Record) {
                 && let Some(word) = found.table.get(page)
             {
                 word.fetch_and(!PRESENT, Ordering::Relaxed);
+            }
+        }
+        Record::Lent { slot } => {
+            if let Some(Some(found)) = slots.get_mut(slot as usize) {
+                found.borrowed = true;
             }
         }
         Record::ContentRemoved { slot } => {

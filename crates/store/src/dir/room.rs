@@ -36,11 +36,25 @@ impl Dir {
         self.used.fetch_add(bytes, Ordering::Relaxed);
         let reservation = Reservation { dir: Arc::clone(self), bytes };
         let capacity = self.config.capacity_bytes;
-        if bytes <= capacity && self.evict_while(|_| self.used.load(Ordering::Relaxed) > capacity) {
+        let over = || self.used.load(Ordering::Relaxed) > capacity;
+        if !over() {
             return Ok(reservation);
+        }
+        // With everything lent a search looks at every entry several times: not once more before something changed.
+        let releases = self.releases.load(Ordering::Acquire);
+        if bytes <= capacity && self.starved_at.load(Ordering::Acquire) != releases {
+            if self.evict_while(|_| over()) {
+                return Ok(reservation);
+            }
+            self.starved_at.store(releases, Ordering::Release);
         }
         self.check()?;
         Err(StoreError::Full { dir: self.config.path.clone() })
+    }
+
+    /// Something was let go that eviction may have stumbled over.
+    pub(crate) fn released(&self) {
+        self.releases.fetch_add(1, Ordering::Release);
     }
 
     /// Evicts at least `bytes`; whether it could. Does IO.

@@ -21,8 +21,8 @@ const SLACK: u64 = 4096;
 /// What reading a log brought.
 #[derive(Debug)]
 pub(crate) enum Replay {
-    /// The log is good up to `end` records.
-    Read { salt: u64, records: u64 },
+    /// So many records are good; `torn` if something that is not follows them.
+    Read { salt: u64, records: u64, torn: bool },
     /// There is none, or not even its header is good.
     Nothing,
     /// It was written by a later release.
@@ -65,19 +65,20 @@ pub(crate) fn read(dir: impl AsFd, mut each: impl FnMut(Record)) -> io::Result<R
         Header::Newer(version) => return Ok(Replay::Newer { version, known: VERSION }),
         Header::Damaged => return Ok(Replay::Nothing),
     };
+    let length = input.get_ref().metadata()?.len();
     let mut records = 0;
     while read_record(&mut input, &mut bytes)? {
         let Some(record) = Record::decode(&bytes, salt, records) else { break };
         each(record);
         records += 1;
     }
-    Ok(Replay::Read { salt, records })
+    Ok(Replay::Read { salt, records, torn: length > offset(records) })
 }
 
 /// Opens the log that [`read`] found in `dir`, cut after its last good record; or a new one.
 pub(crate) fn open(dir: impl AsFd, replay: &Replay) -> io::Result<IndexLog> {
     match *replay {
-        Replay::Read { salt, records } => {
+        Replay::Read { salt, records, .. } => {
             let fd = rustix::fs::openat(dir, NAME, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
             let file = File::from(fd);
             file.set_len(offset(records))?;

@@ -20,6 +20,8 @@ pub(crate) enum Record {
     PageRemoved { slot: u32, page: u32 },
     /// The slot holds nothing.
     ContentRemoved { slot: u32 },
+    /// Descriptors of the content's file were handed out, and may be open in other processes until the machine restarts.
+    Lent { slot: u32 },
 }
 
 /// The start of a log.
@@ -56,6 +58,10 @@ impl Record {
                 put(&mut out, 0, &[4]);
                 put(&mut out, 4, &slot.to_le_bytes());
             }
+            Self::Lent { slot } => {
+                put(&mut out, 0, &[5]);
+                put(&mut out, 4, &slot.to_le_bytes());
+            }
         }
         let crc = checksum(&out, salt, position);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
@@ -78,6 +84,7 @@ impl Record {
             2 => Some(Self::Page { slot, page: u32_at(bytes, 8), crc: u32_at(bytes, 12) }),
             3 => Some(Self::PageRemoved { slot, page: u32_at(bytes, 8) }),
             4 => Some(Self::ContentRemoved { slot }),
+            5 => Some(Self::Lent { slot }),
             _ => None,
         }
     }
@@ -134,11 +141,12 @@ fn u32_at(bytes: &[u8; RECORD_LEN], at: usize) -> u32 {
 mod tests {
     use super::*;
 
-    const ALL: [Record; 4] = [
+    const ALL: [Record; 5] = [
         Record::Content { slot: 7, id: ContentId(u128::MAX - 5), length: 1 << 40, generation: 9 },
         Record::Page { slot: 7, page: 3, crc: 0xdead_beef },
         Record::PageRemoved { slot: 7, page: 3 },
         Record::ContentRemoved { slot: u32::MAX },
+        Record::Lent { slot: 7 },
     ];
 
     #[test]

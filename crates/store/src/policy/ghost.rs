@@ -24,7 +24,7 @@ struct Place {
 impl Ghost {
     /// A table for a directory of `capacity` bytes: 8 bytes a place, touched only as they are used.
     pub(crate) fn new(capacity: u64) -> Self {
-        let places = (capacity / BYTES_PER_PLACE).clamp(1 << 10, 1 << 23).next_power_of_two();
+        let places = (capacity / BYTES_PER_PLACE).clamp(1 << 10, 1 << 23).next_multiple_of(WAYS as u64);
         let places = usize::try_from(places).expect("at most 2^23");
         Self { places: vec![Place::default(); places].into_boxed_slice(), now: 0 }
     }

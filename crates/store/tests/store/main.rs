@@ -1,6 +1,18 @@
 //! The page store through its public API, on real directories.
 
 #[cfg(test)]
+mod concurrency;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod eviction;
+#[cfg(test)]
+mod faults;
+#[cfg(test)]
+mod model;
+#[cfg(test)]
 mod pages;
+#[cfg(test)]
+mod recovery;
 #[cfg(test)]
 mod support;

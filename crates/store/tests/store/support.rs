@@ -28,19 +28,27 @@ pub(crate) fn bytes_of(content: &Content, page: u64) -> Vec<u8> {
     page_bytes(content.id(), content.length(), page)
 }
 
+/// Repeated with a number in it to make a page: quick without optimisation.
+const BLOCK: usize = 1024;
+
 pub(crate) fn page_bytes(id: ContentId, length: u64, page: u64) -> Vec<u8> {
     let range = page_range(page, length);
     let (high, low) = id.halves();
     let mut state = high ^ low ^ (page + 1).wrapping_mul(0x2545_f491_4f6c_dd1d) | 1;
-    let mut bytes = Vec::new();
-    while (bytes.len() as u64) < range.end - range.start {
-        // xorshift64: quick, and no two pages alike.
+    let mut block = Vec::with_capacity(BLOCK);
+    while block.len() < BLOCK {
+        // xorshift64: no two pages alike.
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        bytes.extend_from_slice(&state.to_le_bytes());
+        block.extend_from_slice(&state.to_le_bytes());
     }
-    bytes.truncate(usize::try_from(range.end - range.start).unwrap());
+    let length = usize::try_from(range.end - range.start).unwrap();
+    let mut bytes = block.repeat(length.div_ceil(BLOCK));
+    for (number, block) in (0_u32..).zip(bytes.chunks_mut(BLOCK)) {
+        block[..4].copy_from_slice(&number.to_le_bytes());
+    }
+    bytes.truncate(length);
     bytes
 }
 
@@ -80,4 +88,11 @@ pub(crate) fn flip(file: &File, at: u64) {
     file.read_exact_at(&mut byte, at).unwrap();
     byte[0] ^= 0x10;
     file.write_all_at(&byte, at).unwrap();
+}
+
+/// Fills a page with bytes of the caller's choice.
+pub(crate) fn fill_with(content: &Arc<Content>, page: u64, bytes: &[u8]) {
+    let mut writer = content.page_writer(page).unwrap();
+    writer.write(bytes).unwrap();
+    writer.commit().unwrap();
 }
