@@ -143,7 +143,10 @@ async fn text(State(metrics): State<Metrics>) -> impl IntoResponse {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{
+        sync::atomic::{AtomicBool, Ordering::SeqCst},
+        time::Duration,
+    };
 
     use prometheus_client::metrics::counter::Counter;
     use tokio::{
@@ -170,12 +173,20 @@ mod tests {
         metrics.register(|registry| registry.register("reads", "Reads served", counter.clone()));
         counter.inc_by(3);
         let journal = readiness.condition("journal", "is replaying");
-        let address = serve("127.0.0.1:0", metrics, readiness, &tasks).await.expect("a free port");
+        let address = serve("127.0.0.1:0", metrics, readiness.clone(), &tasks).await.expect("a free port");
 
         assert!(fetch(address, "/healthz").await.starts_with("HTTP/1.1 200"));
         let answer = fetch(address, "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503") && answer.contains("journal: is replaying"), "{answer}");
         journal.holds();
+        let registered = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&registered);
+        readiness.check("worker", move || match seen.load(SeqCst) {
+            true => Ok(()),
+            false => Err(Error::new(ErrorKind::Unavailable, "no master yet")),
+        });
+        assert!(fetch(address, "/readyz").await.contains("worker: no master yet"));
+        registered.store(true, SeqCst);
         assert!(fetch(address, "/readyz").await.starts_with("HTTP/1.1 200"));
         let answer = fetch(address, "/metrics").await;
         assert!(answer.contains("\nheadpond_reads_total 3\n"), "{answer}");

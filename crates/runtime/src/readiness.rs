@@ -2,14 +2,27 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError},
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use headpond_types::Result;
+
 /// Conditions that must all hold for `/readyz` to say yes. Clones share them.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct Readiness {
-    // Innermost: nothing else is locked while it is held.
-    reasons: Arc<Mutex<BTreeMap<String, String>>>,
+    // A check takes what locks it needs while this is held; nobody takes this while holding such a lock.
+    state: Arc<Mutex<State>>,
+}
+
+/// Says why a condition does not hold.
+type Check = Box<dyn Fn() -> Result<()> + Send>;
+
+#[derive(Default)]
+struct State {
+    /// What does not hold, by name.
+    reasons: BTreeMap<String, String>,
+    checks: Vec<(String, Check)>,
 }
 
 /// One condition of a [`Readiness`]. Dropped, it no longer counts.
@@ -34,26 +47,40 @@ impl Readiness {
         condition
     }
 
+    /// Adds a condition that is asked for each time; its error is the reason. `check` must not wait.
+    pub fn check(&self, name: &str, check: impl Fn() -> Result<()> + Send + 'static) {
+        self.state().checks.push((name.to_owned(), Box::new(check)));
+    }
+
     /// What does not hold, each as `name: reason`; empty when ready.
     #[must_use]
     pub fn reasons(&self) -> Vec<String> {
-        self.with(|reasons| reasons.iter().map(|(name, reason)| format!("{name}: {reason}")).collect())
+        let state = self.state();
+        let told = state.reasons.iter().map(|(name, reason)| format!("{name}: {reason}"));
+        let asked = state.checks.iter().filter_map(|(name, check)| Some(format!("{name}: {}", check().err()?)));
+        told.chain(asked).collect()
     }
 
-    fn with<T>(&self, change: impl FnOnce(&mut BTreeMap<String, String>) -> T) -> T {
-        change(&mut self.reasons.lock().unwrap_or_else(PoisonError::into_inner))
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Readiness").field("reasons", &self.state().reasons).finish_non_exhaustive()
     }
 }
 
 impl Condition {
     /// It holds now.
     pub fn holds(&self) {
-        self.readiness.with(|reasons| reasons.remove(&self.name));
+        self.readiness.state().reasons.remove(&self.name);
     }
 
     /// It does not hold, for `reason`.
     pub fn fails(&self, reason: &str) {
-        self.readiness.with(|reasons| reasons.insert(self.name.clone(), reason.to_owned()));
+        self.readiness.state().reasons.insert(self.name.clone(), reason.to_owned());
     }
 }
 
