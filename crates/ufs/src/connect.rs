@@ -1,10 +1,21 @@
 //! From a URI to a store.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc, time::Duration};
 
-use crate::{CredentialSource, Local, Memory, Scheme, StoreUri, UfsError, UnderStore, options::Options};
+use crate::{
+    Counters, CredentialSource, DEFAULT_REQUESTS, Limit, Local, Memory, Metered, Retry, RetryPolicy, Scheme, StoreUri,
+    UfsError, UnderStore, options::Options,
+};
 
-/// The store that `uri` names, ready for use. Nothing is asked of a remote store yet.
+/// The options that every store has.
+const OPTIONS: &[&str] = &["max_requests", "max_bytes_per_second", "deadline_seconds"];
+
+/// The store that `uri` names, with retries and limits, ready for use. Nothing is asked of a remote store yet.
+///
+/// Options of every store: `max_requests` in parallel (default 64), `max_bytes_per_second` (default unlimited), `deadline_seconds` of a
+/// request with its retries (default 20). Options of S3: `endpoint`, `region`, `path_style` (default: true with an
+/// endpoint), `credentials` (a name; default: the standard AWS environment and profile), `conditional_put` (default true: the store honours
+/// If-Match and If-None-Match on writes), `conditional_delete` (default false).
 ///
 /// # Errors
 /// `Invalid` for an unknown or malformed option or an unknown credential name; `NoSuchStore` when a local directory does not exist.
@@ -13,28 +24,54 @@ pub async fn connect(
     options: &BTreeMap<String, String>,
     credentials: &dyn CredentialSource,
 ) -> Result<Arc<dyn UnderStore>, UfsError> {
-    let driver: Arc<dyn UnderStore> = match uri.scheme() {
-        Scheme::Memory => {
-            Options::new(uri, options, &[])?;
-            Arc::new(Memory::named(uri.root()))
-        }
-        Scheme::File => {
-            Options::new(uri, options, &[])?;
-            Arc::new(Local::open(&uri.directory()).await?)
-        }
+    connect_metered(uri, options, credentials, Arc::default()).await
+}
+
+/// As [`connect`], counting every try in `counters`.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_metered(
+    uri: &StoreUri,
+    options: &BTreeMap<String, String>,
+    credentials: &dyn CredentialSource,
+    counters: Arc<Counters>,
+) -> Result<Arc<dyn UnderStore>, UfsError> {
+    let own = match uri.scheme() {
         #[cfg(feature = "s3")]
-        Scheme::S3 => {
-            let options = Options::new(uri, options, &[crate::s3::OPTIONS])?;
-            Arc::new(crate::S3::connect(uri.root(), &options, credentials).await?)
-        }
+        Scheme::S3 => crate::s3::OPTIONS,
+        _ => &[],
+    };
+    let options = Options::new(uri, options, &[own, OPTIONS])?;
+    let requests = options.parse::<usize>("max_requests", "a number from 1")?.unwrap_or(DEFAULT_REQUESTS);
+    let rate = options.parse::<NonZeroU64>("max_bytes_per_second", "a number of bytes from 1")?;
+    let mut policy = RetryPolicy::default();
+    if let Some(seconds) = options.parse::<NonZeroU64>("deadline_seconds", "a number of seconds from 1")? {
+        policy.deadline = Duration::from_secs(seconds.get());
+    }
+    let driver = driver(uri, &options, credentials).await?;
+    let metered = Metered::new(driver, counters);
+    let limited = Limit::new(Arc::new(metered), requests, rate);
+    Ok(Arc::new(Retry::new(Arc::new(limited), policy)))
+}
+
+async fn driver(
+    uri: &StoreUri,
+    options: &Options<'_>,
+    credentials: &dyn CredentialSource,
+) -> Result<Arc<dyn UnderStore>, UfsError> {
+    Ok(match uri.scheme() {
+        Scheme::Memory => Arc::new(Memory::named(uri.root())),
+        Scheme::File => Arc::new(Local::open(&uri.directory()).await?),
+        #[cfg(feature = "s3")]
+        Scheme::S3 => Arc::new(crate::S3::connect(uri.root(), options, credentials).await?),
         #[cfg(not(feature = "s3"))]
         Scheme::S3 => {
-            let _ = credentials;
+            let _ = (options, credentials);
             return Err(UfsError::new(
                 crate::UfsErrorKind::Unsupported,
                 format!("cannot reach {uri}: this build has no S3 driver, build with the feature s3"),
             ));
         }
-    };
-    Ok(driver)
+    })
 }

@@ -32,6 +32,39 @@ pub enum UfsErrorKind {
 }
 
 impl UfsErrorKind {
+    /// Every kind, in the order of their discriminants.
+    pub const ALL: [Self; 11] = [
+        Self::NotFound,
+        Self::NoSuchStore,
+        Self::Changed,
+        Self::Precondition,
+        Self::Refused,
+        Self::SlowDown,
+        Self::Transient,
+        Self::DeadlineExceeded,
+        Self::Unsupported,
+        Self::Invalid,
+        Self::Protocol,
+    ];
+
+    /// The name in metrics and messages.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::NoSuchStore => "no_such_store",
+            Self::Changed => "changed",
+            Self::Precondition => "precondition",
+            Self::Refused => "refused",
+            Self::SlowDown => "slow_down",
+            Self::Transient => "transient",
+            Self::DeadlineExceeded => "deadline_exceeded",
+            Self::Unsupported => "unsupported",
+            Self::Invalid => "invalid",
+            Self::Protocol => "protocol",
+        }
+    }
+
     /// Whether the same request may succeed when repeated.
     #[must_use]
     pub const fn is_retryable(self) -> bool {
@@ -65,6 +98,13 @@ impl UfsError {
     #[must_use]
     pub const fn with_retry_after(mut self, pause: Option<Duration>) -> Self {
         self.retry_after = pause;
+        self
+    }
+
+    /// The same with more behind its message.
+    #[must_use]
+    pub(crate) fn annotated(mut self, note: &str) -> Self {
+        self.message.push_str(note);
         self
     }
 

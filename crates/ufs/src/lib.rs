@@ -4,27 +4,36 @@
 //! together: retry around limit around metering around the driver, so that the deadline covers the wait for a permit
 //! and every try is counted.
 
+mod around;
 mod connect;
 mod credentials;
 mod error;
+mod faulty;
+mod limit;
 mod listing;
 mod local;
 mod memory;
+mod metered;
 mod object;
 mod op;
 mod options;
+mod retry;
 #[cfg(feature = "s3")]
 mod s3;
 mod store;
 mod uri;
 
-pub use connect::connect;
+pub use connect::{connect, connect_metered};
 pub use credentials::{CredentialSource, Credentials, NoCredentials};
 pub use error::{UfsError, UfsErrorKind};
+pub use faulty::{Fault, Faulty};
+pub use limit::{DEFAULT_REQUESTS, Limit};
 pub use local::Local;
 pub use memory::Memory;
+pub use metered::{Counters, Metered, Outcome};
 pub use object::{Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, path_key};
 pub use op::Op;
+pub use retry::{Retry, RetryPolicy};
 #[cfg(feature = "s3")]
 pub use s3::S3;
 pub use store::{BodyStream, UnderStore};

@@ -1,0 +1,84 @@
+//! S3 as a real server speaks it.
+
+use std::{
+    collections::BTreeMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use headpond_ufs::{Key, ListRequest, Precondition, StoreUri, UfsError, UfsErrorKind, UnderStore, connect};
+use tokio::net::TcpListener;
+
+use super::{
+    cases,
+    minio::{BUCKET, Minio, TestCredentials},
+};
+
+pub(crate) async fn connect_to(endpoint: &str, bucket: &str, credentials: &str, deadline: u64) -> Arc<dyn UnderStore> {
+    let options = BTreeMap::from([
+        ("endpoint".to_owned(), endpoint.to_owned()),
+        ("credentials".to_owned(), credentials.to_owned()),
+        ("deadline_seconds".to_owned(), deadline.to_string()),
+    ]);
+    let uri = StoreUri::parse(&format!("s3://{bucket}")).expect("a URI");
+    connect(&uri, &options, &TestCredentials).await.expect("good options")
+}
+
+#[tokio::test]
+async fn s3_conforms() {
+    let minio = Minio::start().await;
+    cases::run(connect_to(&minio.endpoint(), BUCKET, "good", 20).await).await;
+    errors_of_a_whole_store_are_told_apart(&minio).await;
+}
+
+/// What each kind of request answers.
+async fn failures(store: &dyn UnderStore) -> Vec<UfsError> {
+    let key = Key::from("some/key");
+    vec![
+        store.list(&ListRequest::default()).await.expect_err("a list"),
+        store.head(&key).await.expect_err("a head"),
+        store.get(&key, 0..1, "v").await.map(|_| ()).expect_err("a get"),
+        store.get(&key, 0..0, "v").await.map(|_| ()).expect_err("an empty get"),
+        store.put(&key, "x".into(), &Precondition::None).await.expect_err("a put"),
+        store.delete(&key, &Precondition::None).await.expect_err("a delete"),
+    ]
+}
+
+async fn errors_of_a_whole_store_are_told_apart(minio: &Minio) {
+    for error in failures(&*connect_to(&minio.endpoint(), BUCKET, "bad", 20).await).await {
+        assert_eq!(error.kind(), UfsErrorKind::Refused, "{error}");
+        let said = error.to_string();
+        assert!(said.contains("s3://conformance/") && said.contains("check the credentials"), "{said}");
+        assert!(!format!("{error:?}").contains("not-the-secret"), "{error:?}");
+    }
+    for error in failures(&*connect_to(&minio.endpoint(), "no-such-bucket", "good", 20).await).await {
+        assert_eq!(error.kind(), UfsErrorKind::NoSuchStore, "{error}");
+        let said = error.to_string();
+        assert!(said.contains("has no bucket s3://no-such-bucket; create it"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn an_endpoint_without_a_server_is_transient_within_the_deadline() {
+    let free = TcpListener::bind("127.0.0.1:0").await.and_then(|listener| listener.local_addr()).expect("a port");
+    let store = connect_to(&format!("http://{free}"), BUCKET, "good", 1).await;
+    let begun = Instant::now();
+    let error = store.list(&ListRequest::default()).await.expect_err("nobody listens");
+    assert_eq!(error.kind(), UfsErrorKind::Transient, "{error}");
+    assert!(
+        error.to_string().contains("s3://conformance/") && error.to_string().contains("check the option endpoint"),
+        "{error}"
+    );
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
+
+#[tokio::test]
+async fn a_server_that_never_answers_ends_at_the_deadline() {
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("its address");
+    let store = connect_to(&format!("http://{address}"), BUCKET, "good", 1).await;
+    let begun = Instant::now();
+    let error = store.list(&ListRequest::default()).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), UfsErrorKind::DeadlineExceeded, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(3), "{:?}", begun.elapsed());
+}
