@@ -2,19 +2,36 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
+use headpond_proto::v1;
 use headpond_types::{Error, ErrorKind, Member, MountId, NsPath, Result};
+
+use crate::{
+    Client,
+    master::{Masters, Retry, administration},
+};
 
 /// Calls for operators, from [`crate::Client::admin`]. Deadlines and retries are those of metadata calls.
 #[derive(Clone, Debug)]
-pub struct AdminClient {}
+pub struct AdminClient {
+    client: Client,
+}
 
 impl AdminClient {
+    pub(crate) const fn new(client: Client) -> Self {
+        Self { client }
+    }
+
     /// The mount table, in order of paths.
     ///
     /// # Errors
     /// Those of any call.
     pub async fn mounts(&self) -> Result<Vec<Mount>> {
-        Err(pending())
+        let call = |channel| async move { administration(channel).list_mounts(v1::ListMountsRequest {}).await };
+        let answer = self.masters().call("list mounts", Retry::Yes, call).await?;
+        let mut mounts: Vec<_> = answer.mounts.into_iter().map(Mount::try_from).collect::<Result<_>>()?;
+        mounts.sort_by(|a, b| a.spec.path.cmp(&b.spec.path));
+        Ok(mounts)
     }
 
     /// Binds a path to an under store, after the master has listed the store's root once.
@@ -22,16 +39,28 @@ impl AdminClient {
     /// # Errors
     /// `AlreadyExists` when the path is a mount point; `InvalidArgument` for a bad URI or option; `StoreRefused`, `NotFound` or
     /// `Unavailable` when the store could not be listed. Repeated by a retry it is done once.
-    pub async fn add_mount(&self, _mount: NewMount) -> Result<Mount> {
-        Err(pending())
+    pub async fn add_mount(&self, mount: NewMount) -> Result<Mount> {
+        let request = v1::AddMountRequest { mount: Some(mount.into()), request_id: request_id() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { administration(channel).add_mount(request).await }
+        };
+        let answer = self.masters().call("add mount", Retry::Yes, call).await?;
+        answer.mount.ok_or_else(|| Error::new(ErrorKind::Internal, "the master answered no mount"))?.try_into()
     }
 
-    /// Unbinds a path; the under store is not touched.
+    /// Unbinds a path; the under store is not touched. Repeated by a retry it is done once.
     ///
     /// # Errors
     /// `NotFound` when the path is no mount point, `NotEmpty` when mounts lie below it.
-    pub async fn remove_mount(&self, _path: &NsPath) -> Result<()> {
-        Err(pending())
+    pub async fn remove_mount(&self, path: &NsPath) -> Result<()> {
+        let request = v1::RemoveMountRequest { path: path.to_bytes().into(), request_id: request_id() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { administration(channel).remove_mount(request).await }
+        };
+        self.masters().call("remove mount", Retry::Yes, call).await?;
+        Ok(())
     }
 
     /// All known workers, live or not.
@@ -39,7 +68,9 @@ impl AdminClient {
     /// # Errors
     /// Those of any call.
     pub async fn workers(&self) -> Result<Vec<WorkerStatus>> {
-        Err(pending())
+        let call = |channel| async move { administration(channel).list_workers(v1::ListWorkersRequest {}).await };
+        let answer = self.masters().call("list workers", Retry::Yes, call).await?;
+        answer.workers.into_iter().map(WorkerStatus::try_from).collect()
     }
 
     /// The cluster at a glance.
@@ -47,16 +78,27 @@ impl AdminClient {
     /// # Errors
     /// Those of any call.
     pub async fn status(&self) -> Result<ClusterStatus> {
-        Err(pending())
+        let call = |channel| async move { administration(channel).status(v1::StatusRequest {}).await };
+        Ok(self.masters().call("status", Retry::Yes, call).await?.into())
     }
 
     /// Answers the applied index of the journal, with `durable` after a command of its own was committed.
     ///
     /// # Errors
     /// Those of any call.
-    pub async fn probe(&self, _durable: bool) -> Result<u64> {
-        Err(pending())
+    pub async fn probe(&self, durable: bool) -> Result<u64> {
+        let call = |channel| async move { administration(channel).probe(v1::ProbeRequest { durable }).await };
+        Ok(self.masters().call("probe", Retry::Yes, call).await?.applied_index)
     }
+
+    fn masters(&self) -> &Masters {
+        &self.client.shared().masters
+    }
+}
+
+/// Identifies a change over its retries.
+fn request_id() -> Bytes {
+    Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes())
 }
 
 /// A mount to be added.
@@ -158,6 +200,81 @@ pub struct ClusterStatus {
     pub problems: Vec<String>,
 }
 
-fn pending() -> Error {
-    Error::new(ErrorKind::NotSupported, "this call is not there yet")
+impl From<NewMount> for v1::Mount {
+    fn from(mount: NewMount) -> Self {
+        Self {
+            id: 0,
+            path: mount.path.to_bytes().into(),
+            uri: mount.uri,
+            options: mount.options.into_iter().collect(),
+            read_only: mount.read_only,
+            sync_interval_ms: mount.sync_interval.map(|interval| {
+                // Half a billion years and "never" are the same to a mount.
+                u64::try_from(interval.as_millis()).unwrap_or(u64::MAX)
+            }),
+            uid: mount.uid,
+            gid: mount.gid,
+            file_mode: mount.file_mode,
+            dir_mode: mount.dir_mode,
+        }
+    }
+}
+
+impl TryFrom<v1::Mount> for Mount {
+    type Error = Error;
+
+    fn try_from(mount: v1::Mount) -> Result<Self> {
+        let path = NsPath::parse(&mount.path).map_err(|error| {
+            Error::new(ErrorKind::Internal, "the master answered a mount at no path").with_source(error)
+        })?;
+        let spec = NewMount {
+            path,
+            uri: mount.uri,
+            options: mount.options.into_iter().collect(),
+            read_only: mount.read_only,
+            sync_interval: mount.sync_interval_ms.map(Duration::from_millis),
+            uid: mount.uid,
+            gid: mount.gid,
+            file_mode: mount.file_mode,
+            dir_mode: mount.dir_mode,
+        };
+        Ok(Self { id: MountId(mount.id), spec })
+    }
+}
+
+impl TryFrom<v1::WorkerStatus> for WorkerStatus {
+    type Error = Error;
+
+    fn try_from(status: v1::WorkerStatus) -> Result<Self> {
+        let member = status.member;
+        let member = member.ok_or_else(|| Error::new(ErrorKind::Internal, "the master answered a nameless worker"))?;
+        Ok(Self {
+            member: member.into(),
+            capacity: status.capacity,
+            used: status.used,
+            pages: status.pages,
+            contents: status.contents,
+            live: status.live,
+            silent: Duration::from_millis(status.silent_ms),
+            problems: status.problems,
+        })
+    }
+}
+
+impl From<v1::StatusResponse> for ClusterStatus {
+    fn from(status: v1::StatusResponse) -> Self {
+        Self {
+            cluster: status.cluster,
+            version: status.version,
+            uptime: Duration::from_millis(status.uptime_ms),
+            inodes: status.inodes,
+            mounts: status.mounts,
+            workers: status.workers,
+            clients: status.clients,
+            applied_index: status.applied_index,
+            journal_bytes: status.journal_bytes,
+            skipped_keys: status.skipped_keys,
+            problems: status.problems,
+        }
+    }
 }

@@ -1,29 +1,47 @@
 //! The handle that everything starts from.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc, time::Duration};
 
-use futures::stream::{self, BoxStream};
-use headpond_runtime::Tasks;
-use headpond_types::{ContentId, Error, ErrorKind, InodeId, Name, NsPath, Result, Ring};
-use tokio::sync::broadcast;
+use futures::stream::BoxStream;
+use headpond_proto::v1;
+use headpond_runtime::{Shutdown, Tasks};
+use headpond_types::{ContentId, InodeId, Name, NsPath, Result, Ring};
+use tokio::{sync::broadcast, time::interval};
 
 use crate::{
     AdminClient, ClientConfig, Event, Freed, ListOptions, ListPage, ListTarget, LoadOptions, LoadProgress, Lookup,
-    OpenFile, Presence, StatFs,
+    OpenFile, Presence, StatFs, listing, load,
+    master::{self, Retry},
+    metadata::Question,
+    opening, session,
+    shared::Shared,
 };
 
-/// A session with the masters and connections to the workers. Clones are cheap and share both.
+/// How often open files that nobody used for a while are looked for.
+const TIDY: Duration = Duration::from_secs(5);
+
+/// A session with the masters and connections to the workers. Clones are cheap and share both; with the last one they end.
 ///
 /// All calls are cancel-safe. Errors of kind `Unavailable` and `DeadlineExceeded` come after the retries that the
 /// deadline allows.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Client {
-    inner: Arc<Inner>,
+    handle: Arc<Handle>,
 }
 
-#[derive(Debug)]
-struct Inner {
-    events: broadcast::Sender<Event>,
+/// Ends the background tasks with the last clone of a client.
+struct Handle {
+    shared: Arc<Shared>,
+    stop: Shutdown,
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.stop.begin();
+        // Open files hold the shared state that holds them.
+        self.shared.open_files.invalidate_all();
+        self.shared.open_files.run_pending_tasks();
+    }
 }
 
 impl Client {
@@ -32,78 +50,90 @@ impl Client {
     ///
     /// # Errors
     /// `InvalidArgument` when there is no master or an address cannot be one.
-    pub fn connect(_config: ClientConfig, _tasks: Tasks) -> Result<Self> {
-        Ok(Self { inner: Arc::new(Inner { events: broadcast::channel(1024).0 }) })
+    pub fn connect(config: ClientConfig, tasks: Tasks) -> Result<Self> {
+        let shared = Shared::new(config, tasks)?;
+        let stop = shared.tasks.shutdown().child();
+        let ending = stop.clone();
+        let background = Arc::clone(&shared);
+        shared.tasks.spawn(async move {
+            tokio::select! {
+                () = ending.begun() => {}
+                () = session::run(Arc::clone(&background)) => {}
+                () = tidy(&background) => {}
+            }
+            background.local.close();
+        });
+        Ok(Self { handle: Arc::new(Handle { shared, stop }) })
     }
 
     /// What is at `path`, following no symbolic link.
     ///
     /// # Errors
     /// Never `NotFound`: absence is an answer without attributes.
-    pub async fn resolve(&self, _path: &NsPath) -> Result<Lookup> {
-        Err(pending())
+    pub async fn resolve(&self, path: &NsPath) -> Result<Lookup> {
+        self.shared().ask(Question::Path(path)).await
     }
 
     /// What `name` is in `parent`.
     ///
     /// # Errors
     /// `NotADirectory` or `Stale` of the parent. Never `NotFound`: absence is an answer without attributes.
-    pub async fn lookup(&self, _parent: InodeId, _name: &Name) -> Result<Lookup> {
-        Err(pending())
+    pub async fn lookup(&self, parent: InodeId, name: &Name) -> Result<Lookup> {
+        self.shared().ask(Question::Name(parent, name)).await
     }
 
     /// Attributes of an inode; always with attributes.
     ///
     /// # Errors
     /// `Stale` when the inode was replaced or removed: look its name up again.
-    pub async fn attr(&self, _inode: InodeId) -> Result<Lookup> {
-        Err(pending())
+    pub async fn attr(&self, inode: InodeId) -> Result<Lookup> {
+        self.shared().ask(Question::Inode(inode)).await
     }
 
     /// The answer of [`Client::lookup`] if it is in memory and valid. Never waits; any thread.
     #[must_use]
-    pub fn cached_lookup(&self, _parent: InodeId, _name: &[u8]) -> Option<Lookup> {
-        None
+    pub fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
+        self.shared().cache.name(parent, name)
     }
 
     /// The answer of [`Client::attr`] if it is in memory and valid. Never waits; any thread.
     #[must_use]
-    pub fn cached_attr(&self, _inode: InodeId) -> Option<Lookup> {
-        None
+    pub fn cached_attr(&self, inode: InodeId) -> Option<Lookup> {
+        self.shared().cache.attr(inode)
     }
 
     /// The entries of a directory, as the under store gives them. Ends after the first error; a listing that could not be
-    /// completed never ends without one. Entries enter the metadata cache (not those of a recursive listing's names).
-    pub fn list(&self, _target: impl Into<ListTarget>, _options: ListOptions) -> BoxStream<'static, Result<ListPage>> {
-        Box::pin(stream::empty())
+    /// completed never ends without one. Entries enter the metadata cache, but not those of a recursive listing.
+    pub fn list(&self, target: impl Into<ListTarget>, options: ListOptions) -> BoxStream<'static, Result<ListPage>> {
+        listing::list(Arc::clone(self.shared()), target.into(), options)
     }
 
     /// Opens a file as it is now for reading.
     ///
     /// # Errors
     /// `IsADirectory`; `Stale` when the inode was replaced: look its name up again.
-    pub async fn open(&self, _inode: InodeId) -> Result<Arc<OpenFile>> {
-        Err(pending())
+    pub async fn open(&self, inode: InodeId) -> Result<Arc<OpenFile>> {
+        opening::open(self.shared(), inode).await
     }
 
     /// The answer of [`Client::open`] if the attributes are valid and the content is open already. Never waits; any thread.
     #[must_use]
-    pub fn cached_open(&self, _inode: InodeId) -> Option<Arc<OpenFile>> {
-        None
+    pub fn cached_open(&self, inode: InodeId) -> Option<Arc<OpenFile>> {
+        opening::cached(self.shared(), inode)
     }
 
-    /// Brings a file, or all files below a directory, into the cache. `progress` is called at least twice a second while
-    /// something happens, never concurrently. Files that fail do not stop the others: they are in the result.
+    /// Brings a file, or all files below a directory, into the cache. `progress` is called at least twice a second, never
+    /// concurrently. Files that fail do not stop the others: they are in the result.
     ///
     /// # Errors
     /// Of the target or of its listing; what was loaded before stays.
     pub async fn load(
         &self,
-        _target: impl Into<ListTarget>,
-        _options: LoadOptions,
-        _progress: impl FnMut(&LoadProgress) + Send,
+        target: impl Into<ListTarget>,
+        options: LoadOptions,
+        progress: impl FnMut(&LoadProgress) + Send,
     ) -> Result<LoadProgress> {
-        Err(pending())
+        load::load(self.shared(), target.into(), options, progress).await
     }
 
     /// Drops the cached copies of a file, or of all files below a directory, on all workers. Contents that readers have open
@@ -111,16 +141,16 @@ impl Client {
     ///
     /// # Errors
     /// Of the target, its listing, or the first worker that failed; the others have been asked all the same.
-    pub async fn free(&self, _target: impl Into<ListTarget>, _recursive: bool) -> Result<Freed> {
-        Err(pending())
+    pub async fn free(&self, target: impl Into<ListTarget>, recursive: bool) -> Result<Freed> {
+        load::free(self.shared(), target.into(), recursive).await
     }
 
     /// How much of each content each worker has cached.
     ///
     /// # Errors
     /// When the ring is not known; a worker that does not answer is an error inside.
-    pub async fn presence(&self, _contents: &[ContentId]) -> Result<Vec<Presence>> {
-        Err(pending())
+    pub async fn presence(&self, contents: &[ContentId]) -> Result<Vec<Presence>> {
+        load::presence(self.shared(), contents).await
     }
 
     /// Size of the namespace and of the cache.
@@ -128,7 +158,10 @@ impl Client {
     /// # Errors
     /// Those of any call.
     pub async fn stat_fs(&self) -> Result<StatFs> {
-        Err(pending())
+        let call = |channel| async move { master::namespace(channel).stat_fs(v1::StatFsRequest {}).await };
+        let answer = self.shared().masters.call("statfs", Retry::Yes, call).await?;
+        let v1::StatFsResponse { inodes, bytes, cache_capacity, cache_used } = answer;
+        Ok(StatFs { inodes, bytes, cache_capacity, cache_used })
     }
 
     /// The live workers, as the session last said.
@@ -136,23 +169,38 @@ impl Client {
     /// # Errors
     /// `Unavailable` when no master could be reached yet.
     pub async fn ring(&self) -> Result<Arc<Ring>> {
-        Err(pending())
+        self.shared().ring().await
     }
 
     /// Calls for operators.
     #[must_use]
     pub fn admin(&self) -> AdminClient {
-        AdminClient {}
+        AdminClient::new(self.clone())
     }
 
     /// Changes from now on. A receiver that lags by more than 1024 gets `RecvError::Lagged` and must treat it as
     /// [`Event::Reset`].
     #[must_use]
     pub fn events(&self) -> broadcast::Receiver<Event> {
-        self.inner.events.subscribe()
+        self.shared().session.events()
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.handle.shared
     }
 }
 
-fn pending() -> Error {
-    Error::new(ErrorKind::NotSupported, "this call is not there yet")
+/// Closes idle open files in time even when nothing is opened.
+async fn tidy(shared: &Shared) {
+    let mut tick = interval(TIDY);
+    loop {
+        tick.tick().await;
+        shared.open_files.run_pending_tasks();
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("masters", &self.shared().masters).finish_non_exhaustive()
+    }
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use headpond_runtime::units;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of a [`crate::Client`]. Every field needs a restart to change. Holds no secret.
@@ -16,14 +17,14 @@ pub struct ClientConfig {
     /// What this client is, for `headpond admin status`. Default: `sdk`.
     pub name: String,
     /// How long connecting to one master or worker may take. More helps over slow links, less fails over sooner.
-    /// Default: 2000 ms.
-    #[serde(rename = "connect_timeout_ms", with = "millis")]
+    /// Default: `2s`.
+    #[serde(with = "units::duration")]
     pub connect_timeout: Duration,
-    /// Deadline of a metadata call with all its retries, and of each page of a listing. Default: 10000 ms.
-    #[serde(rename = "metadata_timeout_ms", with = "millis")]
+    /// Deadline of a metadata call with all its retries, and of each page of a listing. Default: `10s`.
+    #[serde(with = "units::duration")]
     pub metadata_timeout: Duration,
-    /// How long a read may make no progress before the next worker is asked or the read fails. Default: 30000 ms.
-    #[serde(rename = "read_timeout_ms", with = "millis")]
+    /// How long a read may make no progress before the next worker is asked or the read fails. Default: `30s`.
+    #[serde(with = "units::duration")]
     pub read_timeout: Duration,
     /// Attributes, and as many directory entries, kept in memory at most, about 400 bytes each pair. Less asks the master
     /// more often. Default: 200000.
@@ -31,17 +32,18 @@ pub struct ClientConfig {
     /// Open files (descriptor or grant) kept for their next open at most; each may hold a file descriptor. Default: 16384.
     pub open_files: u64,
     /// How long an open file that nobody uses is kept. Longer saves opens, and keeps the worker from reclaiming the space
-    /// until it asks for it. Default: 60000 ms.
-    #[serde(rename = "open_file_idle_ms", with = "millis")]
+    /// until it asks for it. Default: `1m`.
+    #[serde(with = "units::duration")]
     pub open_file_idle: Duration,
     /// Furthest that readahead runs in front of a sequential reader, in bytes; 0 turns it off. More fills pipes with a long
-    /// delay, and fetches more in vain when a reader stops early. Default: 128 MiB.
+    /// delay, and fetches more in vain when a reader stops early. Default: `128 MiB`.
+    #[serde(with = "units::bytes")]
     pub readahead_max: u64,
     /// Read through the worker of this node if there is one. `false` always goes to the owner over TCP. Default: `true`.
     pub prefer_local: bool,
     /// How long after their validity the metadata and grants of known files still serve reads while no master can be
-    /// reached; 0 never. Longer survives longer outages with older data. Default: 600000 ms.
-    #[serde(rename = "offline_reads_ms", with = "millis")]
+    /// reached; 0 never. Longer survives longer outages with older data. Default: `10m`.
+    #[serde(with = "units::duration")]
     pub offline_reads: Duration,
 }
 
@@ -66,19 +68,4 @@ impl Default for ClientConfig {
 
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
-}
-
-/// Durations as whole milliseconds.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
-    }
 }

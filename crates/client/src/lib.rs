@@ -22,14 +22,27 @@
 //! ```
 
 mod admin;
+mod backoff;
+mod cache;
 mod client;
 mod config;
 mod event;
+mod grant;
 mod listing;
 mod load;
 mod local;
 mod lookup;
+mod master;
+mod metadata;
 mod open_file;
+mod opening;
+mod ranges;
+mod readahead;
+mod remote;
+mod session;
+mod shared;
+mod source;
+mod workers;
 
 pub use admin::{AdminClient, ClusterStatus, Mount, NewMount, WorkerStatus};
 pub use client::Client;

@@ -1,10 +1,20 @@
 //! Listings of directories.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use headpond_types::{Attr, InodeId, Name, NsPath};
-use tokio::time::Instant;
+use futures::stream::{self, BoxStream};
+use headpond_proto::{status, v1};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, NsPath, Result};
+use tokio::time::{Instant, timeout};
+use tonic::Streaming;
+
+use crate::{
+    cache::{Scope, Ticket},
+    master::{self, Retry},
+    metadata::attr_of,
+    shared::Shared,
+};
 
 /// A directory or file, by identity or by path.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,4 +70,85 @@ pub struct ListEntry {
     pub name: Bytes,
     /// Its attributes.
     pub attr: Arc<Attr>,
+}
+
+/// A listing under way.
+struct Listing {
+    shared: Arc<Shared>,
+    pages: Streaming<v1::ListResponse>,
+    /// Of the directory when its inode is known from the start, otherwise of anything.
+    ticket: Ticket,
+    /// Its inode, as soon as it is known; not for recursive listings, whose entries are not kept.
+    keep_in: Option<InodeId>,
+    recursive: bool,
+}
+
+pub(crate) fn list(
+    shared: Arc<Shared>,
+    target: ListTarget,
+    options: ListOptions,
+) -> BoxStream<'static, Result<ListPage>> {
+    let begun = stream::once(Listing::begin(shared, target, options));
+    let pages = futures::TryStreamExt::map_ok(begun, |listing| {
+        stream::try_unfold(listing, |mut listing| async move { Ok(listing.page().await?.map(|page| (page, listing))) })
+    });
+    Box::pin(futures::TryStreamExt::try_flatten(pages))
+}
+
+impl Listing {
+    async fn begin(shared: Arc<Shared>, target: ListTarget, options: ListOptions) -> Result<Self> {
+        let recursive = options.recursive;
+        let scope = match &target {
+            ListTarget::Inode(inode) => Scope::Inode(*inode),
+            ListTarget::Path(_) => Scope::Any,
+        };
+        let ticket = shared.cache.ticket(scope);
+        let keep_in = match &target {
+            ListTarget::Inode(inode) if !recursive => Some(*inode),
+            ListTarget::Inode(_) | ListTarget::Path(_) => None,
+        };
+        let (inode, path) = match target {
+            ListTarget::Inode(inode) => (inode.0, Bytes::new()),
+            ListTarget::Path(path) => (0, path.to_bytes().into()),
+        };
+        let start_after = options.start_after.map(|name| Bytes::copy_from_slice(name.as_bytes())).unwrap_or_default();
+        let ListOptions { limit, refresh, .. } = options;
+        let request = v1::ListRequest { inode, path, start_after, recursive, limit, refresh };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::namespace(channel).list(request).await }
+        };
+        let pages = shared.masters.call("list", Retry::Yes, call).await?;
+        Ok(Self { shared, pages, ticket, keep_in, recursive })
+    }
+
+    async fn page(&mut self) -> Result<Option<ListPage>> {
+        let patience = self.shared.config.metadata_timeout;
+        let ticket = self.ticket.again();
+        let page = timeout(patience, self.pages.message()).await.map_err(|_| {
+            let message = format!("the listing made no progress within {} ms", patience.as_millis());
+            Error::new(ErrorKind::DeadlineExceeded, message)
+        })?;
+        let Some(page) = page.map_err(|status| status::to_error(&status, "list"))? else { return Ok(None) };
+        let valid = Duration::from_millis(page.valid_ms);
+        let directory = attr_of(page.directory)?;
+        if let Some(directory) = &directory {
+            self.shared.cache.put_attr(&ticket, Arc::clone(directory), valid);
+            if !self.recursive {
+                self.keep_in = Some(directory.inode);
+            }
+        }
+        let mut valid_until = ticket.asked() + valid;
+        let mut entries = Vec::with_capacity(page.entries.len());
+        for entry in page.entries {
+            let attr = attr_of(entry.attr)?
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "the master listed an entry without attributes"))?;
+            if let Some(directory) = self.keep_in {
+                let kept = self.shared.cache.put_name(&ticket, directory, &entry.name, Some(Arc::clone(&attr)), valid);
+                valid_until = kept.valid_until;
+            }
+            entries.push(ListEntry { name: entry.name, attr });
+        }
+        Ok(Some(ListPage { directory, entries, valid_until, skipped: page.skipped }))
+    }
 }

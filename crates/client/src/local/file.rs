@@ -1,0 +1,144 @@
+//! A content's cache file, lent by the worker of this node.
+
+use std::{
+    fs::File,
+    io::{self, IoSliceMut},
+    os::unix::fs::FileExt,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::{Bytes, BytesMut};
+use headpond_types::{ByteRange, Error, ErrorKind, Result, page_range, pages_of};
+use rustix::io::{Errno, ReadWriteFlags, preadv2};
+
+use super::{Connection, present::Present};
+
+/// Longest read done on the caller's thread: copying 1 MiB out of the page cache takes about 100 µs, as long as a runtime's
+/// thread should be held up.
+const INLINE: usize = 1 << 20;
+
+/// The cache file of one content, open for reading. While any clone lives the worker punches no hole into it; when the last
+/// one is dropped it is given back.
+#[derive(Debug)]
+pub struct LocalFile {
+    file: File,
+    length: u64,
+    lease: u64,
+    complete: AtomicBool,
+    present: Mutex<Present>,
+    connection: Arc<Connection>,
+}
+
+impl LocalFile {
+    pub(super) fn new(file: File, length: u64, lease: u64, complete: bool, connection: Arc<Connection>) -> Self {
+        Self { file, length, lease, complete: complete.into(), present: Mutex::default(), connection }
+    }
+
+    /// The descriptor. Ranges that are not known to be present read as zeros: read them through
+    /// [`crate::OpenFile::read_at`], or the file directly once [`LocalFile::is_complete`].
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Whether every page is present and verified. Once true it stays true as long as this value lives.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.complete.load(Ordering::Acquire)
+    }
+
+    /// Whether the worker still knows that the file is lent. A worker that was started anew does not, and may punch holes.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.connection.is_open()
+    }
+
+    /// Whether `range` can be read from the descriptor without asking.
+    pub(crate) fn has(&self, range: &ByteRange) -> bool {
+        self.is_complete() || self.present.lock().unwrap_or_else(PoisonError::into_inner).covers(range)
+    }
+
+    /// Waits until `range` can be read from the descriptor; the worker is told to have `ahead` ready next.
+    ///
+    /// # Errors
+    /// `Unavailable` when the socket broke; what the worker answered otherwise.
+    pub(crate) async fn ensure(self: &Arc<Self>, range: &ByteRange, ahead: Option<ByteRange>) -> Result<()> {
+        // Pages are present or not as a whole: asked for so, the answer serves the neighbours too.
+        let pages = pages_of(range);
+        let whole = page_range(pages.start, self.length).start..page_range(pages.end.max(1) - 1, self.length).end;
+        self.connection.ensure(self, self.lease, whole, ahead).await?;
+        if self.has(range) {
+            return Ok(());
+        }
+        let message = format!("the worker of this node answered that {range:?} is present, but not all of it");
+        Err(Error::new(ErrorKind::Internal, message))
+    }
+
+    /// Tells the worker what to have ready next. Does not wait.
+    pub(crate) fn hint(self: &Arc<Self>, ahead: ByteRange) {
+        self.connection.hint(self, self.lease, ahead);
+    }
+
+    /// The worker answered what is present.
+    pub(super) fn learn(&self, complete: bool, present: impl IntoIterator<Item = ByteRange>) {
+        let mut known = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        present.into_iter().for_each(|range| known.insert(range));
+        drop(known);
+        if complete {
+            self.complete.store(true, Ordering::Release);
+        }
+    }
+
+    /// Reads a range that is present, without waiting for more than the disk.
+    pub(crate) fn read_now(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(buffer, offset)
+    }
+
+    /// Reads a range that is present.
+    ///
+    /// What the page cache has is copied at once (`RWF_NOWAIT`, preadv2(2)); what the disk must give is read on a thread
+    /// made for blocking, so neither a slow disk nor the switch of threads for warm data is paid by everyone.
+    pub(crate) async fn read(self: &Arc<Self>, range: ByteRange) -> Result<Bytes> {
+        let length = usize::try_from(range.end - range.start).map_err(|_| {
+            Error::new(ErrorKind::InvalidArgument, format!("{range:?} does not fit into memory: read less at once"))
+        })?;
+        let mut buffer = BytesMut::zeroed(length);
+        let got = if length <= INLINE { self.read_cached(range.start, &mut buffer) } else { 0 };
+        if got < length {
+            let file = Arc::clone(self);
+            let read = tokio::task::spawn_blocking(move || {
+                file.read_now(range.start + got as u64, &mut buffer[got..]).map(|()| buffer)
+            });
+            let read = read.await.map_err(|error| failed(io::Error::other(error)))?;
+            buffer = read.map_err(failed)?;
+        }
+        Ok(buffer.freeze())
+    }
+
+    /// As much of the beginning of `buffer` as the page cache has; 0 also where the file system cannot tell.
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> usize {
+        let mut got = 0;
+        while got < buffer.len() {
+            let slice = &mut [IoSliceMut::new(&mut buffer[got..])];
+            match preadv2(&self.file, slice, offset + got as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) => break,
+                Ok(more) => got += more,
+                Err(Errno::INTR) => {}
+                Err(_) => break,
+            }
+        }
+        got
+    }
+}
+
+fn failed(error: io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, "the cache file could not be read").with_source(error)
+}
+
+impl Drop for LocalFile {
+    fn drop(&mut self) {
+        self.connection.give_back(self.lease);
+    }
+}

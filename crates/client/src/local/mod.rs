@@ -1,0 +1,14 @@
+//! Reading through the worker of this node: it lends the descriptor of the cache file over its unix socket, and is asked only
+//! to make ranges present. No data crosses the socket.
+//!
+//! Lock order: none of the locks here is taken while another is held, and none is held across an await.
+
+mod connection;
+mod file;
+mod present;
+mod workers;
+
+pub use file::LocalFile;
+
+pub(crate) use connection::Connection;
+pub(crate) use workers::LocalWorkers;

@@ -1,0 +1,116 @@
+//! The workers of this node, by their sockets.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    path::Path,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use headpond_runtime::Tasks;
+use headpond_types::{ContentId, Member, Ring};
+use tokio::time::{Instant, timeout};
+
+use super::{Connection, connection::OnRecall};
+use crate::ClientConfig;
+
+/// How long a socket that could not be connected is left alone.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Connections to the workers of this node; made when first needed, and again when one broke.
+pub(crate) struct LocalWorkers {
+    enabled: bool,
+    node: String,
+    connect_timeout: Duration,
+    tasks: Tasks,
+    on_recall: OnRecall,
+    sockets: Mutex<HashMap<String, Arc<Socket>>>,
+}
+
+#[derive(Default)]
+struct Socket {
+    current: Mutex<Option<Arc<Connection>>>,
+    /// Held while connecting, so that one attempt is made at a time; says before when none is worth it.
+    retry_at: tokio::sync::Mutex<Option<Instant>>,
+}
+
+impl LocalWorkers {
+    pub(crate) fn new(config: &ClientConfig, tasks: Tasks, on_recall: OnRecall) -> Self {
+        Self {
+            enabled: config.prefer_local,
+            node: config.node.clone(),
+            connect_timeout: config.connect_timeout,
+            tasks,
+            on_recall,
+            sockets: Mutex::default(),
+        }
+    }
+
+    /// A connection to the worker of this node that is to keep `content`; with several on the node the one that comes first
+    /// in the ring's order for its first block. `None` when there is none or it cannot be connected now.
+    pub(crate) async fn connection(&self, ring: &Ring, content: ContentId) -> Option<Arc<Connection>> {
+        if !self.enabled {
+            return None;
+        }
+        let mut here = ring.members.iter().filter(|member| self.is_here(member));
+        let path = match (here.next()?, here.next()) {
+            (only, None) => &only.socket,
+            (_, Some(_)) => &ring.owners(content, 0).into_iter().find(|member| self.is_here(member))?.socket,
+        };
+        let socket = Arc::clone(lock(&self.sockets).entry(path.clone()).or_default());
+        if let Some(open) = socket.open() {
+            return Some(open);
+        }
+        let mut retry_at = socket.retry_at.lock().await;
+        if let Some(open) = socket.open() {
+            return Some(open);
+        }
+        if retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
+            return None;
+        }
+        let attempt = Connection::open(Path::new(path), &self.tasks, Arc::clone(&self.on_recall));
+        match timeout(self.connect_timeout, attempt).await {
+            Ok(Ok(connection)) => {
+                *retry_at = None;
+                *lock(&socket.current) = Some(Arc::clone(&connection));
+                Some(connection)
+            }
+            failed => {
+                *retry_at = Some(Instant::now() + PAUSE);
+                let error = failed.map_or_else(|late| late.to_string(), |refused| format!("{refused:?}"));
+                tracing::debug!(socket = path, error, "the worker of this node cannot be reached over its socket");
+                None
+            }
+        }
+    }
+
+    fn is_here(&self, member: &Member) -> bool {
+        member.node == self.node && !member.socket.is_empty()
+    }
+
+    /// Closes all connections.
+    pub(crate) fn close(&self) {
+        for (_, socket) in lock(&self.sockets).drain() {
+            if let Some(connection) = lock(&socket.current).take() {
+                connection.close();
+            }
+        }
+    }
+}
+
+impl Socket {
+    fn open(&self) -> Option<Arc<Connection>> {
+        lock(&self.current).as_ref().filter(|connection| connection.is_open()).cloned()
+    }
+}
+
+impl fmt::Debug for LocalWorkers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalWorkers").field("node", &self.node).finish_non_exhaustive()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

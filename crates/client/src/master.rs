@@ -1,0 +1,166 @@
+//! Calls to the masters: deadline, retries, the next master when one does not answer.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use headpond_proto::{MAX_MESSAGE, status, v1};
+use headpond_types::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep, timeout_at};
+use tonic::{
+    Response, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{ClientConfig, backoff::Backoff};
+
+/// How often a connection is probed and how long an answer may take, so that a dead peer is known in 10 s at most.
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
+
+/// The masters and which of them answered last.
+pub(crate) struct Masters {
+    masters: Vec<Master>,
+    /// Index modulo their number.
+    current: AtomicUsize,
+    timeout: Duration,
+}
+
+#[derive(Clone)]
+struct Master {
+    address: String,
+    channel: Channel,
+}
+
+/// Whether a call may be repeated within its deadline after all masters have failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Retry {
+    /// Until the deadline.
+    Yes,
+    /// Every master is asked once.
+    No,
+}
+
+/// Why a call failed.
+#[derive(Debug)]
+pub(crate) struct CallError {
+    /// For the caller.
+    pub(crate) error: Error,
+    /// No master answered at all, not even with an error.
+    pub(crate) unreachable: bool,
+}
+
+impl From<Error> for CallError {
+    /// An error about what a master answered.
+    fn from(error: Error) -> Self {
+        Self { error, unreachable: false }
+    }
+}
+
+impl From<CallError> for Error {
+    fn from(failed: CallError) -> Self {
+        failed.error
+    }
+}
+
+impl Masters {
+    pub(crate) fn new(config: &ClientConfig) -> Result<Self> {
+        if config.masters.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "no master is configured: set `masters` to host:port"));
+        }
+        let masters = config.masters.iter().map(|address| {
+            let channel = endpoint(address, config.connect_timeout)?.connect_lazy();
+            Ok(Master { address: address.clone(), channel })
+        });
+        let masters = masters.collect::<Result<_>>()?;
+        Ok(Self { masters, current: AtomicUsize::new(0), timeout: config.metadata_timeout })
+    }
+
+    /// Makes a call and waits for its answer until the metadata deadline.
+    ///
+    /// # Errors
+    /// `Unavailable` when no master answered or the one that did said so until the deadline, `DeadlineExceeded` when it did
+    /// not answer; what it answered otherwise.
+    pub(crate) async fn call<T, F, Fut>(&self, what: &str, retry: Retry, call: F) -> Result<T, CallError>
+    where
+        F: Fn(Channel) -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        let deadline = Instant::now() + self.timeout;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut answered = false;
+        let mut attempts = 0;
+        loop {
+            let current = self.current.load(Ordering::Relaxed);
+            let master = &self.masters[current % self.masters.len()];
+            let what = format!("{what} at master {}", master.address);
+            let status = match timeout_at(deadline, call(master.channel.clone())).await {
+                Ok(Ok(response)) => return Ok(response.into_inner()),
+                Ok(Err(status)) => status,
+                Err(_) => {
+                    self.step_over(current);
+                    let message = format!("{what}: no answer within {} ms", self.timeout.as_millis());
+                    let error = Error::new(ErrorKind::DeadlineExceeded, message);
+                    return Err(CallError { error, unreachable: !answered });
+                }
+            };
+            answered |= status::is_answer(&status);
+            let error = status::to_error(&status, &what);
+            if error.kind() != ErrorKind::Unavailable {
+                return Err(CallError { error, unreachable: !answered && error_of_transport(&status) });
+            }
+            self.step_over(current);
+            attempts += 1;
+            if attempts % self.masters.len() == 0 {
+                let pause = backoff.pause();
+                if retry == Retry::No || Instant::now() + pause >= deadline {
+                    return Err(CallError { error: error.with_source(status), unreachable: !answered });
+                }
+                sleep(pause).await;
+            }
+        }
+    }
+
+    /// Lets the next call go to the next master, unless another call has done so.
+    fn step_over(&self, current: usize) {
+        let _ = self.current.compare_exchange(current, current.wrapping_add(1), Ordering::Relaxed, Ordering::Relaxed);
+    }
+}
+
+fn error_of_transport(status: &Status) -> bool {
+    matches!(status.code(), tonic::Code::DeadlineExceeded | tonic::Code::Cancelled)
+}
+
+impl fmt::Debug for Masters {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.masters.iter().map(|master| &master.address)).finish()
+    }
+}
+
+/// The namespace's service on a channel.
+pub(crate) fn namespace(channel: Channel) -> v1::master_service_client::MasterServiceClient<Channel> {
+    v1::master_service_client::MasterServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
+/// The operators' service on a channel.
+pub(crate) fn administration(channel: Channel) -> v1::admin_service_client::AdminServiceClient<Channel> {
+    v1::admin_service_client::AdminServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
+/// How to connect to `address`, a `host:port`.
+///
+/// # Errors
+/// `InvalidArgument` when it is none.
+pub(crate) fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpoint> {
+    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
+        let message = format!("{address:?} is not an address: write it as host:port");
+        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
+    })?;
+    Ok(endpoint
+        .connect_timeout(connect_timeout)
+        .tcp_nodelay(true)
+        .http2_keep_alive_interval(KEEP_ALIVE)
+        .keep_alive_timeout(KEEP_ALIVE)
+        .keep_alive_while_idle(true))
+}

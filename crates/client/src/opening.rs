@@ -1,0 +1,107 @@
+//! Opening files: attributes, grant, and the descriptor of the cache file if the worker of this node has one.
+
+use std::{sync::Arc, time::Duration};
+
+use headpond_proto::v1;
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Result};
+
+use crate::{
+    Lookup, OpenFile,
+    cache::Scope,
+    grant::Grant,
+    master::{self, CallError, Retry},
+    metadata::{attr_of, gone},
+    shared::Shared,
+    source::Source,
+};
+
+/// The open file in memory if the attributes are valid. Never waits.
+pub(crate) fn cached(shared: &Shared, inode: InodeId) -> Option<Arc<OpenFile>> {
+    let attr = shared.cache.attr(inode)?.attr?;
+    kept(shared, &attr)
+}
+
+/// Opens `inode` as it is now.
+pub(crate) async fn open(shared: &Arc<Shared>, inode: InodeId) -> Result<Arc<OpenFile>> {
+    if let Some(Lookup { attr: Some(attr), .. }) = shared.cache.attr(inode) {
+        if let Some(file) = kept(shared, &attr) {
+            return Ok(file);
+        }
+        let grant = attr.content.and_then(|content| shared.grants.get(&content)).filter(|grant| grant.is_fresh());
+        if let Some(grant) = grant {
+            return build(shared, attr, grant).await;
+        }
+    }
+    let (attr, grant) = ask(shared, inode).await?;
+    match kept(shared, &attr) {
+        Some(file) => {
+            file.source().hold(grant);
+            Ok(file)
+        }
+        None => build(shared, attr, grant).await,
+    }
+}
+
+/// Attributes and grant of `inode` now, from the master; with no master to be reached, those known until lately.
+pub(crate) async fn ask(shared: &Shared, inode: InodeId) -> Result<(Arc<Attr>, Arc<Grant>)> {
+    let Some(known) = known(shared, inode) else { return Ok(ask_master(shared, inode, Retry::Yes).await?) };
+    if shared.session.is_unreachable() {
+        return Ok(known);
+    }
+    match ask_master(shared, inode, Retry::No).await {
+        Err(failed) if failed.unreachable => Ok(known),
+        // A master answered that something behind it is down: that is to be retried as ever.
+        Err(failed) if failed.error.kind() == ErrorKind::Unavailable => {
+            Ok(ask_master(shared, inode, Retry::Yes).await?)
+        }
+        answer => Ok(answer?),
+    }
+}
+
+fn known(shared: &Shared, inode: InodeId) -> Option<(Arc<Attr>, Arc<Grant>)> {
+    let attr = shared.cache.known_attr(inode, shared.config.offline_reads)?.attr?;
+    let grant = shared.grants.get(&attr.content?).filter(|grant| grant.is_accepted())?;
+    Some((attr, grant))
+}
+
+async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Arc<Attr>, Arc<Grant>), CallError> {
+    let ticket = shared.cache.ticket(Scope::Inode(inode));
+    let refresh = shared.cache.is_suspect(inode);
+    let call = |channel| {
+        let request = v1::OpenRequest { inode: inode.0, path: bytes::Bytes::new(), caller: None, refresh };
+        async move { master::namespace(channel).open(request).await }
+    };
+    let answer = shared.masters.call("open", retry, call).await?;
+    if refresh {
+        shared.cache.clear(inode);
+    }
+    let attr = attr_of(answer.attr)?.ok_or_else(|| gone(inode))?;
+    let (Some(content), Some(signed)) = (attr.content, answer.grant) else {
+        let (kind, message) = match attr.kind {
+            FileKind::Directory => (ErrorKind::IsADirectory, format!("inode {inode} is a directory: list it instead")),
+            FileKind::File | FileKind::Symlink => {
+                (ErrorKind::Internal, format!("the master granted nothing for inode {inode}"))
+            }
+        };
+        return Err(Error::new(kind, message).into());
+    };
+    let grant = Arc::new(Grant::new(signed, ticket.asked(), Duration::from_millis(answer.grant_valid_ms)));
+    shared.grants.insert(content, Arc::clone(&grant));
+    shared.cache.put_attr(&ticket, Arc::clone(&attr), Duration::from_millis(answer.valid_ms));
+    Ok((attr, grant))
+}
+
+fn kept(shared: &Shared, attr: &Attr) -> Option<Arc<OpenFile>> {
+    shared.open_files.get(&attr.content?).filter(|file| file.attr().inode == attr.inode)
+}
+
+async fn build(shared: &Arc<Shared>, attr: Arc<Attr>, grant: Arc<Grant>) -> Result<Arc<OpenFile>> {
+    let Some(content) = attr.content else {
+        return Err(Error::new(ErrorKind::IsADirectory, format!("inode {} is not a file", attr.inode)));
+    };
+    let source = Arc::new(Source::new(Arc::clone(shared), attr, content, grant));
+    let file = OpenFile::new(source).await?;
+    // Who opened the same at the same time shares one file, and one loan.
+    let kept = shared.open_files.entry(content).or_insert_with(|| Arc::clone(&file)).into_value();
+    if kept.attr().inode == file.attr().inode { Ok(kept) } else { Ok(file) }
+}

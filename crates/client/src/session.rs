@@ -1,0 +1,157 @@
+//! The session with the masters: ring and invalidations, as they happen.
+//!
+//! Order matters: the cache forgets before anybody is told, so who hears of a change and asks again gets the new state.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use headpond_proto::v1::{self, watch_event};
+use headpond_types::{Error, ErrorKind, InodeId, Name, Result, Ring};
+use tokio::{
+    sync::{broadcast, watch},
+    time::{sleep, timeout},
+};
+use tonic::Streaming;
+
+use crate::{
+    Event,
+    backoff::Backoff,
+    master::{self, Retry},
+    shared::Shared,
+};
+
+/// Events kept for a receiver that lags.
+const EVENTS: usize = 1024;
+
+/// What the session last said.
+#[derive(Debug)]
+pub(crate) struct Session {
+    ring: watch::Sender<Option<Arc<Ring>>>,
+    events: broadcast::Sender<Event>,
+    /// The last attempt to reach any master failed.
+    unreachable: AtomicBool,
+}
+
+impl Session {
+    pub(crate) fn new() -> Self {
+        Self {
+            ring: watch::Sender::new(None),
+            events: broadcast::channel(EVENTS).0,
+            unreachable: AtomicBool::new(false),
+        }
+    }
+
+    /// The ring, waiting up to `patience` for the first.
+    pub(crate) async fn ring(&self, patience: Duration) -> Result<Arc<Ring>> {
+        if let Some(ring) = self.known_ring() {
+            return Ok(ring);
+        }
+        let mut ring = self.ring.subscribe();
+        let first = timeout(patience, ring.wait_for(Option::is_some)).await;
+        let ring = first.ok().and_then(Result::ok).and_then(|ring| ring.clone());
+        ring.ok_or_else(|| {
+            let message = "the live workers are not known, since no master has answered yet: check `masters`";
+            Error::new(ErrorKind::Unavailable, message)
+        })
+    }
+
+    pub(crate) fn known_ring(&self) -> Option<Arc<Ring>> {
+        self.ring.borrow().clone()
+    }
+
+    pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
+        self.events.subscribe()
+    }
+
+    /// Whether the last attempt to reach any master failed.
+    pub(crate) fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Ordering::Acquire)
+    }
+
+    fn tell(&self, event: Event) {
+        // Nobody may be listening.
+        let _ = self.events.send(event);
+    }
+}
+
+/// Keeps a session until the client ends.
+pub(crate) async fn run(shared: Arc<Shared>) {
+    let mut backoff = new_backoff();
+    loop {
+        match begin(&shared).await {
+            Ok((first, stream)) => {
+                backoff = new_backoff();
+                shared.session.unreachable.store(false, Ordering::Release);
+                shared.cache.begin_session();
+                let error = follow(&shared, first, stream).await;
+                shared.cache.end_session();
+                shared.session.tell(Event::Reset);
+                tracing::warn!(%error, "the session with the master broke: cached metadata is revalidated");
+            }
+            Err(failed) => {
+                shared.session.unreachable.store(failed.unreachable, Ordering::Release);
+                tracing::debug!(error = %failed.error, "no session with a master");
+            }
+        }
+        sleep(backoff.pause()).await;
+    }
+}
+
+fn new_backoff() -> Backoff {
+    Backoff::new(Duration::from_millis(50), Duration::from_secs(2))
+}
+
+/// Opens the stream and waits for its first event: only then does the master hear of this client.
+async fn begin(shared: &Shared) -> Result<(v1::WatchEvent, Streaming<v1::WatchEvent>), master::CallError> {
+    let client = format!("{} at {}", shared.config.name, shared.config.node);
+    let watch = async |channel| {
+        let request = v1::WatchRequest { client: client.clone() };
+        let mut stream = master::namespace(channel).watch(request).await?.into_inner();
+        let first = stream.message().await?;
+        let first = first.ok_or_else(|| tonic::Status::unavailable("the stream of events ended at once"))?;
+        Ok(tonic::Response::new((first, stream)))
+    };
+    shared.masters.call("watch", Retry::No, watch).await
+}
+
+/// Applies events until the stream breaks; answers why.
+async fn follow(shared: &Shared, first: v1::WatchEvent, mut stream: Streaming<v1::WatchEvent>) -> Error {
+    apply(shared, first);
+    loop {
+        match stream.message().await {
+            Ok(Some(event)) => apply(shared, event),
+            Ok(None) => return Error::new(ErrorKind::Unavailable, "the master ended the stream of events"),
+            Err(status) => return headpond_proto::status::to_error(&status, "watch"),
+        }
+    }
+}
+
+fn apply(shared: &Shared, event: v1::WatchEvent) {
+    match event.event {
+        Some(watch_event::Event::Ring(ring)) => {
+            let ring = Arc::new(Ring::from(ring));
+            shared.workers.retain(&ring);
+            shared.session.ring.send_replace(Some(ring));
+        }
+        Some(watch_event::Event::Invalidation(invalidation)) => {
+            for entry in invalidation.entries {
+                let parent = InodeId(entry.parent);
+                // What is no name cannot have been looked up by it; then the whole listing counts as changed.
+                let name = Name::new(&entry.name).ok();
+                let old = (entry.inode != 0).then_some(InodeId(entry.inode));
+                shared.cache.invalidate(parent, name.as_ref(), old);
+                shared.session.tell(Event::Entry { parent, name, old });
+            }
+        }
+        Some(watch_event::Event::Reset(_)) => {
+            shared.cache.reset();
+            shared.session.tell(Event::Reset);
+        }
+        None => tracing::debug!("an event of a newer master was passed over"),
+    }
+}

@@ -1,0 +1,70 @@
+//! What a client's handles, open files and background tasks have in common.
+
+use std::sync::{Arc, Weak};
+
+use headpond_runtime::Tasks;
+use headpond_types::{ContentId, InodeId, Result, Ring};
+use moka::sync::Cache;
+
+use crate::{
+    ClientConfig, OpenFile, cache::MetaCache, grant::Grant, local::LocalWorkers, master::Masters, session::Session,
+    workers::Workers,
+};
+
+/// Grants kept beside the open files, about 400 bytes each: an open after the open file was dropped asks no master.
+const GRANTS: u64 = 64 << 10;
+
+/// State of one client.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) config: ClientConfig,
+    pub(crate) tasks: Tasks,
+    pub(crate) masters: Masters,
+    pub(crate) cache: MetaCache,
+    pub(crate) session: Session,
+    pub(crate) workers: Workers,
+    pub(crate) local: LocalWorkers,
+    pub(crate) grants: Cache<ContentId, Arc<Grant>>,
+    /// Open files, so that the next open finds them. They hold this state in turn: emptied when the last client goes.
+    pub(crate) open_files: Cache<ContentId, Arc<OpenFile>>,
+}
+
+impl Shared {
+    pub(crate) fn new(config: ClientConfig, tasks: Tasks) -> Result<Arc<Self>> {
+        let masters = Masters::new(&config)?;
+        Ok(Arc::new_cyclic(|this| {
+            let this = Weak::clone(this);
+            // The worker wants a content back: the next open must not find it, so that it goes with its last reader.
+            let on_recall = move |content: ContentId| {
+                if let Some(shared) = Weak::<Self>::upgrade(&this) {
+                    shared.open_files.invalidate(&content);
+                }
+            };
+            Self {
+                masters,
+                cache: MetaCache::new(config.metadata_entries),
+                session: Session::new(),
+                workers: Workers::new(config.connect_timeout),
+                local: LocalWorkers::new(&config, tasks.clone(), Arc::new(on_recall)),
+                grants: Cache::new(GRANTS),
+                open_files: Cache::builder()
+                    .max_capacity(config.open_files)
+                    .time_to_idle(config.open_file_idle)
+                    .build(),
+                config,
+                tasks,
+            }
+        }))
+    }
+
+    pub(crate) async fn ring(&self) -> Result<Arc<Ring>> {
+        self.session.ring(self.config.metadata_timeout).await
+    }
+
+    /// A worker says that the under store has another version of `content`: the next open of `inode` asks the under store.
+    pub(crate) fn forget_stale(&self, inode: InodeId, content: ContentId) {
+        self.cache.suspect(inode, content);
+        self.grants.invalidate(&content);
+        self.open_files.invalidate(&content);
+    }
+}

@@ -1,0 +1,83 @@
+//! One content with the right to read it, shared by all ways of reading it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use headpond_proto::v1;
+use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, Result};
+
+use crate::{grant::Grant, opening, shared::Shared};
+
+/// What is read, and by what right.
+#[derive(Debug)]
+pub(crate) struct Source {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) attr: Arc<Attr>,
+    pub(crate) content: ContentId,
+    /// Never held across an await.
+    grant: Mutex<Arc<Grant>>,
+}
+
+impl Source {
+    pub(crate) fn new(shared: Arc<Shared>, attr: Arc<Attr>, content: ContentId, grant: Arc<Grant>) -> Self {
+        Self { shared, attr, content, grant: Mutex::new(grant) }
+    }
+
+    pub(crate) fn length(&self) -> u64 {
+        self.attr.size
+    }
+
+    /// A grant that will be accepted for a while, renewed if it must be. While that fails the old one goes on as long as it is
+    /// accepted: the file may have been replaced, or no master be reachable.
+    pub(crate) async fn grant(&self) -> Result<v1::SignedGrant> {
+        let held = self.held();
+        if held.is_fresh() {
+            return Ok(held.signed());
+        }
+        match self.renew().await {
+            Err(_) if held.is_accepted() => Ok(held.signed()),
+            renewed => renewed,
+        }
+    }
+
+    /// A new grant for the same content.
+    ///
+    /// # Errors
+    /// `Stale` when the inode has another content by now.
+    pub(crate) async fn renew(&self) -> Result<v1::SignedGrant> {
+        if let Some(kept) = self.shared.grants.get(&self.content).filter(|kept| kept.is_fresh()) {
+            self.hold(Arc::clone(&kept));
+            return Ok(kept.signed());
+        }
+        let (attr, grant) = opening::ask(&self.shared, self.attr.inode).await?;
+        if attr.content != Some(self.content) {
+            let message = format!("inode {} was replaced while it was open: open it again", self.inode());
+            return Err(Error::new(ErrorKind::Stale, message));
+        }
+        self.hold(Arc::clone(&grant));
+        Ok(grant.signed())
+    }
+
+    /// The grant was refused: the next is asked for anew.
+    pub(crate) fn drop_grant(&self) {
+        self.shared.grants.invalidate(&self.content);
+    }
+
+    /// Takes note of an error that reading met.
+    pub(crate) fn note(&self, error: &Error) {
+        if matches!(error.kind(), ErrorKind::Stale | ErrorKind::NotFound) {
+            self.shared.forget_stale(self.inode(), self.content);
+        }
+    }
+
+    pub(crate) fn hold(&self, grant: Arc<Grant>) {
+        *self.grant.lock().unwrap_or_else(PoisonError::into_inner) = grant;
+    }
+
+    fn held(&self) -> Arc<Grant> {
+        Arc::clone(&self.grant.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn inode(&self) -> InodeId {
+        self.attr.inode
+    }
+}

@@ -1,0 +1,93 @@
+//! Connections to workers, and which of them did not answer lately.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use headpond_proto::{MAX_MESSAGE, v1::worker_service_client::WorkerServiceClient};
+use headpond_types::{ContentId, Member, Result, Ring};
+use tokio::time::Instant;
+use tonic::transport::Channel;
+
+use crate::master;
+
+/// Bytes of one stream under way: enough for 10 Gbit/s over 6 ms.
+const STREAM_WINDOW: u32 = 8 << 20;
+
+/// Bytes of one connection under way.
+const CONNECTION_WINDOW: u32 = 32 << 20;
+
+/// Largest HTTP/2 frame taken: the default of 16 KiB costs 64 headers for each MiB.
+const FRAME: u32 = 1 << 20;
+
+/// How long a worker that failed is asked last.
+const AVOID: Duration = Duration::from_secs(5);
+
+/// Connections to workers by address.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    connect_timeout: Duration,
+    /// Not held across an await; no other lock is taken inside.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    channels: HashMap<String, Channel>,
+    avoided: HashMap<String, Instant>,
+}
+
+impl Workers {
+    pub(crate) fn new(connect_timeout: Duration) -> Self {
+        Self { connect_timeout, state: Mutex::default() }
+    }
+
+    /// The service of a worker; connects when it is first used.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the worker registered with an address that is none.
+    pub(crate) fn service(&self, member: &Member) -> Result<WorkerServiceClient<Channel>> {
+        let mut state = self.lock();
+        let channel = match state.channels.get(&member.address) {
+            Some(channel) => channel.clone(),
+            None => {
+                let channel = master::endpoint(&member.address, self.connect_timeout)?
+                    .initial_stream_window_size(STREAM_WINDOW)
+                    .initial_connection_window_size(CONNECTION_WINDOW)
+                    .max_frame_size(FRAME)
+                    .connect_lazy();
+                state.channels.insert(member.address.clone(), channel.clone());
+                channel
+            }
+        };
+        Ok(WorkerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// The workers to ask for a block, the owner first, those that failed lately last.
+    pub(crate) fn order(&self, ring: &Ring, content: ContentId, block: u64) -> Vec<Member> {
+        let mut owners: Vec<_> = ring.owners(content, block).into_iter().cloned().collect();
+        let state = self.lock();
+        let now = Instant::now();
+        owners.sort_by_key(|member| state.avoided.get(&member.address).is_some_and(|until| now < *until));
+        owners
+    }
+
+    /// A worker failed: others are asked first for a while.
+    pub(crate) fn avoid(&self, member: &Member) {
+        self.lock().avoided.insert(member.address.clone(), Instant::now() + AVOID);
+    }
+
+    /// Closes connections to workers that left the ring.
+    pub(crate) fn retain(&self, ring: &Ring) {
+        let mut state = self.lock();
+        let is_member = |address: &String| ring.members.iter().any(|member| member.address == *address);
+        state.channels.retain(|address, _| is_member(address));
+        state.avoided.retain(|address, _| is_member(address));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,100 @@
+//! What a FUSE mount can be told.
+
+use std::{path::PathBuf, time::Duration};
+
+use headpond_types::NsPath;
+use serde::{Deserialize, Serialize};
+
+/// Configuration of a FUSE mount. Every field needs a new mount to change. Holds no secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct FuseConfig {
+    /// An existing directory. No default.
+    pub mountpoint: PathBuf,
+    /// Directory of the namespace that is shown. Default: `/`.
+    #[serde(with = "ns_path")]
+    pub root: NsPath,
+    /// What `df` and `findmnt` show after `headpond:`, such as the under store's URI. Default: empty.
+    pub label: String,
+    /// For training data: the kernel opens files without asking, which makes opening small files several times faster; no
+    /// passthrough then. Default: `false`.
+    pub dataset: bool,
+    /// Whether other users may use the mount (file permissions hold all the same). Unset: if this process may allow it
+    /// (root, or `user_allow_other` in `/etc/fuse.conf`). `true` where it may not: the mount is refused.
+    pub allow_other: Option<bool>,
+    /// Mount over a directory that has entries, which are hidden meanwhile. Default: `false`.
+    pub nonempty: bool,
+    /// Let the kernel read complete files without the daemon, where it can (Linux 6.9, root). Default: `true`.
+    pub passthrough: bool,
+    /// A cache directory of this node's worker. Only needed when it lies on overlayfs: passthrough then takes the one level of
+    /// stacking more that otherwise allows this mount to be a layer of an overlayfs. Default: unset.
+    pub cache_dir: Option<PathBuf>,
+    /// Threads that take requests from the kernel; 0: one for each core, 2 to 16. More helps only with many cores, less saves
+    /// a little memory. Default: 0.
+    pub threads: usize,
+    /// The longest that the kernel may believe an attribute or an entry; the validity that the master gives is the other bound.
+    /// Less shows changes sooner when invalidations get lost, more saves requests. Default: 30000 ms.
+    #[serde(rename = "max_ttl_ms", with = "millis")]
+    pub max_ttl: Duration,
+    /// Deadline of one request to the cluster, over the client's own. Default: 60000 ms.
+    #[serde(rename = "request_timeout_ms", with = "millis")]
+    pub request_timeout: Duration,
+    /// Readahead of the kernel in KiB (needs root); 0 leaves the kernel's 128. More reads large files through the daemon in
+    /// larger pieces, and wastes more on random reads. Default: 4096.
+    pub read_ahead_kib: u32,
+}
+
+impl FuseConfig {
+    /// The defaults, at `mountpoint`.
+    pub fn new(mountpoint: impl Into<PathBuf>) -> Self {
+        Self { mountpoint: mountpoint.into(), ..Self::default() }
+    }
+}
+
+impl Default for FuseConfig {
+    fn default() -> Self {
+        Self {
+            mountpoint: PathBuf::new(),
+            root: NsPath::root(),
+            label: String::new(),
+            dataset: false,
+            allow_other: None,
+            nonempty: false,
+            passthrough: true,
+            cache_dir: None,
+            threads: 0,
+            max_ttl: Duration::from_secs(30),
+            request_timeout: Duration::from_mins(1),
+            read_ahead_kib: 4096,
+        }
+    }
+}
+
+/// Paths as text.
+mod ns_path {
+    use headpond_types::NsPath;
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(path: &NsPath, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(path)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NsPath, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
+    }
+}
+
+/// Durations as whole milliseconds.
+mod millis {
+    use std::time::Duration;
+
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+        u64::deserialize(deserializer).map(Duration::from_millis)
+    }
+}

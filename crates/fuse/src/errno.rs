@@ -1,0 +1,45 @@
+//! The one table from kinds of error to what system calls answer.
+
+use headpond_types::ErrorKind;
+
+/// The errno that a system call returns for an error of `kind`.
+pub(crate) const fn of(kind: ErrorKind) -> i32 {
+    match kind {
+        ErrorKind::NotFound => libc::ENOENT,
+        ErrorKind::AlreadyExists => libc::EEXIST,
+        ErrorKind::NotADirectory => libc::ENOTDIR,
+        ErrorKind::IsADirectory => libc::EISDIR,
+        ErrorKind::NotEmpty => libc::ENOTEMPTY,
+        ErrorKind::PermissionDenied | ErrorKind::StoreRefused => libc::EACCES,
+        ErrorKind::ReadOnly => libc::EROFS,
+        ErrorKind::InvalidArgument => libc::EINVAL,
+        ErrorKind::NameTooLong => libc::ENAMETOOLONG,
+        ErrorKind::Stale => libc::ESTALE,
+        ErrorKind::DeadlineExceeded => libc::ETIMEDOUT,
+        ErrorKind::ResourceExhausted => libc::ENOSPC,
+        ErrorKind::NotSupported => libc::EOPNOTSUPP,
+        // Not EAGAIN: programs take that for "would block" and spin.
+        ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::Fenced | ErrorKind::Internal => libc::EIO,
+    }
+}
+
+/// The symbolic name of an errno of the table, for metrics and logs.
+pub(crate) const fn name(errno: i32) -> &'static str {
+    match errno {
+        libc::ENOENT => "ENOENT",
+        libc::EEXIST => "EEXIST",
+        libc::ENOTDIR => "ENOTDIR",
+        libc::EISDIR => "EISDIR",
+        libc::ENOTEMPTY => "ENOTEMPTY",
+        libc::EACCES => "EACCES",
+        libc::EROFS => "EROFS",
+        libc::EINVAL => "EINVAL",
+        libc::ENAMETOOLONG => "ENAMETOOLONG",
+        libc::ESTALE => "ESTALE",
+        libc::ETIMEDOUT => "ETIMEDOUT",
+        libc::ENOSPC => "ENOSPC",
+        libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::EIO => "EIO",
+        _ => "other",
+    }
+}

@@ -1,0 +1,72 @@
+//! Names and attributes.
+
+use std::time::Duration;
+
+use headpond_client::StatFs;
+use headpond_types::{Error, ErrorKind, FileKind, Name, PathError, Result};
+
+use super::{Entry, FileSystem, Source, SourceFile};
+
+/// Validity of attributes that come from an open file because nobody else could be asked.
+const FALLBACK_TTL: Duration = Duration::from_secs(1);
+
+impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
+    /// The entry `name` of `parent`, if it is in memory.
+    pub(crate) fn lookup_now(&self, parent: u64, name: &[u8]) -> Option<Entry> {
+        let changes = self.changes();
+        let found = self.source.cached_lookup(self.inode_of(parent), name)?;
+        Some(self.entry(&found, changes))
+    }
+
+    /// The entry `name` of `parent`.
+    pub(crate) async fn lookup(&self, parent: u64, name: &[u8]) -> Result<Entry> {
+        let changes = self.changes();
+        let name = match Name::new(name) {
+            Ok(name) => name,
+            Err(error @ PathError::TooLong(_)) => return Err(Error::new(ErrorKind::NameTooLong, error.to_string())),
+            Err(error) => return Err(Error::new(ErrorKind::InvalidArgument, error.to_string())),
+        };
+        let question = self.source.lookup(self.inode_of(parent), &name);
+        let found = self.within("looking up a name", question).await?;
+        Ok(self.entry(&found, changes))
+    }
+
+    /// Attributes of a node, if they are in memory.
+    pub(crate) fn attr_now(&self, node: u64) -> Option<Entry> {
+        let changes = self.changes();
+        let found = self.source.cached_attr(self.inode_of(node))?;
+        Some(self.entry(&found, changes))
+    }
+
+    /// Attributes of a node. Those of an open file do not fail: they are its attributes at the time of the open, which hold
+    /// for its bytes however its name changed since.
+    pub(crate) async fn attr(&self, node: u64) -> Result<Entry> {
+        let changes = self.changes();
+        let inode = self.inode_of(node);
+        match self.within("asking for attributes", self.source.attr(inode)).await {
+            Ok(found) => Ok(self.entry(&found, changes)),
+            Err(error) => match self.opens.file(inode).or_else(|| self.source.cached_open(inode)) {
+                Some(file) => Ok(Entry { found: Some((node, file.attr().clone())), ttl: FALLBACK_TTL }),
+                None => Err(error),
+            },
+        }
+    }
+
+    /// The target of a symbolic link.
+    pub(crate) async fn readlink(&self, node: u64) -> Result<Vec<u8>> {
+        let link = self.attr(node).await?.found.is_some_and(|(_, attr)| attr.kind == FileKind::Symlink);
+        Err(if link {
+            Error::new(
+                ErrorKind::NotSupported,
+                format!("the target of symbolic link {node} is not kept by its under store"),
+            )
+        } else {
+            Error::new(ErrorKind::InvalidArgument, format!("inode {node} is not a symbolic link"))
+        })
+    }
+
+    /// Size of the namespace and the cache.
+    pub(crate) async fn stat_fs(&self) -> Result<StatFs> {
+        self.within("asking for the size of the namespace", self.source.stat_fs()).await
+    }
+}

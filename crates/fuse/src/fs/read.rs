@@ -1,0 +1,79 @@
+//! Opening and reading files.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headpond_types::{Error, ErrorKind, InodeId, Result};
+
+use super::{FileSystem, Mode, Source, SourceFile};
+
+impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
+    /// The file of a node, if an open of it can be answered from memory. The source decides, not the open table: an inode that
+    /// was replaced must not be opened again because somebody still reads it.
+    pub(crate) fn open_now(&self, node: u64) -> Option<Arc<S::File>> {
+        self.source.cached_open(self.inode_of(node))
+    }
+
+    /// The file of a node.
+    pub(crate) async fn open(&self, node: u64) -> Result<Arc<S::File>> {
+        self.within("opening a file", self.source.open(self.inode_of(node))).await
+    }
+
+    /// Counts an open that is about to be answered; see [`super::open_table::OpenTable::open`].
+    pub(crate) fn admit(
+        &self,
+        node: u64,
+        file: Arc<S::File>,
+        register: impl FnOnce(&<S::File as SourceFile>::Loan) -> Option<B>,
+    ) -> Mode<B> {
+        self.opens.open(self.inode_of(node), file, register)
+    }
+
+    /// Takes back an open.
+    pub(crate) fn release(&self, node: u64) {
+        self.opens.release(self.inode_of(node));
+    }
+
+    /// Reads from the local disk into `buffer`, if all that is wanted is there: the number of bytes, fewer only at the end.
+    /// An error of the disk counts as absence: other places are asked then.
+    pub(crate) fn read_now(&self, node: u64, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        let file = self.readable(self.inode_of(node))?;
+        let wanted = wanted(&*file, offset, buffer.len());
+        let read = file.try_read_at(offset, buffer.get_mut(..wanted)?)?.ok()?;
+        (read == wanted).then_some(read)
+    }
+
+    /// Reads up to `len` bytes, fewer only at the end.
+    ///
+    /// # Errors
+    /// Also when the source delivers too little: the kernel would take a short answer for the end of the file.
+    pub(crate) async fn read(&self, node: u64, offset: u64, len: usize) -> Result<Bytes> {
+        let inode = self.inode_of(node);
+        self.within("reading", async {
+            let file = match self.readable(inode) {
+                Some(file) => file,
+                None => self.source.open(inode).await?,
+            };
+            let wanted = wanted(&*file, offset, len);
+            let bytes = file.read_at(offset, wanted).await?;
+            if bytes.len() != wanted {
+                return Err(Error::new(
+                    ErrorKind::Internal,
+                    format!("a read of {wanted} bytes at {offset} of inode {inode} gave {}", bytes.len()),
+                ));
+            }
+            Ok(bytes)
+        })
+        .await
+    }
+
+    fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {
+        self.opens.file(inode).or_else(|| self.source.cached_open(inode))
+    }
+}
+
+/// How many bytes a read of `len` at `offset` gets.
+fn wanted(file: &impl SourceFile, offset: u64, len: usize) -> usize {
+    let left = file.attr().size.saturating_sub(offset);
+    usize::try_from(left).map_or(len, |left| left.min(len))
+}

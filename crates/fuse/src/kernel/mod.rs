@@ -1,0 +1,13 @@
+//! The kernel's protocol, through the `fuser` crate.
+
+mod adapter;
+mod answer;
+mod capabilities;
+mod complaints;
+mod convert;
+mod invalidation;
+mod passthrough;
+mod session;
+
+pub(crate) use passthrough::Passthrough;
+pub(crate) use session::{Session, SessionOptions};

@@ -1,0 +1,114 @@
+//! A mount's conversation with the kernel, from the handshake to the end of the mount.
+
+use std::{
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::Path,
+    sync::Arc,
+};
+
+use fuser::{BackingId, Config, SessionACL};
+use headpond_client::Event;
+use headpond_runtime::Tasks;
+use rustix::io::Errno;
+use tokio::{runtime::Handle, sync::broadcast};
+
+use super::{
+    adapter::{Adapter, Shared},
+    complaints::Complaints,
+    invalidation::{self, Invalidations},
+    passthrough::{self, Passthrough},
+};
+use crate::{FuseConfig, fs::FileSystem, metrics::Metrics, mount, source::Source};
+
+/// Fewest and most threads that take requests: one would wait behind a slow disk read, more than the input queue's lock bears
+/// gain nothing.
+const THREADS: std::ops::RangeInclusive<usize> = 2..=16;
+
+/// What the session is told when it starts.
+#[derive(Clone, Debug)]
+pub(crate) struct SessionOptions {
+    pub(crate) dataset: bool,
+    pub(crate) passthrough: bool,
+    /// Levels of stacked file systems below this one that passthrough may reach.
+    pub(crate) stack_depth: u32,
+    threads: usize,
+    acl: SessionACL,
+}
+
+impl SessionOptions {
+    pub(crate) fn new(config: &FuseConfig, allow_other: bool) -> Self {
+        let cores = std::thread::available_parallelism().map_or(*THREADS.start(), usize::from);
+        let threads = if config.threads == 0 { cores } else { config.threads };
+        Self {
+            dataset: config.dataset,
+            passthrough: config.passthrough,
+            stack_depth: passthrough::stack_depth(config.cache_dir.as_deref().map(Path::new)),
+            threads: threads.clamp(*THREADS.start(), *THREADS.end()),
+            acl: if allow_other { SessionACL::All } else { SessionACL::Owner },
+        }
+    }
+}
+
+/// A session after its handshake.
+#[derive(Debug)]
+pub(crate) struct Session<S: Source> {
+    session: fuser::Session<Adapter<S>>,
+    passthrough: Arc<Passthrough>,
+}
+
+impl<S: Source> Session<S> {
+    /// Shakes hands over `device`, which is mounted already, and follows `events`. Blocks until the kernel has spoken. Needs
+    /// a runtime in `runtime`.
+    ///
+    /// # Errors
+    /// The kernel's side is too old or went away.
+    pub(crate) fn start(
+        device: OwnedFd,
+        fs: FileSystem<S, BackingId>,
+        events: broadcast::Receiver<Event>,
+        options: SessionOptions,
+        runtime: &Handle,
+        tasks: &Tasks,
+        metrics: Metrics,
+    ) -> io::Result<Self> {
+        let fs = Arc::new(fs);
+        let passthrough = Arc::new(Passthrough::default());
+        let mut config = Config::default();
+        config.acl = options.acl;
+        config.n_threads = Some(options.threads);
+        // Each thread reads from a device of its own where it can be opened; else they share one.
+        config.clone_fd = mount::can_open_device();
+        let shared = Shared {
+            fs: Arc::clone(&fs),
+            options,
+            passthrough: Arc::clone(&passthrough),
+            metrics: metrics.clone(),
+            runtime: runtime.clone(),
+            tasks: tasks.clone(),
+            complaints: Complaints::default(),
+        };
+        let session = fuser::Session::from_fd(Adapter(Arc::new(shared)), device, config.acl, config)?;
+        passthrough.probe(session.as_fd());
+        let invalidations = Invalidations::start(session.notifier(), metrics)?;
+        let _entered = runtime.enter();
+        drop(tasks.spawn_until_shutdown(invalidation::follow(fs, events, invalidations)));
+        Ok(Self { session, passthrough })
+    }
+
+    /// Whether complete files are passed through.
+    pub(crate) fn passthrough(&self) -> &Arc<Passthrough> {
+        &self.passthrough
+    }
+
+    /// Answers requests until the mount ends.
+    ///
+    /// # Errors
+    /// The conversation broke for another reason than the mount's end.
+    pub(crate) fn run(self) -> io::Result<()> {
+        match self.session.run() {
+            Err(error) if error.raw_os_error() == Some(Errno::CONNABORTED.raw_os_error()) => Ok(()),
+            ended => ended,
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Real mounts of the kernel over a namespace in memory.
+
+mod changes;
+mod lifecycle;
+mod listing;
+mod reading;
+mod refusing;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use headpond_runtime::{Shutdown, Tasks};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::testing::FakePond;
+
+/// A mount in a temporary directory, taken down when dropped.
+struct Pond {
+    running: Option<RunningMount>,
+    runtime: Option<Runtime>,
+    dir: TempDir,
+    tasks: Tasks,
+}
+
+impl Pond {
+    fn mount(pond: &FakePond) -> Self {
+        Self::mount_with(pond, |_| {})
+    }
+
+    fn mount_with(pond: &FakePond, change: impl FnOnce(&mut FuseConfig)) -> Self {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let mut config = FuseConfig { label: "test".to_owned(), ..FuseConfig::new(dir.path()) };
+        change(&mut config);
+        let runtime = Runtime::new().expect("a runtime");
+        let tasks = Tasks::new(Shutdown::new());
+        let started = runtime.block_on(start(config, pond.clone(), tasks.clone()));
+        let running = match started {
+            Ok(running) => running,
+            Err(error) => panic!("cannot mount: these tests need /dev/fuse and, unless root, fuse3: {error}"),
+        };
+        Self { running: Some(running), runtime: Some(runtime), dir, tasks }
+    }
+
+    fn path(&self, below: &str) -> PathBuf {
+        self.dir.path().join(below)
+    }
+
+    fn running(&self) -> &RunningMount {
+        self.running.as_ref().expect("it runs")
+    }
+
+    fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+        self.runtime.as_ref().expect("it runs").block_on(future)
+    }
+
+    /// How many opens were answered with passthrough, and with the page cache.
+    fn opens(&self) -> (u64, u64) {
+        let metrics = &self.running().metrics;
+        (metrics.passthrough_opens.get(), metrics.cached_opens.get())
+    }
+
+    /// Bytes that came through the daemon.
+    fn bytes_read(&self) -> u64 {
+        self.running().metrics.bytes_read.get()
+    }
+
+    /// Waits until as many invalidations were sent to the kernel.
+    fn wait_for_invalidations(&self, count: u64) {
+        self.block_on(async {
+            while self.running().metrics.invalidations.get() < count {
+                tokio::task::yield_now().await;
+            }
+        });
+    }
+}
+
+impl Drop for Pond {
+    fn drop(&mut self) {
+        drop(self.running.take());
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// Whether this user may register backing files.
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+fn is_mounted(path: &Path) -> bool {
+    let table = std::fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let path = path.to_str().expect("a temporary path is text");
+    table.lines().any(|line| line.split(' ').nth(4) == Some(path))
+}
+
+fn errno(result: std::io::Result<impl Sized>) -> Option<i32> {
+    result.err().and_then(|error| error.raw_os_error())
+}

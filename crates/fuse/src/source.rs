@@ -1,0 +1,117 @@
+//! What the file system needs of the client, as a trait so that tests can stand in for a cluster.
+
+use std::{fmt, fs::File, future::Future, io, sync::Arc};
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
+use headpond_client::{Client, Event, ListOptions, ListPage, LocalFile, Lookup, OpenFile, StatFs};
+use headpond_types::{Attr, InodeId, Name, NsPath, Result};
+use tokio::sync::broadcast;
+
+/// The namespace and its files. `cached_*` answer from memory, never wait and may be called from any thread.
+pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
+    /// An open file.
+    type File: SourceFile;
+
+    fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup>;
+    fn cached_attr(&self, inode: InodeId) -> Option<Lookup>;
+    fn cached_open(&self, inode: InodeId) -> Option<Arc<Self::File>>;
+
+    fn resolve(&self, path: &NsPath) -> impl Future<Output = Result<Lookup>> + Send;
+    fn lookup(&self, parent: InodeId, name: &Name) -> impl Future<Output = Result<Lookup>> + Send;
+    fn attr(&self, inode: InodeId) -> impl Future<Output = Result<Lookup>> + Send;
+    fn open(&self, inode: InodeId) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
+    fn stat_fs(&self) -> impl Future<Output = Result<StatFs>> + Send;
+
+    /// Entries after `after` in byte order. Ends after the first error, and never without one before the listing is whole.
+    fn list(&self, dir: InodeId, after: Option<Name>) -> BoxStream<'static, Result<ListPage>>;
+    fn events(&self) -> broadcast::Receiver<Event>;
+}
+
+/// One version of a file, open for reading.
+pub(crate) trait SourceFile: fmt::Debug + Send + Sync + 'static {
+    /// The right to use the file's local copy; the copy stays whole while it lives.
+    type Loan: Loan;
+
+    fn attr(&self) -> &Arc<Attr>;
+    /// The local copy, if it is complete and verified.
+    fn complete(&self) -> Option<Self::Loan>;
+    /// Reads what is known to be on the local disk, else `None`. Any thread.
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>>;
+    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = Result<Bytes>> + Send;
+}
+
+/// A complete local copy of a content.
+pub(crate) trait Loan: fmt::Debug + Send + Sync + 'static {
+    fn file(&self) -> &File;
+}
+
+impl Source for Client {
+    type File = OpenFile;
+
+    fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
+        self.cached_lookup(parent, name)
+    }
+
+    fn cached_attr(&self, inode: InodeId) -> Option<Lookup> {
+        self.cached_attr(inode)
+    }
+
+    fn cached_open(&self, inode: InodeId) -> Option<Arc<OpenFile>> {
+        self.cached_open(inode)
+    }
+
+    async fn resolve(&self, path: &NsPath) -> Result<Lookup> {
+        self.resolve(path).await
+    }
+
+    async fn lookup(&self, parent: InodeId, name: &Name) -> Result<Lookup> {
+        self.lookup(parent, name).await
+    }
+
+    async fn attr(&self, inode: InodeId) -> Result<Lookup> {
+        self.attr(inode).await
+    }
+
+    async fn open(&self, inode: InodeId) -> Result<Arc<OpenFile>> {
+        self.open(inode).await
+    }
+
+    async fn stat_fs(&self) -> Result<StatFs> {
+        self.stat_fs().await
+    }
+
+    fn list(&self, dir: InodeId, after: Option<Name>) -> BoxStream<'static, Result<ListPage>> {
+        self.list(dir, ListOptions { start_after: after, ..ListOptions::default() })
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.events()
+    }
+}
+
+impl SourceFile for OpenFile {
+    type Loan = Arc<LocalFile>;
+
+    fn attr(&self) -> &Arc<Attr> {
+        self.attr()
+    }
+
+    fn complete(&self) -> Option<Arc<LocalFile>> {
+        self.local().filter(|local| local.is_complete())
+    }
+
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        self.try_read_at(offset, buffer)
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.read_at(offset, len).await
+    }
+}
+
+impl Loan for Arc<LocalFile> {
+    fn file(&self) -> &File {
+        LocalFile::file(self)
+    }
+}

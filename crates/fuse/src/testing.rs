@@ -1,0 +1,351 @@
+//! A namespace in memory in place of a cluster, with knobs for what clusters do.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{self, Write as _},
+    sync::{
+        Arc, Mutex, MutexGuard,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use headpond_client::{Event, ListEntry, ListPage, Lookup, StatFs};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, FileKind, InodeId, MountId, Name, NsPath, Result, Timestamp};
+use tokio::{
+    sync::{broadcast, watch},
+    time::Instant,
+};
+
+use crate::source::{Loan, Source, SourceFile};
+
+/// The namespace. Clones share it.
+#[derive(Clone, Debug)]
+pub(crate) struct FakePond(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    state: Mutex<State>,
+    events: broadcast::Sender<Event>,
+    knobs: Knobs,
+    asked: Asked,
+}
+
+/// How the namespace behaves.
+#[derive(Debug)]
+struct Knobs {
+    /// Whether `cached_*` answer.
+    warm: AtomicBool,
+    page: AtomicUsize,
+    /// Listings fail once this many entries were given; `usize::MAX`: never.
+    break_after: AtomicUsize,
+    validity: Mutex<Duration>,
+}
+
+/// How often it was asked something that may wait.
+#[derive(Debug, Default)]
+pub(crate) struct Asked {
+    pub(crate) lookups: AtomicUsize,
+    pub(crate) lists: AtomicUsize,
+    pub(crate) opens: AtomicUsize,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    nodes: HashMap<InodeId, Node>,
+    last: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Node {
+    attr: Arc<Attr>,
+    children: BTreeMap<Name, InodeId>,
+    file: Option<Arc<FakeFile>>,
+}
+
+/// A file in memory, and the same in a temporary file once it is complete.
+#[derive(Debug)]
+pub(crate) struct FakeFile {
+    attr: Arc<Attr>,
+    data: Vec<u8>,
+    local: Arc<File>,
+    complete: AtomicBool,
+    /// Reads answer when it is true.
+    flowing: watch::Sender<bool>,
+    asked_reads: AtomicUsize,
+}
+
+impl FakePond {
+    pub(crate) fn new() -> Self {
+        let mut state = State { nodes: HashMap::new(), last: 1 };
+        let root = attr(InodeId::ROOT, InodeId::ROOT, FileKind::Directory, 0);
+        state.nodes.insert(InodeId::ROOT, Node { attr: root, children: BTreeMap::new(), file: None });
+        Self(Arc::new(Inner {
+            state: Mutex::new(state),
+            events: broadcast::channel(64).0,
+            knobs: Knobs {
+                warm: AtomicBool::new(true),
+                page: AtomicUsize::new(1000),
+                break_after: AtomicUsize::new(usize::MAX),
+                validity: Mutex::new(Duration::from_mins(5)),
+            },
+            asked: Asked::default(),
+        }))
+    }
+
+    pub(crate) fn asked(&self) -> &Asked {
+        &self.0.asked
+    }
+
+    pub(crate) fn set_warm(&self, warm: bool) {
+        self.0.knobs.warm.store(warm, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_page(&self, entries: usize) {
+        self.0.knobs.page.store(entries, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_break_after(&self, entries: usize) {
+        self.0.knobs.break_after.store(entries, Ordering::SeqCst);
+    }
+
+    pub(crate) fn set_validity(&self, validity: Duration) {
+        *self.0.knobs.validity.lock().unwrap() = validity;
+    }
+
+    pub(crate) fn dir(&self, parent: InodeId, name: &str) -> InodeId {
+        self.add(parent, name, FileKind::Directory, &[])
+    }
+
+    pub(crate) fn file(&self, parent: InodeId, name: &str, data: &[u8]) -> InodeId {
+        self.add(parent, name, FileKind::File, data)
+    }
+
+    /// The bytes of `inode` are all on the local disk from now on.
+    pub(crate) fn complete(&self, inode: InodeId) {
+        let state = self.state();
+        let file = state.nodes[&inode].file.as_ref().unwrap();
+        (&*file.local).write_all(&file.data).unwrap();
+        file.complete.store(true, Ordering::SeqCst);
+    }
+
+    /// Lets reads of `inode` wait, or go on.
+    pub(crate) fn set_flowing(&self, inode: InodeId, flowing: bool) {
+        self.state().nodes[&inode].file.as_ref().unwrap().flowing.send_replace(flowing);
+    }
+
+    /// Reads of `inode` that went to the cluster.
+    pub(crate) fn reads(&self, inode: InodeId) -> usize {
+        self.state().nodes[&inode].file.as_ref().unwrap().asked_reads.load(Ordering::SeqCst)
+    }
+
+    /// Replaces an object: the name gets a new inode, and watchers hear of it.
+    pub(crate) fn replace(&self, parent: InodeId, name: &str, data: &[u8]) -> InodeId {
+        let old = self.remove_silently(parent, name);
+        let new = self.add(parent, name, FileKind::File, data);
+        self.tell(parent, name, old);
+        new
+    }
+
+    /// The same, and nobody hears of it.
+    pub(crate) fn replace_silently(&self, parent: InodeId, name: &str, data: &[u8]) -> InodeId {
+        self.remove_silently(parent, name);
+        self.add(parent, name, FileKind::File, data)
+    }
+
+    pub(crate) fn remove(&self, parent: InodeId, name: &str) {
+        let old = self.remove_silently(parent, name);
+        self.tell(parent, name, old);
+    }
+
+    /// Tells watchers that an entry changed.
+    pub(crate) fn tell(&self, parent: InodeId, name: &str, old: Option<InodeId>) {
+        drop(self.0.events.send(Event::Entry { parent, name: Some(Name::new(name).unwrap()), old }));
+    }
+
+    fn remove_silently(&self, parent: InodeId, name: &str) -> Option<InodeId> {
+        let mut state = self.state();
+        let inode = state.nodes.get_mut(&parent).unwrap().children.remove(&Name::new(name).unwrap())?;
+        state.nodes.remove(&inode);
+        Some(inode)
+    }
+
+    fn add(&self, parent: InodeId, name: &str, kind: FileKind, data: &[u8]) -> InodeId {
+        let mut state = self.state();
+        state.last += 1;
+        let inode = InodeId(state.last);
+        let attr = attr(inode, parent, kind, data.len() as u64);
+        let file = (kind == FileKind::File).then(|| {
+            Arc::new(FakeFile {
+                attr: Arc::clone(&attr),
+                data: data.to_vec(),
+                local: Arc::new(tempfile::tempfile().unwrap()),
+                complete: AtomicBool::new(false),
+                flowing: watch::channel(true).0,
+                asked_reads: AtomicUsize::new(0),
+            })
+        });
+        state.nodes.insert(inode, Node { attr, children: BTreeMap::new(), file });
+        state.nodes.get_mut(&parent).unwrap().children.insert(Name::new(name).unwrap(), inode);
+        inode
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().unwrap()
+    }
+
+    fn warm(&self) -> bool {
+        self.0.knobs.warm.load(Ordering::SeqCst)
+    }
+
+    fn valid_until(&self) -> Instant {
+        Instant::now() + *self.0.knobs.validity.lock().unwrap()
+    }
+
+    fn found(&self, attr: Option<Arc<Attr>>) -> Lookup {
+        Lookup { attr, valid_until: self.valid_until() }
+    }
+
+    fn child(&self, parent: InodeId, name: &[u8]) -> Option<Arc<Attr>> {
+        let state = self.state();
+        let inode = state.nodes.get(&parent)?.children.get(&Name::new(name).ok()?)?;
+        Some(Arc::clone(&state.nodes[inode].attr))
+    }
+
+    fn attr_of(&self, inode: InodeId) -> Option<Arc<Attr>> {
+        Some(Arc::clone(&self.state().nodes.get(&inode)?.attr))
+    }
+}
+
+fn attr(inode: InodeId, parent: InodeId, kind: FileKind, size: u64) -> Arc<Attr> {
+    let directory = kind == FileKind::Directory;
+    Arc::new(Attr {
+        inode,
+        parent,
+        mount: MountId(1),
+        kind,
+        mode: if directory { 0o755 } else { 0o644 },
+        uid: rustix::process::geteuid().as_raw(),
+        gid: rustix::process::getegid().as_raw(),
+        nlink: 1,
+        size,
+        mtime: Timestamp(1_700_000_000_123_456_789),
+        ctime: Timestamp(1_700_000_000_123_456_789),
+        content: (kind == FileKind::File).then(|| ContentId(u128::from(inode.0))),
+        version: if directory { String::new() } else { format!("etag-{inode}") },
+    })
+}
+
+fn stale(inode: InodeId) -> Error {
+    Error::new(ErrorKind::Stale, format!("inode {inode} was replaced"))
+}
+
+impl Source for FakePond {
+    type File = FakeFile;
+
+    fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
+        self.warm().then(|| self.found(self.child(parent, name)))
+    }
+
+    fn cached_attr(&self, inode: InodeId) -> Option<Lookup> {
+        self.attr_of(inode).filter(|_| self.warm()).map(|attr| self.found(Some(attr)))
+    }
+
+    fn cached_open(&self, inode: InodeId) -> Option<Arc<FakeFile>> {
+        self.state().nodes.get(&inode)?.file.clone().filter(|_| self.warm())
+    }
+
+    async fn resolve(&self, path: &NsPath) -> Result<Lookup> {
+        let mut at = self.attr_of(InodeId::ROOT);
+        for name in path.names() {
+            at = at.and_then(|attr| self.child(attr.inode, name.as_bytes()));
+        }
+        Ok(self.found(at))
+    }
+
+    async fn lookup(&self, parent: InodeId, name: &Name) -> Result<Lookup> {
+        self.0.asked.lookups.fetch_add(1, Ordering::SeqCst);
+        Ok(self.found(self.child(parent, name.as_bytes())))
+    }
+
+    async fn attr(&self, inode: InodeId) -> Result<Lookup> {
+        let attr = self.attr_of(inode).ok_or_else(|| stale(inode))?;
+        Ok(self.found(Some(attr)))
+    }
+
+    async fn open(&self, inode: InodeId) -> Result<Arc<FakeFile>> {
+        self.0.asked.opens.fetch_add(1, Ordering::SeqCst);
+        self.state().nodes.get(&inode).and_then(|node| node.file.clone()).ok_or_else(|| stale(inode))
+    }
+
+    async fn stat_fs(&self) -> Result<StatFs> {
+        Ok(StatFs { inodes: 7, bytes: 4096, ..StatFs::default() })
+    }
+
+    fn list(&self, dir: InodeId, after: Option<Name>) -> BoxStream<'static, Result<ListPage>> {
+        self.0.asked.lists.fetch_add(1, Ordering::SeqCst);
+        let state = self.state();
+        let entries =
+            state.nodes[&dir].children.iter().filter(|(name, _)| after.as_ref().is_none_or(|after| *name > after));
+        let entry = |(name, inode): (&Name, &InodeId)| ListEntry {
+            name: Bytes::copy_from_slice(name.as_bytes()),
+            attr: Arc::clone(&state.nodes[inode].attr),
+        };
+        let entries: Vec<ListEntry> = entries.map(entry).collect();
+        let (valid_until, page) = (self.valid_until(), self.0.knobs.page.load(Ordering::SeqCst));
+        let break_after = self.0.knobs.break_after.swap(usize::MAX, Ordering::SeqCst);
+        let broken = entries.len() > break_after;
+        let mut pages: Vec<Result<ListPage>> = entries[..entries.len().min(break_after)]
+            .chunks(page)
+            .map(|entries| Ok(ListPage { directory: None, entries: entries.to_vec(), valid_until, skipped: 0 }))
+            .collect();
+        if pages.is_empty() {
+            pages.push(Ok(ListPage { directory: None, entries: Vec::new(), valid_until, skipped: 0 }));
+        }
+        if broken {
+            pages.push(Err(Error::new(ErrorKind::Unavailable, "the store answered 503")));
+        }
+        stream::iter(pages).boxed()
+    }
+
+    fn events(&self) -> broadcast::Receiver<Event> {
+        self.0.events.subscribe()
+    }
+}
+
+impl SourceFile for FakeFile {
+    type Loan = Arc<File>;
+
+    fn attr(&self) -> &Arc<Attr> {
+        &self.attr
+    }
+
+    fn complete(&self) -> Option<Arc<File>> {
+        self.complete.load(Ordering::SeqCst).then(|| Arc::clone(&self.local))
+    }
+
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+        use std::os::unix::fs::FileExt as _;
+        self.complete.load(Ordering::SeqCst).then(|| self.local.read_at(buffer, offset))
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.asked_reads.fetch_add(1, Ordering::SeqCst);
+        drop(self.flowing.subscribe().wait_for(|flowing| *flowing).await);
+        let start = usize::try_from(offset).unwrap().min(self.data.len());
+        let end = start.saturating_add(len).min(self.data.len());
+        Ok(Bytes::copy_from_slice(&self.data[start..end]))
+    }
+}
+
+impl Loan for Arc<File> {
+    fn file(&self) -> &File {
+        self
+    }
+}
