@@ -139,10 +139,10 @@ impl From<headpond_types::ByteRange> for v1::Range {
     }
 }
 
-/// An error as it stands in a batch.
+/// An error and its causes as they stand in a batch.
 #[must_use]
 pub fn failure(error: &Error) -> v1::Failure {
-    v1::Failure { kind: status::name(error.kind()).to_owned(), message: error.message().to_owned() }
+    v1::Failure { kind: status::name(error.kind()).to_owned(), message: status::message_with_causes(error) }
 }
 
 /// The error that a batch or a socket answered.

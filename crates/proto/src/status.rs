@@ -67,17 +67,23 @@ pub fn kind(text: &str) -> Option<ErrorKind> {
     KINDS.into_iter().find(|kind| name(*kind) == text)
 }
 
-/// The status that tells a caller of `error`. Causes are appended to the message: they cannot travel otherwise.
+/// The message of `error` and its causes in one line: causes cannot travel otherwise.
 #[must_use]
-pub fn from_error(error: &Error) -> Status {
-    let (name, code) = row(error.kind());
+pub fn message_with_causes(error: &Error) -> String {
     let mut message = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
         message = format!("{message}: {cause}");
         source = cause.source();
     }
-    let mut status = Status::new(code, message);
+    message
+}
+
+/// The status that tells a caller of `error` and its causes.
+#[must_use]
+pub fn from_error(error: &Error) -> Status {
+    let (name, code) = row(error.kind());
+    let mut status = Status::new(code, message_with_causes(error));
     status.metadata_mut().insert(KIND_KEY, MetadataValue::from_static(name));
     status
 }
