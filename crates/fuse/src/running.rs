@@ -103,7 +103,7 @@ fn attach_and_run<S: Source>(
 ) -> Result<RunningMount> {
     let mountpoint = Mountpoint::prepare(&config.mountpoint, config.nonempty)?;
     let allow_other = config.allow_other.unwrap_or_else(mount::may_allow_other);
-    let options = SessionOptions::new(config, allow_other);
+    let options = SessionOptions::new(config);
     let fs_options = FsOptions { root, max_ttl: config.max_ttl, request_timeout: config.request_timeout };
     let metrics = Metrics::new();
     // Before the kernel can cache anything.
@@ -116,12 +116,14 @@ fn attach_and_run<S: Source>(
         .map_err(|error| broken("the kernel ended the conversation that starts a mount", error))?;
     let passthrough = Arc::clone(session.passthrough());
     let (ending, ended) = watch::channel(false);
+    let served = attachment.clone();
     std::thread::Builder::new()
         .name("headpond-fuse".to_owned())
         .spawn(move || {
             if let Err(error) = session.run() {
                 warn!(%error, "the FUSE mount broke");
             }
+            served.set_ended();
             ending.send_replace(true);
         })
         .map_err(|error| broken("no thread for the mount", error))?;

@@ -128,6 +128,3 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -19,7 +19,7 @@ use super::{
     invalidation::{self, Invalidations},
     passthrough::{self, Passthrough},
 };
-use crate::{FuseConfig, fs::FileSystem, metrics::Metrics, mount, source::Source};
+use crate::{FuseConfig, fs::FileSystem, metrics::Metrics, source::Source};
 
 /// Fewest and most threads that take requests: one would wait behind a slow disk read, more than the input queue's lock bears
 /// gain nothing.
@@ -33,11 +33,10 @@ pub(crate) struct SessionOptions {
     /// Levels of stacked file systems below this one that passthrough may reach.
     pub(crate) stack_depth: u32,
     threads: usize,
-    acl: SessionACL,
 }
 
 impl SessionOptions {
-    pub(crate) fn new(config: &FuseConfig, allow_other: bool) -> Self {
+    pub(crate) fn new(config: &FuseConfig) -> Self {
         let cores = std::thread::available_parallelism().map_or(*THREADS.start(), usize::from);
         let threads = if config.threads == 0 { cores } else { config.threads };
         Self {
@@ -45,7 +44,6 @@ impl SessionOptions {
             passthrough: config.passthrough,
             stack_depth: passthrough::stack_depth(config.cache_dir.as_deref().map(Path::new)),
             threads: threads.clamp(*THREADS.start(), *THREADS.end()),
-            acl: if allow_other { SessionACL::All } else { SessionACL::Owner },
         }
     }
 }
@@ -75,10 +73,11 @@ impl<S: Source> Session<S> {
         let fs = Arc::new(fs);
         let passthrough = Arc::new(Passthrough::default());
         let mut config = Config::default();
-        config.acl = options.acl;
+        // The kernel itself keeps others out unless the mount allows them, and names no user to those who allow id mapping.
+        config.acl = SessionACL::All;
         config.n_threads = Some(options.threads);
-        // Each thread reads from a device of its own where it can be opened; else they share one.
-        config.clone_fd = mount::can_open_device();
+        // Each thread reads from a device of its own. Whoever mounted could open it.
+        config.clone_fd = true;
         let shared = Shared {
             fs: Arc::clone(&fs),
             options,

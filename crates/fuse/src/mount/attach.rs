@@ -10,6 +10,10 @@ use std::{
     },
     path::Path,
     process::{Command, Stdio},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use headpond_types::{Error, ErrorKind, Result};
@@ -25,11 +29,13 @@ use super::{DEVICE, SUBTYPE, detach, detach::HELPER, mountpoint::Mountpoint, ope
 /// Name of the variable that tells the helper which descriptor leads to us.
 const HELPER_SOCKET: &str = "_FUSE_COMMFD";
 
-/// A mount in the tree, by path and device: what was mounted over it or took its place since is left alone.
+/// A mount in the tree: what was mounted over it or took its place since is left alone. It is known by path and device as
+/// long as it lives; the kernel gives the device's number to another mount once it has ended.
 #[derive(Clone, Debug)]
 pub(crate) struct Attachment {
     mountpoint: Mountpoint,
     device: String,
+    ended: Arc<AtomicBool>,
 }
 
 impl Attachment {
@@ -37,9 +43,15 @@ impl Attachment {
         self.mountpoint.path()
     }
 
+    /// The kernel has ended the conversation: the mount is gone.
+    pub(crate) fn set_ended(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
     /// Whether it is still the uppermost mount at its path.
-    pub(crate) fn is_attached(&self) -> bool {
-        table::mount_at(self.path()).is_ok_and(|found| found.is_some_and(|found| found.device == self.device))
+    fn is_attached(&self) -> bool {
+        !self.ended.load(Ordering::SeqCst)
+            && table::mount_at(self.path()).is_ok_and(|found| found.is_some_and(|found| found.device == self.device))
     }
 
     /// Unmounts it unless it is in use; fine if it is gone already. Blocks.
@@ -86,7 +98,7 @@ pub(crate) fn attach(mountpoint: Mountpoint, label: &str, allow_other: bool) -> 
             return Err(error);
         }
     };
-    Ok((device, Attachment { mountpoint, device: number }))
+    Ok((device, Attachment { mountpoint, device: number, ended: Arc::default() }))
 }
 
 /// Whether this process may let other users in.
@@ -117,8 +129,9 @@ fn direct(path: &Path, source: &str, allow_other: bool) -> Result<Option<OwnedFd
             let remedy = "load the module with `modprobe fuse`, or start the container with `--device /dev/fuse`";
             return Err(unsupported(format!("{DEVICE} is missing: {remedy}"), error));
         }
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && !rustix::process::geteuid().is_root() => {
-            return Ok(None);
+        Err(error) if !rustix::process::geteuid().is_root() => {
+            // The helper opens it as this user as well.
+            return Err(unsupported(format!("{DEVICE} cannot be opened by this user: `chmod 666 {DEVICE}`"), error));
         }
         Err(error) => {
             let remedy = "start the container with `--device /dev/fuse`";

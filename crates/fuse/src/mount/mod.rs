@@ -1,7 +1,7 @@
 //! Attaching to a directory and detaching from it.
 //!
-//! Not left to fuser: it would unmount by path once more after the mount is gone, which hits whatever lies below, and needs
-//! `/dev/fuse` to be openable even where the setuid `fusermount3` opens it for us.
+//! Not left to fuser: it would unmount by path once more after the mount is gone, which hits whatever lies below, and its
+//! errors do not tell what is missing.
 
 mod attach;
 mod detach;
@@ -21,11 +21,7 @@ const DEVICE: &str = "/dev/fuse";
 /// What `findmnt` shows as the type after `fuse.`, and the source's first word: how a mount of ours is recognised.
 const SUBTYPE: &str = "headpond";
 
-/// Whether this process may open the FUSE device.
-pub(crate) fn can_open_device() -> bool {
-    open_device().is_ok()
-}
-
+/// Opens the FUSE device, a new conversation with the kernel.
 fn open_device() -> std::io::Result<std::os::fd::OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt as _;
     let flags = OFlags::CLOEXEC.bits().cast_signed();
