@@ -16,8 +16,8 @@ pub struct Position {
 
 /// A state machine whose tables may lag behind on disk: what they lost in a crash is applied to them again.
 ///
-/// All methods block on the tables' IO; the journal calls them where blocking is harmless, and never two of
-/// [`StateMachine::apply`] at once.
+/// All methods block on the tables' IO; the journal calls them where blocking is harmless. It never calls
+/// [`StateMachine::apply`] twice at once, but the others at any time.
 pub trait StateMachine: Send + Sync + 'static {
     /// A change. It carries every time, identity and random number that applying it needs.
     type Command: Serialize + DeserializeOwned + Debug + Send + Sync + 'static;
