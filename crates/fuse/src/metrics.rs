@@ -49,6 +49,11 @@ struct OpLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct KindLabel {
+    kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ErrnoLabel {
     errno: &'static str,
 }
@@ -59,6 +64,7 @@ pub(crate) struct Metrics {
     requests: Family<OpLabel, Counter>,
     by_op: [Counter; OPS.len()],
     errors: Family<ErrnoLabel, Counter>,
+    opens: Family<KindLabel, Counter>,
     pub(crate) passthrough_opens: Counter,
     pub(crate) cached_opens: Counter,
     pub(crate) bytes_read: Counter,
@@ -69,13 +75,15 @@ pub(crate) struct Metrics {
 impl Metrics {
     pub(crate) fn new() -> Self {
         let requests = Family::<OpLabel, Counter>::default();
+        let opens = Family::<KindLabel, Counter>::default();
         let by_op = OPS.map(|(_, op)| requests.get_or_create_owned(&OpLabel { op }));
         Self {
             requests,
             by_op,
             errors: Family::default(),
-            passthrough_opens: Counter::default(),
-            cached_opens: Counter::default(),
+            passthrough_opens: opens.get_or_create_owned(&KindLabel { kind: "passthrough" }),
+            cached_opens: opens.get_or_create_owned(&KindLabel { kind: "cached" }),
+            opens,
             bytes_read: Counter::default(),
             invalidations: Counter::default(),
             invalidations_dropped: Counter::default(),
@@ -96,14 +104,9 @@ impl Metrics {
         registry.register("headpond_fuse_requests", "Requests of the kernel", self.requests.clone());
         registry.register("headpond_fuse_errors", "Requests answered with an error", self.errors.clone());
         registry.register(
-            "headpond_fuse_passthrough_opens",
-            "Opens after which the kernel reads the local file by itself",
-            self.passthrough_opens.clone(),
-        );
-        registry.register(
-            "headpond_fuse_cached_opens",
-            "Opens after which reads come through the daemon and the kernel's page cache",
-            self.cached_opens.clone(),
+            "headpond_fuse_opens",
+            "Opens by what follows: passthrough (the kernel reads the local file by itself) or cached (through the daemon)",
+            self.opens.clone(),
         );
         registry.register("headpond_fuse_read_bytes", "Bytes read through the daemon", self.bytes_read.clone());
         registry.register(
@@ -131,9 +134,11 @@ mod tests {
         let metrics = Metrics::new();
         metrics.request(Op::Readdirplus);
         let mut registry = Registry::default();
+        metrics.passthrough_opens.inc();
         metrics.register(&mut registry);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).expect("a string takes everything");
+        assert!(text.contains("headpond_fuse_opens_total{kind=\"passthrough\"} 1"), "{text}");
         assert!(text.contains("headpond_fuse_requests_total{op=\"readdirplus\"} 1"), "{text}");
     }
 }

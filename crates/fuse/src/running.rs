@@ -104,7 +104,8 @@ fn attach_and_run<S: Source>(
     let mountpoint = Mountpoint::prepare(&config.mountpoint, config.nonempty)?;
     let allow_other = config.allow_other.unwrap_or_else(mount::may_allow_other);
     let options = SessionOptions::new(config);
-    let fs_options = FsOptions { root, max_ttl: config.max_ttl, request_timeout: config.request_timeout };
+    let fs_options =
+        FsOptions { root, dataset: config.dataset, max_ttl: config.max_ttl, request_timeout: config.request_timeout };
     let metrics = Metrics::new();
     // Before the kernel can cache anything.
     let events = source.events();

@@ -1,9 +1,9 @@
 //! Names and attributes.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use headpond_client::StatFs;
-use headpond_types::{Error, ErrorKind, FileKind, Name, PathError, Result};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, PathError, Result};
 
 use super::{Entry, FileSystem, Source, SourceFile};
 
@@ -13,14 +13,12 @@ const FALLBACK_TTL: Duration = Duration::from_secs(1);
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// The entry `name` of `parent`, if it is in memory.
     pub(crate) fn lookup_now(&self, parent: u64, name: &[u8]) -> Option<Entry> {
-        let changes = self.changes();
         let found = self.source.cached_lookup(self.inode_of(parent), name)?;
-        Some(self.entry(&found, changes))
+        Some(self.entry(&found))
     }
 
     /// The entry `name` of `parent`.
     pub(crate) async fn lookup(&self, parent: u64, name: &[u8]) -> Result<Entry> {
-        let changes = self.changes();
         let name = match Name::new(name) {
             Ok(name) => name,
             Err(error @ PathError::TooLong(_)) => return Err(Error::new(ErrorKind::NameTooLong, error.to_string())),
@@ -28,28 +26,31 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         };
         let question = self.source.lookup(self.inode_of(parent), &name);
         let found = self.within("looking up a name", question).await?;
-        Ok(self.entry(&found, changes))
+        Ok(self.entry(&found))
     }
 
     /// Attributes of a node, if they are in memory.
     pub(crate) fn attr_now(&self, node: u64) -> Option<Entry> {
-        let changes = self.changes();
         let found = self.source.cached_attr(self.inode_of(node))?;
-        Some(self.entry(&found, changes))
+        Some(self.entry(&found))
     }
 
     /// Attributes of a node. Those of an open file do not fail: they are its attributes at the time of the open, which hold
     /// for its bytes however its name changed since.
     pub(crate) async fn attr(&self, node: u64) -> Result<Entry> {
-        let changes = self.changes();
         let inode = self.inode_of(node);
         match self.within("asking for attributes", self.source.attr(inode)).await {
-            Ok(found) => Ok(self.entry(&found, changes)),
-            Err(error) => match self.opens.file(inode).or_else(|| self.source.cached_open(inode)) {
-                Some(file) => Ok(Entry { found: Some((node, file.attr().clone())), ttl: FALLBACK_TTL }),
+            Ok(found) => Ok(self.entry(&found)),
+            Err(error) => match self.attr_when_opened(inode) {
+                Some(attr) => Ok(Entry { found: Some((node, attr)), ttl: FALLBACK_TTL }),
                 None => Err(error),
             },
         }
+    }
+
+    fn attr_when_opened(&self, inode: InodeId) -> Option<Arc<Attr>> {
+        let open = self.opens.file(inode).map(|file| Arc::clone(file.attr()));
+        open.or_else(|| self.recent.as_ref()?.get(inode))
     }
 
     /// The target of a symbolic link.

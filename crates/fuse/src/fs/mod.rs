@@ -8,16 +8,10 @@ mod kept;
 mod lister;
 mod open_table;
 mod read;
+mod recent;
 mod xattr;
 
-use std::{
-    future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use headpond_client::{Event, Lookup};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result};
@@ -27,6 +21,7 @@ pub(crate) use open_table::Mode;
 pub(crate) use xattr::Xattr;
 
 use crate::source::{Source, SourceFile};
+use recent::RecentAttrs;
 
 /// The node id that the kernel gives a mount's root.
 const ROOT_NODE: u64 = 1;
@@ -36,6 +31,8 @@ const ROOT_NODE: u64 = 1;
 pub(crate) struct FsOptions {
     /// The directory shown as the mount's root.
     pub(crate) root: InodeId,
+    /// The kernel opens files without asking.
+    pub(crate) dataset: bool,
     /// The longest validity handed to the kernel.
     pub(crate) max_ttl: Duration,
     /// Deadline of each question to the source.
@@ -59,19 +56,20 @@ pub(crate) struct FileSystem<S: Source, B> {
     opens: open_table::OpenTable<S::File, B>,
     dirs: directory::DirTable,
     kept: kept::KeptListings,
-    /// Counts changes told by the source. An answer that was under way when it moved is given no validity.
-    changes: AtomicU64,
+    /// Of what is read on a dataset mount, which knows no open files.
+    recent: Option<RecentAttrs>,
 }
 
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     pub(crate) fn new(source: S, options: FsOptions) -> Self {
+        let recent = options.dataset.then(RecentAttrs::default);
         Self {
             source,
             options,
             opens: open_table::OpenTable::default(),
             dirs: directory::DirTable::default(),
             kept: kept::KeptListings::default(),
-            changes: AtomicU64::new(0),
+            recent,
         }
     }
 
@@ -93,7 +91,6 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
 
     /// Forgets what the event makes doubtful. The kernel's caches are invalidated after this.
     pub(crate) fn apply(&self, event: &Event) {
-        self.changes.fetch_add(1, Ordering::SeqCst);
         match event {
             Event::Entry { parent, .. } => {
                 self.dirs.disturb(Some(*parent));
@@ -106,13 +103,9 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
     }
 
-    fn changes(&self) -> u64 {
-        self.changes.load(Ordering::SeqCst)
-    }
-
-    /// What is said of `found`, which was asked for when `changes` was read.
-    fn entry(&self, found: &Lookup, changes: u64) -> Entry {
-        let ttl = if changes == self.changes() { found.remaining().min(self.options.max_ttl) } else { Duration::ZERO };
+    /// What the kernel is told of `found`.
+    fn entry(&self, found: &Lookup) -> Entry {
+        let ttl = found.remaining().min(self.options.max_ttl);
         let found = found.attr.as_ref().and_then(|attr| Some((self.node_of(attr.inode)?, Arc::clone(attr))));
         Entry { found, ttl }
     }

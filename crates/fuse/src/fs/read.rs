@@ -68,7 +68,11 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     }
 
     fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {
-        self.opens.file(inode).or_else(|| self.source.cached_open(inode))
+        let file = self.opens.file(inode).or_else(|| self.source.cached_open(inode))?;
+        if let Some(recent) = &self.recent {
+            recent.keep(inode, file.attr());
+        }
+        Some(file)
     }
 }
 

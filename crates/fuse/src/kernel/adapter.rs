@@ -14,6 +14,7 @@ use fuser::{
     ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
     WriteFlags,
 };
+use headpond_client::StatFs;
 use headpond_runtime::Tasks;
 use headpond_types::{Error, ErrorKind};
 use tokio::runtime::Handle;
@@ -264,7 +265,11 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         self.0.metrics.request(Op::Statfs);
         self.spawn(async move |shared| match shared.fs.stat_fs().await {
             Ok(known) => convert::statfs(reply, known),
-            Err(error) => reply.error(shared.errno("statfs", &error)),
+            Err(error) => {
+                // Programs that find no room, or no answer, give up a disk: the mount works without these numbers.
+                shared.complaints.tell("statfs", &error);
+                convert::statfs(reply, StatFs::default());
+            }
         });
     }
 

@@ -76,6 +76,17 @@ fn a_live_mount_is_not_mounted_over() {
     assert_eq!(refused.kind(), ErrorKind::AlreadyExists);
 }
 
+#[test]
+fn the_kernel_reads_far_ahead_where_this_user_may_say_so() {
+    let pond = Pond::mount(&FakePond::new());
+    let table = fs::read_to_string("/proc/self/mountinfo").expect("/proc is mounted");
+    let path = fs::canonicalize(pond.path("")).expect("a real name");
+    let mounted = |line: &&str| line.split(' ').nth(4) == path.to_str();
+    let device = table.lines().find(mounted).and_then(|line| line.split(' ').nth(2)).expect("it is mounted");
+    let setting = fs::read_to_string(format!("/sys/class/bdi/{device}/read_ahead_kb")).expect("a setting");
+    assert_eq!(setting.trim(), if is_root() { "4096" } else { "128" });
+}
+
 /// Where the process to be killed mounts; set only for that process.
 const VICTIM: &str = "HEADPOND_FUSE_TEST_VICTIM";
 
