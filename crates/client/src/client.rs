@@ -39,8 +39,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         self.stop.begin();
         // Open files hold the shared state that holds them.
-        self.shared.open_files.invalidate_all();
-        self.shared.open_files.run_pending_tasks();
+        self.shared.open_files.clear();
     }
 }
 
@@ -195,7 +194,7 @@ async fn tidy(shared: &Shared) {
     let mut tick = interval(TIDY);
     loop {
         tick.tick().await;
-        shared.open_files.run_pending_tasks();
+        shared.open_files.sweep();
     }
 }
 

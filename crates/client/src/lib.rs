@@ -35,6 +35,7 @@ mod lookup;
 mod master;
 mod metadata;
 mod open_file;
+mod open_files;
 mod opening;
 mod ranges;
 mod readahead;

@@ -296,9 +296,8 @@ pub(crate) async fn free(shared: &Arc<Shared>, target: ListTarget, recursive: bo
         let batch = batch.map_err(|error| error.1)?;
         for content in &batch {
             // An open file that nobody reads must not keep its content lent.
-            shared.open_files.invalidate(content);
+            shared.open_files.forget(*content);
         }
-        shared.open_files.run_pending_tasks();
         let contents: Vec<v1::ContentId> = batch.into_iter().map(Into::into).collect();
         for (_, answer) in on_all_workers(shared, |mut service| {
             let request = v1::FreeRequest { contents: contents.clone() };

@@ -89,33 +89,40 @@ impl Masters {
     {
         let deadline = Instant::now() + self.timeout;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
-        let mut answered = false;
+        let mut failed: Option<CallError> = None;
         let mut attempts = 0;
         loop {
             let current = self.current.load(Ordering::Relaxed);
             let master = &self.masters[current % self.masters.len()];
             let what = format!("{what} at master {}", master.address);
-            let status = match timeout_at(deadline, call(master.channel.clone())).await {
-                Ok(Ok(response)) => return Ok(response.into_inner()),
-                Ok(Err(status)) => status,
-                Err(_) => {
-                    self.step_over(current);
-                    let message = format!("{what}: no answer within {} ms", self.timeout.as_millis());
-                    let error = Error::new(ErrorKind::DeadlineExceeded, message);
-                    return Err(CallError { error, unreachable: !answered });
-                }
+            let Ok(answer) = timeout_at(deadline, call(master.channel.clone())).await else {
+                self.step_over(current);
+                let message = format!("{what}: no answer within {} ms", self.timeout.as_millis());
+                let error = Error::new(ErrorKind::DeadlineExceeded, message);
+                // How earlier attempts failed says more than that the last was cut short.
+                return Err(failed.unwrap_or(CallError { error, unreachable: true }));
             };
-            answered |= status::is_answer(&status);
+            let status = match answer {
+                Ok(response) => return Ok(response.into_inner()),
+                Err(status) => status,
+            };
+            let unreachable = is_of_transport(&status);
             let error = status::to_error(&status, &what);
             if error.kind() != ErrorKind::Unavailable {
-                return Err(CallError { error, unreachable: !answered && error_of_transport(&status) });
+                return Err(CallError { error, unreachable });
+            }
+            // What a master answered says more than that another could not be reached.
+            if !unreachable || failed.as_ref().is_none_or(|failed| failed.unreachable) {
+                failed =
+                    Some(CallError { error: if unreachable { error.with_source(status) } else { error }, unreachable });
             }
             self.step_over(current);
             attempts += 1;
             if attempts % self.masters.len() == 0 {
                 let pause = backoff.pause();
-                if retry == Retry::No || Instant::now() + pause >= deadline {
-                    return Err(CallError { error: error.with_source(status), unreachable: !answered });
+                let is_over = retry == Retry::No || Instant::now() + pause >= deadline;
+                if let Some(failed) = failed.take_if(|_| is_over) {
+                    return Err(failed);
                 }
                 sleep(pause).await;
             }
@@ -128,8 +135,11 @@ impl Masters {
     }
 }
 
-fn error_of_transport(status: &Status) -> bool {
-    matches!(status.code(), tonic::Code::DeadlineExceeded | tonic::Code::Cancelled)
+/// Whether no service of Headpond answered, but the way to it failed.
+fn is_of_transport(status: &Status) -> bool {
+    use tonic::Code;
+    !status::is_answer(status)
+        && matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
 }
 
 impl fmt::Debug for Masters {

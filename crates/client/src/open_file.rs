@@ -34,7 +34,6 @@ const PARALLEL: usize = 16;
 /// One version of a file, open for reading: every byte read through it is of that version, or the read fails with kind
 /// `Stale`. Shared by all who have the same content open; dropping the last handle closes it. Needs a living
 /// [`crate::Client`].
-#[derive(Debug)]
 pub struct OpenFile {
     source: Arc<Source>,
     /// Neither this lock nor the next is held across an await or inside another.
@@ -42,7 +41,6 @@ pub struct OpenFile {
     readahead: Mutex<Readahead>,
 }
 
-#[derive(Debug)]
 struct Local {
     file: Option<Arc<LocalFile>>,
     retry_at: Instant,
@@ -307,6 +305,12 @@ impl OpenFile {
 
     fn lock_local(&self) -> MutexGuard<'_, Local> {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for OpenFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenFile").field("source", &self.source).finish_non_exhaustive()
     }
 }
 

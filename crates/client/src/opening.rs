@@ -92,7 +92,7 @@ async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Ar
 }
 
 fn kept(shared: &Shared, attr: &Attr) -> Option<Arc<OpenFile>> {
-    shared.open_files.get(&attr.content?).filter(|file| file.attr().inode == attr.inode)
+    shared.open_files.get(attr.content?).filter(|file| file.attr().inode == attr.inode)
 }
 
 async fn build(shared: &Arc<Shared>, attr: Arc<Attr>, grant: Arc<Grant>) -> Result<Arc<OpenFile>> {
@@ -102,6 +102,6 @@ async fn build(shared: &Arc<Shared>, attr: Arc<Attr>, grant: Arc<Grant>) -> Resu
     let source = Arc::new(Source::new(Arc::clone(shared), attr, content, grant));
     let file = OpenFile::new(source).await?;
     // Who opened the same at the same time shares one file, and one loan.
-    let kept = shared.open_files.entry(content).or_insert_with(|| Arc::clone(&file)).into_value();
+    let kept = shared.open_files.keep(Arc::clone(&file));
     if kept.attr().inode == file.attr().inode { Ok(kept) } else { Ok(file) }
 }

@@ -7,8 +7,8 @@ use headpond_types::{ContentId, InodeId, Result, Ring};
 use moka::sync::Cache;
 
 use crate::{
-    ClientConfig, OpenFile, cache::MetaCache, grant::Grant, local::LocalWorkers, master::Masters, session::Session,
-    workers::Workers,
+    ClientConfig, cache::MetaCache, grant::Grant, local::LocalWorkers, master::Masters, open_files::OpenFiles,
+    session::Session, workers::Workers,
 };
 
 /// Grants kept beside the open files, about 400 bytes each: an open after the open file was dropped asks no master.
@@ -26,7 +26,7 @@ pub(crate) struct Shared {
     pub(crate) local: LocalWorkers,
     pub(crate) grants: Cache<ContentId, Arc<Grant>>,
     /// Open files, so that the next open finds them. They hold this state in turn: emptied when the last client goes.
-    pub(crate) open_files: Cache<ContentId, Arc<OpenFile>>,
+    pub(crate) open_files: OpenFiles,
 }
 
 impl Shared {
@@ -37,7 +37,7 @@ impl Shared {
             // The worker wants a content back: the next open must not find it, so that it goes with its last reader.
             let on_recall = move |content: ContentId| {
                 if let Some(shared) = Weak::<Self>::upgrade(&this) {
-                    shared.open_files.invalidate(&content);
+                    shared.open_files.forget(content);
                 }
             };
             Self {
@@ -47,10 +47,7 @@ impl Shared {
                 workers: Workers::new(config.connect_timeout),
                 local: LocalWorkers::new(&config, tasks.clone(), Arc::new(on_recall)),
                 grants: Cache::new(GRANTS),
-                open_files: Cache::builder()
-                    .max_capacity(config.open_files)
-                    .time_to_idle(config.open_file_idle)
-                    .build(),
+                open_files: OpenFiles::new(config.open_files, config.open_file_idle),
                 config,
                 tasks,
             }
@@ -65,6 +62,6 @@ impl Shared {
     pub(crate) fn forget_stale(&self, inode: InodeId, content: ContentId) {
         self.cache.suspect(inode, content);
         self.grants.invalidate(&content);
-        self.open_files.invalidate(&content);
+        self.open_files.forget(content);
     }
 }

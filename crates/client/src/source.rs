@@ -1,6 +1,9 @@
 //! One content with the right to read it, shared by all ways of reading it.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use headpond_proto::v1;
 use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, Result};
@@ -8,7 +11,6 @@ use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, Result};
 use crate::{grant::Grant, opening, shared::Shared};
 
 /// What is read, and by what right.
-#[derive(Debug)]
 pub(crate) struct Source {
     pub(crate) shared: Arc<Shared>,
     pub(crate) attr: Arc<Attr>,
@@ -79,5 +81,12 @@ impl Source {
 
     fn inode(&self) -> InodeId {
         self.attr.inode
+    }
+}
+
+impl fmt::Debug for Source {
+    /// Without the shared state, which has all open files in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("content", &self.content).field("inode", &self.inode()).finish_non_exhaustive()
     }
 }

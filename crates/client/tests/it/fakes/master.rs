@@ -1,0 +1,268 @@
+//! A master whose namespace is a map.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use bytes::Bytes;
+use futures::{StreamExt, stream::BoxStream};
+use headpond_proto::{
+    grant::GrantSigner,
+    status,
+    v1::{self, admin_service_server::AdminService, master_service_server::MasterService},
+};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, NsPath};
+use tokio::sync::{broadcast, watch};
+use tokio_stream::wrappers::BroadcastStream;
+use tonic::{Request, Response, Status};
+
+/// A master that a test tells what to answer.
+#[derive(Clone)]
+pub(crate) struct FakeMaster {
+    state: Arc<Mutex<State>>,
+    events: broadcast::Sender<Option<v1::WatchEvent>>,
+    hanging: watch::Sender<bool>,
+}
+
+pub(crate) struct State {
+    pub(crate) entries: BTreeMap<(u64, Vec<u8>), Attr>,
+    pub(crate) replacements: HashMap<u64, Option<Attr>>,
+    pub(crate) valid_ms: u64,
+    pub(crate) grant_valid_ms: u64,
+    pub(crate) ring: v1::Ring,
+    pub(crate) watchable: bool,
+    /// Answers that fail before the next succeed.
+    pub(crate) failures: Vec<ErrorKind>,
+    /// Calls in order.
+    pub(crate) calls: Vec<String>,
+    pub(crate) request_ids: Vec<Bytes>,
+}
+
+impl FakeMaster {
+    pub(crate) fn new() -> Self {
+        let state = State {
+            entries: BTreeMap::new(),
+            replacements: HashMap::new(),
+            valid_ms: 30_000,
+            grant_valid_ms: 3_600_000,
+            ring: v1::Ring::default(),
+            watchable: true,
+            failures: Vec::new(),
+            calls: Vec::new(),
+            request_ids: Vec::new(),
+        };
+        let events = broadcast::channel(16).0;
+        Self { state: Arc::new(Mutex::new(state)), events, hanging: watch::Sender::new(false) }
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panicked in it")
+    }
+
+    pub(crate) fn put(&self, parent: u64, name: &str, attr: Attr) {
+        self.state().entries.insert((parent, name.as_bytes().to_vec()), attr);
+    }
+
+    /// How often a method was called.
+    pub(crate) fn calls(&self, method: &str) -> usize {
+        self.state().calls.iter().filter(|call| call.starts_with(method)).count()
+    }
+
+    pub(crate) fn send(&self, event: v1::watch_event::Event) {
+        self.events.send(Some(v1::WatchEvent { event: Some(event) })).expect("a session");
+    }
+
+    pub(crate) fn invalidate(&self, parent: u64, name: &str, inode: u64) {
+        let entries = vec![v1::InvalidatedEntry { parent, name: Bytes::copy_from_slice(name.as_bytes()), inode }];
+        self.send(v1::watch_event::Event::Invalidation(v1::Invalidation { entries }));
+    }
+
+    /// Ends all sessions with an error.
+    pub(crate) fn break_sessions(&self) {
+        let _ = self.events.send(None);
+    }
+
+    /// Waits until no client has a session.
+    pub(crate) async fn without_sessions(&self) {
+        while self.events.receiver_count() > 0 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(crate) fn hang(&self, hanging: bool) {
+        self.hanging.send_replace(hanging);
+    }
+
+    async fn enter(&self, call: String) -> Result<(), Status> {
+        self.state().calls.push(call);
+        let _ = self.hanging.subscribe().wait_for(|hanging| !hanging).await;
+        match self.state().failures.pop() {
+            Some(kind) => Err(status::from_error(&Error::new(kind, "told to fail"))),
+            None => Ok(()),
+        }
+    }
+
+    fn answer(&self, attr: Option<Attr>) -> Response<v1::LookupResponse> {
+        Response::new(v1::LookupResponse { attr: attr.map(Into::into), valid_ms: self.state().valid_ms })
+    }
+
+    fn inode(&self, inode: u64) -> Result<Attr, Status> {
+        let found = if inode == 1 { Some(super::directory(1)) } else { None };
+        let found = found.or_else(|| self.state().entries.values().find(|attr| attr.inode == InodeId(inode)).cloned());
+        found.ok_or_else(|| status::from_error(&Error::new(ErrorKind::Stale, "the inode is gone")))
+    }
+
+    /// With `refresh` what changed behind our back becomes known.
+    fn refresh(&self, refresh: bool) {
+        let mut state = self.state();
+        if refresh {
+            for (old, new) in std::mem::take(&mut state.replacements) {
+                let found = state.entries.iter().find(|(_, attr)| attr.inode == InodeId(old));
+                let key = found.map(|(key, _)| key.clone()).expect("it is there");
+                match new {
+                    Some(new) => state.entries.insert(key, new),
+                    None => state.entries.remove(&key),
+                };
+            }
+        }
+    }
+}
+
+#[tonic::async_trait]
+impl MasterService for FakeMaster {
+    type ListStream = BoxStream<'static, Result<v1::ListResponse, Status>>;
+    type WatchStream = BoxStream<'static, Result<v1::WatchEvent, Status>>;
+
+    async fn resolve(&self, request: Request<v1::ResolveRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.enter(format!("resolve refresh={}", request.refresh)).await?;
+        self.refresh(request.refresh);
+        let path = NsPath::parse(&request.path).expect("a path");
+        let mut found = Some(super::directory(1));
+        for name in path.names() {
+            let parent = found.expect("a directory").inode.0;
+            found = self.state().entries.get(&(parent, name.as_bytes().to_vec())).cloned();
+        }
+        Ok(self.answer(found))
+    }
+
+    async fn lookup(&self, request: Request<v1::LookupRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.enter(format!("lookup refresh={}", request.refresh)).await?;
+        self.refresh(request.refresh);
+        let found = self.state().entries.get(&(request.parent, request.name.to_vec())).cloned();
+        Ok(self.answer(found))
+    }
+
+    async fn batch_lookup(
+        &self,
+        _: Request<v1::BatchLookupRequest>,
+    ) -> Result<Response<v1::BatchLookupResponse>, Status> {
+        Err(Status::unimplemented("batch_lookup"))
+    }
+
+    async fn get_attr(&self, request: Request<v1::GetAttrRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.enter(format!("getattr refresh={}", request.refresh)).await?;
+        self.refresh(request.refresh);
+        Ok(self.answer(Some(self.inode(request.inode)?)))
+    }
+
+    async fn list(&self, request: Request<v1::ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        let request = request.into_inner();
+        self.enter(format!("list recursive={}", request.recursive)).await?;
+        let directory = self.inode(if request.inode == 0 { 1 } else { request.inode })?;
+        let state = self.state();
+        let entries = state.entries.iter().filter(|((parent, _), _)| *parent == directory.inode.0);
+        let pages: Vec<_> = entries
+            .map(|((_, name), attr)| {
+                let entry = v1::Entry { name: Bytes::copy_from_slice(name), attr: Some(attr.clone().into()) };
+                Ok(v1::ListResponse {
+                    entries: vec![entry],
+                    valid_ms: state.valid_ms,
+                    skipped: 0,
+                    directory: Some(directory.clone().into()),
+                })
+            })
+            .collect();
+        Ok(Response::new(futures::stream::iter(pages).boxed()))
+    }
+
+    async fn open(&self, request: Request<v1::OpenRequest>) -> Result<Response<v1::OpenResponse>, Status> {
+        let request = request.into_inner();
+        self.enter(format!("open refresh={}", request.refresh)).await?;
+        self.refresh(request.refresh);
+        let attr = self.inode(request.inode)?;
+        let grant = v1::ContentGrant {
+            content: attr.content.map(Into::into),
+            length: attr.size,
+            mount: 1,
+            version: attr.version.clone(),
+            ..Default::default()
+        };
+        let signer = GrantSigner::new(&[1; 32], 1).expect("a seed");
+        let state = self.state();
+        Ok(Response::new(v1::OpenResponse {
+            grant: attr.content.is_some().then(|| signer.sign(grant)),
+            attr: Some(attr.into()),
+            valid_ms: state.valid_ms,
+            grant_valid_ms: state.grant_valid_ms,
+        }))
+    }
+
+    async fn batch_open(&self, _: Request<v1::BatchOpenRequest>) -> Result<Response<v1::BatchOpenResponse>, Status> {
+        Err(Status::unimplemented("batch_open"))
+    }
+
+    async fn stat_fs(&self, _: Request<v1::StatFsRequest>) -> Result<Response<v1::StatFsResponse>, Status> {
+        self.enter("statfs".to_owned()).await?;
+        Ok(Response::new(v1::StatFsResponse { inodes: 1, bytes: 2, cache_capacity: 3, cache_used: 4 }))
+    }
+
+    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        if !self.state().watchable {
+            return Err(Status::unavailable("told not to be watchable"));
+        }
+        let events = BroadcastStream::new(self.events.subscribe());
+        let ring = v1::WatchEvent { event: Some(v1::watch_event::Event::Ring(self.state().ring.clone())) };
+        let events = events.map(|event| event.ok().flatten().ok_or_else(|| Status::unavailable("told to break")));
+        Ok(Response::new(futures::stream::iter([Ok(ring)]).chain(events).boxed()))
+    }
+}
+
+#[tonic::async_trait]
+impl AdminService for FakeMaster {
+    async fn list_mounts(&self, _: Request<v1::ListMountsRequest>) -> Result<Response<v1::ListMountsResponse>, Status> {
+        Err(Status::unimplemented("list_mounts"))
+    }
+
+    async fn add_mount(&self, request: Request<v1::AddMountRequest>) -> Result<Response<v1::AddMountResponse>, Status> {
+        let request = request.into_inner();
+        self.state().request_ids.push(request.request_id);
+        self.enter("add_mount".to_owned()).await?;
+        Ok(Response::new(v1::AddMountResponse { mount: request.mount }))
+    }
+
+    async fn remove_mount(
+        &self,
+        _: Request<v1::RemoveMountRequest>,
+    ) -> Result<Response<v1::RemoveMountResponse>, Status> {
+        Err(Status::unimplemented("remove_mount"))
+    }
+
+    async fn list_workers(
+        &self,
+        _: Request<v1::ListWorkersRequest>,
+    ) -> Result<Response<v1::ListWorkersResponse>, Status> {
+        Err(Status::unimplemented("list_workers"))
+    }
+
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        Err(Status::unimplemented("status"))
+    }
+
+    async fn probe(&self, _: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
+        Err(Status::unimplemented("probe"))
+    }
+}

@@ -1,0 +1,165 @@
+//! The unix socket of a worker.
+
+use std::{
+    fs::File,
+    os::{fd::AsFd, unix::fs::FileExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use headpond_proto::{
+    failure,
+    frames::{self, FrameReader},
+    v1::{self, local_request::Request, local_response::Response},
+};
+use headpond_types::{Error, ErrorKind};
+use prost::Message;
+use tokio::{
+    net::{UnixListener, UnixStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use super::bytes;
+
+/// A socket that a test tells what to lend.
+pub(crate) struct FakeSocket {
+    state: Arc<Mutex<State>>,
+    /// Changes with every request that was taken in.
+    taken: watch::Sender<usize>,
+    recalls: watch::Sender<Vec<u64>>,
+    serving: JoinHandle<()>,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Lent files come complete.
+    pub(crate) complete: bool,
+    pub(crate) refuse_lending: Option<ErrorKind>,
+    pub(crate) refuse_ensuring: Option<ErrorKind>,
+    pub(crate) lends: usize,
+    pub(crate) ensures: Vec<v1::EnsureRequest>,
+    pub(crate) returned: Vec<u64>,
+    directory: PathBuf,
+    lent: Vec<(u64, File, u64)>,
+}
+
+impl FakeSocket {
+    /// Listens in `directory`, where it also puts the files that it lends.
+    pub(crate) fn listen(directory: &Path) -> Self {
+        let state = Arc::new(Mutex::new(State { directory: directory.to_owned(), ..State::default() }));
+        let (taken, recalls) = (watch::Sender::new(0), watch::Sender::new(Vec::new()));
+        let path = Self::path(directory);
+        let _ = std::fs::remove_file(&path);
+        let listener = UnixListener::bind(path).expect("a free path");
+        let (shared, told, wanted) = (Arc::clone(&state), taken.clone(), recalls.clone());
+        #[expect(clippy::disallowed_methods, reason = "aborted when the socket is dropped")]
+        let serving = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(serve(stream, Arc::clone(&shared), told.clone(), wanted.subscribe()));
+            }
+        });
+        Self { state, taken, recalls, serving }
+    }
+
+    pub(crate) fn path(directory: &Path) -> PathBuf {
+        directory.join("worker.sock")
+    }
+
+    pub(crate) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no test panicked in it")
+    }
+
+    /// Wants all lent contents back.
+    pub(crate) fn recall(&self, leases: Vec<u64>) {
+        self.recalls.send_replace(leases);
+    }
+
+    /// Waits until what has been asked fulfils `condition`.
+    pub(crate) async fn until(&self, condition: impl Fn(&State) -> bool) {
+        let mut taken = self.taken.subscribe();
+        let waiting = taken.wait_for(|_| condition(&self.state()));
+        tokio::time::timeout(std::time::Duration::from_secs(10), waiting).await.expect("in time").expect("serving");
+    }
+}
+
+impl Drop for FakeSocket {
+    fn drop(&mut self) {
+        self.serving.abort();
+    }
+}
+
+async fn serve(
+    stream: UnixStream,
+    state: Arc<Mutex<State>>,
+    taken: watch::Sender<usize>,
+    mut recalls: watch::Receiver<Vec<u64>>,
+) {
+    let mut reader = FrameReader::new();
+    loop {
+        let request = tokio::select! {
+            request = reader.receive::<v1::LocalRequest>(&stream) => request,
+            _ = recalls.changed() => {
+                let leases = recalls.borrow_and_update().clone();
+                let recall = Response::Recall(v1::RecallNotice { leases });
+                frames::send(&stream, &v1::LocalResponse { id: 0, response: Some(recall) }, None).await.expect("sent");
+                continue;
+            }
+        };
+        let Ok(Some(request)) = request else { return };
+        let (response, file) = answer(&state, request.request.expect("a request"));
+        taken.send_modify(|taken| *taken += 1);
+        if let Some(response) = response {
+            let response = v1::LocalResponse { id: request.id, response: Some(response) };
+            if frames::send(&stream, &response, file.as_ref().map(AsFd::as_fd)).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn refusal(kind: ErrorKind) -> Response {
+    let v1::Failure { kind, message } = failure(&Error::new(kind, "told to refuse"));
+    Response::Failure(v1::LocalFailure { kind, message })
+}
+
+fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<File>) {
+    let mut state = state.lock().expect("no test panicked in it");
+    match request {
+        Request::Lend(lend) => {
+            state.lends += 1;
+            if let Some(kind) = state.refuse_lending {
+                return (Some(refusal(kind)), None);
+            }
+            let grant = lend.grant.expect("a grant").grant;
+            let length = v1::ContentGrant::decode(grant).expect("a grant").length;
+            let lease = state.lends as u64;
+            let path = state.directory.join(lease.to_string());
+            let file = File::create(&path).expect("a file");
+            file.set_len(length).expect("a length");
+            let complete = state.complete || length <= lend.fill_up_to;
+            if complete {
+                file.write_all_at(&bytes(0..length), 0).expect("written");
+            }
+            state.lent.push((lease, file, length));
+            let lent = v1::LendResponse { lease, complete, length };
+            (Some(Response::Lent(lent)), Some(File::open(path).expect("readable")))
+        }
+        Request::Ensure(ensure) => {
+            state.ensures.push(ensure.clone());
+            if let Some(kind) = state.refuse_ensuring {
+                return (Some(refusal(kind)), None);
+            }
+            let (_, file, _) = state.lent.iter().find(|(lease, ..)| *lease == ensure.lease).expect("lent");
+            for range in &ensure.ranges {
+                file.write_all_at(&bytes(range.start..range.end), range.start).expect("written");
+            }
+            (Some(Response::Ensured(v1::EnsureResponse { complete: false, present: ensure.ranges })), None)
+        }
+        Request::GiveBack(back) => {
+            state.returned.push(back.lease);
+            (None, None)
+        }
+    }
+}

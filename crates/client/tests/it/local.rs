@@ -1,0 +1,198 @@
+//! Reading through the worker of the client's node.
+
+use std::{path::Path, sync::Arc};
+
+use futures::TryStreamExt;
+use headpond_client::ClientConfig;
+use headpond_types::{ErrorKind, InodeId, PAGE_SIZE};
+
+use crate::fakes::{Behaviour, Cluster, FakeSocket, bytes, config, file};
+
+const BIG: u64 = 4 * PAGE_SIZE + 5;
+
+fn folder() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a directory")
+}
+
+async fn start(path: &Path) -> (FakeSocket, Cluster) {
+    let socket = FakeSocket::listen(path);
+    let cluster = Cluster::local(path).await;
+    cluster.master.put(1, "a", file(7, BIG));
+    cluster.master.put(1, "small", file(8, 100));
+    (socket, cluster)
+}
+
+#[tokio::test]
+async fn a_complete_content_is_read_from_its_descriptor() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    socket.state().complete = true;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    let local = open.local().expect("lent");
+    assert!(local.is_complete());
+    assert_eq!(local.file().metadata().expect("a file").len(), BIG);
+    assert_eq!(open.read_at(3, 2_000_000).await.expect("read"), bytes(3..2_000_003));
+    let mut buffer = vec![0; 100];
+    let read = open.try_read_at(BIG - 10, &mut buffer).expect("at once").expect("read");
+    assert_eq!(buffer[..read], bytes(BIG - 10..BIG));
+    assert!(socket.state().ensures.is_empty());
+    assert_eq!(cluster.workers[0].reads(), 0);
+}
+
+#[tokio::test]
+async fn a_small_content_comes_complete() {
+    let folder = folder();
+    let (_socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(8)).await.expect("opened");
+    assert!(open.local().expect("lent").is_complete());
+}
+
+#[tokio::test]
+async fn a_partial_content_is_asked_for_once() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    let mut buffer = vec![0; 10];
+    assert!(open.try_read_at(PAGE_SIZE + 5, &mut buffer).is_none());
+    assert_eq!(open.read_at(PAGE_SIZE + 5, 10).await.expect("read"), bytes(PAGE_SIZE + 5..PAGE_SIZE + 15));
+    assert_eq!(open.read_at(PAGE_SIZE, 1000).await.expect("read"), bytes(PAGE_SIZE..PAGE_SIZE + 1000));
+    open.try_read_at(2 * PAGE_SIZE - 10, &mut buffer).expect("at once").expect("read");
+    assert_eq!(buffer, bytes(2 * PAGE_SIZE - 10..2 * PAGE_SIZE));
+    let ensures: Vec<_> = socket.state().ensures.iter().flat_map(|ensure| ensure.ranges.clone()).collect();
+    assert_eq!(ensures, [(PAGE_SIZE..2 * PAGE_SIZE).into()]);
+    assert!(open.try_read_at(2 * PAGE_SIZE, &mut buffer).is_none());
+}
+
+#[tokio::test]
+async fn a_sequential_reader_has_more_made_ready() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    cluster.master.put(1, "long", file(9, 64 << 20));
+    let open = cluster.client.open(InodeId(9)).await.expect("opened");
+    for page in 0..3 {
+        open.read_at(page * PAGE_SIZE, 1 << 20).await.expect("read");
+    }
+    let ahead: Vec<_> = socket.state().ensures.iter().filter_map(|ensure| ensure.readahead).collect();
+    assert_eq!(ahead, [(3 << 20..15 << 20).into()]);
+}
+
+#[tokio::test]
+async fn the_descriptor_goes_back_when_nobody_has_it_open() {
+    let folder = folder();
+    let socket = FakeSocket::listen(folder.path());
+    let config = ClientConfig { open_files: 0, ..config() };
+    let cluster = Cluster::build(1, Some(folder.path()), config).await;
+    cluster.master.put(1, "a", file(7, BIG));
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    let local = open.local().expect("lent");
+    drop(open);
+    assert!(socket.state().returned.is_empty());
+    drop(local);
+    socket.until(|state| state.returned == [1]).await;
+}
+
+#[tokio::test]
+async fn a_recalled_content_goes_with_its_last_reader() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    socket.recall(vec![1]);
+    // The next open does not find it: it asks for a loan of its own.
+    while cluster.client.cached_open(InodeId(7)).is_some() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(open.read_at(0, 10).await.expect("still lent"), bytes(0..10));
+    let again = cluster.client.open(InodeId(7)).await.expect("opened");
+    assert!(!Arc::ptr_eq(&open, &again));
+    assert_eq!(socket.state().lends, 2);
+    assert!(socket.state().returned.is_empty());
+    drop(open);
+    socket.until(|state| state.returned == [1]).await;
+}
+
+#[tokio::test]
+async fn a_broken_socket_is_read_around_and_comes_back() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    open.read_at(0, 10).await.expect("read");
+    drop(socket);
+    while open.local().is_some() {
+        tokio::task::yield_now().await;
+    }
+    let mut buffer = [0; 10];
+    assert!(open.try_read_at(0, &mut buffer).is_none(), "whoever starts next may punch holes");
+    assert_eq!(open.read_at(0, 10).await.expect("read"), bytes(0..10));
+    assert_eq!(cluster.workers[0].reads(), 1);
+
+    let socket = FakeSocket::listen(folder.path());
+    while open.local().is_none() {
+        assert_eq!(open.read_at(5, 10).await.expect("read"), bytes(5..15));
+    }
+    assert_eq!(socket.state().lends, 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_lent_is_read_over_the_network() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    socket.state().refuse_lending = Some(ErrorKind::ResourceExhausted);
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    assert!(open.local().is_none());
+    assert_eq!(open.read_at(0, 10).await.expect("read"), bytes(0..10));
+    assert_eq!(cluster.workers[0].reads(), 1);
+}
+
+#[tokio::test]
+async fn what_cannot_be_cached_is_read_over_the_network() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    socket.state().refuse_ensuring = Some(ErrorKind::ResourceExhausted);
+    assert_eq!(open.read_at(0, 10).await.expect("read"), bytes(0..10));
+    assert_eq!(cluster.workers[0].reads(), 1);
+}
+
+#[tokio::test]
+async fn a_stale_content_is_stale_here_too() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    socket.state().refuse_ensuring = Some(ErrorKind::Stale);
+    cluster.workers[0].behave(Behaviour::Hang);
+    let error = open.read_at(0, 10).await.expect_err("replaced");
+    assert_eq!(error.kind(), ErrorKind::Stale);
+    assert!(cluster.client.cached_open(InodeId(7)).is_none());
+
+    socket.state().refuse_lending = Some(ErrorKind::Stale);
+    let error = cluster.client.open(InodeId(7)).await.expect_err("replaced");
+    assert_eq!(error.kind(), ErrorKind::Stale);
+}
+
+#[tokio::test]
+async fn a_stream_reads_the_descriptor() {
+    let folder = folder();
+    let (_socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    let chunks: Vec<_> = open.read_stream(7..BIG).try_collect().await.expect("read");
+    let whole: Vec<u8> = chunks.into_iter().flatten().collect();
+    assert!(whole == bytes(7..BIG), "other bytes");
+    let ranges = open.read_ranges(&[0..5, BIG - 5..BIG]).await.expect("read");
+    assert_eq!(ranges, [bytes(0..5), bytes(BIG - 5..BIG)]);
+    assert_eq!(cluster.workers[0].reads(), 0);
+}
+
+#[tokio::test]
+async fn the_socket_of_another_node_is_not_used() {
+    let folder = folder();
+    let socket = FakeSocket::listen(folder.path());
+    for config in
+        [ClientConfig { node: "elsewhere".to_owned(), ..config() }, ClientConfig { prefer_local: false, ..config() }]
+    {
+        let cluster = Cluster::build(1, Some(folder.path()), config).await;
+        cluster.master.put(1, "a", file(7, BIG));
+        let open = cluster.client.open(InodeId(7)).await.expect("opened");
+        assert!(open.local().is_none());
+    }
+    assert_eq!(socket.state().lends, 0);
+}

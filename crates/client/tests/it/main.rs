@@ -1,0 +1,7 @@
+//! The client against masters and workers that do what a test tells them.
+
+mod fakes;
+mod local;
+mod metadata;
+mod remote;
+mod whole;
