@@ -56,7 +56,9 @@ pub struct Content {
     /// Uses of the content as a whole, 0 to 3.
     uses: AtomicU8,
     queued: AtomicBool,
-    /// The index knows that the file was lent.
+    /// The file was lent, now or before, in this process or another since the machine was started.
+    lent: AtomicBool,
+    /// The index says so. Set after the record was appended, `lent` before: so a rewrite of the index misses neither.
     lent_noted: AtomicBool,
     /// An earlier process lent the file, perhaps to somebody who still reads it: no hole may be punched.
     keep_whole: bool,
@@ -93,7 +95,7 @@ impl Content {
     ) -> Self {
         let mut content = Self::with_table(id, length, dir, table, OnceLock::from(place));
         content.keep_whole = borrowed;
-        content.lent_noted = AtomicBool::new(borrowed);
+        content.lent = AtomicBool::new(borrowed);
         let present = u32::try_from(content.present_list().count()).expect("page numbers have 32 bits");
         content.present.store(present, Ordering::Relaxed);
         content.unverified.store(present, Ordering::Relaxed);
@@ -115,6 +117,7 @@ impl Content {
             last_end: AtomicU64::new(0),
             uses: AtomicU8::new(0),
             queued: AtomicBool::new(false),
+            lent: AtomicBool::new(false),
             lent_noted: AtomicBool::new(false),
             keep_whole: false,
             gone: AtomicBool::new(false),
@@ -313,7 +316,7 @@ impl Content {
             return Ok(());
         }
         each(Record::Content { slot, id: self.id, length: self.length, generation })?;
-        if self.lent_noted.load(Ordering::Acquire) {
+        if self.lent.load(Ordering::Acquire) {
             each(Record::Lent { slot })?;
         }
         for page in 0..self.page_count() {

@@ -133,7 +133,7 @@ impl Dir {
         }
     }
 
-    /// Appends to the index. On a full disk evicts once and tries again. Does IO.
+    /// Appends to the index, and rewrites it when that is due. On a full disk evicts once and tries again. Does IO.
     pub(crate) fn append(self: &Arc<Self>, record: Record) -> Result<()> {
         let doing = "append to the index";
         let mut appended = lock(&self.index).append(record);
@@ -145,8 +145,10 @@ impl Dir {
         if lock(&self.index).begin_rewrite(live)
             && let Err(error) = self.rewrite_index()
         {
+            // The old log is as good, only longer.
+            tracing::debug!(dir = %self.config.path.display(), %error, "cannot rewrite the index of a cache directory");
+            count(&self.shared.counters.write_errors, 1);
             lock(&self.index).abandon_rewrite();
-            return Err(self.write_error("rewrite the index", error));
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use headpond_types::{ContentId, ErrorKind};
+use headpond_types::{ContentId, Error, ErrorKind};
 
 /// Result with [`StoreError`].
 pub type Result<T, E = StoreError> = std::result::Result<T, E>;
@@ -103,5 +103,11 @@ impl StoreError {
             Self::DirFailed { .. } | Self::Io { .. } => ErrorKind::Unavailable,
             Self::LengthMismatch { .. } | Self::PageLength { .. } | Self::Config { .. } => ErrorKind::InvalidArgument,
         }
+    }
+}
+
+impl From<StoreError> for Error {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.kind(), error.to_string()).with_source(error)
     }
 }

@@ -22,7 +22,7 @@ use crate::{
 };
 
 impl Content {
-    /// The bytes of `range`, which is cut at the end of the content. Does IO. Counts as a use of its pages.
+    /// The bytes of `range`, which is cut at the end of the content, in one piece of memory. Does IO. Counts as a use of its pages.
     ///
     /// `Absent`: not all of its pages are present, nothing was read. `Corrupt`: a page did not match its checksum and was dropped; the
     /// others are still there.

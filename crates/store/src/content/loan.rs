@@ -23,10 +23,10 @@ impl Content {
     /// only what [`Loan::present`] names, or all of it if [`Loan::complete`]. Lending is not a use: call [`Content::touch`] on each open.
     pub fn lend(self: &Arc<Self>) -> Result<Loan> {
         let place = self.begin()?;
-        if !self.is_one_unit() && !self.lent_noted.swap(true, Ordering::AcqRel) {
-            self.dir.append(Record::Lent { slot: place.slot }).inspect_err(|_| {
-                self.lent_noted.store(false, Ordering::Release);
-            })?;
+        if !self.is_one_unit() && !self.lent_noted.load(Ordering::Acquire) {
+            self.lent.store(true, Ordering::Release);
+            self.dir.append(Record::Lent { slot: place.slot })?;
+            self.lent_noted.store(true, Ordering::Release);
         }
         let mut state = lock(&self.state);
         if self.is_gone() {

@@ -23,12 +23,14 @@ use crate::{
 impl Content {
     /// Evicts a unit; the bytes that came free, 0 if it is in use. Does IO.
     pub(crate) fn evict(self: &Arc<Self>, victim: &Victim) -> u64 {
-        let (bytes, pages) = match victim.page {
-            Some(page) if self.present_pages() > 1 && !self.keep_whole => (self.evict_page(page), 1),
-            _ => {
-                let (bytes, pages) = (self.present_bytes(), self.present_pages());
-                (if self.leave(true) { bytes } else { 0 }, pages)
-            }
+        let single = victim.page.filter(|_| !self.keep_whole);
+        let (bytes, pages) = match single {
+            Some(page) if self.present_pages() > 1 => (self.evict_page(page), 1),
+            _ => match (self.evict_whole(), single) {
+                // The last page, while another is being written.
+                ((0, _), Some(page)) => (self.evict_page(page), 1),
+                (evicted, _) => evicted,
+            },
         };
         if bytes > 0 {
             count(&self.dir.shared.counters.evicted_pages, pages.into());
@@ -36,6 +38,11 @@ impl Content {
             lock(&self.dir.policy).put_back(victim, place.slot);
         }
         bytes
+    }
+
+    fn evict_whole(self: &Arc<Self>) -> (u64, u32) {
+        let evicted = (self.present_bytes(), self.present_pages());
+        if self.leave(true) { evicted } else { (0, 0) }
     }
 
     fn evict_page(self: &Arc<Self>, page: u32) -> u64 {
@@ -146,5 +153,58 @@ impl Content {
         self.dir.contents.fetch_sub(1, Ordering::Relaxed);
         self.dir.released();
         lock(&self.dir.policy).release(place.slot);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headpond_types::{ContentId, PAGE_SIZE};
+
+    use super::*;
+    use crate::{DirConfig, PageStore, StoreConfig};
+
+    /// A store with a content of ten pages, of which the first two are present.
+    fn begun(dir: &tempfile::TempDir) -> (PageStore, Arc<Content>) {
+        let dirs = vec![DirConfig { path: dir.path().to_owned(), capacity_bytes: 64 << 20 }];
+        let store = PageStore::open(StoreConfig { dirs }).unwrap();
+        let content = store.content(ContentId(1), 10 * PAGE_SIZE).unwrap();
+        for page in 0..2 {
+            let mut writer = content.page_writer(page).unwrap();
+            writer.write(&vec![7; usize::try_from(PAGE_SIZE).unwrap()]).unwrap();
+            writer.commit().unwrap();
+        }
+        (store, content)
+    }
+
+    fn evict(content: &Arc<Content>, page: Option<u32>) -> u64 {
+        content.evict(&Victim { content: Arc::clone(content), page })
+    }
+
+    #[test]
+    fn a_victim_that_was_lent_since_it_was_chosen_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, content) = begun(&dir);
+        let loan = content.lend().unwrap();
+        assert_eq!((evict(&content, Some(0)), evict(&content, None)), (0, 0));
+        assert_eq!(loan.present(&(0..u64::MAX)), vec![0..2 * PAGE_SIZE]);
+        drop(loan);
+        assert_eq!(evict(&content, Some(0)), PAGE_SIZE);
+        assert_eq!(evict(&content, Some(1)), PAGE_SIZE);
+        assert!(content.is_gone(), "with its last page the file goes");
+    }
+
+    #[test]
+    fn a_victim_that_is_read_or_written_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let (_store, content) = begun(&dir);
+        let reading = Pinned::read(&content, 0..1).unwrap();
+        assert_eq!((evict(&content, Some(0)), evict(&content, None)), (0, 0));
+        drop(reading);
+        let writing = content.page_writer(2).unwrap();
+        assert_eq!(evict(&content, None), 0);
+        assert_eq!(evict(&content, Some(0)), PAGE_SIZE);
+        assert_eq!(evict(&content, Some(1)), PAGE_SIZE, "the last page goes alone, the file stays for the writer");
+        assert!(!content.is_gone());
+        drop(writing);
     }
 }

@@ -53,7 +53,7 @@ impl Content {
         self.begin()?;
         let pin = self.pin_write(page)?;
         let reservation = self.dir.reserve(self.charge(page)).inspect_err(|_| {
-            count(&self.dir.shared.counters.write_errors, 1);
+            count(&self.dir.shared.counters.refused_pages, 1);
         })?;
         let file = self.open(OFlags::RDWR)?;
         Ok(PageWriter {
@@ -124,7 +124,7 @@ impl PageWriter {
         self.file.write_all_at(bytes, at)
     }
 
-    /// Makes the page present. Does IO (one small append). Also fine when another writer was first.
+    /// Makes the page present. Does IO: one small append; once in a million or so, the index is rewritten. Also fine when another writer was first.
     ///
     /// `PageLength`: bytes are missing. `Absent`: the content was freed meanwhile.
     pub fn commit(mut self) -> Result<()> {

@@ -36,6 +36,8 @@ pub(crate) struct IndexLog {
     file: Option<File>,
     salt: u64,
     records: u64,
+    /// No rewrite before so many records: the last one failed.
+    rewrite_after: u64,
     /// Records appended since a rewrite began, to be repeated in the new log.
     since_rewrite: Option<Vec<Record>>,
 }
@@ -82,10 +84,10 @@ pub(crate) fn open(dir: impl AsFd, replay: &Replay) -> io::Result<IndexLog> {
             let fd = rustix::fs::openat(dir, NAME, OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
             let file = File::from(fd);
             file.set_len(offset(records))?;
-            Ok(IndexLog { file: Some(file), salt, records, since_rewrite: None })
+            Ok(IndexLog { file: Some(file), salt, records, rewrite_after: 0, since_rewrite: None })
         }
         Replay::Nothing | Replay::Newer { .. } => {
-            let mut log = IndexLog { file: None, salt: 0, records: 0, since_rewrite: None };
+            let mut log = IndexLog { file: None, salt: 0, records: 0, rewrite_after: 0, since_rewrite: None };
             log.replace(Rewrite::begin(dir.as_fd())?, dir)?;
             Ok(log)
         }
@@ -106,7 +108,8 @@ impl IndexLog {
 
     /// Whether most records are history, given the number that are not; then begins to note what is appended.
     pub(crate) fn begin_rewrite(&mut self, live: u64) -> bool {
-        let due = self.since_rewrite.is_none() && self.file.is_some() && self.records > 2 * live + SLACK;
+        let enough = self.records > (2 * live + SLACK).max(self.rewrite_after);
+        let due = enough && self.since_rewrite.is_none() && self.file.is_some();
         if due {
             self.since_rewrite = Some(Vec::new());
         }
@@ -126,9 +129,10 @@ impl IndexLog {
         Ok(())
     }
 
-    /// Gives up a rewrite that failed.
+    /// Gives up a rewrite that failed; the next is tried after some more records.
     pub(crate) fn abandon_rewrite(&mut self) {
         self.since_rewrite = None;
+        self.rewrite_after = self.records + SLACK;
     }
 
     /// No record is written any more.

@@ -91,6 +91,18 @@ fn evicting_pages_frees_blocks_and_keeps_the_rest() {
 }
 
 #[test]
+fn a_store_of_one_page_goes_through_a_content_page_by_page() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 1);
+    let content = store.content(id(1), 30 * PAGE_SIZE).unwrap();
+    for page in 0..30 {
+        fill(&content, page);
+        assert_eq!(content.read(page * PAGE_SIZE..page * PAGE_SIZE + 9).unwrap(), bytes_of(&content, page)[..9]);
+    }
+    assert_eq!(store.usage().pages(), 1);
+}
+
+#[test]
 fn a_lent_content_is_recalled_not_punched_and_leaves_whole_when_it_comes_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 20);
