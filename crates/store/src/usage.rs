@@ -69,8 +69,6 @@ pub struct Counters {
     pub corrupt_pages: AtomicU64,
     /// Writes of pages or index records that failed, a full disk included.
     pub write_errors: AtomicU64,
-    /// Pages not taken because no room could be made.
-    pub refused_pages: AtomicU64,
     /// Times a directory went out of use.
     pub failed_dirs: AtomicU64,
     /// Lent contents asked back.

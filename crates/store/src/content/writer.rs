@@ -52,9 +52,7 @@ impl Content {
         };
         self.begin()?;
         let pin = self.pin_write(page)?;
-        let reservation = self.dir.reserve(self.charge(page)).inspect_err(|_| {
-            count(&self.dir.shared.counters.refused_pages, 1);
-        })?;
+        let reservation = self.dir.reserve(self.charge(page))?;
         let file = self.open(OFlags::RDWR)?;
         Ok(PageWriter {
             content: Arc::clone(self),
