@@ -3,23 +3,14 @@
 //! Every call that does IO runs where blocking is allowed. A fault of the store is no error of a read: it is counted,
 //! logged (each kind once in ten minutes), and the read goes on through memory.
 
-use std::{
-    collections::HashMap,
-    mem::{Discriminant, discriminant},
-    ops::Range,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{ops::Range, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use headpond_store::{Content, Loan, PageStore, StoreError};
 use headpond_types::{ByteRange, ContentId};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::task::spawn_blocking;
 
-use crate::{grants::Grant, metrics::Metrics};
-
-/// Faults of one kind are logged once within this time.
-const LOG_AGAIN: Duration = Duration::from_mins(10);
+use crate::{faults::Faults, grants::Grant, metrics::Metrics};
 
 /// Bytes that the scrubber reads between two pauses.
 const SCRUB_STEP: u64 = 4 << 20;
@@ -29,12 +20,12 @@ const SCRUB_STEP: u64 = 4 << 20;
 pub(crate) struct Cache {
     store: Arc<PageStore>,
     metrics: Metrics,
-    logged: Mutex<HashMap<Discriminant<StoreError>, Instant>>,
+    faults: Faults,
 }
 
 impl Cache {
     pub(crate) fn new(store: Arc<PageStore>, metrics: Metrics) -> Self {
-        Self { store, metrics, logged: Mutex::default() }
+        Self { store, metrics, faults: Faults::default() }
     }
 
     /// The store itself, for what does no IO.
@@ -139,12 +130,7 @@ impl Cache {
             return;
         }
         self.metrics.store_fault(error);
-        let now = Instant::now();
-        let mut logged = self.logged.lock().expect("no panic while held");
-        let recent = logged.get(&discriminant(error)).is_some_and(|last| now < *last + LOG_AGAIN);
-        if !recent {
-            logged.insert(discriminant(error), now);
-            drop(logged);
+        if self.faults.is_news(error) {
             let error: &dyn std::error::Error = error;
             tracing::warn!(error, "the cache failed, reads go on from the under store");
         }

@@ -35,8 +35,8 @@ pub struct WorkerConfig {
     /// Default: 128 MiB.
     #[serde(with = "headpond_runtime::units::bytes")]
     pub max_readahead: u64,
-    /// Bytes under way from under stores and peers at most, over all readers; readahead uses at most three quarters of it.
-    /// More keeps fatter pipes full, and costs memory and disk bandwidth at once. Default: 256 MiB.
+    /// Bytes under way from under stores at most, over all readers, and as many from other workers; readahead uses at most three
+    /// quarters of it. More keeps fatter pipes full, and costs memory and disk bandwidth at once. Default: 256 MiB.
     #[serde(with = "headpond_runtime::units::bytes")]
     pub max_in_flight: u64,
     /// Pause between two passes of the scrubber over the cache; 0 turns it off. Shorter finds bad disks earlier, and reads

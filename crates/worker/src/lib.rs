@@ -11,6 +11,7 @@ mod cache;
 mod cluster;
 mod config;
 mod connector;
+mod faults;
 mod fill;
 mod grants;
 mod grpc;

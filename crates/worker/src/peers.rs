@@ -78,7 +78,10 @@ impl Peers {
                 }
                 return Err(error);
             }
-            Err(_) => return Err(late(&what)),
+            Err(_) => {
+                self.shun(&member.address);
+                return Err(late(&what));
+            }
         };
         let deadline = self.deadlines.peer;
         let parts = futures::stream::try_unfold((stream, range.start), move |(mut stream, at)| {

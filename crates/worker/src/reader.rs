@@ -161,6 +161,6 @@ pub(crate) fn cannot_keep(job: &Job) -> Error {
 
 /// `error`, with mount and key of what was read.
 fn naming(job: &Job, error: Error) -> Error {
-    let what = format!("{} of mount {}: {}", job.grant.key, job.grant.mount, error.message());
+    let what = format!("cannot read {} of mount {}", job.grant.key, job.grant.mount);
     Error::new(error.kind(), what).with_source(error)
 }

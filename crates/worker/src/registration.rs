@@ -46,8 +46,12 @@ impl Standing {
         standing.map_err(|reason| Error::new(ErrorKind::Unavailable, reason))
     }
 
-    fn set(&self, standing: std::result::Result<(), String>) {
-        *self.0.lock().expect("no panic while held") = standing;
+    /// Answers whether that is news.
+    fn set(&self, standing: std::result::Result<(), String>) -> bool {
+        let mut current = self.0.lock().expect("no panic while held");
+        let news = *current != standing;
+        *current = standing;
+        news
     }
 }
 
@@ -76,8 +80,9 @@ impl Registration {
     pub(crate) async fn run(self, shutdown: Shutdown) {
         while let Some(mut membership) = until(&shutdown, self.join()).await {
             if let Some(error) = until(&shutdown, self.stay(&mut membership)).await {
-                tracing::warn!(%error, "lost the master, serving on with what is known");
-                self.standing.set(Err(error.to_string()));
+                let reason = status::message_with_causes(&error);
+                tracing::warn!(reason, "lost the master, serving on with what is known");
+                self.standing.set(Err(reason));
             } else {
                 self.leave(membership).await;
                 return;
@@ -89,6 +94,7 @@ impl Registration {
     async fn join(&self) -> Membership {
         let mut pause = FIRST_PAUSE;
         loop {
+            let mut reasons = Vec::new();
             for master in &self.masters {
                 match self.register(master).await {
                     Ok(membership) => {
@@ -96,11 +102,12 @@ impl Registration {
                         self.keep(&membership.joined).await;
                         return membership;
                     }
-                    Err(error) => {
-                        tracing::debug!(%error, "cannot register");
-                        self.standing.set(Err(error.to_string()));
-                    }
+                    Err(error) => reasons.push(status::message_with_causes(&error)),
                 }
+            }
+            let reason = reasons.join("; ");
+            if self.standing.set(Err(reason.clone())) {
+                tracing::warn!(reason, "cannot register, trying on");
             }
             tokio::time::sleep(pause.mul_f64(rand::random_range(0.5..1.0))).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

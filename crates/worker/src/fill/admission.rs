@@ -1,37 +1,14 @@
 //! Bounds the bytes under way, and lets what a reader waits for go before what is fetched for later.
+//!
+//! What comes from the under store and what comes from peers is counted apart: a peer's answer may wait for an under store, an
+//! under store waits for nobody. With one count for both, two workers full of requests to each other would wait for ever.
 
 use std::sync::Arc;
 
 use headpond_types::PAGE_SIZE;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// How soon pages are wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Priority {
-    /// Somebody waits for them.
-    Now,
-    /// Somebody may want them soon.
-    Later,
-}
-
-/// Whether somebody waits for a run. Readahead that a reader catches up with becomes urgent while it still queues.
-#[derive(Debug)]
-pub(crate) struct Urgency(Notify);
-
-impl Urgency {
-    pub(crate) fn new(priority: Priority) -> Self {
-        let urgency = Self(Notify::new());
-        if priority == Priority::Now {
-            urgency.raise();
-        }
-        urgency
-    }
-
-    /// Somebody waits now.
-    pub(crate) fn raise(&self) {
-        self.0.notify_one();
-    }
-}
+use super::headway::Headway;
 
 /// The right to have pages under way; given back when dropped.
 #[derive(Debug)]
@@ -55,10 +32,10 @@ impl Admission {
     }
 
     /// Waits for room for `pages`. Cancel-safe.
-    pub(crate) async fn admit(&self, pages: u32, urgency: &Urgency) -> Admitted {
+    pub(crate) async fn admit(&self, pages: u32, headway: &Headway) -> Admitted {
         let later = tokio::select! {
             biased;
-            () = urgency.0.notified() => None,
+            () = headway.until_urgent() => None,
             permit = acquire(&self.later, pages) => Some(permit),
         };
         Admitted { _all: acquire(&self.all, pages).await, _later: later }
@@ -74,18 +51,20 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
+    use crate::fill::headway::Priority;
 
     #[tokio::test]
     async fn readahead_leaves_room_and_becomes_urgent_when_a_reader_comes() {
         let admission = Admission::new(8 * PAGE_SIZE);
-        let later = Urgency::new(Priority::Later);
+        let later = Headway::new(Priority::Later);
         let ahead = admission.admit(6, &later).await;
         assert!(admission.admit(1, &later).now_or_never().is_none(), "three quarters are taken");
-        let now = admission.admit(1, &Urgency::new(Priority::Now)).now_or_never();
+        let now = admission.admit(1, &Headway::new(Priority::Now)).now_or_never();
         assert!(now.is_some(), "a quarter is left for readers");
-        later.raise();
+        later.want(Priority::Now);
         assert!(admission.admit(1, &later).now_or_never().is_some(), "somebody waits by now");
         drop((ahead, now));
+        let later = Headway::new(Priority::Later);
         assert!(admission.admit(6, &later).now_or_never().is_some(), "all was given back");
     }
 }

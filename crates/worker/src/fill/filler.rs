@@ -1,14 +1,22 @@
 //! Decides who fetches a page.
 
-use std::{collections::VecDeque, ops::Range, sync::Arc};
+use std::{
+    collections::VecDeque,
+    ops::Range,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use headpond_runtime::Tasks;
 use headpond_store::Content;
 use headpond_types::{BLOCK_SIZE, ByteRange, PAGE_SIZE, pages_of};
 
 use super::{
-    admission::{Admission, Priority, Urgency},
+    admission::Admission,
     flight::{Flight, FlightTable, Route, Ticket},
+    headway::{Headway, Priority},
     landing::Landing,
     run::Run,
 };
@@ -44,7 +52,12 @@ pub(crate) struct Filler {
     pub(super) cluster: Arc<Cluster>,
     pub(super) peers: Peers,
     pub(super) flights: FlightTable,
-    pub(super) admission: Admission,
+    /// For what comes from under stores.
+    direct: Admission,
+    /// For what comes from owners.
+    via_owner: Admission,
+    /// Whether the page that came last could be kept.
+    keeping: AtomicBool,
     pub(super) metrics: Metrics,
     pub(super) config: WorkerConfig,
     pub(super) tasks: Tasks,
@@ -64,7 +77,9 @@ impl Filler {
             cluster,
             peers: Peers::new(config.deadlines),
             flights: FlightTable::default(),
-            admission: Admission::new(config.max_in_flight),
+            direct: Admission::new(config.max_in_flight),
+            via_owner: Admission::new(config.max_in_flight),
+            keeping: AtomicBool::new(true),
             metrics,
             config,
             tasks,
@@ -81,6 +96,24 @@ impl Filler {
         self.flights.len()
     }
 
+    /// Bounds what is under way on `route`.
+    pub(super) const fn admission(&self, route: Route) -> &Admission {
+        match route {
+            Route::Direct => &self.direct,
+            Route::ViaOwner => &self.via_owner,
+        }
+    }
+
+    /// Whether the cache takes pages at present.
+    pub(super) fn is_keeping(&self) -> bool {
+        self.keeping.load(Ordering::Relaxed)
+    }
+
+    /// Notes whether the cache took a page.
+    pub(super) fn note_kept(&self, kept: bool) {
+        self.keeping.store(kept, Ordering::Relaxed);
+    }
+
     /// A ticket for each of `pages`, which lie in one segment: what is under way is joined, what is missing is fetched from
     /// now on. With `lead`, the first missing page comes in a request of its own, so that its reader has it early. Never
     /// waits.
@@ -93,7 +126,7 @@ impl Filler {
         let route = if owner.is_some() { Route::ViaOwner } else { Route::Direct };
 
         let mut tickets = Vec::new();
-        let mut runs: Vec<(Arc<Urgency>, VecDeque<Landing>)> = Vec::new();
+        let mut runs: Vec<(Arc<Headway>, VecDeque<Landing>)> = Vec::new();
         let mut extend = false;
         let mut flights = self.flights.lock(content);
         let missing = job.missing(pages.clone());
@@ -103,10 +136,10 @@ impl Filler {
                 extend = false;
             } else if missing.iter().any(|range| range.contains(&page)) {
                 if !extend {
-                    runs.push((Arc::new(Urgency::new(priority)), VecDeque::new()));
+                    runs.push((Arc::new(Headway::new(priority)), VecDeque::new()));
                 }
-                let (urgency, landings) = runs.last_mut().expect("pushed here or with the page before");
-                let flight = Arc::new(Flight::new(page, Arc::clone(urgency)));
+                let (headway, landings) = runs.last_mut().expect("pushed here or with the page before");
+                let flight = Arc::new(Flight::new(page, Arc::clone(headway)));
                 flights.insert(route, Arc::clone(&flight));
                 landings.push_back(Landing::new(Arc::clone(self), job.clone(), route, Arc::clone(&flight)));
                 tickets.push(Ticket::Flying(flight));
@@ -117,15 +150,19 @@ impl Filler {
             }
         }
         drop(flights);
-        for (urgency, landings) in runs {
-            let run = Run::new(Arc::clone(self), job.clone(), owner.clone(), landings);
-            self.tasks.spawn(run.fly(urgency));
+        for (headway, landings) in runs {
+            let run = Run::new(Arc::clone(self), job.clone(), owner.clone(), landings, headway);
+            self.tasks.spawn(run.fly());
         }
         tickets
     }
 
-    /// Has `range` fetched in the background, up to the configured readahead, unless too much is queued already.
+    /// Has `range` fetched in the background, up to the configured readahead, unless too much is queued already or the cache
+    /// could not keep it.
     pub(crate) fn prefetch(self: &Arc<Self>, job: &Job, range: ByteRange) {
+        if job.content.is_none() || !self.is_keeping() {
+            return;
+        }
         let end = range.end.min(range.start.saturating_add(self.config.max_readahead));
         let bound = self.config.max_in_flight.saturating_mul(2) / PAGE_SIZE;
         for segment in segments(pages_of(&job.grant.clamp(range.start..end)), self.segment_pages()) {

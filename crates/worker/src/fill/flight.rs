@@ -10,7 +10,7 @@ use bytes::Bytes;
 use headpond_types::{ContentId, Error, ErrorKind, Result};
 use tokio::sync::SetOnce;
 
-use super::admission::{Priority, Urgency};
+use super::headway::{Headway, Priority};
 use crate::shared_error::SharedError;
 
 /// Parts of the table that are locked apart, by content.
@@ -40,13 +40,14 @@ pub(crate) enum Outcome {
 #[derive(Debug)]
 pub(crate) struct Flight {
     page: u64,
-    urgency: Arc<Urgency>,
+    /// Of the run that it is part of.
+    headway: Arc<Headway>,
     outcome: SetOnce<Outcome>,
 }
 
 impl Flight {
-    pub(crate) fn new(page: u64, urgency: Arc<Urgency>) -> Self {
-        Self { page, urgency, outcome: SetOnce::new() }
+    pub(crate) fn new(page: u64, headway: Arc<Headway>) -> Self {
+        Self { page, headway, outcome: SetOnce::new() }
     }
 
     /// The page.
@@ -84,19 +85,23 @@ pub(crate) enum Ticket {
 }
 
 impl Ticket {
-    /// Waits for the page, up to `deadline`. Cancel-safe: the page keeps coming.
+    /// Waits for the page as long as its run makes headway within each `deadline`. Cancel-safe: the page keeps coming.
     ///
     /// # Errors
     /// Why it could not be had, the same for everybody who waits; `DeadlineExceeded` for this waiter alone.
     pub(crate) async fn wait(&self, deadline: Duration) -> Result<Filled> {
         let Self::Flying(flight) = self else { return Ok(Filled::Stored) };
-        match tokio::time::timeout(deadline, flight.outcome.wait()).await {
-            Ok(Outcome::Stored) => Ok(Filled::Stored),
-            Ok(Outcome::InMemory(bytes)) => Ok(Filled::InMemory(bytes.clone())),
-            Ok(Outcome::Failed(error)) => Err(error.to_error()),
-            Err(_) => {
-                let message = format!("page {} did not come within {deadline:?}", flight.page);
-                Err(Error::new(ErrorKind::DeadlineExceeded, message))
+        loop {
+            let before = flight.headway.received();
+            match tokio::time::timeout(deadline, flight.outcome.wait()).await {
+                Ok(Outcome::Stored) => return Ok(Filled::Stored),
+                Ok(Outcome::InMemory(bytes)) => return Ok(Filled::InMemory(bytes.clone())),
+                Ok(Outcome::Failed(error)) => return Err(error.to_error()),
+                Err(_) if flight.headway.received() > before => {}
+                Err(_) => {
+                    let message = format!("page {} did not come within {deadline:?}: try again", flight.page);
+                    return Err(Error::new(ErrorKind::DeadlineExceeded, message));
+                }
             }
         }
     }
@@ -140,9 +145,7 @@ impl Flights<'_> {
             Route::Direct => find(Route::Direct),
             Route::ViaOwner => find(Route::ViaOwner).or_else(|| find(Route::Direct)),
         }?;
-        if priority == Priority::Now {
-            flight.urgency.raise();
-        }
+        flight.headway.want(priority);
         Some(Arc::clone(flight))
     }
 

@@ -35,6 +35,7 @@ impl Landing {
     pub(super) async fn keep(self, parts: Vec<Bytes>) {
         let Job { grant, content, .. } = &self.job;
         let kept = content.is_some() && self.filler.cache.keep(grant, self.page(), parts.clone()).await.is_ok();
+        self.filler.note_kept(kept || content.is_none());
         self.land(if kept { Outcome::Stored } else { Outcome::InMemory(joined(parts)) });
     }
 

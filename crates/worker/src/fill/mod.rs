@@ -12,6 +12,7 @@
 //! 2. Every flight gets exactly one outcome, also when its run fails or is dropped; none stays in the table for ever.
 //! 3. Whoever is asked as the owner ([`Route::Direct`]) never waits for a flight that goes to a peer, so two workers that
 //!    disagree about an owner do not wait for each other.
+//!    For the same reason the bytes under way from peers are bounded apart from those from under stores.
 //! 4. Segments (aligned, `max_request` long) cut runs; a block is a whole number of segments, so a run has one owner.
 //!
 //! Lock order: flight table, then what the page store locks inside.
@@ -19,12 +20,13 @@
 mod admission;
 mod filler;
 mod flight;
+mod headway;
 mod landing;
 mod pages;
 mod run;
 mod source;
 
-pub(crate) use admission::Priority;
 pub(crate) use filler::{Filler, Job};
 pub(crate) use flight::{Filled, Route};
+pub(crate) use headway::Priority;
 pub(crate) use pages::{Pages, Step};

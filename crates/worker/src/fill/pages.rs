@@ -4,12 +4,15 @@ use std::{collections::VecDeque, iter::Zip, ops::Range, sync::Arc, vec};
 
 use headpond_types::{ByteRange, PAGE_SIZE, pages_of};
 
-use super::{Filler, Job, admission::Priority, flight::Ticket};
+use super::{Filler, Job, flight::Ticket, headway::Priority};
 
 /// Segments claimed at once for a reader: of 8 MiB each, they keep 16 requests under way.
 const SEGMENTS_AHEAD: usize = 16;
 
-/// Ranges of more pages than this begin with a request for one page.
+/// The same while pages pass through memory because the cache cannot keep them.
+const SEGMENTS_IN_MEMORY: usize = 2;
+
+/// Ranges of at least so many pages begin with a request for one page.
 const LEAD_FROM: u64 = 3;
 
 /// One page of a reader's ranges.
@@ -52,7 +55,9 @@ impl Pages {
 
     fn claim_ahead(&mut self) {
         let segment = self.filler.segment_pages() * PAGE_SIZE;
-        while self.claimed.len() < SEGMENTS_AHEAD
+        let in_memory = self.job.content.is_none() || !self.filler.is_keeping();
+        let ahead = if in_memory { SEGMENTS_IN_MEMORY } else { SEGMENTS_AHEAD };
+        while self.claimed.len() < ahead
             && let Some(range) = self.ranges.front_mut()
         {
             let cut = (range.start / segment + 1).saturating_mul(segment).min(range.end);

@@ -3,11 +3,11 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use headpond_types::{ByteRange, Error, ErrorKind, Member, Result, page_len, page_range};
 use tokio::task::JoinHandle;
 
-use super::{Filler, Job, admission::Urgency, landing::Landing, source::Body};
+use super::{Filler, Job, flight::Route, headway::Headway, landing::Landing, source::Body};
 use crate::{metrics::Source, shared_error::SharedError};
 
 /// Pages to be fetched; each landing leaves the run when its page has come.
@@ -19,18 +19,41 @@ pub(super) struct Run {
     owner: Option<Member>,
     /// Adjacent, in order.
     landings: VecDeque<Landing>,
+    headway: Arc<Headway>,
 }
 
 impl Run {
-    pub(super) const fn new(filler: Arc<Filler>, job: Job, owner: Option<Member>, landings: VecDeque<Landing>) -> Self {
-        Self { filler, job, owner, landings }
+    pub(super) const fn new(
+        filler: Arc<Filler>,
+        job: Job,
+        owner: Option<Member>,
+        landings: VecDeque<Landing>,
+        headway: Arc<Headway>,
+    ) -> Self {
+        Self { filler, job, owner, landings, headway }
     }
 
-    /// Brings all pages home, or fails those that could not be had.
-    pub(super) async fn fly(mut self, urgency: Arc<Urgency>) {
-        let pages = u32::try_from(self.landings.len()).unwrap_or(u32::MAX);
+    /// Brings all pages home, or fails those that could not be had. When shutdown begins it goes on only if somebody waits.
+    pub(super) async fn fly(self) {
+        let shutdown = self.filler.tasks.shutdown().clone();
+        let headway = Arc::clone(&self.headway);
+        let unwanted = async {
+            shutdown.begun().await;
+            if headway.is_urgent() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = self.land_all() => {}
+            () = unwanted => {}
+        }
+    }
+
+    async fn land_all(mut self) {
         let filler = Arc::clone(&self.filler);
-        let _admitted = filler.admission.admit(pages, &urgency).await;
+        let route = if self.owner.is_some() { Route::ViaOwner } else { Route::Direct };
+        let pages = u32::try_from(self.landings.len()).unwrap_or(u32::MAX);
+        let _admitted = filler.admission(route).admit(pages, &self.headway).await;
         if let Err(error) = self.receive_all().await {
             filler.metrics.fill_failed(error.kind());
             let error = SharedError::from(error);
@@ -75,7 +98,9 @@ impl Run {
     }
 
     /// Cuts `body` into pages and lands each as soon as it is whole; while one is written, the next is received.
-    async fn receive(&mut self, mut body: Body, source: Source) -> Result<()> {
+    async fn receive(&mut self, body: Body, source: Source) -> Result<()> {
+        let headway = Arc::clone(&self.headway);
+        let mut body = body.inspect_ok(move |part| headway.advance(part.len())).boxed();
         let mut surplus = Bytes::new();
         let mut writing: Option<JoinHandle<()>> = None;
         while let Some(landing) = self.landings.front() {

@@ -4,7 +4,7 @@ use std::{fs::File, sync::Arc};
 
 use headpond_proto::v1::SignedGrant;
 use headpond_runtime::Tasks;
-use headpond_store::{Content, Loan};
+use headpond_store::{Content, Loan, StoreError};
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, PAGE_SIZE, Result, page_count, pages_of};
 
 use crate::{
@@ -50,7 +50,11 @@ impl Lease {
             verify_meanwhile(reader, content, tasks);
         }
         let loan = reader.cache.lend(content).await.map_err(|error| {
-            Error::new(error.kind(), format!("cannot lend {}: read it over gRPC", job.grant.key)).with_source(error)
+            let kind = match error {
+                StoreError::Full { .. } => ErrorKind::ResourceExhausted,
+                _ => ErrorKind::Unavailable,
+            };
+            Error::new(kind, format!("cannot lend {}: read it over gRPC", job.grant.key)).with_source(error)
         })?;
         Ok(Self { job, loan })
     }

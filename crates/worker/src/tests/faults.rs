@@ -4,46 +4,19 @@ use std::{
     fs::{self, OpenOptions},
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    time::Duration,
 };
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use headpond_types::ErrorKind;
 use headpond_ufs::UfsErrorKind;
-use tracing::{Event, Metadata, Subscriber, span};
+use tokio::time::Instant;
 
 use super::{
-    lake::Mood,
-    pond::{MIB, Pond, part},
+    lake::{Lake, Mood},
+    pond::{MIB, Pond, lone_reader, part},
 };
-
-/// Counts warnings that mention the cache.
-#[derive(Clone, Debug, Default)]
-struct Warnings(Arc<AtomicUsize>);
-
-impl Subscriber for Warnings {
-    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::WARN && metadata.target().starts_with("headpond_worker::cache")
-    }
-
-    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
-        span::Id::from_u64(1)
-    }
-
-    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
-
-    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
-
-    fn event(&self, _: &Event<'_>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn enter(&self, _: &span::Id) {}
-
-    fn exit(&self, _: &span::Id) {}
-}
+use crate::fill::Route;
 
 /// The cache file of a content that is `length` long.
 pub(super) fn cache_file(dir: &Path, length: u64) -> PathBuf {
@@ -144,9 +117,7 @@ async fn a_corrupt_page_is_fetched_again() {
 }
 
 #[tokio::test]
-async fn without_its_directory_a_worker_serves_through_memory_and_says_so_once() {
-    let warnings = Warnings::default();
-    let _guard = tracing::subscriber::set_default(warnings.clone());
+async fn without_its_directory_a_worker_serves_through_memory_and_counts_it() {
     let pond = Pond::start().await;
     let worker = pond.worker().await;
     let body = pond.lake.put("a", "1", 20 * MIB + 7);
@@ -157,7 +128,6 @@ async fn without_its_directory_a_worker_serves_through_memory_and_says_so_once()
         assert_eq!(worker.read(&grant, 0..u64::MAX).await.expect("read"), body);
     }
     assert!(worker.faults() > 0);
-    assert_eq!(warnings.0.load(Ordering::Relaxed), 1, "one kind of fault, one line");
 }
 
 #[tokio::test]
@@ -194,4 +164,36 @@ async fn a_full_cache_evicts_and_serves_what_is_larger_than_itself() {
         assert_eq!(worker.read(&pond.grant("a"), 0..u64::MAX).await.expect("read"), body);
     }
     assert!(worker.running.status().usage.used_bytes() <= 8 * MIB);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_ends_in_an_error_within_the_deadlines() {
+    let lake = Lake::new();
+    lake.put("a", "1", 20 * MIB);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (reader, grant) = lone_reader(&lake, "a", dir.path()).await;
+    let job = || reader.job(Some(&grant), Route::ViaOwner).expect("granted");
+    lake.set(Mood::Holds);
+    let begun = Instant::now();
+    let mut read = Box::pin(reader.read(job(), vec![0..u64::MAX]));
+    let error = read.next().await.expect("an item").expect_err("it hangs");
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(begun.elapsed().as_secs(), reader.deadlines.under_store.as_secs());
+    let error = reader.ensure(&job(), vec![0..MIB, 4 * MIB..5 * MIB]).await.expect_err("it hangs");
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    assert_eq!(reader.filler.in_flight(), 0, "nothing is left behind");
+    lake.set(Mood::Serves);
+    reader.ensure(&job(), vec![0..20 * MIB]).await.expect("it answers again");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_slow_but_sends_is_waited_for() {
+    let lake = Lake::new();
+    let body = lake.put("a", "1", 8 * MIB);
+    let dir = tempfile::tempdir().expect("a directory");
+    let (reader, grant) = lone_reader(&lake, "a", dir.path()).await;
+    lake.set(Mood::Trickles(Duration::from_secs(15)));
+    let job = reader.job(Some(&grant), Route::ViaOwner).expect("granted");
+    let read: Vec<_> = reader.read(job, vec![0..8 * MIB]).try_collect().await.expect("every part comes in time");
+    assert_eq!(read.iter().flat_map(|chunk| chunk.data.to_vec()).collect::<Vec<_>>(), body);
 }

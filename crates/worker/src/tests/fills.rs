@@ -1,12 +1,17 @@
 //! Each byte once, from the right place, and no more than asked for.
 
-use headpond_proto::v1::{FreeRequest, LoadRequest, Origin, PresenceRequest, Range, ReadRequest};
+use std::time::Duration;
+
+use headpond_proto::v1::{self, FreeRequest, LoadRequest, Origin, PresenceRequest, Range, ReadRequest};
 use headpond_types::{BLOCK_SIZE, Epoch, ErrorKind, Member, Ring, WorkerId};
+
+use tokio::net::TcpListener;
 
 use super::{
     lake::Mood,
     pond::{MIB, Pond, TestWorker, part, read_all},
 };
+use crate::WorkerConfig;
 
 #[tokio::test]
 async fn sixteen_cold_readers_cost_the_store_one_read() {
@@ -150,6 +155,86 @@ async fn two_workers_fetch_each_page_once_through_its_owner() {
     let (a, b) = tokio::join!(one.read(&grant, 0..u64::MAX), two.read(&grant, 0..u64::MAX));
     assert!(a.expect("read") == body && b.expect("read") == body);
     assert_eq!(pond.lake.sent(), body.len() as u64);
+}
+
+#[tokio::test]
+async fn workers_full_of_requests_to_each_other_do_not_wait_for_ever() {
+    let pond = Pond::start().await;
+    let narrow = |config: &mut WorkerConfig| (config.max_request, config.max_in_flight) = (MIB, 4 * MIB);
+    let one = pond.worker_in(tempfile::tempdir().expect("a directory"), narrow).await;
+    let two = pond.worker_in(tempfile::tempdir().expect("a directory"), narrow).await;
+    let keys = ["a", "b", "c", "d", "e", "f", "g", "h"];
+    let bodies = keys.map(|key| pond.lake.put(key, "1", 8 * MIB));
+    let grants = keys.map(|key| pond.grant(key));
+    pond.lake.set(Mood::Holds);
+    let reads =
+        futures::future::join_all(grants.iter().flat_map(|grant| [&one, &two].map(|at| at.read(grant, 0..8 * MIB))));
+    let release = async {
+        pond.lake.asked(8).await;
+        pond.lake.set(Mood::Serves);
+    };
+    let (read, ()) = tokio::join!(reads, release);
+    for (read, body) in read.into_iter().zip(bodies.iter().flat_map(|body| [body, body])) {
+        assert!(read.expect("read") == *body);
+    }
+    assert_eq!(pond.lake.sent(), 64 * MIB, "no page came around its owner");
+}
+
+#[tokio::test]
+async fn an_owner_that_does_not_answer_is_given_up() {
+    let pond = Pond::start().await;
+    let worker = pond
+        .worker_in(tempfile::tempdir().expect("a directory"), |config| {
+            config.deadlines.peer = Duration::from_millis(100);
+        })
+        .await;
+    let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = silent.local_addr().expect("bound").to_string();
+    pond.master.registry.send_modify(|registry| {
+        registry.ring.epoch += 1;
+        registry.ring.members.push(v1::Member { id: 9, address, weight: 1_000_000, ..v1::Member::default() });
+    });
+    pond.master.until(|registry| registry.heartbeats.iter().any(|beat| beat.ring_epoch == registry.ring.epoch)).await;
+    let body = pond.lake.put("a", "1", 20 * MIB);
+    assert_eq!(owner_of(&pond, "a", 0), WorkerId(9));
+    assert_eq!(worker.read(&pond.grant("a"), 0..u64::MAX).await.expect("read"), body);
+    assert_eq!(pond.lake.sent(), 20 * MIB);
+}
+
+#[tokio::test]
+async fn shutdown_finishes_what_somebody_waits_for_and_nothing_else() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let body = pond.lake.put("a", "1", 20 * MIB);
+    pond.lake.set(Mood::Holds);
+    let request = ReadRequest {
+        grant: Some(pond.grant("a")),
+        ranges: vec![Range { start: 0, end: 2 * MIB }],
+        readahead: Some(Range { start: 2 * MIB, end: 20 * MIB }),
+        ..ReadRequest::default()
+    };
+    let reading = read_all(worker.client.clone(), request);
+    let stopping = async {
+        pond.lake.asked(4).await;
+        worker.tasks.shutdown().begin();
+        pond.master.until(|registry| registry.ring.members.is_empty()).await;
+        pond.lake.set(Mood::Serves);
+    };
+    let (read, ()) = tokio::join!(reading, stopping);
+    assert_eq!(read.expect("read"), part(&body, &(0..2 * MIB)));
+    worker.stop().await;
+
+    let worker = pond.worker().await;
+    pond.lake.set(Mood::Holds);
+    let asked = pond.lake.gets().len();
+    let request = ReadRequest {
+        grant: Some(pond.grant("a")),
+        readahead: Some(Range { start: 0, end: 8 * MIB }),
+        ..ReadRequest::default()
+    };
+    assert!(read_all(worker.client.clone(), request).await.expect("nothing was asked for").is_empty());
+    pond.lake.asked(asked + 1).await;
+    worker.stop().await;
 }
 
 #[tokio::test]

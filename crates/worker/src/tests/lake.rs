@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -26,6 +27,8 @@ pub(super) enum Mood {
     Holds,
     /// It fails.
     Fails(UfsErrorKind),
+    /// It answers with that pause before each part.
+    Trickles(Duration),
     /// It sends that many bytes, then breaks off.
     BreaksAfter(usize),
 }
@@ -155,6 +158,12 @@ impl UnderStore for Lake {
                 let broken = Err(UfsError::new(UfsErrorKind::Transient, format!("lake/{key} broke off")));
                 Ok(stream::iter([Ok(body.slice(..bytes)), broken]).boxed())
             }
+            Mood::Trickles(pause) => Ok(stream::iter(parts)
+                .then(move |part| async move {
+                    tokio::time::sleep(pause).await;
+                    part
+                })
+                .boxed()),
             _ => Ok(stream::iter(parts.collect::<Vec<_>>()).boxed()),
         }
     }

@@ -159,3 +159,23 @@ async fn a_file_dropped_under_a_lease_is_said_and_lent_anew() {
     client.ensure(new.lease, 0..3 * MIB).await.expect("ensured");
     assert_eq!(read_at(&file, &(0..3 * MIB)), body);
 }
+
+#[tokio::test]
+async fn what_is_lent_is_asked_back_when_room_is_needed() {
+    let pond = Pond::start().await;
+    let worker =
+        pond.worker_in(tempfile::tempdir().expect("a directory"), |config| config.dirs[0].capacity = 8 * MIB).await;
+    let mut client = LocalClient::of(&worker).await;
+    let mut leases = Vec::new();
+    for key in ["a", "b", "c", "d"] {
+        pond.lake.put(key, "1", 2 * MIB);
+        let (lent, _) = client.lend(&pond.grant(key), 2 * MIB).await.expect("lent");
+        leases.push(lent.lease);
+    }
+    let body = pond.lake.put("large", "1", 8 * MIB);
+    assert_eq!(worker.read(&pond.grant("large"), 0..8 * MIB).await.expect("read, if need be through memory"), body);
+    let told = client.receive().await;
+    assert_eq!(told.id, 0);
+    let Some(Response::Recall(recall)) = told.response else { panic!("another message: {told:?}") };
+    assert!(leases.contains(&recall.leases[0]), "{recall:?}");
+}

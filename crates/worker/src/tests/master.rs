@@ -65,6 +65,18 @@ impl Master {
         Self { address, registry, signer }
     }
 
+    /// What it would answer to a first worker.
+    pub(super) fn welcome(&self) -> RegisterResponse {
+        RegisterResponse {
+            worker: 1,
+            grant_key: self.signer.public_key().into(),
+            cluster: CLUSTER,
+            mounts: self.registry.borrow().mounts.0.clone(),
+            mounts_version: 1,
+            ..RegisterResponse::default()
+        }
+    }
+
     /// The right to read an object as the lake has it now.
     pub(super) fn grant(&self, lake: &Lake, key: &str) -> SignedGrant {
         self.grant_on(1, lake, key)

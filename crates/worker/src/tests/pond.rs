@@ -7,6 +7,7 @@ use headpond_proto::{
     v1::{Origin, ReadRequest, SignedGrant, worker_service_client::WorkerServiceClient},
 };
 use headpond_runtime::{Shutdown, SystemClock, Tasks};
+use headpond_store::{DirConfig, PageStore, StoreConfig};
 use headpond_types::{ByteRange, Error, Result};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -15,7 +16,10 @@ use super::{
     lake::{Lake, ToLake},
     master::Master,
 };
-use crate::{CacheDir, RunningWorker, Worker, WorkerConfig};
+use crate::{
+    CacheDir, RunningWorker, Worker, WorkerConfig, cache::Cache, cluster::Cluster, fill::Filler, metrics::Metrics,
+    reader::Reader,
+};
 
 /// One MiB, a page.
 pub(super) const MIB: u64 = 1 << 20;
@@ -118,6 +122,22 @@ impl TestWorker {
         assert!(self.tasks.drain(Duration::from_secs(10)).await, "it did not end");
         self.dir
     }
+}
+
+/// The reading part of a worker without its services, and the right to read `key`: for tests that stop the time, which
+/// sockets do not bear.
+pub(super) async fn lone_reader(lake: &Arc<Lake>, key: &str, dir: &Path) -> (Arc<Reader>, SignedGrant) {
+    let tasks = Tasks::new(Shutdown::new());
+    let master = Master::start(&tasks).await;
+    let cluster = Arc::new(Cluster::new(Arc::new(ToLake(Arc::clone(lake)))));
+    cluster.join(&master.welcome());
+    let store = StoreConfig { dirs: vec![DirConfig { path: dir.to_owned(), capacity_bytes: 1 << 30 }] };
+    let (config, metrics) = (WorkerConfig::default(), Metrics::default());
+    let cache = Arc::new(Cache::new(Arc::new(PageStore::open(store).expect("a store")), metrics.clone()));
+    let deadlines = config.deadlines;
+    let filler = Arc::new(Filler::new(config, Arc::clone(&cache), Arc::clone(&cluster), metrics.clone(), tasks));
+    let reader = Reader { cache, filler, cluster, clock: Arc::new(SystemClock), metrics, deadlines };
+    (Arc::new(reader), master.grant(lake, key))
 }
 
 /// The bytes `range` of `body`.
