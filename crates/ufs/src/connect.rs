@@ -64,7 +64,7 @@ async fn driver(
         Scheme::Memory => Arc::new(Memory::named(uri.root())),
         Scheme::File => Arc::new(Local::open(&uri.directory()).await?),
         #[cfg(feature = "s3")]
-        Scheme::S3 => Arc::new(crate::S3::connect(uri.root(), options, credentials).await?),
+        Scheme::S3 => Arc::new(crate::s3::S3::connect(uri.root(), options, credentials).await?),
         #[cfg(not(feature = "s3"))]
         Scheme::S3 => {
             let _ = (options, credentials);

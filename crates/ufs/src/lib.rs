@@ -34,7 +34,5 @@ pub use metered::{Counters, Metered, Outcome};
 pub use object::{Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, path_key};
 pub use op::Op;
 pub use retry::{Retry, RetryPolicy};
-#[cfg(feature = "s3")]
-pub use s3::S3;
 pub use store::{BodyStream, UnderStore};
 pub use uri::{Scheme, StoreUri};

@@ -1,6 +1,7 @@
 //! Reading ranges.
 
 use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
 use futures::{StreamExt, stream};
 use headpond_types::ByteRange;
 
@@ -54,28 +55,47 @@ impl S3 {
         Ok(self.body(key, answer.body, length))
     }
 
-    /// The body, which ends in an error unless `length` bytes came.
+    /// The body, which ends in an error unless `length` bytes came. Chunks are passed on as they were received, uncopied.
     fn body(&self, key: &Key, body: ByteStream, length: u64) -> BodyStream {
-        let (store, key) = (self.clone(), key.clone());
-        stream::unfold(Some((body, length)), move |state| {
-            let (store, key) = (store.clone(), key.clone());
-            async move {
-                let (mut body, left) = state?;
-                match body.next().await {
-                    Some(Ok(chunk)) => match left.checked_sub(chunk.len() as u64) {
-                        Some(left) => Some((Ok(chunk), Some((body, left)))),
-                        None => Some((Err(store.protocol(&key, "was answered with more bytes than asked for")), None)),
-                    },
-                    Some(Err(error)) => {
-                        let broken = store.error(UfsErrorKind::Transient, &key, "broke off while it was read");
-                        Some((Err(broken.with_source(error.to_string())), None))
-                    }
-                    None if left == 0 => None,
-                    None => Some((Err(store.protocol(&key, &format!("ended {left} bytes early"))), None)),
-                }
+        let receiving = Receiving { store: self.clone(), key: key.clone(), body, left: length };
+        stream::unfold(Some(receiving), |receiving| async {
+            let mut receiving = receiving?;
+            match receiving.next().await {
+                Ok(None) => None,
+                Ok(Some(chunk)) => Some((Ok(chunk), Some(receiving))),
+                Err(error) => Some((Err(error), None)),
             }
         })
         .boxed()
+    }
+}
+
+/// A body on its way.
+struct Receiving {
+    store: S3,
+    key: Key,
+    body: ByteStream,
+    left: u64,
+}
+
+impl Receiving {
+    async fn next(&mut self) -> Result<Option<Bytes>, UfsError> {
+        let (store, key) = (&self.store, &self.key);
+        match self.body.next().await {
+            Some(Ok(chunk)) => match self.left.checked_sub(chunk.len() as u64) {
+                Some(left) => {
+                    self.left = left;
+                    Ok(Some(chunk))
+                }
+                None => Err(store.protocol(key, "was answered with more bytes than asked for")),
+            },
+            Some(Err(error)) => {
+                let broken = store.error(UfsErrorKind::Transient, key, "broke off while it was read");
+                Err(broken.with_source(error.to_string()))
+            }
+            None if self.left == 0 => Ok(None),
+            None => Err(store.protocol(key, &format!("ended {} bytes early", self.left))),
+        }
     }
 }
 

@@ -31,7 +31,7 @@ use crate::{
 
 /// A bucket.
 #[derive(Clone)]
-pub struct S3 {
+pub(crate) struct S3 {
     client: Client,
     bucket: String,
     identity: String,

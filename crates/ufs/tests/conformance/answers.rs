@@ -237,7 +237,8 @@ async fn a_wrong_answer_to_a_get_is_never_taken_for_the_object() {
         answer.headers_mut().remove(name);
         answer
     };
-    let answers: [(&str, &dyn Fn() -> Response, UfsErrorKind); 8] = [
+    let answers: [(&str, &dyn Fn() -> Response, UfsErrorKind); 9] = [
+        ("a 404 of anybody", &|| plain(404, "<html>"), UfsErrorKind::Protocol),
         ("an ignored If-Match", &|| part(0..3, 10, "v2", b"012"), UfsErrorKind::Changed),
         ("412", &|| failure(412, "PreconditionFailed"), UfsErrorKind::Changed),
         ("an ignored range without an ETag", &full, UfsErrorKind::Protocol),
