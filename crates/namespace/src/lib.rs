@@ -18,6 +18,8 @@ mod header;
 mod inode;
 mod mounts;
 mod namespace;
+#[cfg(test)]
+mod reference;
 mod rows;
 mod snapshot;
 mod view;

@@ -115,6 +115,28 @@ impl Namespace {
         Ok(outcomes)
     }
 
+    /// All rows that the commands made.
+    #[cfg(test)]
+    pub(crate) fn rows(&self) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let txn = self.database.begin_read().expect("begins");
+        let entries = txn.open_table(ENTRIES).expect("opens");
+        let inodes = txn.open_table(INODES).expect("opens");
+        let orphans = txn.open_table(ORPHANS).expect("opens");
+        let mut rows = Vec::new();
+        for row in entries.iter().expect("reads") {
+            let (key, value) = row.expect("reads");
+            rows.push((key.value().to_vec(), value.value().to_be_bytes().to_vec()));
+        }
+        for row in inodes.iter().expect("reads") {
+            let (key, value) = row.expect("reads");
+            rows.push((key.value().to_be_bytes().to_vec(), value.value().to_vec()));
+        }
+        for row in orphans.iter().expect("reads") {
+            rows.push((row.expect("reads").0.value().to_be_bytes().to_vec(), Vec::new()));
+        }
+        rows
+    }
+
     fn commit_durably(&self) -> Result<(), TableError> {
         let mut writer = lock(&self.writer);
         if writer.undurable_rows > 0 {

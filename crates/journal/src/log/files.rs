@@ -140,6 +140,12 @@ impl Files {
         }
     }
 
+    /// From here on writes fail.
+    #[cfg(test)]
+    pub(super) fn deny_writes(&mut self) {
+        self.file = Arc::new(File::open(&self.path).expect("opens"));
+    }
+
     /// Goes on in a new file. All that was written before is durable.
     fn begin_segment(&mut self, number: u64) -> Result<(), JournalError> {
         let path = segment_path(&self.dir, number);

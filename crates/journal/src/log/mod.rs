@@ -10,8 +10,11 @@ mod index;
 mod record;
 mod recover;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
-    fmt,
+    fmt, io,
     ops::Range,
     sync::{Arc, Mutex, OnceLock, PoisonError},
     thread::JoinHandle,
@@ -55,14 +58,17 @@ impl Log {
     pub(crate) fn open(config: &JournalConfig) -> Result<(Self, State), JournalError> {
         let files = Files::open(config, directory::claim(&config.dir)?)?;
         files.remove_obsolete()?;
+        Self::start(files).map_err(JournalError::io("starting the thread of", &config.dir))
+    }
+
+    fn start(files: Files) -> io::Result<(Self, State)> {
         let state = files.state().clone();
         let index = Arc::clone(files.index());
         let (queue, requests) = mpsc::channel(QUEUE);
         let failure = Arc::new(OnceLock::new());
         let noted = Arc::clone(&failure);
         let thread = std::thread::Builder::new().name("journal".to_owned());
-        let thread = thread.spawn(move || run(files, requests, &noted));
-        let thread = thread.map_err(JournalError::io("starting the thread of", &config.dir))?;
+        let thread = thread.spawn(move || run(files, requests, &noted))?;
         Ok((Self { queue, index, failure, thread: Mutex::new(Some(thread)) }, state))
     }
 

@@ -10,8 +10,9 @@ use crate::{
     rows::entry_key,
 };
 
-/// Rows that a command clears away besides its own work: few, so that no command waits for them.
-const ALONGSIDE: usize = 32;
+/// Rows that a command clears away besides its own work: few, so that no command waits for them. Fewer still in tests, where
+/// directories are small.
+const ALONGSIDE: usize = if cfg!(test) { 2 } else { 32 };
 /// Rows that a [`crate::Command::Sweep`] clears away: about 10 ms of work.
 const SWEEP: usize = 4096;
 
