@@ -279,3 +279,6 @@ impl MetaCache {
         slot
     }
 }
+
+#[cfg(test)]
+mod tests;

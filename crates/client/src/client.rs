@@ -10,7 +10,7 @@ use tokio::{sync::broadcast, time::interval};
 
 use crate::{
     AdminClient, ClientConfig, Event, Freed, ListOptions, ListPage, ListTarget, LoadOptions, LoadProgress, Lookup,
-    OpenFile, Presence, StatFs, listing, load,
+    OpenFile, Presence, StatFs, cached, listing, load,
     master::{self, Retry},
     metadata::Question,
     opening, session,
@@ -141,7 +141,7 @@ impl Client {
     /// # Errors
     /// Of the target, its listing, or the first worker that failed; the others have been asked all the same.
     pub async fn free(&self, target: impl Into<ListTarget>, recursive: bool) -> Result<Freed> {
-        load::free(self.shared(), target.into(), recursive).await
+        cached::free(self.shared(), target.into(), recursive).await
     }
 
     /// How much of each content each worker has cached.
@@ -149,7 +149,7 @@ impl Client {
     /// # Errors
     /// When the ring is not known; a worker that does not answer is an error inside.
     pub async fn presence(&self, contents: &[ContentId]) -> Result<Vec<Presence>> {
-        load::presence(self.shared(), contents).await
+        cached::presence(self.shared(), contents).await
     }
 
     /// Size of the namespace and of the cache.

@@ -24,9 +24,11 @@
 mod admin;
 mod backoff;
 mod cache;
+mod cached;
 mod client;
 mod config;
 mod event;
+mod files;
 mod grant;
 mod listing;
 mod load;
@@ -46,11 +48,12 @@ mod source;
 mod workers;
 
 pub use admin::{AdminClient, ClusterStatus, Mount, NewMount, WorkerStatus};
+pub use cached::{Freed, Presence, StatFs};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use event::Event;
 pub use listing::{ListEntry, ListOptions, ListPage, ListTarget};
-pub use load::{Freed, LoadFailure, LoadOptions, LoadProgress, Presence, StatFs};
+pub use load::{LoadFailure, LoadOptions, LoadProgress};
 pub use local::LocalFile;
 pub use lookup::Lookup;
 pub use open_file::OpenFile;

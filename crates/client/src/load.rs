@@ -1,4 +1,4 @@
-//! What is cached where: load, free, presence.
+//! Bringing files into the cache.
 
 use std::{
     collections::BTreeMap,
@@ -9,21 +9,12 @@ use std::{
     time::Duration,
 };
 
-use futures::{
-    StreamExt, TryStreamExt, future,
-    stream::{self, BoxStream},
-};
-use headpond_proto::{
-    status,
-    v1::{self, worker_service_client::WorkerServiceClient},
-};
-use headpond_types::{Attr, ByteRange, ContentId, Error, ErrorKind, FileKind, Member, Result, block_of};
-use tokio::time::{Instant, MissedTickBehavior, interval, timeout, timeout_at};
-use tonic::{Response, Status, transport::Channel};
+use futures::{StreamExt, future, stream};
+use headpond_proto::{status, v1};
+use headpond_types::{Attr, ByteRange, Error, ErrorKind, Member, Result, block_of};
+use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 
-use crate::{
-    ListOptions, ListTarget, grant::Grant, listing, metadata::Question, opening, remote::by_block, shared::Shared,
-};
+use crate::{ListTarget, files::files, grant::Grant, opening, remote::by_block, shared::Shared};
 
 /// Failures kept for the report.
 const FAILURES: usize = 100;
@@ -33,9 +24,6 @@ const TICK: Duration = Duration::from_millis(250);
 
 /// Workers tried for a block.
 const ATTEMPTS: usize = 3;
-
-/// Contents in one request to a worker: 400 KiB.
-const BATCH: usize = 20_000;
 
 /// How to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,70 +68,6 @@ pub struct LoadFailure {
     pub path: String,
     /// Why.
     pub error: Error,
-}
-
-/// What a free dropped.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Freed {
-    /// Contents of which something was cached, counted once per worker.
-    pub contents: u64,
-    /// Bytes over all workers.
-    pub bytes: u64,
-}
-
-/// How much of some contents a worker has.
-#[derive(Debug)]
-pub struct Presence {
-    /// The worker.
-    pub worker: Member,
-    /// Cached bytes per content, in the order asked; an error when the worker could not be asked.
-    pub cached_bytes: Result<Vec<u64>>,
-}
-
-/// Size of the namespace and of the cache.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct StatFs {
-    /// Known inodes.
-    pub inodes: u64,
-    /// Bytes of all known files.
-    pub bytes: u64,
-    /// Bytes that the workers can cache.
-    pub cache_capacity: u64,
-    /// Bytes that they have cached.
-    pub cache_used: u64,
-}
-
-/// A file to be loaded or freed: its path relative to the target, and its attributes.
-type Found = (String, Arc<Attr>);
-
-/// The files of a target, as the listing finds them.
-async fn files(shared: &Arc<Shared>, target: ListTarget, recursive: bool) -> Result<BoxStream<'static, Result<Found>>> {
-    let (found, what) = match &target {
-        ListTarget::Path(path) => (shared.ask(Question::Path(path)).await?, path.to_string()),
-        ListTarget::Inode(inode) => (shared.ask(Question::Inode(*inode)).await?, format!("inode {inode}")),
-    };
-    let Some(attr) = found.attr else {
-        return Err(Error::new(ErrorKind::NotFound, format!("{what} does not exist")));
-    };
-    match attr.kind {
-        FileKind::Directory if recursive => {
-            let options = ListOptions { recursive, ..ListOptions::default() };
-            let pages = listing::list(Arc::clone(shared), ListTarget::Inode(attr.inode), options);
-            let entries = pages.map_ok(|page| {
-                let files = page.entries.into_iter().filter(|entry| entry.attr.kind == FileKind::File);
-                stream::iter(files.map(|entry| Ok((String::from_utf8_lossy(&entry.name).into_owned(), entry.attr))))
-            });
-            Ok(Box::pin(entries.try_flatten()))
-        }
-        FileKind::Directory => {
-            let message = format!("{what} is a directory: ask for all below it (recursive) or for a file");
-            Err(Error::new(ErrorKind::IsADirectory, message))
-        }
-        FileKind::File => Ok(Box::pin(stream::iter([Ok((String::new(), attr))]))),
-        FileKind::Symlink => {
-            Err(Error::new(ErrorKind::InvalidArgument, format!("{what} is a symbolic link: ask for its target")))
-        }
-    }
 }
 
 pub(crate) async fn load(
@@ -284,91 +208,4 @@ async fn load_ranges(
         bytes.fetch_sub(counted, Ordering::Relaxed);
     }
     ended
-}
-
-pub(crate) async fn free(shared: &Arc<Shared>, target: ListTarget, recursive: bool) -> Result<Freed> {
-    let files = files(shared, target, recursive).await?;
-    let contents = files.try_filter_map(|(_, attr)| future::ready(Ok(attr.content)));
-    let mut batches = contents.try_chunks(BATCH);
-    let mut freed = Freed::default();
-    let mut failed = None;
-    while let Some(batch) = batches.next().await {
-        let batch = batch.map_err(|error| error.1)?;
-        for content in &batch {
-            // An open file that nobody reads must not keep its content lent.
-            shared.open_files.forget(*content);
-        }
-        let contents: Vec<v1::ContentId> = batch.into_iter().map(Into::into).collect();
-        for (_, answer) in on_all_workers(shared, |mut service| {
-            let request = v1::FreeRequest { contents: contents.clone() };
-            async move { service.free(request).await }
-        })
-        .await?
-        {
-            match answer {
-                Ok(v1::FreeResponse { contents, bytes }) => {
-                    freed.contents += contents;
-                    freed.bytes += bytes;
-                }
-                Err(error) => failed = failed.or(Some(error)),
-            }
-        }
-    }
-    failed.map_or(Ok(freed), Err)
-}
-
-pub(crate) async fn presence(shared: &Arc<Shared>, contents: &[ContentId]) -> Result<Vec<Presence>> {
-    let mut presence: BTreeMap<String, Presence> = BTreeMap::new();
-    for batch in contents.chunks(BATCH) {
-        let contents: Vec<v1::ContentId> = batch.iter().copied().map(Into::into).collect();
-        let answers = on_all_workers(shared, |mut service| {
-            let request = v1::PresenceRequest { contents: contents.clone() };
-            async move { service.presence(request).await }
-        })
-        .await?;
-        for (worker, answer) in answers {
-            let answer = answer.and_then(|answer| {
-                if answer.cached_bytes.len() == batch.len() {
-                    Ok(answer.cached_bytes)
-                } else {
-                    Err(Error::new(ErrorKind::Internal, format!("worker {} answered too few", worker.address)))
-                }
-            });
-            let sum = presence
-                .entry(worker.address.clone())
-                .or_insert_with(|| Presence { worker, cached_bytes: Ok(Vec::new()) });
-            match (&mut sum.cached_bytes, answer) {
-                (Ok(sum), Ok(more)) => sum.extend(more),
-                (sum @ Ok(_), Err(error)) => *sum = Err(error),
-                (Err(_), _) => {}
-            }
-        }
-    }
-    Ok(presence.into_values().collect())
-}
-
-/// Asks every live worker at once.
-async fn on_all_workers<T, F, Fut>(shared: &Shared, call: F) -> Result<Vec<(Member, Result<T>)>>
-where
-    F: Fn(WorkerServiceClient<Channel>) -> Fut,
-    Fut: Future<Output = Result<Response<T>, Status>>,
-{
-    let ring = shared.ring().await?;
-    let asked = ring.members.iter().map(|member| {
-        let answer = shared.workers.service(member).map(&call);
-        async move {
-            let what = format!("worker {}", member.address);
-            let answer = match answer {
-                Ok(answer) => timeout(shared.config.metadata_timeout, answer).await,
-                Err(error) => return (member.clone(), Err(error)),
-            };
-            let answer = match answer {
-                Ok(Ok(answer)) => Ok(answer.into_inner()),
-                Ok(Err(status)) => Err(status::to_error(&status, &what)),
-                Err(_) => Err(Error::new(ErrorKind::DeadlineExceeded, format!("{what} did not answer in time"))),
-            };
-            (member.clone(), answer)
-        }
-    });
-    Ok(future::join_all(asked).await)
 }

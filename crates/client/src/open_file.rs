@@ -215,11 +215,15 @@ impl OpenFile {
             }
         };
         let read = async {
-            if !file.has(range) {
-                file.ensure(range, ahead).await?;
-            } else if let Some(ahead) = ahead.filter(|_| !file.is_complete()) {
-                file.hint(ahead);
-            }
+            let ensure = async { if file.has(range) { Ok(()) } else { file.ensure(range).await } };
+            // Polled behind the question, so sent behind it, but without waiting for its answer: a worker starts with what is
+            // said in one request only when its ranges have come.
+            let hint = async {
+                if let Some(ahead) = ahead.filter(|_| !file.is_complete()) {
+                    file.hint(ahead);
+                }
+            };
+            futures::join!(ensure, hint).0?;
             file.read(range.clone()).await
         };
         let patience = self.source.shared.config.read_timeout;

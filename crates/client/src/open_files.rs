@@ -108,3 +108,76 @@ impl OpenFiles {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use headpond_proto::v1::SignedGrant;
+    use headpond_runtime::{Shutdown, Tasks};
+    use headpond_types::{Attr, FileKind, InodeId, MountId, Timestamp};
+
+    use super::*;
+    use crate::{ClientConfig, grant::Grant, shared::Shared, source::Source};
+
+    async fn file(shared: &Arc<Shared>, id: u128) -> Arc<OpenFile> {
+        let attr = Attr {
+            inode: InodeId(7),
+            parent: InodeId::ROOT,
+            mount: MountId(1),
+            kind: FileKind::File,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            nlink: 1,
+            size: 0,
+            mtime: Timestamp(0),
+            ctime: Timestamp(0),
+            content: Some(ContentId(id)),
+            version: "v".to_owned(),
+        };
+        let grant = Grant::new(SignedGrant::default(), Instant::now(), Duration::from_secs(1));
+        let source = Source::new(Arc::clone(shared), Arc::new(attr), ContentId(id), Arc::new(grant));
+        OpenFile::new(Arc::new(source)).await.expect("an empty file needs nobody")
+    }
+
+    fn shared() -> Arc<Shared> {
+        Shared::new(ClientConfig::default(), Tasks::new(Shutdown::new())).expect("an address")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_nobody_uses_goes_after_its_time() {
+        let (shared, files) = (shared(), OpenFiles::new(100, Duration::from_secs(60)));
+        let held = files.keep(file(&shared, 1).await);
+        let dropped = Arc::downgrade(&files.keep(file(&shared, 2).await));
+        tokio::time::advance(Duration::from_secs(59)).await;
+        files.sweep();
+        assert_eq!(dropped.strong_count(), 1);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        files.sweep();
+        assert_eq!(dropped.strong_count(), 0);
+        assert!(files.get(held.content()).is_some(), "it is in use");
+    }
+
+    #[tokio::test]
+    async fn the_first_of_a_content_is_the_one_that_is_kept() {
+        let (shared, files) = (shared(), OpenFiles::new(100, Duration::from_secs(60)));
+        let first = files.keep(file(&shared, 1).await);
+        assert!(Arc::ptr_eq(&first, &files.keep(file(&shared, 1).await)));
+        files.forget(first.content());
+        assert!(files.get(first.content()).is_none());
+        assert_eq!(Arc::strong_count(&first), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_least_recently_used_makes_room() {
+        // Two places per shard; ids that differ by a multiple of 16 share one.
+        let (shared, files) = (shared(), OpenFiles::new(2 * SHARDS, Duration::from_secs(60)));
+        for id in [16, 32] {
+            files.keep(file(&shared, id).await);
+            tokio::time::advance(Duration::from_secs(1)).await;
+        }
+        files.get(ContentId(16)).expect("kept");
+        files.keep(file(&shared, 48).await);
+        let kept = [16, 32, 48].map(|id| files.get(ContentId(id)).is_some());
+        assert_eq!(kept, [true, false, true]);
+    }
+}

@@ -121,3 +121,6 @@ impl Stream {
         Some(start..end)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -114,16 +114,9 @@ impl Connection {
     }
 
     /// Waits until a range of a lent content is present. Cancel-safe.
-    pub(super) async fn ensure(
-        &self,
-        file: &Arc<LocalFile>,
-        lease: u64,
-        range: ByteRange,
-        ahead: Option<ByteRange>,
-    ) -> Result<()> {
+    pub(super) async fn ensure(&self, file: &Arc<LocalFile>, lease: u64, range: ByteRange) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        let readahead = ahead.map(Into::into);
-        let request = Request::Ensure(v1::EnsureRequest { lease, ranges: vec![range.into()], readahead });
+        let request = Request::Ensure(v1::EnsureRequest { lease, ranges: vec![range.into()], readahead: None });
         self.ask(request, Waiting::Ensure { file: Arc::downgrade(file), answer: Some(answer) }, answered).await
     }
 

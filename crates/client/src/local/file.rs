@@ -60,15 +60,15 @@ impl LocalFile {
         self.is_complete() || self.present.lock().unwrap_or_else(PoisonError::into_inner).covers(range)
     }
 
-    /// Waits until `range` can be read from the descriptor; the worker is told to have `ahead` ready next.
+    /// Waits until `range` can be read from the descriptor.
     ///
     /// # Errors
     /// `Unavailable` when the socket broke; what the worker answered otherwise.
-    pub(crate) async fn ensure(self: &Arc<Self>, range: &ByteRange, ahead: Option<ByteRange>) -> Result<()> {
+    pub(crate) async fn ensure(self: &Arc<Self>, range: &ByteRange) -> Result<()> {
         // Pages are present or not as a whole: asked for so, the answer serves the neighbours too.
         let pages = pages_of(range);
         let whole = page_range(pages.start, self.length).start..page_range(pages.end.max(1) - 1, self.length).end;
-        self.connection.ensure(self, self.lease, whole, ahead).await?;
+        self.connection.ensure(self, self.lease, whole).await?;
         if self.has(range) {
             return Ok(());
         }
