@@ -55,31 +55,40 @@ impl Target {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .tls_provider(tls::Provider::Rustls(CryptoMode::Ring))
             .build_https();
-        let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http);
-        if let Some(given) = credentials {
-            loader = loader.credentials_provider(aws_credential_types::Credentials::new(
-                given.access_key_id,
-                given.secret_access_key,
-                given.session_token,
-                None,
-                "headpond",
-            ));
-        }
-        // The default chain ends in a question to the cloud's metadata service, which costs seconds where there is none.
+        let load = |region: Option<Region>| {
+            let mut loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
+            if let Some(given) = &credentials {
+                loader = loader.credentials_provider(aws_credential_types::Credentials::new(
+                    &given.access_key_id,
+                    &given.secret_access_key,
+                    given.session_token.clone(),
+                    None,
+                    "headpond",
+                ));
+            }
+            if let Some(region) = region {
+                loader = loader.region(region);
+            }
+            loader.load()
+        };
         let named = RegionProviderChain::first_try(options.text("region").map(|region| Region::new(region.to_owned())))
             .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new());
-        let region = match (named.region().await, &chosen) {
-            (Some(region), _) => Some(region),
-            (None, Some(_)) => None,
-            (None, None) => RegionProviderChain::default_provider().region().await,
-        };
-        let shared = loader.region(region.unwrap_or_else(|| Region::from_static(FALLBACK_REGION))).load().await;
-
+            .or_else(ProfileFileRegionProvider::new())
+            .region()
+            .await;
+        let fallback = || Region::from_static(FALLBACK_REGION);
+        let mut shared = load(Some(named.clone().unwrap_or_else(fallback))).await;
         let endpoint = match chosen {
             Some(endpoint) => Some(endpoint),
             None => configured_endpoint(&shared).map(|text| checked_endpoint(options, &text)).transpose()?,
         };
+        // Only in AWS itself is the metadata service worth a question: where there is none it costs seconds.
+        if named.is_none() && endpoint.is_none() {
+            let found = load(None).await;
+            if found.region().is_some() {
+                shared = found;
+            }
+        }
         let mut config = Builder::from(&shared)
             .retry_config(RetryConfig::disabled())
             .timeout_config(TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).build())

@@ -21,8 +21,8 @@ pub(crate) struct Minio {
 }
 
 pub(crate) const BUCKET: &str = "conformance";
-const USER: &str = "conformance-user";
-const SECRET: &str = "conformance-secret";
+pub(crate) const USER: &str = "conformance-user";
+pub(crate) const SECRET: &str = "conformance-secret";
 
 fn binary() -> PathBuf {
     let path = match std::env::var_os("HEADPOND_TEST_MINIO") {

@@ -2,16 +2,20 @@
 
 use std::{
     collections::BTreeMap,
+    ffi::OsStr,
+    process::Command,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use headpond_ufs::{Key, ListRequest, Precondition, StoreUri, UfsError, UfsErrorKind, UnderStore, connect};
+use headpond_ufs::{
+    Key, ListRequest, NoCredentials, Precondition, StoreUri, UfsError, UfsErrorKind, UnderStore, connect,
+};
 use tokio::net::TcpListener;
 
 use super::{
     cases,
-    minio::{BUCKET, Minio, TestCredentials},
+    minio::{BUCKET, Minio, SECRET, TestCredentials, USER},
 };
 
 pub(crate) async fn connect_to(endpoint: &str, bucket: &str, credentials: &str, deadline: u64) -> Arc<dyn UnderStore> {
@@ -29,6 +33,62 @@ async fn s3_conforms() {
     let minio = Minio::start().await;
     cases::run(connect_to(&minio.endpoint(), BUCKET, "good", 20).await).await;
     errors_of_a_whole_store_are_told_apart(&minio).await;
+    the_environment_and_the_profile_are_heeded(&minio);
+}
+
+/// Lists a bucket without any option and says what came of it; run in an environment of its own by the test below.
+#[tokio::test]
+#[ignore = "a part of s3_conforms, which sets the environment"]
+async fn in_an_environment_of_its_own() {
+    let uri = StoreUri::parse(&format!("s3://{BUCKET}")).expect("a URI");
+    let store = connect(&uri, &BTreeMap::new(), &NoCredentials).await.expect("no options");
+    println!("identity {}", store.identity());
+    match store.list(&ListRequest::default()).await {
+        Ok(_) => println!("listed"),
+        Err(error) => println!("failed {:?} {error}", error.kind()),
+    }
+}
+
+fn the_environment_and_the_profile_are_heeded(minio: &Minio) {
+    let (endpoint, user, secret) = (minio.endpoint(), USER, SECRET);
+    let home = tempfile::tempdir().expect("a directory");
+    let write = |name: &str, text: String| {
+        let path = home.path().join(name);
+        std::fs::write(&path, text).expect("a profile");
+        path.into_os_string()
+    };
+    let keys = format!("aws_access_key_id = {user}\naws_secret_access_key = {secret}\n");
+    let general = write("general", format!("[profile p]\n{keys}endpoint_url = {endpoint}\n"));
+    let services = write(
+        "services",
+        format!("[profile p]\n{keys}services = s\n[services s]\ns3 =\n  endpoint_url = {endpoint}\n"),
+    );
+    let run = |environment: &[(&str, &OsStr)]| {
+        let output = Command::new(std::env::current_exe().expect("this test"))
+            .args(["--ignored", "--exact", "--nocapture", "s3::in_an_environment_of_its_own"])
+            .env_clear()
+            .env("HOME", home.path())
+            .env("AWS_EC2_METADATA_DISABLED", "true")
+            .envs(environment.iter().copied())
+            .output()
+            .expect("this test runs");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let environment = |name: &'static str| {
+        run(&[
+            (name, OsStr::new(&endpoint)),
+            ("AWS_ACCESS_KEY_ID", OsStr::new(user)),
+            ("AWS_SECRET_ACCESS_KEY", OsStr::new(secret)),
+        ])
+    };
+    let profile = |file: &OsStr| run(&[("AWS_PROFILE", OsStr::new("p")), ("AWS_CONFIG_FILE", file)]);
+    for said in
+        [environment("AWS_ENDPOINT_URL"), environment("AWS_ENDPOINT_URL_S3"), profile(&general), profile(&services)]
+    {
+        assert!(said.contains(&format!("identity s3:{endpoint}/{BUCKET}\nlisted")), "{said}");
+    }
+    let said = run(&[("AWS_ENDPOINT_URL", OsStr::new(&endpoint))]);
+    assert!(said.contains("failed Refused") && said.contains("set AWS_ACCESS_KEY_ID"), "{said}");
 }
 
 /// What each kind of request answers.
