@@ -115,7 +115,8 @@ impl Client {
         opening::open(self.shared(), inode).await
     }
 
-    /// The answer of [`Client::open`] if the attributes are valid and the content is open already. Never waits; any thread.
+    /// The answer of [`Client::open`] if the attributes are valid and the content is open already, unless the worker of this
+    /// node lent it incomplete: then the open asks whether that is still so. Never waits; any thread.
     #[must_use]
     pub fn cached_open(&self, inode: InodeId) -> Option<Arc<OpenFile>> {
         opening::cached(self.shared(), inode)

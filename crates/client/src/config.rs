@@ -23,7 +23,8 @@ pub struct ClientConfig {
     /// Deadline of a metadata call with all its retries, and of each page of a listing. Default: `10s`.
     #[serde(with = "units::duration")]
     pub metadata_timeout: Duration,
-    /// How long a read may make no progress before the next worker is asked or the read fails. Default: `30s`.
+    /// How long a read may make no progress before it fails; after half of that the next worker is asked. What the worker
+    /// of this node does not deliver in half of it is read over the network, with a time of its own. Default: `30s`.
     #[serde(with = "units::duration")]
     pub read_timeout: Duration,
     /// Attributes, and as many directory entries, kept in memory at most, about 400 bytes each pair. Less asks the master

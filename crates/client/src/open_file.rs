@@ -165,6 +165,22 @@ impl OpenFile {
         }))
     }
 
+    /// Whether a cache file is lent that was not complete when it was last asked about.
+    pub(crate) fn is_partial(&self) -> bool {
+        self.local().is_some_and(|file| !file.is_complete())
+    }
+
+    /// Asks the worker of this node whether a lent cache file has become complete.
+    pub(crate) async fn check_local(&self) {
+        let Some(file) = self.local().filter(|file| !file.is_complete()) else { return };
+        let checked = timeout(self.source.shared.config.metadata_timeout, file.check()).await;
+        match checked {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.distrust(error),
+            Err(late) => self.distrust(late),
+        }
+    }
+
     pub(crate) const fn source(&self) -> &Arc<Source> {
         &self.source
     }
@@ -226,7 +242,8 @@ impl OpenFile {
             futures::join!(ensure, hint).0?;
             file.read(range.clone()).await
         };
-        let patience = self.source.shared.config.read_timeout;
+        // The other half is left for reading over the network.
+        let patience = self.source.shared.config.read_timeout / 2;
         let read = timeout(patience, read).await.unwrap_or_else(|_| {
             let message = format!("the worker of this node made no progress within {} ms", patience.as_millis());
             Err(Error::new(ErrorKind::DeadlineExceeded, message))

@@ -15,16 +15,18 @@ use crate::{
     source::Source,
 };
 
-/// The open file in memory if the attributes are valid. Never waits.
+/// The open file in memory if the attributes are valid. Never waits. Not one whose cache file was partial: a complete one is
+/// worth the question, since the kernel can read it by itself.
 pub(crate) fn cached(shared: &Shared, inode: InodeId) -> Option<Arc<OpenFile>> {
     let attr = shared.cache.attr(inode)?.attr?;
-    kept(shared, &attr)
+    kept(shared, &attr).filter(|file| !file.is_partial())
 }
 
 /// Opens `inode` as it is now.
 pub(crate) async fn open(shared: &Arc<Shared>, inode: InodeId) -> Result<Arc<OpenFile>> {
     if let Some(Lookup { attr: Some(attr), .. }) = shared.cache.attr(inode) {
         if let Some(file) = kept(shared, &attr) {
+            file.check_local().await;
             return Ok(file);
         }
         let grant = attr.content.and_then(|content| shared.grants.get(&content)).filter(|grant| grant.is_fresh());
@@ -36,6 +38,7 @@ pub(crate) async fn open(shared: &Arc<Shared>, inode: InodeId) -> Result<Arc<Ope
     match kept(shared, &attr) {
         Some(file) => {
             file.source().hold(grant);
+            file.check_local().await;
             Ok(file)
         }
         None => build(shared, attr, grant).await,

@@ -2,26 +2,38 @@
 
 use std::{
     fmt,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use headpond_proto::v1;
 use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, Result};
 
+use tokio::time::Instant;
+
 use crate::{grant::Grant, opening, shared::Shared};
+
+/// How long readers go on with a grant that could not be renewed before they try again.
+const RENEW_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is read, and by what right.
 pub(crate) struct Source {
     pub(crate) shared: Arc<Shared>,
     pub(crate) attr: Arc<Attr>,
     pub(crate) content: ContentId,
-    /// Never held across an await.
-    grant: Mutex<Arc<Grant>>,
+    /// Not held across an await.
+    held: Mutex<Held>,
+}
+
+struct Held {
+    grant: Arc<Grant>,
+    /// Before this no reader tries to renew the grant while it is accepted.
+    renew_at: Instant,
 }
 
 impl Source {
     pub(crate) fn new(shared: Arc<Shared>, attr: Arc<Attr>, content: ContentId, grant: Arc<Grant>) -> Self {
-        Self { shared, attr, content, grant: Mutex::new(grant) }
+        Self { shared, attr, content, held: Mutex::new(Held { grant, renew_at: Instant::now() }) }
     }
 
     pub(crate) fn length(&self) -> u64 {
@@ -31,10 +43,16 @@ impl Source {
     /// A grant that will be accepted for a while, renewed if it must be. While that fails the old one goes on as long as it is
     /// accepted: the file may have been replaced, or no master be reachable.
     pub(crate) async fn grant(&self) -> Result<v1::SignedGrant> {
-        let held = self.held();
-        if held.is_fresh() {
-            return Ok(held.signed());
-        }
+        let held = {
+            let mut held = self.lock();
+            let now = Instant::now();
+            let may_wait = held.grant.is_accepted() && (now < held.renew_at || self.shared.session.is_unreachable());
+            if held.grant.is_fresh() || may_wait {
+                return Ok(held.grant.signed());
+            }
+            held.renew_at = now + RENEW_PAUSE;
+            Arc::clone(&held.grant)
+        };
         match self.renew().await {
             Err(_) if held.is_accepted() => Ok(held.signed()),
             renewed => renewed,
@@ -72,11 +90,11 @@ impl Source {
     }
 
     pub(crate) fn hold(&self, grant: Arc<Grant>) {
-        *self.grant.lock().unwrap_or_else(PoisonError::into_inner) = grant;
+        self.lock().grant = grant;
     }
 
-    fn held(&self) -> Arc<Grant> {
-        Arc::clone(&self.grant.lock().unwrap_or_else(PoisonError::into_inner))
+    fn lock(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn inode(&self) -> InodeId {

@@ -113,10 +113,11 @@ impl Connection {
         self.ask(request, Waiting::Lend { content, answer }, answered).await
     }
 
-    /// Waits until a range of a lent content is present. Cancel-safe.
-    pub(super) async fn ensure(&self, file: &Arc<LocalFile>, lease: u64, range: ByteRange) -> Result<()> {
+    /// Waits until a range of a lent content is present; without one only asks whether all of it is. Cancel-safe.
+    pub(super) async fn ensure(&self, file: &Arc<LocalFile>, lease: u64, range: Option<ByteRange>) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        let request = Request::Ensure(v1::EnsureRequest { lease, ranges: vec![range.into()], readahead: None });
+        let ranges = range.into_iter().map(Into::into).collect();
+        let request = Request::Ensure(v1::EnsureRequest { lease, ranges, readahead: None });
         self.ask(request, Waiting::Ensure { file: Arc::downgrade(file), answer: Some(answer) }, answered).await
     }
 

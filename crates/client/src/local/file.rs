@@ -68,12 +68,20 @@ impl LocalFile {
         // Pages are present or not as a whole: asked for so, the answer serves the neighbours too.
         let pages = pages_of(range);
         let whole = page_range(pages.start, self.length).start..page_range(pages.end.max(1) - 1, self.length).end;
-        self.connection.ensure(self, self.lease, whole).await?;
+        self.connection.ensure(self, self.lease, Some(whole)).await?;
         if self.has(range) {
             return Ok(());
         }
         let message = format!("the worker of this node answered that {range:?} is present, but not all of it");
         Err(Error::new(ErrorKind::Internal, message))
+    }
+
+    /// Asks whether the file has become complete, others may have had it filled.
+    ///
+    /// # Errors
+    /// As of [`LocalFile::ensure`].
+    pub(crate) async fn check(self: &Arc<Self>) -> Result<()> {
+        self.connection.ensure(self, self.lease, None).await
     }
 
     /// Tells the worker what to have ready next. Does not wait.
@@ -85,8 +93,9 @@ impl LocalFile {
     pub(super) fn learn(&self, complete: bool, present: impl IntoIterator<Item = ByteRange>) {
         let mut known = self.present.lock().unwrap_or_else(PoisonError::into_inner);
         present.into_iter().for_each(|range| known.insert(range));
+        let covered = known.covers(&(0..self.length));
         drop(known);
-        if complete {
+        if complete || covered {
             self.complete.store(true, Ordering::Release);
         }
     }

@@ -64,6 +64,28 @@ async fn a_partial_content_is_asked_for_once() {
 }
 
 #[tokio::test]
+async fn a_content_that_others_completed_is_complete_at_the_next_open() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    assert!(cluster.client.cached_open(InodeId(7)).is_none());
+    assert!(!open.local().expect("lent").is_complete());
+    socket.state().complete = true;
+    let again = cluster.client.open(InodeId(7)).await.expect("opened");
+    assert!(Arc::ptr_eq(&open, &again) && open.local().expect("lent").is_complete());
+    assert!(cluster.client.cached_open(InodeId(7)).is_some());
+}
+
+#[tokio::test]
+async fn a_content_read_as_a_whole_is_complete() {
+    let folder = folder();
+    let (_socket, cluster) = start(folder.path()).await;
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    open.read_at(0, 5 << 20).await.expect("read");
+    assert!(open.local().expect("lent").is_complete());
+}
+
+#[tokio::test]
 async fn a_sequential_reader_has_more_made_ready() {
     let folder = folder();
     let (socket, cluster) = start(folder.path()).await;
@@ -95,7 +117,9 @@ async fn the_descriptor_goes_back_when_nobody_has_it_open() {
 async fn a_recalled_content_goes_with_its_last_reader() {
     let folder = folder();
     let (socket, cluster) = start(folder.path()).await;
+    socket.state().complete = true;
     let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    assert!(cluster.client.cached_open(InodeId(7)).is_some());
     socket.recall(vec![1]);
     // The next open does not find it: it asks for a loan of its own.
     while cluster.client.cached_open(InodeId(7)).is_some() {

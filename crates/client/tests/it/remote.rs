@@ -144,6 +144,30 @@ async fn a_refused_grant_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn a_grant_is_renewed_at_half_of_its_life_and_used_until_its_end() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.state().grant_valid_ms = 0;
+    cluster.master.put(1, "a", file(7, 100));
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    cluster.master.state().grant_valid_ms = 3_600_000;
+    for _ in 0..2 {
+        assert_eq!(open.read_at(0, 10).await.expect("read"), bytes(0..10));
+    }
+    assert_eq!(cluster.master.calls("open"), 2);
+}
+
+#[tokio::test]
+async fn reads_of_an_open_file_need_no_master() {
+    let mut cluster = Cluster::start(1).await;
+    cluster.master.put(1, "a", file(7, 100));
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    cluster.kill_master().await;
+    assert_eq!(open.read_at(0, 10).await.expect("read"), bytes(0..10));
+    let again = cluster.client.open(InodeId(7)).await.expect("known");
+    assert_eq!(again.read_at(5, 10).await.expect("read"), bytes(5..15));
+}
+
+#[tokio::test]
 async fn a_valid_open_asks_nobody() {
     let cluster = Cluster::start(1).await;
     cluster.master.put(1, "a", file(7, 100));

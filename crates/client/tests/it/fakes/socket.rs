@@ -155,7 +155,7 @@ fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<F
             for range in &ensure.ranges {
                 file.write_all_at(&bytes(range.start..range.end), range.start).expect("written");
             }
-            (Some(Response::Ensured(v1::EnsureResponse { complete: false, present: ensure.ranges })), None)
+            (Some(Response::Ensured(v1::EnsureResponse { complete: state.complete, present: ensure.ranges })), None)
         }
         Request::GiveBack(back) => {
             state.returned.push(back.lease);
