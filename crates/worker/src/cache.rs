@@ -3,11 +3,16 @@
 //! Every call that does IO runs where blocking is allowed. A fault of the store is no error of a read: it is counted,
 //! logged (each kind once in ten minutes), and the read goes on through memory.
 
-use std::{ops::Range, sync::Arc, time::Duration};
+use std::{
+    collections::HashSet,
+    ops::Range,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use headpond_store::{Content, Loan, PageStore, StoreError};
-use headpond_types::{ByteRange, ContentId};
+use headpond_types::{ByteRange, ContentId, page_count};
 use tokio::task::spawn_blocking;
 
 use crate::{faults::Faults, grants::Grant, metrics::Metrics};
@@ -21,11 +26,13 @@ pub(crate) struct Cache {
     store: Arc<PageStore>,
     metrics: Metrics,
     faults: Faults,
+    /// Contents that are being verified as a whole.
+    verifying: Mutex<HashSet<ContentId>>,
 }
 
 impl Cache {
     pub(crate) fn new(store: Arc<PageStore>, metrics: Metrics) -> Self {
-        Self { store, metrics, faults: Faults::default() }
+        Self { store, metrics, faults: Faults::default(), verifying: Mutex::default() }
     }
 
     /// The store itself, for what does no IO.
@@ -87,6 +94,18 @@ impl Cache {
         }
         let content = Arc::clone(content);
         blocking(move || content.verify_pages(pages)).await.inspect_err(|error| self.fault(error))
+    }
+
+    /// Compares all of `content` with its checksums; nothing to do when somebody is at it already. Page by page, so that
+    /// shutdown can end it; corrupt pages leave the store and are fetched when they are wanted.
+    pub(crate) async fn verify_all(&self, content: Arc<Content>) {
+        if !self.verifying.lock().expect("no panic while held").insert(content.id()) {
+            return;
+        }
+        for page in 0..page_count(content.length()) {
+            let _ = self.verify(&content, page..page + 1).await;
+        }
+        self.verifying.lock().expect("no panic while held").remove(&content.id());
     }
 
     /// Drops what is cached of `content`; the bytes that it had.

@@ -141,3 +141,26 @@ impl WorkerConfig {
 fn host_name() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        let dir = CacheDir { path: "/cache".into(), capacity: 1 << 30 };
+        let good = WorkerConfig { dirs: vec![dir], ..WorkerConfig::default() };
+        good.check().expect("the defaults are good");
+        for (bad, named) in [
+            (WorkerConfig { dirs: Vec::new(), ..good.clone() }, "dirs"),
+            (WorkerConfig { masters: Vec::new(), ..good.clone() }, "masters"),
+            (WorkerConfig { max_request: 3 << 20, ..good.clone() }, "max_request"),
+            (WorkerConfig { max_request: 128 << 20, ..good.clone() }, "max_request"),
+            (WorkerConfig { max_in_flight: 8 << 20, ..good.clone() }, "max_in_flight"),
+            (WorkerConfig { scrub_rate: 0, ..good.clone() }, "scrub_rate"),
+        ] {
+            let error = bad.check().expect_err(named);
+            assert!(error.to_string().contains(named), "{error}");
+        }
+    }
+}

@@ -34,9 +34,14 @@ impl Landing {
     /// The page has come: keeps it, or hands it to the waiters when the store does not take it.
     pub(super) async fn keep(self, parts: Vec<Bytes>) {
         let Job { grant, content, .. } = &self.job;
-        let kept = content.is_some() && self.filler.cache.keep(grant, self.page(), parts.clone()).await.is_ok();
-        self.filler.note_kept(kept || content.is_none());
-        self.land(if kept { Outcome::Stored } else { Outcome::InMemory(joined(parts)) });
+        if content.is_some() {
+            let kept = self.filler.cache.keep(grant, self.page(), parts.clone()).await.is_ok();
+            self.filler.note_kept(kept);
+            if kept {
+                return self.land(Outcome::Stored);
+            }
+        }
+        self.land(Outcome::InMemory(joined(parts)));
     }
 
     /// The page could not be had.

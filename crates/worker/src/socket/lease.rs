@@ -4,8 +4,8 @@ use std::{fs::File, sync::Arc};
 
 use headpond_proto::v1::SignedGrant;
 use headpond_runtime::Tasks;
-use headpond_store::{Content, Loan, StoreError};
-use headpond_types::{ByteRange, ContentId, Error, ErrorKind, PAGE_SIZE, Result, page_count, pages_of};
+use headpond_store::{Loan, StoreError};
+use headpond_types::{ByteRange, ContentId, Error, ErrorKind, PAGE_SIZE, Result, pages_of};
 
 use crate::{
     fill::{Job, Route},
@@ -47,7 +47,8 @@ impl Lease {
         let content = job.content.as_ref().ok_or_else(|| cannot_keep(&job))?;
         content.touch();
         if length > MAX_INLINE && content.is_complete() && !content.is_verified() {
-            verify_meanwhile(reader, content, tasks);
+            let (cache, content) = (Arc::clone(&reader.cache), Arc::clone(content));
+            tasks.spawn_until_shutdown(async move { cache.verify_all(content).await });
         }
         let loan = reader.cache.lend(content).await.map_err(|error| {
             let kind = match error {
@@ -118,14 +119,4 @@ impl Lease {
             Error::new(ErrorKind::Unavailable, message)
         })
     }
-}
-
-fn verify_meanwhile(reader: &Arc<Reader>, content: &Arc<Content>, tasks: &Tasks) {
-    let (reader, content) = (Arc::clone(reader), Arc::clone(content));
-    tasks.spawn_until_shutdown(async move {
-        // One page at a time, so that it can be stopped; a corrupt one is dropped, and fetched when it is wanted.
-        for page in 0..page_count(content.length()) {
-            let _ = reader.cache.verify(&content, page..page + 1).await;
-        }
-    });
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use headpond_proto::v1::{self, FreeRequest, LoadRequest, Origin, PresenceRequest, Range, ReadRequest};
 use headpond_types::{BLOCK_SIZE, Epoch, ErrorKind, Member, Ring, WorkerId};
 
+use prometheus_client::{encoding::text::encode, registry::Registry};
 use tokio::net::TcpListener;
 
 use super::{
@@ -111,6 +112,12 @@ async fn load_presence_and_free_tell_what_is_cached() {
     assert_eq!((freed.contents, freed.bytes), (1, MIB + 4096), "in blocks of the disk");
     let cached = worker.client.presence(presence).await.expect("answers").into_inner().cached_bytes;
     assert_eq!(cached, [0, 0]);
+    let mut registry = Registry::default();
+    worker.running.register_metrics(&mut registry);
+    let mut metrics = String::new();
+    encode(&mut metrics, &registry).expect("text");
+    let filled = format!("worker_filled_bytes_total{{source=\"under_store\"}} {}\n", MIB + 9);
+    assert!(metrics.contains(&filled) && metrics.contains("cache_contents 0\n"), "{metrics}");
     assert_eq!(worker.read(&pond.grant("big"), 0..u64::MAX).await.expect("read"), body);
 }
 
@@ -188,6 +195,33 @@ async fn an_owner_that_does_not_answer_is_given_up() {
             config.deadlines.peer = Duration::from_millis(100);
         })
         .await;
+    let _silent = silent_owner(&pond).await;
+    let body = pond.lake.put("a", "1", 20 * MIB);
+    assert_eq!(owner_of(&pond, "a", 0), WorkerId(9));
+    assert_eq!(worker.read(&pond.grant("a"), 0..u64::MAX).await.expect("read"), body);
+    assert_eq!(pond.lake.sent(), 20 * MIB);
+}
+
+#[tokio::test]
+async fn a_peer_does_not_wait_for_what_was_asked_of_another_peer() {
+    let pond = Pond::start().await;
+    let worker = pond.worker().await;
+    let silent = silent_owner(&pond).await;
+    let body = pond.lake.put("a", "1", MIB);
+    let grant = pond.grant("a");
+    let client = worker.read(&grant, 0..MIB);
+    let peer = async {
+        let _connection = silent.accept().await.expect("the owner is asked");
+        worker.read_as(Origin::Peer, &grant, 0..MIB).await
+    };
+    tokio::select! {
+        read = peer => assert_eq!(read.expect("read"), body),
+        _ = client => panic!("the owner does not answer yet"),
+    }
+}
+
+/// Puts a worker that owns everything and answers nothing into the ring.
+async fn silent_owner(pond: &Pond) -> TcpListener {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = silent.local_addr().expect("bound").to_string();
     pond.master.registry.send_modify(|registry| {
@@ -195,10 +229,7 @@ async fn an_owner_that_does_not_answer_is_given_up() {
         registry.ring.members.push(v1::Member { id: 9, address, weight: 1_000_000, ..v1::Member::default() });
     });
     pond.master.until(|registry| registry.heartbeats.iter().any(|beat| beat.ring_epoch == registry.ring.epoch)).await;
-    let body = pond.lake.put("a", "1", 20 * MIB);
-    assert_eq!(owner_of(&pond, "a", 0), WorkerId(9));
-    assert_eq!(worker.read(&pond.grant("a"), 0..u64::MAX).await.expect("read"), body);
-    assert_eq!(pond.lake.sent(), 20 * MIB);
+    silent
 }
 
 #[tokio::test]
