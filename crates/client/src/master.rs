@@ -113,8 +113,7 @@ impl Masters {
             }
             // What a master answered says more than that another could not be reached.
             if !unreachable || failed.as_ref().is_none_or(|failed| failed.unreachable) {
-                failed =
-                    Some(CallError { error: if unreachable { error.with_source(status) } else { error }, unreachable });
+                failed = Some(CallError { error, unreachable });
             }
             self.step_over(current);
             attempts += 1;

@@ -187,7 +187,7 @@ impl BlockReader {
         let answer = timeout_at(self.deadline, service.read(request)).await;
         let answer = match answer {
             Ok(Ok(answer)) => Ok(answer.into_inner()),
-            Ok(Err(status)) => Err(status::to_error(&status, &what).with_source(status)),
+            Ok(Err(status)) => Err(status::to_error(&status, &what)),
             Err(_) => Err(late(&member, shared.config.read_timeout)),
         };
         match answer {

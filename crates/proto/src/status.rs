@@ -93,9 +93,20 @@ pub fn from_error(error: &Error) -> Status {
 pub fn to_error(status: &Status, what: &str) -> Error {
     let precise = status.metadata().get(KIND_KEY).and_then(|value| value.to_str().ok()).and_then(kind);
     precise.map_or_else(
-        || Error::new(of_code(status.code()), format!("{what}: {}", status.message())),
+        || Error::new(of_code(status.code()), format!("{what}: {}", root_cause(status))),
         |kind| Error::new(kind, status.message()),
     )
+}
+
+/// What the transport says at the bottom: its own errors only repeat that they failed.
+fn root_cause(status: &Status) -> String {
+    let mut source = std::error::Error::source(status);
+    let mut text = status.message().to_owned();
+    while let Some(cause) = source {
+        text = cause.to_string();
+        source = cause.source();
+    }
+    text
 }
 
 /// Whether a service of Headpond answered this status; otherwise the transport or something between us did.
@@ -136,6 +147,9 @@ mod tests {
 
     #[test]
     fn a_status_of_a_stranger_names_the_call() {
+        let refused = std::io::Error::other(Error::new(ErrorKind::Internal, "failed").with_source("refused"));
+        let status = Status::from_error(Box::new(refused));
+        assert!(to_error(&status, "lookup").to_string().ends_with("lookup: refused"), "{status:?}");
         let status = Status::unavailable("connection refused");
         assert!(!is_answer(&status));
         let error = to_error(&status, "lookup at 127.0.0.1:7100");

@@ -1,0 +1,106 @@
+//! `headpond mount`.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+use headpond_client::Client;
+use headpond_runtime::{Ending, Signals, config::Layers};
+use headpond_types::NsPath;
+
+use crate::{
+    args::ProcessArgs,
+    failure::Result,
+    part::{Observed, Part, interrupted, unmount, worse},
+    process,
+    settings::{self, Role, Settings, flag},
+};
+
+/// Mount the namespace.
+///
+/// Runs until Ctrl-C, which unmounts, or until somebody unmounts it. Settings are those of [mount], [client], [http] and
+/// [log]; `headpond config show --for mount` lists them.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Examples:
+  headpond mount /mnt/lake
+  headpond mount /mnt/train --root /datasets -o dataset --master 10.0.0.1:7100")]
+pub(crate) struct MountArgs {
+    /// An empty directory.
+    #[arg(value_name = "MOUNTPOINT")]
+    mountpoint: PathBuf,
+    /// Options, separated by commas.
+    #[arg(short = 'o', value_name = "OPTION", value_enum, value_delimiter = ',')]
+    options: Vec<MountOption>,
+    /// Show only this directory of the namespace.
+    #[arg(long, value_name = "PATH")]
+    root: Option<NsPath>,
+    /// Masters, separated by commas. Default: 127.0.0.1:7100.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HEADPOND_MASTER")]
+    master: Option<Vec<String>>,
+    /// Where metrics and health are served. Default: 127.0.0.1:7310.
+    #[arg(long, value_name = "HOST:PORT")]
+    http_bind: Option<String>,
+    #[command(flatten)]
+    process: ProcessArgs,
+}
+
+/// Options of a mount.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+pub(crate) enum MountOption {
+    /// For training data: opening small files is several times faster.
+    Dataset,
+    /// Other users may use the mount too.
+    AllowOther,
+    /// Mount over a directory that has entries.
+    Nonempty,
+    /// Read only; the only mode so far.
+    Ro,
+}
+
+/// Sets what the options of a mount say.
+pub(crate) fn apply(options: &[MountOption], layers: Layers) -> Result<Layers> {
+    options.iter().try_fold(layers, |layers, option| {
+        let key = match option {
+            MountOption::Dataset => "mount.dataset",
+            MountOption::AllowOther => "mount.allow_other",
+            MountOption::Nonempty => "mount.nonempty",
+            MountOption::Ro => return Ok(layers),
+        };
+        flag(layers, "-o", key, Some(&true))
+    })
+}
+
+pub(crate) fn run(args: MountArgs) -> Result<()> {
+    let layers = settings::layers(&Settings::of(Role::Mount), &args.process)?;
+    let layers = flag(layers, "MOUNTPOINT", "mount.mountpoint", Some(&args.mountpoint))?;
+    let layers = flag(layers, "--root", "mount.root", args.root.map(|root| root.to_string()).as_ref())?;
+    let layers = flag(layers, "--master", "client.masters", args.master.as_ref())?;
+    let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
+    let settings: Settings = apply(&args.options, layers)?.load()?.value;
+    process::run(&settings.log.clone(), async |signals| serve(settings, signals).await)
+}
+
+async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
+    let observed = Observed::serve(&settings.http).await?;
+    let mounting = observed.readiness.condition("mount", "is being made");
+    let (session, part) = (Part::new("client"), Part::new("mount"));
+    let mut config = settings.client;
+    "mount".clone_into(&mut config.name);
+    let client = Client::connect(config, session.tasks().clone())?;
+    let mount = tokio::select! {
+        started = observed.mount(&part, settings.mount, client) => started?,
+        signal = signals.next() => return Err(interrupted(signal).into()),
+    };
+    mounting.holds();
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "unmounting"),
+        () = mount.ended() => tracing::info!("was unmounted"),
+    }
+    let end = async {
+        let unmounted = unmount(mount).await;
+        let ended = worse(part.end().await, session.end().await);
+        worse(worse(unmounted, ended), observed.end().await)
+    };
+    Ok(signals.or_force(end).await)
+}

@@ -1,0 +1,59 @@
+//! `headpond config show` and what needs no cluster.
+
+use anyhow::Result;
+
+use crate::ground::{Ground, stdout};
+
+#[test]
+fn every_setting_is_shown_with_its_origin_and_secrets_are_not() -> Result<()> {
+    let ground = Ground::new()?;
+    ground.write("c.toml", "[worker]\nnode = 'from-file'\nzone = 'z'\n[credentials.lake]\naccess_key_id = 'me'\nsecret_access_key = 'hunter2'")?;
+    let mut command = ground.command(&["config", "show", "-o", "json", "-c", "c.toml", "--log-level", "debug"]);
+    command.env("HEADPOND_WORKER__ZONE", "from-env").env("HEADPOND_CREDENTIALS__LAKE__SESSION_TOKEN", "hunter3");
+    let output = command.output()?;
+    assert!(output.status.success());
+    let text = stdout(&output);
+    assert!(!text.contains("hunter"), "{text}");
+    let settings: Vec<serde_json::Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    for (key, value, from) in [
+        ("worker.node", "from-file", "file c.toml"),
+        ("worker.zone", "from-env", "environment HEADPOND_WORKER__ZONE"),
+        ("log.level", "debug", "flag --log-level"),
+        ("log.format", "text", "default"),
+        ("credentials.lake.access_key_id", "me", "file c.toml"),
+        ("credentials.lake.secret_access_key", "[redacted]", "file c.toml"),
+        ("credentials.lake.session_token", "[redacted]", "environment HEADPOND_CREDENTIALS__LAKE__SESSION_TOKEN"),
+    ] {
+        let expected = serde_json::json!({ "key": key, "value": value, "origin": from });
+        assert!(settings.contains(&expected), "{expected} is not in {text}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_table_is_shown_to_people() -> Result<()> {
+    let ground = Ground::new()?;
+    let text = stdout(&ground.run(&["config", "show", "--for", "worker"])?);
+    let line = text.lines().find(|line| line.starts_with("http.bind ")).unwrap_or_default();
+    assert_eq!(line.split_whitespace().collect::<Vec<_>>(), ["http.bind", "127.0.0.1:7210", "default"]);
+    Ok(())
+}
+
+#[test]
+fn help_version_codes_and_completion_are_there() -> Result<()> {
+    let ground = Ground::new()?;
+    for (arguments, says) in [
+        (&["--version"][..], env!("CARGO_PKG_VERSION")),
+        (&["--help"], "headpond up"),
+        (&["help", "exit-codes"], "the under store refuses"),
+        (&["exit-codes"], "the under store refuses"),
+        (&["completion", "bash"], "_headpond()"),
+        (&["completion", "zsh"], "#compdef headpond"),
+        (&["completion", "fish"], "complete -c headpond"),
+        (&["up", "--help"], "Ctrl-C unmounts and ends"),
+    ] {
+        let output = ground.run(arguments)?;
+        assert!(output.status.success() && stdout(&output).contains(says), "{arguments:?}: {}", stdout(&output));
+    }
+    Ok(())
+}

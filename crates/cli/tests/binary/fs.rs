@@ -1,0 +1,144 @@
+//! `headpond fs` and `headpond admin` against a running pond.
+
+use anyhow::{Context as _, Result};
+use serde_json::Value;
+use sha2::Digest as _;
+
+use crate::ground::{Ground, stderr, stdout};
+
+/// A pond over a small tree.
+fn pond() -> Result<Ground> {
+    let mut ground = Ground::new()?;
+    ground.write("data/a.txt", "one\ntwo\nthree\n")?;
+    ground.write("data/dir/b.bin", vec![7; 3 << 20])?;
+    ground.write("data/dir/deep/c.csv", "x,y\n")?;
+    let data = ground.path("data").display().to_string();
+    ground.up(&[&data, "--no-mount"])?;
+    Ok(ground)
+}
+
+fn text(ground: &Ground, arguments: &[&str]) -> Result<String> {
+    let output = ground.run(arguments)?;
+    anyhow::ensure!(output.status.success(), "headpond {arguments:?}: {}", stderr(&output));
+    Ok(stdout(&output))
+}
+
+fn json(ground: &Ground, arguments: &[&str]) -> Result<Vec<Value>> {
+    let arguments = [arguments, &["-o", "json"]].concat();
+    text(ground, &arguments)?.lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
+}
+
+#[test]
+fn what_is_there_is_listed_found_and_summed() -> Result<()> {
+    let ground = pond()?;
+    assert_eq!(text(&ground, &["fs", "ls", "/"])?, "a.txt\ndir\n");
+    let recursive = text(&ground, &["fs", "ls", "-R", "/"])?;
+    let mut lines: Vec<_> = recursive.lines().collect();
+    lines.sort_unstable();
+    assert_eq!(lines, ["a.txt", "dir", "dir/b.bin", "dir/deep", "dir/deep/c.csv"]);
+    let long = text(&ground, &["fs", "ls", "-l", "-h", "/dir"])?;
+    assert!(long.lines().next().is_some_and(|line| line.starts_with("-rw") && line.ends_with(" b.bin")), "{long}");
+    assert!(long.contains("3.00 MiB"), "{long}");
+
+    let listed = json(&ground, &["fs", "ls", "/"])?;
+    assert_eq!((&listed[0]["path"], &listed[0]["type"]), (&"/a.txt".into(), &"file".into()));
+    assert_eq!(listed[0], json(&ground, &["fs", "stat", "/a.txt"])?[0]);
+    assert_eq!(text(&ground, &["fs", "find", "/", "--name", "*.csv"])?, "/dir/deep/c.csv\n");
+    assert_eq!(text(&ground, &["fs", "find", "/", "--size", "+1M"])?, "/dir/b.bin\n");
+    assert_eq!(text(&ground, &["fs", "find", "/", "--type", "f", "--newer", "1h"])?.lines().count(), 3);
+    assert_eq!(text(&ground, &["fs", "find", "/", "--type", "f", "--older", "1h"])?, "");
+    assert_eq!(text(&ground, &["fs", "find", "/dir/deep", "-0"])?, "/dir/deep\0/dir/deep/c.csv\0");
+    let sums = json(&ground, &["fs", "du", "-s", "/dir"])?;
+    assert_eq!(sums, [serde_json::json!({"path": "/dir", "bytes": (3 << 20) + 4, "files": 2, "directories": 1})]);
+    let tree = text(&ground, &["fs", "tree", "/"])?;
+    assert_eq!(
+        tree,
+        "/\n├── a.txt\n└── dir\n    ├── b.bin\n    └── deep\n        └── c.csv\n\n2 directories, 3 files\n"
+    );
+    assert_eq!(text(&ground, &["fs", "tree", "-L", "1", "/"])?.lines().count(), 5);
+    Ok(())
+}
+
+#[test]
+fn files_are_read_whole_and_in_parts() -> Result<()> {
+    let ground = pond()?;
+    for (arguments, expected) in [
+        (&["cat", "/a.txt", "/dir/deep/c.csv"][..], "one\ntwo\nthree\nx,y\n"),
+        (&["cat", "--offset", "4", "--length", "3", "/a.txt"], "two"),
+        (&["cat", "--range", "8-", "/a.txt"], "three\n"),
+        (&["cat", "--offset", "1GiB", "/a.txt"], ""),
+        (&["head", "-n", "1", "/a.txt"], "one\n"),
+        (&["head", "-c", "5", "/a.txt"], "one\nt"),
+        (&["tail", "-n", "2", "/a.txt"], "two\nthree\n"),
+        (&["tail", "-c", "3", "/a.txt"], "ee\n"),
+        (&["head", "-n", "1", "/a.txt", "/dir/deep/c.csv"], "==> /a.txt <==\none\n\n==> /dir/deep/c.csv <==\nx,y\n"),
+    ] {
+        let arguments = [&["fs"], arguments].concat();
+        assert_eq!(text(&ground, &arguments)?, expected, "{arguments:?}");
+    }
+    let digest = hex::encode(sha2::Sha256::digest("one\ntwo\nthree\n"));
+    assert_eq!(text(&ground, &["fs", "checksum", "/a.txt"])?, format!("{digest}  /a.txt\n"));
+    let sum = &json(&ground, &["fs", "checksum", "--algorithm", "crc32c", "/dir/b.bin"])?[0];
+    let expected = format!("{:08x}", crc32c::crc32c(&vec![7; 3 << 20]));
+    assert_eq!((&sum["checksum"], &sum["bytes"]), (&expected.into(), &(3 << 20).into()));
+    Ok(())
+}
+
+#[test]
+fn files_are_loaded_located_and_freed() -> Result<()> {
+    let ground = pond()?;
+    let loaded = json(&ground, &["fs", "load", "-r", "/"])?;
+    let bytes = (3 << 20) + 18;
+    assert_eq!(loaded, [serde_json::json!({"path": "/", "files": 3, "bytes": bytes, "failed": 0})]);
+    let location = &json(&ground, &["fs", "location", "/dir/b.bin"])?[0];
+    assert_eq!(location["workers"][0]["cached_bytes"], 3 << 20);
+    assert_eq!(location["blocks"][0]["owner"], location["workers"][0]["worker"]);
+    assert_eq!(json(&ground, &["admin", "workers"])?[0]["contents"], 3);
+
+    let freed = &json(&ground, &["fs", "free", "/dir/b.bin"])?[0];
+    assert_eq!((&freed["contents"], &freed["bytes"]), (&1.into(), &(3 << 20).into()));
+    assert_eq!(json(&ground, &["fs", "location", "/dir/b.bin"])?[0]["workers"][0]["cached_bytes"], 0);
+    let status = &json(&ground, &["admin", "status"])?[0];
+    assert_eq!((&status["mounts"], &status["workers"]), (&1.into(), &1.into()));
+    assert!(text(&ground, &["admin", "status"])?.contains("1 mounts, 1 workers"));
+    Ok(())
+}
+
+#[test]
+fn a_path_that_fails_is_named_and_the_others_go_on() -> Result<()> {
+    let ground = pond()?;
+    let output = ground.run(&["fs", "cat", "/nowhere", "/a.txt"])?;
+    assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(3), "one\ntwo\nthree\n"));
+    assert_eq!(stderr(&output), "headpond: /nowhere does not exist\n");
+    let output = ground.run(&["fs", "cat", "/nowhere", "/dir"])?;
+    assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(1), 2), "{}", stderr(&output));
+    assert_eq!(ground.run(&["fs", "cat", "/dir"])?.status.code(), Some(6));
+    assert_eq!(ground.run(&["fs", "load", "/dir"])?.status.code(), Some(6));
+    Ok(())
+}
+
+#[test]
+fn names_that_are_no_text_are_shown_escaped_and_exact_in_json() -> Result<()> {
+    use std::os::unix::ffi::OsStrExt as _;
+    let mut ground = Ground::new()?;
+    ground.write("data/ok", "")?;
+    std::fs::write(ground.path("data").join(std::ffi::OsStr::from_bytes(b"a\xff\nb")), "strange")?;
+    let data = ground.path("data").display().to_string();
+    ground.up(&[&data, "--no-mount"])?;
+    assert_eq!(text(&ground, &["fs", "ls", "/"])?, "a\\xff\\nb\nok\n");
+    assert_eq!(json(&ground, &["fs", "ls", "/"])?[0]["path_hex"], "2f61ff0a62");
+    Ok(())
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() -> Result<()> {
+    use std::{io::Read as _, process::Stdio};
+    let ground = pond()?;
+    let mut child =
+        ground.command(&["fs", "cat", "/dir/b.bin"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let mut first = [0; 1];
+    child.stdout.take().context("piped")?.read_exact(&mut first)?;
+    let output = child.wait_with_output()?;
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
+    Ok(())
+}

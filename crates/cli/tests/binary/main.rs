@@ -1,0 +1,7 @@
+//! The real binary: what it prints, how it ends, and what it leaves behind.
+
+mod bad_input;
+mod config;
+mod fs;
+mod ground;
+mod up;

@@ -1,0 +1,98 @@
+//! `headpond up` from its start to its end.
+
+use anyhow::Result;
+use headpond_tests::{eventually, http_get};
+use rustix::process::Signal;
+
+use crate::ground::{Ground, stderr, stdout};
+
+#[test]
+fn without_arguments_there_is_a_lake_with_a_line_to_read() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.up(&["--no-mount"])?;
+    let listed = ground.run(&["fs", "ls", "/"])?;
+    assert_eq!(stdout(&listed), "README.txt\n", "{}", stderr(&listed));
+    let read = ground.run(&["fs", "cat", "/README.txt"])?;
+    assert_eq!(stdout(&read), std::fs::read_to_string(ground.path("lake/README.txt"))?);
+    let (status, metrics) = http_get(ground.http_port, "/metrics")?;
+    assert_eq!(status, 200);
+    assert!(metrics.contains("headpond_worker_"), "{metrics}");
+    let log = std::fs::read_to_string(ground.path("headpond.log"))?;
+    for line in ["headpond is up", "/lake", "headpond fs ls -l / --master", "Ctrl-C ends."] {
+        assert!(log.contains(line), "{line:?} is not in:\n{log}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_first_signal_ends_it_cleanly_and_the_next_start_finds_everything() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.write("data/a", "one")?;
+    let data = ground.path("data").display().to_string();
+    for signal in [Signal::INT, Signal::TERM] {
+        let process = ground.up(&[&data, "--no-mount"])?;
+        process.signal(signal)?;
+        let status = process.wait()?;
+        assert!(status.success() && process.output().contains("headpond: ended cleanly"), "{}", process.output());
+    }
+    ground.up(&[&data, "--no-mount"])?;
+    let mounts = stdout(&ground.run(&["admin", "mounts", "-o", "json"])?);
+    assert_eq!(mounts.lines().count(), 1, "{mounts}");
+    Ok(())
+}
+
+#[test]
+fn another_store_takes_the_place_of_the_first() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.write("one/a", "1")?;
+    ground.write("two/b", "2")?;
+    for (store, listed) in [("one", "a\n"), ("two", "b\n")] {
+        let store = ground.path(store).display().to_string();
+        ground.up(&[&store, "--no-mount"])?;
+        assert_eq!(stdout(&ground.run(&["fs", "ls", "/"])?), listed);
+        ground.process = None;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_deep_state_directory_is_no_obstacle() -> Result<()> {
+    let mut ground = Ground::new()?;
+    let deep = ["d".repeat(90), "e".repeat(90)].join("/");
+    ground.up(&["--no-mount", "--state-dir", &deep])?;
+    let workers = stdout(&ground.run(&["admin", "workers", "-o", "json"])?);
+    let worker: serde_json::Value = serde_json::from_str(&workers)?;
+    let socket = worker["socket"].as_str().unwrap_or_default().to_owned();
+    assert!(!socket.is_empty() && socket.len() <= 107, "{workers}");
+    assert!(ground.run(&["fs", "cat", "/README.txt"])?.status.success());
+    Ok(())
+}
+
+#[test]
+fn the_parts_run_as_processes_of_their_own() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.write("data/a", "one")?;
+    let master = ground.command(&["master", "--bind", &ground.master(), "--state-dir", "m", "--http-bind", ""]);
+    let mut master = headpond_tests::Process::start("master", master, &ground.path("master.log"))?;
+    let bind = format!("127.0.0.1:{}", ground.worker_port);
+    let http = format!("127.0.0.1:{}", ground.http_port);
+    let arguments =
+        ["worker", "--dir", "cache=1GiB", "--bind", &bind, "--http-bind", &http, "--master", &ground.master()];
+    let worker = ground.command(&arguments);
+    let worker = headpond_tests::Process::start("worker", worker, &ground.path("worker.log"))?;
+    headpond_tests::wait_ready(ground.process.insert(worker), ground.http_port, "/readyz")?;
+
+    let store = format!("file://{}", ground.path("data").display());
+    let added = ground.run(&["admin", "mount", "add", "/data", &store])?;
+    assert!(added.status.success(), "{}", stderr(&added));
+    assert_eq!(stdout(&ground.run(&["fs", "cat", "/data/a"])?), "one");
+    let again = ground.run(&["admin", "mount", "add", "/data", &store])?;
+    assert_eq!(again.status.code(), Some(4), "{}", stderr(&again));
+    assert!(ground.run(&["admin", "mount", "remove", "/data"])?.status.success());
+    assert_eq!(ground.run(&["fs", "ls", "/data"])?.status.code(), Some(3));
+
+    master.kill()?;
+    eventually("the worker notices that the master is gone", || Ok(http_get(ground.http_port, "/readyz")?.0 == 503))?;
+    assert_eq!(http_get(ground.http_port, "/healthz")?.0, 200);
+    Ok(())
+}
