@@ -43,10 +43,10 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// No metrics yet; the names of all will start with `headpond_`.
+    /// No metrics yet. Parts register under a prefix of their own, `headpond_worker` and the like.
     #[must_use]
     pub fn new() -> Self {
-        Self { registry: Arc::new(Mutex::new(Registry::with_prefix("headpond"))) }
+        Self { registry: Arc::new(Mutex::new(Registry::default())) }
     }
 
     /// Lets `register` add metrics.
@@ -170,7 +170,7 @@ mod tests {
     async fn a_process_says_whether_it_lives_whether_it_is_ready_and_what_it_counts() {
         let (metrics, readiness, tasks) = (Metrics::new(), Readiness::new(), Tasks::new(Shutdown::new()));
         let counter = Counter::<u64>::default();
-        metrics.register(|registry| registry.register("reads", "Reads served", counter.clone()));
+        metrics.register(|registry| registry.register("headpond_reads", "Reads served", counter.clone()));
         counter.inc_by(3);
         let journal = readiness.condition("journal", "is replaying");
         let address = serve("127.0.0.1:0", metrics, readiness.clone(), &tasks).await.expect("a free port");

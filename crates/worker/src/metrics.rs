@@ -100,7 +100,7 @@ impl Metrics {
 
     /// Adds all of it and what `store` counts to `registry`.
     pub(crate) fn register(&self, registry: &mut Registry, store: Arc<PageStore>) {
-        let registry = registry.sub_registry_with_prefix("worker");
+        let registry = registry.sub_registry_with_prefix("headpond_worker");
         let bytes = || Unit::Bytes;
         registry.register_with_unit("filled", "Bytes fetched, by source", bytes(), self.filled_bytes.clone());
         registry.register_with_unit("served", "Bytes read over gRPC", bytes(), self.served_bytes.clone());

@@ -71,7 +71,7 @@ impl RunningWorker {
         }
     }
 
-    /// Adds the worker's metrics to `registry`, under the prefix `worker`.
+    /// Adds the worker's metrics to `registry`, under the prefix `headpond_worker`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.reader.metrics.register(registry, Arc::clone(self.reader.cache.store()));
     }
