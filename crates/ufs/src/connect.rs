@@ -51,8 +51,13 @@ pub async fn connect_metered(
     }
     let driver = driver(uri, &options, credentials).await?;
     let metered = Metered::new(driver, counters);
-    let limited = Limit::new(Arc::new(metered), requests, rate);
-    Ok(Arc::new(Retry::new(Arc::new(limited), policy)))
+    let limited = Limit::new(Arc::new(metered), requests, None);
+    let retried = Arc::new(Retry::new(Arc::new(limited), policy));
+    // Outside the retries: waiting for bandwidth is no silence of the store that a deadline should end.
+    Ok(match rate {
+        Some(rate) => Arc::new(Limit::new(retried, usize::MAX, Some(rate))),
+        None => retried,
+    })
 }
 
 async fn driver(

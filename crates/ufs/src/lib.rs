@@ -1,8 +1,8 @@
 //! Under stores: the [`UnderStore`] trait, its drivers and wrappers.
 //!
 //! Drivers speak to one store and never retry; wrappers are stores themselves and add one thing each. [`connect`] puts them
-//! together: retry around limit around metering around the driver, so that the deadline covers the wait for a permit
-//! and every try is counted.
+//! together: bandwidth around retry around parallel requests around metering around the driver. So the deadline covers the wait for a
+//! permit but not for bandwidth, and every try is counted.
 
 mod around;
 mod connect;

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{BodyStream, Key, ObjectMeta, UfsError, UfsErrorKind};
 
-/// Bytes read by one system call. Measured to matter little from 256 KiB on; each read costs a change of threads.
+/// Bytes read by one system call: more means fewer changes of threads, and more memory held by each reader.
 const CHUNK: u64 = 1 << 20;
 
 impl Shared {

@@ -1,4 +1,7 @@
 //! Reading ranges.
+//!
+//! Measured (4 busy cores, MinIO on loopback, 1 GiB in ranges of 8 MiB, 8 and 16 in flight): 0.27 to 0.36 CPU seconds, in chunks of 360 KiB;
+//! a bare socket loop into a reused buffer takes 0.24 to 0.29. So the SDK is kept for reading as well.
 
 use aws_sdk_s3::primitives::ByteStream;
 use bytes::Bytes;

@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, num::NonZeroU64, sync::Arc, time::Duration};
 
+use futures::{TryStreamExt, future::join_all};
 use headpond_ufs::{
-    Counters, Fault, Faulty, Limit, Memory, Metered, NoCredentials, Op, Outcome, Retry, RetryPolicy, StoreUri,
-    UfsErrorKind, UnderStore, connect, connect_metered,
+    Counters, Fault, Faulty, Key, Limit, Memory, Metered, NoCredentials, Op, Outcome, Precondition, Retry, RetryPolicy,
+    StoreUri, UfsErrorKind, UnderStore, connect, connect_metered,
 };
 
 use super::cases;
@@ -66,6 +67,23 @@ async fn a_connected_store_conforms_and_counts() {
     let store = connect_metered(&uri, &BTreeMap::new(), &NoCredentials, Arc::clone(&counters)).await.unwrap();
     cases::run(store).await;
     assert_ne!(counters.requests(Op::Get, Outcome::Ok), 0);
+}
+
+/// Many readers of a narrow store wait for each other longer than any try may take; that is no fault of the store.
+#[tokio::test(start_paused = true)]
+async fn waiting_for_bandwidth_reads_nothing_twice() {
+    let counters = Arc::new(Counters::default());
+    let uri = StoreUri::parse("memory://narrow").unwrap();
+    let options = BTreeMap::from([("max_bytes_per_second".to_owned(), (64 << 10).to_string())]);
+    let store = connect_metered(&uri, &options, &NoCredentials, Arc::clone(&counters)).await.unwrap();
+    let key = Key::from("k");
+    let meta = store.put(&key, vec![1; 1 << 20].into(), &Precondition::None).await.unwrap();
+    let readers = (0..8).map(|_| async {
+        let body = store.get(&key, 0..meta.size, &meta.version).await.expect("a body");
+        body.try_fold(0, async |sum, chunk| Ok(sum + chunk.len())).await.expect("its bytes")
+    });
+    assert_eq!(join_all(readers).await, [1 << 20; 8]);
+    assert_eq!(counters.total(Op::Get), 8);
 }
 
 #[tokio::test]
