@@ -72,15 +72,18 @@ impl Reader {
             .buffered(CHUNKS_AHEAD)
     }
 
-    /// Brings `ranges` into the cache. Cancel-safe: what was begun goes on.
+    /// Brings `ranges` into the cache. Fills begin with the call, before the answer is polled. Cancel-safe: what was begun goes on.
     ///
     /// # Errors
     /// Those of fills; `ResourceExhausted` when the cache cannot keep the pages.
-    pub(crate) async fn ensure(&self, job: &Job, ranges: Vec<ByteRange>) -> Result<()> {
-        for step in Pages::new(Arc::clone(&self.filler), job.clone(), ranges) {
-            self.ensure_page(job, &step).await?;
+    pub(crate) fn ensure(&self, job: &Job, ranges: Vec<ByteRange>) -> impl Future<Output = Result<()>> + Send {
+        let pages = Pages::new(Arc::clone(&self.filler), job.clone(), ranges);
+        async move {
+            for step in pages {
+                self.ensure_page(job, &step).await?;
+            }
+            Ok(())
         }
-        Ok(())
     }
 
     /// Waits until the page of `step` is in the cache.

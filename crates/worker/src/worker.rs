@@ -1,6 +1,11 @@
 //! Starts a worker.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use headpond_proto::{
     MAX_MESSAGE,
@@ -77,7 +82,9 @@ impl Worker {
         config.check()?;
         let listener = listen(&config.bind).await?;
         let (store, identity) = open(&config).await?;
-        let socket = config.socket.as_deref().map(Listener::bind).transpose()?;
+        // Clients have other working directories.
+        let socket_path = config.socket.as_deref().map(absolute).transpose()?;
+        let socket = socket_path.as_deref().map(Listener::bind).transpose()?;
         let address = listener.local_addr().map_err(|error| bind_failed(&config.bind, error))?;
         let advertised = config.advertise.clone().unwrap_or_else(|| reachable(address, &config.node));
 
@@ -112,7 +119,7 @@ impl Worker {
             announcement: RegisterRequest {
                 uuid: identity.uuid(),
                 address: advertised.clone(),
-                socket: config.socket.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
+                socket: socket_path.as_ref().map(|path| path.display().to_string()).unwrap_or_default(),
                 node: config.node.clone(),
                 zone: config.zone.clone(),
                 capacity: 0,
@@ -125,7 +132,7 @@ impl Worker {
         };
         tasks.spawn(registration.run(tasks.shutdown().clone()));
         tasks.spawn_until_shutdown(maintain(cache, config.scrub_interval, config.scrub_rate));
-        Ok(RunningWorker { reader, standing, address, advertised, socket: config.socket })
+        Ok(RunningWorker { reader, standing, address, advertised, socket: socket_path })
     }
 }
 
@@ -146,6 +153,13 @@ fn bind_failed(bind: &str, error: std::io::Error) -> Error {
 /// The address to tell others: the bound one, or the node's name where that is a wildcard.
 fn reachable(address: SocketAddr, node: &str) -> String {
     if address.ip().is_unspecified() { format!("{node}:{}", address.port()) } else { address.to_string() }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf> {
+    std::path::absolute(path).map_err(|error| {
+        let message = format!("cannot find the socket path {}: write it as an absolute path", path.display());
+        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
+    })
 }
 
 /// Opens the page store and finds out who this worker is.

@@ -80,7 +80,8 @@ impl Lease {
         self.loan.complete()
     }
 
-    /// Makes `ranges` readable through the file; answers what is present around each. Then has `readahead` fetched.
+    /// Makes `ranges` readable through the file; answers what is present around each. `readahead` is fetched behind them, and not
+    /// waited for.
     ///
     /// # Errors
     /// Those of fills; `Unavailable` when the store has dropped the lent file, which then serves only what it has.
@@ -91,10 +92,11 @@ impl Lease {
         readahead: Option<ByteRange>,
     ) -> Result<Vec<ByteRange>> {
         let ranges: Vec<_> = ranges.into_iter().map(|range| self.job.grant.clamp(range)).collect();
-        reader.ensure(&self.job, ranges.clone()).await?;
+        let ensured = reader.ensure(&self.job, ranges.clone());
         if let Some(readahead) = readahead {
             reader.filler.prefetch(&self.job, readahead);
         }
+        ensured.await?;
         let mut present = Vec::with_capacity(ranges.len());
         for range in ranges {
             self.loan.content().touch_range(&range);

@@ -116,7 +116,7 @@ async fn a_large_content_is_made_present_range_by_range() {
     let ensured = client.ensure_and(lent.lease, 11 * MIB..11 * MIB + 1, readahead).await.expect("ensured");
     assert_eq!(ensured.present, [Range { start: 10 * MIB, end: 12 * MIB }]);
     pond.lake.asked(3).await;
-    assert_eq!(pond.lake.gets().last(), Some(&(12 * MIB..14 * MIB)));
+    assert!(pond.lake.gets().contains(&(12 * MIB..14 * MIB)), "{:?}", pond.lake.gets());
 
     let ensured = client.ensure(lent.lease, 0..u64::MAX).await.expect("ensured");
     assert!(ensured.complete);
