@@ -95,6 +95,12 @@ impl Metrics {
         self.by_op[op as usize].inc();
     }
 
+    /// How many requests were counted.
+    #[cfg(test)]
+    pub(crate) fn requests(&self, op: Op) -> u64 {
+        self.by_op[op as usize].get()
+    }
+
     /// Counts a request answered with an error.
     pub(crate) fn error(&self, errno: &'static str) {
         self.errors.get_or_create(&ErrnoLabel { errno }).inc();

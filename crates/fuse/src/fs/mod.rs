@@ -121,3 +121,6 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

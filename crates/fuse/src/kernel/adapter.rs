@@ -199,8 +199,8 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.0.metrics.request(Op::Release);
         self.0.fs.release(node.0);
+        self.0.metrics.request(Op::Release);
         reply.ok();
     }
 

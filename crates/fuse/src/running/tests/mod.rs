@@ -70,11 +70,16 @@ impl Pond {
 
     /// Waits until as many invalidations were sent to the kernel.
     fn wait_for_invalidations(&self, count: u64) {
-        self.block_on(async {
-            while self.running().metrics.invalidations.get() < count {
+        self.wait_until(|metrics| metrics.invalidations.get() >= count);
+    }
+
+    fn wait_until(&self, condition: impl Fn(&Metrics) -> bool) {
+        let waiting = async {
+            while !condition(&self.running().metrics) {
                 tokio::task::yield_now().await;
             }
-        });
+        };
+        self.block_on(async { tokio::time::timeout(Duration::from_secs(30), waiting).await }).expect("it happens soon");
     }
 }
 

@@ -1,0 +1,141 @@
+use std::{cell::Cell, ops::ControlFlow};
+
+use headpond_types::Name;
+
+use super::*;
+use crate::testing::FakePond;
+
+type Fs = FileSystem<FakePond, u32>;
+
+fn fs_over(source: &FakePond, root: InodeId, dataset: bool) -> Fs {
+    let request_timeout = Duration::from_secs(10);
+    FileSystem::new(source.clone(), FsOptions { root, dataset, max_ttl: Duration::from_secs(30), request_timeout })
+}
+
+fn change(parent: InodeId) -> Event {
+    Event::Entry { parent, name: Some(Name::new("x").unwrap()), old: None }
+}
+
+/// Reads a directory from `offset` on, `room` entries; answers where the next one starts and the longest validity given.
+async fn read_some(fs: &Fs, handle: u64, offset: u64, room: usize) -> (u64, Duration) {
+    let dir = fs.dir(handle).unwrap();
+    let (mut next, mut left, mut ttl) = (offset, room, Duration::ZERO);
+    let add = |entry: DirEntry<'_>| {
+        if left == 0 {
+            return ControlFlow::Break(());
+        }
+        (next, left, ttl) = (entry.next, left - 1, ttl.max(entry.ttl));
+        ControlFlow::Continue(())
+    };
+    fs.read_dir(&dir, offset, add).await.unwrap();
+    (next, ttl)
+}
+
+async fn read_all(fs: &Fs, handle: u64, mut offset: u64) {
+    loop {
+        match read_some(fs, handle, offset, 10).await {
+            (next, _) if next == offset => return,
+            (next, _) => offset = next,
+        }
+    }
+}
+
+fn of_twenty() -> FakePond {
+    let source = FakePond::new();
+    for n in 0..20 {
+        source.file(InodeId::ROOT, &format!("f{n:02}"), b"x");
+    }
+    source
+}
+
+#[tokio::test]
+async fn the_kernel_keeps_a_listing_until_its_directory_changes() {
+    for event in [change(InodeId::ROOT), Event::Reset] {
+        let source = of_twenty();
+        let fs = fs_over(&source, InodeId::ROOT, false);
+        let (handle, kept) = fs.open_dir(1);
+        assert!(!kept);
+        read_all(&fs, handle, 0).await;
+        assert!(fs.open_dir(1).1);
+        fs.apply(&change(InodeId(77)));
+        assert!(fs.open_dir(1).1, "another directory changed");
+        fs.apply(&event);
+        assert!(!fs.open_dir(1).1);
+    }
+}
+
+#[tokio::test]
+async fn a_listing_that_a_change_overtakes_is_not_kept_and_given_no_validity() {
+    let source = of_twenty();
+    let fs = fs_over(&source, InodeId::ROOT, false);
+    let (handle, _) = fs.open_dir(1);
+    let (next, ttl) = read_some(&fs, handle, 0, 5).await;
+    assert_eq!(ttl, Duration::from_secs(30), "validity is cut to the longest allowed");
+    fs.apply(&change(InodeId::ROOT));
+    assert_eq!(read_some(&fs, handle, next, 5).await.1, Duration::ZERO);
+    read_all(&fs, handle, next).await;
+    assert!(!fs.open_dir(1).1);
+    read_all(&fs, handle, 0).await;
+    assert!(fs.open_dir(1).1, "rewound, it is a new listing");
+}
+
+#[tokio::test]
+async fn an_expired_listing_is_not_kept() {
+    let source = of_twenty();
+    source.set_validity(Duration::ZERO);
+    let fs = fs_over(&source, InodeId::ROOT, false);
+    let (handle, _) = fs.open_dir(1);
+    read_all(&fs, handle, 0).await;
+    assert!(!fs.open_dir(1).1);
+}
+
+#[test]
+fn an_inode_is_registered_at_its_first_open_only_and_given_back_after_its_last() {
+    let source = FakePond::new();
+    let inode = source.file(InodeId::ROOT, "f", b"bytes");
+    source.complete(inode);
+    let fs = fs_over(&source, InodeId::ROOT, false);
+    let registered = Cell::new(0);
+    let open = || {
+        let file = fs.open_now(inode.0).unwrap();
+        fs.admit(inode.0, file, |_| {
+            registered.set(registered.get() + 1);
+            Some(registered.get())
+        })
+    };
+    let (first, second) = (open(), open());
+    assert!(matches!((&first, &second), (Mode::Passthrough(a), Mode::Passthrough(b)) if **a == 1 && **b == 1));
+    fs.release(inode.0);
+    assert!(matches!(open(), Mode::Passthrough(id) if *id == 1), "one open is left");
+    fs.release(inode.0);
+    fs.release(inode.0);
+    assert!(matches!(open(), Mode::Passthrough(id) if *id == 2));
+    let Mode::Passthrough(weak) = first else { panic!("it passes through") };
+    drop(second);
+    assert_eq!(Arc::strong_count(&weak), 1, "the table holds no registration that is over");
+}
+
+#[test]
+fn an_inode_that_the_kernel_did_not_take_stays_cached_while_it_is_open() {
+    let source = FakePond::new();
+    let inode = source.file(InodeId::ROOT, "f", b"bytes");
+    source.complete(inode);
+    let fs = fs_over(&source, InodeId::ROOT, false);
+    let file = || fs.open_now(inode.0).unwrap();
+    assert!(matches!(fs.admit(inode.0, file(), |_| None), Mode::Cached));
+    assert!(matches!(fs.admit(inode.0, file(), |_| Some(1)), Mode::Cached));
+    fs.release(inode.0);
+    fs.release(inode.0);
+    assert!(matches!(fs.admit(inode.0, file(), |_| Some(1)), Mode::Passthrough(_)));
+}
+
+#[test]
+fn the_shown_directory_is_node_one_and_the_root_above_it_is_none() {
+    let source = FakePond::new();
+    let part = source.dir(InodeId::ROOT, "part");
+    let fs = fs_over(&source, part, false);
+    assert_eq!(fs.node_of(part), Some(1));
+    assert_eq!(fs.inode_of(1), part);
+    assert_eq!(fs.node_of(InodeId::ROOT), None);
+    assert_eq!(fs.node_of(InodeId(9)), Some(9));
+}
