@@ -1,7 +1,11 @@
 //! The state machine as Raft sees it.
 
-use std::sync::Arc;
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
+use headpond_types::{Error, ErrorKind, Result};
 use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError,
     storage::RaftStateMachine,
@@ -58,7 +62,7 @@ impl<M: StateMachine> RaftStateMachine<Types<M>> for Applier<M> {
                 commands.extend(batch.commands());
             }
         }
-        let outcomes = blocking(|| self.machine.apply(position(&last), &commands));
+        let outcomes = blocking(|| guarded(|| self.machine.apply(position(&last), &commands)));
         let outcomes = outcomes.map_err(|error| {
             self.progress.stop(&error);
             StorageIOError::apply(last, AnyError::new(&error))
@@ -113,7 +117,7 @@ pub(crate) struct Checkpointer<M> {
 
 impl<M: StateMachine> RaftSnapshotBuilder<Types<M>> for Checkpointer<M> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types<M>>, StorageError> {
-        blocking(|| self.machine.make_durable()).map_err(|error| {
+        blocking(|| guarded(|| self.machine.make_durable())).map_err(|error| {
             self.progress.stop(&error);
             StorageIOError::write_snapshot(None, AnyError::new(&error))
         })?;
@@ -125,6 +129,15 @@ impl<M: StateMachine> RaftSnapshotBuilder<Types<M>> for Checkpointer<M> {
         };
         Ok(Snapshot { meta, snapshot: Box::new(Checkpoint) })
     }
+}
+
+/// Makes an error of a panic: those who wait for the work would wait for ever. Whatever panicked is not used again.
+fn guarded<T>(work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no message");
+        Err(Error::new(ErrorKind::Internal, format!("the state machine broke an invariant: {text}")))
+    })
 }
 
 /// Deals the outcomes out to the entries whose commands they are of.
@@ -146,6 +159,6 @@ fn no_shipping() -> StorageError {
 }
 
 /// The tables' position as Raft writes it.
-pub(crate) fn applied_log_id<M: StateMachine>(machine: &M) -> headpond_types::Result<Option<LogId>> {
+pub(crate) fn applied_log_id<M: StateMachine>(machine: &M) -> Result<Option<LogId>> {
     Ok(machine.applied()?.map(log_id))
 }

@@ -20,7 +20,8 @@ pub struct JournalConfig {
     /// Bytes of commands that one Raft entry may have, unless one command alone has more. Default 256 KiB: larger entries wait longer for
     /// the disk than they save.
     pub entry_bytes: usize,
-    /// Entries under way at once. Default 1; 2 gives more commands a second at hundreds of proposers, for a longer wait of each.
+    /// Entries under way at once. Default 1. 2 was never faster over redb: at 64 proposers 25,600 instead of 35,400 creates a second, at 512
+    /// as many; it pays where applying costs next to nothing.
     pub entries_in_flight: usize,
     /// How often the tables are made durable while commands come. Default 1 s. More: longer replay after a crash; less: more
     /// writing.

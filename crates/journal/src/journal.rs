@@ -1,11 +1,16 @@
 //! The journal: opening, proposing, checkpoints and shutdown.
 
-use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use headpond_runtime::{Shutdown, Tasks};
 use headpond_types::Result;
 use openraft::{ServerState, SnapshotPolicy};
-use tokio::sync::{Mutex, Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
     applier::{Applier, applied_log_id},
@@ -110,7 +115,7 @@ impl<M: StateMachine> Journal<M> {
         let weight = u32::try_from(encoded.len()).expect("commands are bounded far below 4 GiB");
         let room = Arc::clone(&self.room).acquire_many_owned(weight).await.expect("the semaphore is never closed");
         let (answer, answered) = oneshot::channel();
-        let sender = self.proposals.lock().await.clone().ok_or_else(|| self.stopped())?;
+        let sender = self.proposals().clone().ok_or_else(|| self.stopped())?;
         let sent = sender.send(Proposal { command, encoded, answer, room }).await;
         sent.map_err(|_| self.stopped())?;
         answered.await.map_err(|_| self.stopped())?
@@ -129,7 +134,7 @@ impl<M: StateMachine> Journal<M> {
     /// When the journal had stopped by itself, or the tables cannot be made durable; everything acknowledged is in the log all
     /// the same.
     pub async fn shutdown(&self) -> Result<()> {
-        self.proposals.lock().await.take();
+        self.proposals().take();
         self.tasks.drain(Duration::MAX).await;
         // The core ends in any case; it fails to say so only when it panicked, which was logged.
         drop(self.raft.shutdown().await);
@@ -138,6 +143,10 @@ impl<M: StateMachine> Journal<M> {
         let durable = durable.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
         self.log.close().await?;
         durable
+    }
+
+    fn proposals(&self) -> MutexGuard<'_, Option<mpsc::Sender<Proposal<M>>>> {
+        self.proposals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn why(&self) -> Why {

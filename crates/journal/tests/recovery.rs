@@ -131,7 +131,8 @@ async fn tables_that_fail_stop_the_journal_and_say_why() {
         fn apply(&self, _: Position, commands: &[&u64]) -> Result<Vec<()>> {
             match commands {
                 [] => Ok(Vec::new()),
-                _ => Err(Error::new(ErrorKind::Internal, "the tables caught fire")),
+                [1] => Err(Error::new(ErrorKind::Internal, "the tables caught fire")),
+                _ => panic!("the tables are nonsense"),
             }
         }
         fn make_durable(&self) -> Result<()> {
@@ -145,6 +146,12 @@ async fn tables_that_fail_stop_the_journal_and_say_why() {
     assert!(error.message().contains("the tables caught fire"), "{error}");
     journal.propose(2).await.expect_err("stays stopped");
     assert_eq!(journal.status().stopped.as_deref(), Some("the tables caught fire"));
+    journal.shutdown().await.expect("the log is whole");
+
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let journal = Journal::open(small(dir.path()), Arc::new(Broken)).await.expect("opens");
+    let error = journal.propose(2).await.expect_err("fails");
+    assert!(error.message().contains("the tables are nonsense"), "{error}");
     journal.shutdown().await.expect("the log is whole");
 }
 

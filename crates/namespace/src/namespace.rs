@@ -221,4 +221,30 @@ mod tests {
         let error = Namespace::open(dir.path(), 1 << 20).expect_err("is newer");
         assert_eq!(error.kind(), headpond_types::ErrorKind::NotSupported);
     }
+
+    #[test]
+    fn a_damaged_row_is_an_error() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        drop(Namespace::open(dir.path(), 1 << 20).expect("opens"));
+        let database = Database::create(dir.path().join(FILE)).expect("opens");
+        let txn = database.begin_write().expect("begins");
+        txn.open_table(INODES).expect("opens").insert(7, [0x11, 0xff, 1].as_slice()).expect("inserts");
+        let name = headpond_types::Name::new("x").expect("a name");
+        let key = crate::rows::entry_key(crate::inode::DirKey(2), name.as_bytes());
+        txn.open_table(ENTRIES).expect("opens").insert(key.as_slice(), 7 << 1).expect("inserts");
+        txn.commit().expect("commits");
+        drop(database);
+        let namespace = Namespace::open(dir.path(), 1 << 20).expect("opens");
+        let snapshot = namespace.snapshot().expect("a snapshot");
+        let errors = [
+            snapshot.attr(InodeId(7)).expect_err("does not decode"),
+            snapshot.lookup(InodeId::ROOT, &name).expect_err("does not decode"),
+            snapshot.list(InodeId::ROOT, None, 9).expect_err("does not decode"),
+            snapshot.path(InodeId(7)).expect_err("does not decode"),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), headpond_types::ErrorKind::Corrupt, "{error}");
+            assert!(error.message().contains("inode row 7"), "{error}");
+        }
+    }
 }
