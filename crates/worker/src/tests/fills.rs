@@ -14,7 +14,7 @@ use super::{
 };
 use crate::WorkerConfig;
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn sixteen_cold_readers_cost_the_store_one_read() {
     let pond = Pond::start().await;
     let worker = pond.worker().await;
@@ -153,7 +153,7 @@ fn owner_of(pond: &Pond, key: &str, block: u64) -> WorkerId {
     ring.owner(pond.lake.describe(key).2, block).expect("two members").id
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_workers_fetch_each_page_once_through_its_owner() {
     let pond = Pond::start().await;
     let (one, two) = two_workers(&pond).await;
@@ -164,7 +164,7 @@ async fn two_workers_fetch_each_page_once_through_its_owner() {
     assert_eq!(pond.lake.sent(), body.len() as u64);
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn workers_full_of_requests_to_each_other_do_not_wait_for_ever() {
     let pond = Pond::start().await;
     let narrow = |config: &mut WorkerConfig| (config.max_request, config.max_in_flight) = (MIB, 4 * MIB);
