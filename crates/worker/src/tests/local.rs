@@ -114,7 +114,9 @@ async fn a_large_content_is_made_present_range_by_range() {
 
     let readahead = Some(Range { start: 12 * MIB, end: 14 * MIB });
     let ensured = client.ensure_and(lent.lease, 11 * MIB..11 * MIB + 1, readahead).await.expect("ensured");
-    assert_eq!(ensured.present, [Range { start: 10 * MIB, end: 12 * MIB }]);
+    let [present] = ensured.present[..] else { panic!("{ensured:?}") };
+    assert_eq!(present.start, 10 * MIB);
+    assert!((12 * MIB..=14 * MIB).contains(&present.end), "readahead may have come by then: {present:?}");
     pond.lake.asked(3).await;
     assert!(pond.lake.gets().contains(&(12 * MIB..14 * MIB)), "{:?}", pond.lake.gets());
 
