@@ -144,7 +144,7 @@ async fn without_any_master_known_files_stay_known() {
 
 #[tokio::test]
 async fn without_any_master_what_is_not_known_is_an_error() {
-    let short = ClientConfig { metadata_timeout: Duration::from_millis(300), ..config() };
+    let short = ClientConfig { metadata_timeout: Duration::from_secs(1), ..config() };
     let mut cluster = Cluster::build(0, None, short).await;
     assert!(cluster.client.lookup(ROOT, &name("a")).await.expect("answered").attr.is_none());
     cluster.kill_master().await;
@@ -154,8 +154,7 @@ async fn without_any_master_what_is_not_known_is_an_error() {
 
 #[tokio::test]
 async fn known_files_can_be_declined() {
-    let never =
-        ClientConfig { metadata_timeout: Duration::from_millis(300), offline_reads: Duration::ZERO, ..config() };
+    let never = ClientConfig { metadata_timeout: Duration::from_secs(1), offline_reads: Duration::ZERO, ..config() };
     let mut cluster = Cluster::build(0, None, never).await;
     cluster.master.state().valid_ms = 0;
     cluster.master.put(1, "a", file(7, 3));
@@ -167,7 +166,7 @@ async fn known_files_can_be_declined() {
 
 #[tokio::test]
 async fn a_failing_store_is_no_reason_to_use_what_is_old() {
-    let short = ClientConfig { metadata_timeout: Duration::from_millis(300), ..config() };
+    let short = ClientConfig { metadata_timeout: Duration::from_secs(1), ..config() };
     let cluster = Cluster::build(0, None, short).await;
     cluster.master.state().valid_ms = 0;
     cluster.master.put(1, "a", file(7, 3));

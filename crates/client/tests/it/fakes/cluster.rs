@@ -8,7 +8,10 @@ use headpond_proto::v1::{
     worker_service_server::WorkerServiceServer,
 };
 use headpond_runtime::{Shutdown, Tasks};
-use tokio::{net::TcpListener, runtime::Runtime};
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime::Runtime,
+};
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::transport::{Server, server::Router};
 
@@ -22,6 +25,8 @@ pub(crate) struct Cluster {
     pub(crate) tasks: Tasks,
     /// A runtime each, the master's first: when it ends so do its connections, as those of a killed process.
     serving: Vec<Runtime>,
+    /// Bound but not listening, so that nobody else gets the port.
+    _nobody: TcpSocket,
 }
 
 /// Short deadlines: what is tested answers at once or never.
@@ -67,10 +72,12 @@ impl Cluster {
         serving.insert(0, runtime);
         let tasks = Tasks::new(Shutdown::new());
         // The first address is of nobody: every test goes through the failover to the second.
-        let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("bound");
-        let config = ClientConfig { masters: vec![nobody.to_string(), address.to_string()], ..config };
+        let nobody = TcpSocket::new_v4().expect("a socket");
+        nobody.bind(SocketAddr::from(([127, 0, 0, 1], 0))).expect("a port");
+        let nobodys = nobody.local_addr().expect("bound");
+        let config = ClientConfig { masters: vec![nobodys.to_string(), address.to_string()], ..config };
         let client = Client::connect(config, tasks.clone()).expect("a client");
-        let cluster = Self { master, workers, client, tasks, serving };
+        let cluster = Self { master, workers, client, tasks, serving, _nobody: nobody };
         if cluster.master.state().watchable {
             cluster.client.ring().await.expect("a session");
         }
