@@ -36,6 +36,8 @@ impl Content {
             count(&self.dir.shared.counters.evicted_pages, pages.into());
         } else if let Some(place) = self.place.get() {
             lock(&self.dir.policy).put_back(victim, place.slot);
+            // Whoever found nothing while it was out of the queues may look again.
+            self.dir.released();
         }
         bytes
     }

@@ -30,6 +30,16 @@ impl Drop for Reservation {
     }
 }
 
+/// How an eviction ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Eviction {
+    Enough,
+    /// Not enough, and something that may go was being read or written: another try may succeed at once.
+    Busy,
+    /// Not enough: what there is, is lent.
+    Nothing,
+}
+
 impl Dir {
     /// Sets `bytes` aside, evicting what is needed. Does IO.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation> {
@@ -43,10 +53,11 @@ impl Dir {
         // With everything lent a search looks at every entry several times: not once more before something changed.
         let releases = self.releases.load(Ordering::Acquire);
         if bytes <= capacity && self.starved_at.load(Ordering::Acquire) != releases {
-            if self.evict_while(|_| over()) {
-                return Ok(reservation);
+            match self.evict_while(|_| over()) {
+                Eviction::Enough => return Ok(reservation),
+                Eviction::Busy => {}
+                Eviction::Nothing => self.starved_at.store(releases, Ordering::Release),
             }
-            self.starved_at.store(releases, Ordering::Release);
         }
         self.check()?;
         Err(StoreError::Full { dir: self.config.path.clone() })
@@ -59,15 +70,16 @@ impl Dir {
 
     /// Evicts at least `bytes`; whether it could. Does IO.
     pub(crate) fn evict_bytes(self: &Arc<Self>, bytes: u64) -> bool {
-        self.evict_while(|evicted| evicted < bytes)
+        self.evict_while(|evicted| evicted < bytes) == Eviction::Enough
     }
 
-    /// Evicts while `wanted`, given the bytes evicted so far; whether it got there.
-    pub(crate) fn evict_while(self: &Arc<Self>, wanted: impl Fn(u64) -> bool) -> bool {
+    /// Evicts while `wanted`, given the bytes evicted so far.
+    pub(crate) fn evict_while(self: &Arc<Self>, wanted: impl Fn(u64) -> bool) -> Eviction {
         let mut evicted = 0;
         if !wanted(evicted) {
-            return true;
+            return Eviction::Enough;
         }
+        let mut without = Eviction::Nothing;
         let mut patience = lock(&self.policy).patience();
         let recall = |content: &Arc<crate::Content>| {
             if content.mark_recalled() {
@@ -80,8 +92,8 @@ impl Dir {
                 Search::Found(victim) => {
                     let bytes = victim.content.evict(&victim);
                     if bytes == 0 {
-                        // Being read or written at this moment.
-                        let Some(left) = patience.checked_sub(1) else { return false };
+                        without = Eviction::Busy;
+                        let Some(left) = patience.checked_sub(1) else { return without };
                         patience = left;
                     } else {
                         count(&self.shared.counters.evicted_bytes, bytes);
@@ -90,12 +102,12 @@ impl Dir {
                     }
                 }
                 Search::More(looked_at) => {
-                    let Some(left) = patience.checked_sub(looked_at) else { return false };
+                    let Some(left) = patience.checked_sub(looked_at) else { return without };
                     patience = left;
                 }
-                Search::Empty => return false,
+                Search::Empty => return without,
             }
         }
-        true
+        Eviction::Enough
     }
 }

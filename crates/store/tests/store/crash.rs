@@ -38,7 +38,8 @@ fn victim() {
             let (store, out) = (&store, &out);
             scope.spawn(move || {
                 let mut rng = StdRng::seed_from_u64(rand::random::<u64>() + thread);
-                loop {
+                let missing = |n| store.find(id(n)).is_none_or(|content| !content.is_complete());
+                while (0..CONTENTS).any(missing) {
                     let n = rng.random_range(0..CONTENTS);
                     let page = rng.random_range(0..page_count(length(n)));
                     let content = store.content(id(n), length(n)).unwrap();
@@ -62,9 +63,13 @@ fn victim() {
             });
         }
     });
+    writeln!(out.lock().unwrap(), "complete").unwrap();
+    loop {
+        std::thread::park();
+    }
 }
 
-/// Lets a victim run until it committed `pages`, kills it, and gives what it said.
+/// Lets a victim run until it committed `pages` or there are no more, kills it, and gives what it said.
 fn run_and_kill(dir: &Path, capacity_mib: u64, pages: usize) -> BTreeSet<(u64, u64)> {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["crash::victim", "--exact", "--nocapture"])
@@ -87,7 +92,7 @@ fn run_and_kill(dir: &Path, capacity_mib: u64, pages: usize) -> BTreeSet<(u64, u
             assert!(!line.contains("panicked"), "{line}");
         }
     };
-    lines.by_ref().take(pages).for_each(&mut note);
+    lines.by_ref().take(pages).take_while(|line| line != "complete").for_each(&mut note);
     child.kill().unwrap();
     assert!(!child.wait().unwrap().success());
     lines.for_each(&mut note);

@@ -68,11 +68,26 @@ fn what_comes_back_soon_stays() {
     }
     assert!(!content.is_present(0), "the oldest left");
     fill_with(&content, 0, &bytes);
-    for page in 21..38 {
+    for page in 21..60 {
         fill_with(&content, page, &bytes);
     }
     assert!(content.is_present(0), "back from the ghost queue, it entered the main queue");
     assert!(!content.is_present(10));
+}
+
+#[test]
+fn a_second_use_keeps_what_a_first_does_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 20);
+    let bytes = vec![1; PAGE];
+    let content = store.content(id(1), 100 * PAGE_SIZE).unwrap();
+    for page in 0..60 {
+        read_through(&content, page, &bytes);
+        if page == 3 {
+            read_through(&content, page, &bytes);
+        }
+    }
+    assert!(content.is_present(3) && !content.is_present(2) && !content.is_present(4));
 }
 
 #[test]
@@ -167,6 +182,18 @@ fn with_everything_lent_or_being_written_a_write_is_refused_and_nothing_is_harme
     }
     assert!(matches!(try_fill(&store.content(id(3), 1).unwrap(), 0), Ok(())));
     assert!(store.usage().used_bytes() <= 12 * PAGE_SIZE);
+}
+
+#[test]
+fn a_write_that_stood_in_its_own_way_does_not_block_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 2);
+    let unit = store.content(id(1), 3 * PAGE_SIZE).unwrap();
+    fill(&unit, 0);
+    fill(&unit, 1);
+    assert!(matches!(unit.page_writer(2), Err(StoreError::Full { .. })), "the unit itself is all there is to evict");
+    fill(&store.content(id(2), PAGE_SIZE).unwrap(), 0);
+    assert!(store.find(id(1)).is_none());
 }
 
 #[test]
