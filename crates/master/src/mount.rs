@@ -1,0 +1,110 @@
+//! One mount at work: its under store, what may be asked of it for how long, and how it is doing.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use headpond_namespace::Mount;
+use headpond_types::{Error, ErrorKind, InodeId, Name, Result};
+use headpond_ufs::{Key, ListRequest, StoreUri, UfsError, UfsErrorKind, UnderStore, path_key};
+use tokio::sync::OnceCell;
+
+use crate::{connect::Connect, health::Health};
+
+/// A mount of the table. The store is connected at its first use: a master starts also when a store is down.
+#[derive(Debug)]
+pub(crate) struct LiveMount {
+    /// As it stands in the namespace.
+    pub(crate) mount: Mount,
+    /// The directory at its path.
+    pub(crate) root: InodeId,
+    /// How its store is doing.
+    pub(crate) health: Health,
+    uri: StoreUri,
+    store: OnceCell<Arc<dyn UnderStore>>,
+    connect: Arc<dyn Connect>,
+    deadline: Duration,
+}
+
+impl LiveMount {
+    /// # Errors
+    /// `InvalidArgument` for a URI that this release cannot read.
+    pub(crate) fn new(mount: Mount, root: InodeId, connect: Arc<dyn Connect>, deadline: Duration) -> Result<Self> {
+        let uri = StoreUri::parse(&mount.uri)?;
+        Ok(Self { mount, root, health: Health::default(), uri, store: OnceCell::new(), connect, deadline })
+    }
+
+    /// Connects and lists the first key, to see that the store is there and takes our credentials.
+    ///
+    /// # Errors
+    /// What is wrong, naming the mount.
+    pub(crate) async fn try_out(&self) -> Result<()> {
+        let prefix = self.uri.prefix().clone();
+        let request = ListRequest { prefix, delimited: true, max_keys: 1, ..ListRequest::default() };
+        self.ask("list", &request.prefix, self.store().await?.list(&request)).await.map(|_| ())
+    }
+
+    /// The key prefix of the directory at `names` below the mount point: empty, or ending in `/`.
+    pub(crate) fn directory_key(&self, names: &[Name]) -> Key {
+        let mut key = self.uri.prefix().as_bytes().to_vec();
+        for name in names {
+            key.extend_from_slice(name.as_bytes());
+            key.push(b'/');
+        }
+        Key::from(key)
+    }
+
+    /// The key of the file at `names` below the mount point.
+    pub(crate) fn file_key(&self, names: &[Name]) -> Key {
+        path_key(self.uri.prefix(), names)
+    }
+
+    /// The store, connected if it was not yet.
+    ///
+    /// # Errors
+    /// What the driver says of options and credentials, naming the mount.
+    pub(crate) async fn store(&self) -> Result<&Arc<dyn UnderStore>> {
+        let connect = || self.connect.connect(&self.uri, &self.mount.options);
+        self.store.get_or_try_init(connect).await.map_err(|error| self.failed("use the store", error))
+    }
+
+    /// Does one request to the store under the deadline and keeps book of how it went. `None` when the store says that
+    /// there is no such object.
+    ///
+    /// # Errors
+    /// Names the mount, what was asked and how the store failed.
+    pub(crate) async fn ask<T>(
+        &self,
+        what: &str,
+        key: &Key,
+        request: impl Future<Output = Result<T, UfsError>>,
+    ) -> Result<Option<T>> {
+        let answer = match tokio::time::timeout(self.deadline, request).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) if error.kind() == UfsErrorKind::NotFound => None,
+            Ok(Err(error)) => return Err(self.failed(&format!("{what} {key:?}"), error)),
+            Err(_) => {
+                let late = format!("no answer within {} s", self.deadline.as_secs_f32());
+                let late = UfsError::new(UfsErrorKind::DeadlineExceeded, late);
+                return Err(self.failed(&format!("{what} {key:?}"), late));
+            }
+        };
+        if let Some(down) = self.health.succeeded() {
+            let (mount, uri, seconds) = (&self.mount.path, &self.mount.uri, down.as_secs());
+            tracing::info!(%mount, uri, seconds, "under store answers again");
+        }
+        Ok(answer)
+    }
+
+    /// The error for a request that failed; takes note of it.
+    fn failed(&self, what: &str, error: UfsError) -> Error {
+        let (mount, uri) = (&self.mount.path, &self.mount.uri);
+        if self.health.failed(format!("mount {mount} ({uri}): {error}")) {
+            tracing::warn!(%mount, uri, %error, "under store fails: what is known is served, the rest is refused");
+        }
+        let kind = match Error::from(UfsError::new(error.kind(), "")).kind() {
+            // As an answer it would mean that a name does not exist, which only `ask` may conclude.
+            ErrorKind::NotFound => ErrorKind::Unavailable,
+            kind => kind,
+        };
+        Error::new(kind, format!("mount {mount}: cannot {what} of {uri}")).with_source(error)
+    }
+}

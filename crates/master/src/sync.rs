@@ -1,0 +1,27 @@
+//! Keeping the namespace fresh: what to ask under stores, when, and how their answers enter the namespace.
+//!
+//! * [`Freshness`] and [`Bounds`] decide whether the namespace may answer by itself.
+//! * [`SyncEngine::check`] asks about one name, [`SyncEngine::listing`] about a directory or all below it; each question is
+//!   asked once at a time (`flight`).
+//! * A listing is placed (`translate`), brought into the order of names (`name_order`), compared (`difference`) and merged
+//!   (`merge`); readers follow its [`Progress`].
+//!
+//! A failed question changes nothing, and nothing is forgotten before a directory was listed to its end.
+
+mod difference;
+mod engine;
+mod flight;
+mod freshness;
+mod merge;
+mod metrics;
+mod name_order;
+mod progress;
+mod run;
+mod translate;
+
+pub(crate) use engine::SyncEngine;
+pub(crate) use flight::Flight;
+pub(crate) use freshness::Bounds;
+pub(crate) use metrics::SyncMetrics;
+pub(crate) use progress::Progress;
+pub(crate) use run::{Scope, stale};

@@ -1,0 +1,191 @@
+//! Asks under stores and brings what they say into the namespace.
+
+use std::sync::Arc;
+
+use headpond_namespace::{Command, Observed, ObservedKind, Snapshot};
+use headpond_runtime::{Clock, Tasks};
+use headpond_types::{Attr, InodeId, Name, Result, Timestamp};
+use headpond_ufs::{Key, ListRequest, UnderStore};
+
+use super::{
+    difference::is_same,
+    flight::{Flight, Flights},
+    freshness::{Bounds, Freshness},
+    metrics::SyncMetrics,
+    progress::Progress,
+    run::{Run, Scope, stale},
+    translate::observed,
+};
+use crate::{catalog::Catalog, mount::LiveMount, mounts::Mounts};
+
+/// A directory of at most this many entries comes in one page: for one name in it, it is listed again as a whole.
+const SMALL: u64 = 1000;
+
+/// The engine; one per master.
+#[derive(Debug)]
+pub(crate) struct SyncEngine {
+    catalog: Arc<Catalog>,
+    mounts: Arc<Mounts>,
+    freshness: Freshness,
+    metrics: SyncMetrics,
+    listings: Flights<Scope, Progress>,
+    checks: Flights<(InodeId, Name), ()>,
+}
+
+impl SyncEngine {
+    pub(crate) fn new(
+        catalog: Arc<Catalog>,
+        mounts: Arc<Mounts>,
+        metrics: SyncMetrics,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Self {
+        Self {
+            catalog,
+            mounts,
+            freshness: Freshness::new(),
+            metrics,
+            listings: Flights::new(clock.clone(), tasks.clone()),
+            checks: Flights::new(clock, tasks),
+        }
+    }
+
+    /// The listing of `scope` for somebody who arrived at `arrived`: one under way that `bounds` allow, or a new one. It
+    /// goes on whether or not anybody waits. Cancel-safe.
+    ///
+    /// # Errors
+    /// `Unavailable` when the master is shutting down; the listing itself tells its own in [`Flight::landed`].
+    pub(crate) async fn listing(
+        self: &Arc<Self>,
+        mount: &Arc<LiveMount>,
+        scope: Scope,
+        bounds: Bounds,
+        arrived: Timestamp,
+    ) -> Result<Arc<Flight<Progress>>> {
+        let (engine, mount) = (self.clone(), mount.clone());
+        let ask = move |flight| async move {
+            engine.metrics.listings.inc();
+            Run::perform(engine.clone(), mount, scope, flight).await.inspect_err(|_| {
+                engine.metrics.failures.inc();
+            })
+        };
+        self.listings.join(scope, |began| bounds.answers(began, arrived), Progress::new, ask).await
+    }
+
+    /// Has the store asked about one name, and gives when the asking began; the namespace holds the answer then. A small
+    /// directory is listed as a whole, which answers for all its names. Cancel-safe.
+    ///
+    /// # Errors
+    /// Those of store and journal; the namespace is as it was then.
+    pub(crate) async fn check(
+        self: &Arc<Self>,
+        mount: &Arc<LiveMount>,
+        dir: InodeId,
+        name: &Name,
+        bounds: Bounds,
+        arrived: Timestamp,
+    ) -> Result<Timestamp> {
+        let listed = self.snapshot()?.listed(dir)?;
+        if !bounds.is_always() && listed.is_some_and(|listed| listed.entries <= SMALL) {
+            let flight = self.listing(mount, Scope { dir, recursive: false }, bounds, arrived).await?;
+            flight.landed().await?;
+            return Ok(flight.began);
+        }
+        let (engine, mount) = (self.clone(), mount.clone());
+        let key = (dir, name.clone());
+        let name = name.clone();
+        let ask = move |flight: Arc<Flight<()>>| async move {
+            engine.metrics.checks.inc();
+            engine.check_name(&mount, dir, name, flight.began).await.inspect_err(|_| {
+                engine.metrics.failures.inc();
+            })
+        };
+        let flight = self.checks.join(key, |began| bounds.answers(began, arrived), || (), ask).await?;
+        flight.landed().await?;
+        Ok(flight.began)
+    }
+
+    pub(crate) const fn freshness(&self) -> &Freshness {
+        &self.freshness
+    }
+
+    pub(crate) const fn metrics(&self) -> &SyncMetrics {
+        &self.metrics
+    }
+
+    pub(crate) fn mounts(&self) -> &Mounts {
+        &self.mounts
+    }
+
+    pub(crate) fn snapshot(&self) -> Result<Snapshot> {
+        self.catalog.snapshot()
+    }
+
+    pub(super) async fn propose(&self, command: Command) -> Result<()> {
+        self.catalog.propose(command).await.map(|_| ())
+    }
+
+    /// Says, where it was not said before, that keys were left out.
+    pub(super) fn note_skipped(&self, mount: &LiveMount, prefix: &[u8], skipped: u64, new: u64) {
+        self.metrics.skipped.inc_by(new);
+        let (mount, prefix) = (&mount.mount.path, String::from_utf8_lossy(prefix));
+        tracing::warn!(%mount, %prefix, skipped, "keys that no path can express are left out of this directory");
+    }
+
+    /// Whether `store` has anything under the prefix `key`, which ends in `/`.
+    pub(super) async fn is_directory(&self, mount: &LiveMount, store: &Arc<dyn UnderStore>, key: Key) -> Result<bool> {
+        let request = ListRequest { prefix: key, max_keys: 1, ..ListRequest::default() };
+        let page = mount.ask("list", &request.prefix, store.list(&request)).await?;
+        Ok(page.is_some_and(|page| !page.entries.is_empty()))
+    }
+
+    /// Asks for `name` both as an object and as a directory: only both answers together say that it does not exist.
+    async fn check_name(&self, mount: &LiveMount, dir: InodeId, name: Name, began: Timestamp) -> Result<()> {
+        let store = mount.store().await?;
+        let location = self.snapshot()?.location(dir)?;
+        let location = location.filter(|location| location.mount == mount.mount.id).ok_or_else(|| stale(dir))?;
+        let mut names = location.names;
+        names.push(name.clone());
+        let (file_key, directory_key) = (mount.file_key(&names), mount.directory_key(&names));
+        let (object, below) = futures::future::join(
+            mount.ask("find", &file_key, store.head(&file_key)),
+            self.is_directory(mount, store, directory_key),
+        )
+        .await;
+        let seen =
+            if below? { Some(ObservedKind::Directory) } else { object?.map(|meta| observed(store.identity(), &meta)) };
+
+        let snapshot = self.snapshot()?;
+        let listed = self.freshness.directory(&snapshot, dir)?;
+        if listed.is_none_or(|listed| listed <= began) {
+            let known = snapshot.lookup(dir, &name)?;
+            drop(snapshot);
+            if let Some(command) = self.correction(mount, dir, &name, known, seen, began) {
+                self.propose(command).await?;
+            }
+            self.freshness.entry_checked(dir, &name, began);
+        }
+        Ok(())
+    }
+
+    /// The command that makes the namespace say what the store says.
+    fn correction(
+        &self,
+        mount: &LiveMount,
+        dir: InodeId,
+        name: &Name,
+        known: Option<Attr>,
+        seen: Option<ObservedKind>,
+        at: Timestamp,
+    ) -> Option<Command> {
+        match (known, seen) {
+            (Some(known), _) if known.mount != mount.mount.id || self.mounts.table().is_fixed(known.inode) => None,
+            (Some(known), Some(seen)) if is_same(&known, &seen) => None,
+            (_, Some(object)) => {
+                Some(Command::Upsert { dir, entries: vec![Observed { name: name.clone(), object }], at })
+            }
+            (Some(known), None) => Some(Command::Forget { dir, entries: vec![(name.clone(), known.inode)] }),
+            (None, None) => None,
+        }
+    }
+}
