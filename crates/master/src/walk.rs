@@ -1,0 +1,319 @@
+//! Listing a directory, or all below it, to a client: pages of entries as soon as they are known.
+//!
+//! A directory that is fresh is read from the namespace. Otherwise its listing at the store is begun or joined, and the
+//! namespace is read as far as that run has merged it, without what it has seen to be missing. Each reader goes at
+//! its own pace; the run waits for nobody. A directory's entries come in byte order of their names; in a recursive walk an
+//! entry of a directory comes before what lies below it.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use futures::{Stream, stream};
+use headpond_namespace::Snapshot;
+use headpond_types::{Attr, FileKind, InodeId, Name, Result, Timestamp};
+use tokio::sync::watch;
+
+use crate::{
+    health::is_outage,
+    lookup::{Lookups, not_a_directory},
+    mount::LiveMount,
+    sync::{Bounds, Flight, Progress, Scope, stale},
+};
+
+/// Entries in a page at most.
+const PAGE: usize = 1000;
+
+/// A reader that waits is sent an empty page this often, so that it knows that the master is at work.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(2);
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WalkOptions {
+    /// Only names after this one.
+    pub(crate) start_after: Option<Name>,
+    /// All below, too; names are then paths relative to the directory.
+    pub(crate) recursive: bool,
+    /// Entries at most.
+    pub(crate) limit: Option<u64>,
+    /// Ask the store even when what is known is fresh.
+    pub(crate) refresh: bool,
+}
+
+/// Some entries, in order.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct WalkPage {
+    /// Names (paths, in a recursive walk) and attributes.
+    pub(crate) entries: Vec<(Vec<u8>, Attr)>,
+    /// How long they hold.
+    pub(crate) valid: Duration,
+    /// The directory itself; on the first page.
+    pub(crate) directory: Option<Attr>,
+    /// Keys left out of the directory; on the last page.
+    pub(crate) skipped: u64,
+}
+
+/// A walk under way.
+#[derive(Debug)]
+struct Walk {
+    lookups: Arc<Lookups>,
+    recursive: bool,
+    remaining: u64,
+    directory: Option<Attr>,
+    /// Directories being read, the innermost last.
+    levels: Vec<Level>,
+    skipped: u64,
+}
+
+#[derive(Debug)]
+struct Level {
+    dir: InodeId,
+    /// Path below the top, with a trailing slash unless it is empty.
+    path: Vec<u8>,
+    after: Option<Name>,
+    cover: Cover,
+    /// Directories that were given and not yet entered, with their paths.
+    children: VecDeque<(Vec<u8>, Attr)>,
+}
+
+/// On what ground a directory is read.
+#[derive(Clone, Debug)]
+enum Cover {
+    /// The namespace has all of it, and it holds so long.
+    Complete(Duration),
+    /// A run brings it.
+    Run(Arc<Flight<Progress>>, Arc<LiveMount>),
+}
+
+/// What a directory gives next.
+enum Step {
+    Entries(Vec<(Name, Attr)>, Duration),
+    /// Nothing before the run changes.
+    Wait(Arc<Flight<Progress>>, watch::Receiver<u64>),
+    End,
+}
+
+impl Lookups {
+    /// Lists the directory `dir`. Errors end the stream; it never ends early without one.
+    ///
+    /// # Errors
+    /// `Stale` when the directory is gone, `NotADirectory`; those of the store, unless the directory was listed before, nothing
+    /// of it was given yet, and no refresh is asked for.
+    pub(crate) async fn walk(
+        self: &Arc<Self>,
+        dir: InodeId,
+        options: WalkOptions,
+    ) -> Result<impl Stream<Item = Result<WalkPage>> + Send + use<>> {
+        let snapshot = self.catalog.snapshot()?;
+        let attr = snapshot.attr(dir)?.ok_or_else(|| stale(dir))?;
+        if attr.kind != FileKind::Directory {
+            return Err(not_a_directory(&snapshot, dir));
+        }
+        drop(snapshot);
+        let cover = self.cover(&attr, options.recursive, options.refresh).await?;
+        let top = Level { dir, path: Vec::new(), after: options.start_after, cover, children: VecDeque::new() };
+        let walk = Walk {
+            lookups: self.clone(),
+            recursive: options.recursive,
+            remaining: options.limit.unwrap_or(u64::MAX),
+            directory: Some(attr),
+            levels: vec![top],
+            skipped: 0,
+        };
+        Ok(stream::try_unfold(Some(walk), |walk| async move {
+            let Some(mut walk) = walk else { return Ok(None) };
+            let (page, more) = walk.page().await?;
+            Ok(Some((page, more.then_some(walk))))
+        }))
+    }
+
+    /// Finds or makes the ground on which `dir` can be read.
+    async fn cover(&self, dir: &Attr, recursive: bool, refresh: bool) -> Result<Cover> {
+        let (arrived, mounts) = (self.clock.now(), self.mounts.table());
+        let Some(mount) = mounts.get(dir.mount) else { return Ok(Cover::Complete(self.mounts.lease())) };
+        let bounds = self.mounts.bounds(mount);
+        let snapshot = self.catalog.snapshot()?;
+        if !refresh
+            && let Some(checked) = self.listed_at(&snapshot, dir.inode, recursive)?
+            && let Some(valid) = bounds.remaining(checked, arrived)
+        {
+            return Ok(Cover::Complete(valid));
+        }
+        let bounds = if refresh { bounds.refreshed() } else { bounds };
+        let scope = Scope { dir: dir.inode, recursive };
+        let serves = !refresh && snapshot.listed(dir.inode)?.is_some();
+        drop(snapshot);
+        if serves && mount.health.is_down() {
+            if mount.health.may_probe() {
+                self.engine.listing(mount, scope, bounds, arrived).await?;
+            }
+            return Ok(self.outdated_cover());
+        }
+        let flight = self.engine.listing(mount, scope, bounds, arrived).await?;
+        if !serves {
+            return Ok(Cover::Run(flight, mount.clone()));
+        }
+        // Once a part is given, a failure is an error; before, it can still be answered with what was known.
+        let mut changes = flight.state.watch();
+        let landed = tokio::select! {
+            biased;
+            landed = flight.landed() => landed,
+            _ = changes.changed() => Ok(()),
+        };
+        match landed {
+            Err(error) if is_outage(&error) => Ok(self.outdated_cover()),
+            landed => landed.map(|()| Cover::Run(flight, mount.clone())),
+        }
+    }
+
+    /// When all that a walk of `dir` gives was last listed.
+    fn listed_at(&self, snapshot: &Snapshot, dir: InodeId, recursive: bool) -> Result<Option<Timestamp>> {
+        let freshness = self.engine.freshness();
+        if !recursive {
+            return freshness.directory(snapshot, dir);
+        }
+        let mut at = dir;
+        loop {
+            let tree = freshness.tree(at);
+            let Some(parent) = snapshot.attr(at)?.map(|attr| attr.parent) else { return Ok(tree) };
+            if tree.is_some() || parent == at {
+                return Ok(tree);
+            }
+            at = parent;
+        }
+    }
+
+    fn outdated_cover(&self) -> Cover {
+        Cover::Complete(self.outdated(None).valid)
+    }
+
+    /// What a run leaves of its bounds when its entries are given.
+    fn left(&self, mount: &LiveMount, began: Timestamp) -> Duration {
+        let bounds: Bounds = self.mounts.bounds(mount);
+        bounds.remaining(began, self.clock.now()).unwrap_or_default()
+    }
+}
+
+impl Walk {
+    /// The next page and whether more follow.
+    async fn page(&mut self) -> Result<(WalkPage, bool)> {
+        let valid = self.lookups.mounts.lease();
+        let mut page = WalkPage { directory: self.directory.take(), valid, ..WalkPage::default() };
+        while let Some(level) = self.levels.last_mut() {
+            let room = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(PAGE - page.entries.len());
+            if room == 0 {
+                break;
+            }
+            if let Some((path, dir)) = level.children.pop_front() {
+                let cover = level.cover.clone();
+                self.enter(path, &dir, cover).await?;
+                continue;
+            }
+            match level.step(&self.lookups, room)? {
+                Step::Entries(entries, valid) => {
+                    page.valid = page.valid.min(valid);
+                    self.remaining -= entries.len() as u64;
+                    level.give(entries, self.recursive, &mut page.entries);
+                }
+                Step::End => {
+                    let listed = self.lookups.catalog.snapshot()?.listed(level.dir)?;
+                    self.skipped += listed.map_or(0, |listed| listed.skipped);
+                    self.levels.pop();
+                }
+                Step::Wait(..) if !page.entries.is_empty() => break,
+                Step::Wait(flight, changes) => {
+                    if tokio::time::timeout(SIGN_OF_LIFE, news(&flight, changes)).await.is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+        let more = self.remaining > 0 && !self.levels.is_empty();
+        if !more {
+            page.skipped = self.skipped;
+        }
+        Ok((page, more))
+    }
+
+    /// Goes down into `dir`, on its parent's ground if that bears.
+    async fn enter(&mut self, path: Vec<u8>, dir: &Attr, above: Cover) -> Result<()> {
+        let lookups = &self.lookups;
+        let inherited = match above {
+            Cover::Run(flight, mount) => (mount.mount.id == dir.mount).then_some(Cover::Run(flight, mount)),
+            Cover::Complete(valid) => {
+                let table = lookups.mounts.table();
+                let bare = table.get(dir.mount).is_none();
+                let entered = table.get(dir.mount).is_some_and(|mount| mount.root == dir.inode);
+                let known = !entered && lookups.catalog.snapshot()?.listed(dir.inode)?.is_some();
+                (bare || known).then_some(Cover::Complete(valid))
+            }
+        };
+        let cover = match inherited {
+            Some(cover) => cover,
+            None => lookups.cover(dir, true, false).await?,
+        };
+        self.levels.push(Level { dir: dir.inode, path, after: None, cover, children: VecDeque::new() });
+        Ok(())
+    }
+}
+
+impl Level {
+    fn step(&mut self, lookups: &Lookups, room: usize) -> Result<Step> {
+        let (flight, mount) = match &self.cover {
+            Cover::Complete(valid) => {
+                let valid = *valid;
+                let entries = lookups.catalog.snapshot()?.list(self.dir, self.after.as_ref(), room)?;
+                self.move_behind(&entries);
+                return Ok(if entries.is_empty() { Step::End } else { Step::Entries(entries, valid) });
+            }
+            Cover::Run(flight, mount) => (flight.clone(), mount.clone()),
+        };
+        // Watching begins before looking, so that no change falls between.
+        let changes = flight.state.watch();
+        let landed = flight.outcome().transpose()?.is_some();
+        let merged = flight.state.merged(self.dir);
+        let snapshot = lookups.catalog.snapshot()?;
+        // A directory below the top is complete before the run is over; the namespace says so.
+        let complete = || -> Result<bool> {
+            let listed = if self.path.is_empty() { None } else { snapshot.listed(self.dir)? };
+            Ok(listed.is_some_and(|listed| listed.at >= flight.began))
+        };
+        let Some(merged) = merged.filter(|_| !landed) else {
+            if landed || complete()? {
+                self.cover = Cover::Complete(lookups.left(&mount, flight.began));
+                return self.step(lookups, room);
+            }
+            return Ok(Step::Wait(flight, changes));
+        };
+        let mut entries = snapshot.list(self.dir, self.after.as_ref(), room)?;
+        entries.truncate(entries.partition_point(|(name, _)| merged.covers(name)));
+        if entries.is_empty() {
+            return Ok(Step::Wait(flight, changes));
+        }
+        self.move_behind(&entries);
+        flight.state.retain_present(&mut entries, |(_, attr)| attr.inode);
+        Ok(Step::Entries(entries, lookups.left(&mount, flight.began)))
+    }
+
+    fn move_behind(&mut self, entries: &[(Name, Attr)]) {
+        if let Some((last, _)) = entries.last() {
+            self.after = Some(last.clone());
+        }
+    }
+
+    fn give(&mut self, entries: Vec<(Name, Attr)>, recursive: bool, page: &mut Vec<(Vec<u8>, Attr)>) {
+        for (name, attr) in entries {
+            let path = [&self.path, name.as_bytes()].concat();
+            if recursive && attr.kind == FileKind::Directory {
+                self.children.push_back(([&path[..], b"/"].concat(), attr.clone()));
+            }
+            page.push((path, attr));
+        }
+    }
+}
+
+/// Waits until the run has come further or is over.
+async fn news(flight: &Flight<Progress>, mut changes: watch::Receiver<u64>) {
+    tokio::select! {
+        _ = changes.changed() => {}
+        _ = flight.landed() => {}
+    }
+}
