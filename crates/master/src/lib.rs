@@ -1,1 +1,43 @@
-//! The master: namespace over journal, sync with under stores, ring, leases and services.
+//! The master: the namespace of a cluster, kept fresh from under stores, and the ring of its workers.
+//!
+//! [`Master::start`] opens journal and namespace, begins a term and serves three gRPC services: the namespace for clients,
+//! registration for workers, administration. Inside, from the bottom up:
+//!
+//! * `catalog`: the namespace behind its journal; the only way to change it.
+//! * `mount`, `mounts`, `health`: stores of the mount table, each asked under a deadline and with book kept of how it is doing.
+//! * `sync`: asks stores and brings their answers into the namespace.
+//! * `lookup`, `walk`: answers as fresh as a mount asks for, or the stated exception from it.
+//! * `workers`, `sessions`, `grants`: the ring, what clients are told, and the right to read.
+//! * `service`: messages in and out.
+//!
+//! Invariants: a failed question to a store changes nothing; what a store was not seen to hold is forgotten only after a
+//! listing that reached its end; no secret leaves the process.
+
+mod access;
+mod blocking;
+mod catalog;
+mod config;
+mod connect;
+mod core;
+mod grant_key;
+mod grants;
+mod health;
+mod lookup;
+mod master;
+mod metrics;
+mod mount;
+mod mounting;
+mod mounts;
+mod running;
+mod service;
+mod sessions;
+mod sync;
+mod walk;
+mod workers;
+
+#[cfg(test)]
+mod tests;
+
+pub use config::MasterConfig;
+pub use master::Master;
+pub use running::RunningMaster;

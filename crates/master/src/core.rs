@@ -1,0 +1,107 @@
+//! The parts of a master, put together.
+
+use std::{path::Path, sync::Arc};
+
+use headpond_namespace::{Command, Reply};
+use headpond_proto::grant::GrantSigner;
+use headpond_runtime::{Clock, Tasks};
+use headpond_types::Result;
+
+use crate::{
+    blocking::blocking,
+    catalog::{Catalog, unexpected},
+    config::MasterConfig,
+    connect::Connect,
+    grant_key,
+    grants::Grants,
+    lookup::Lookups,
+    metrics::Metrics,
+    mounting::Mounting,
+    mounts::Mounts,
+    sessions::Sessions,
+    sync::SyncEngine,
+    workers::Workers,
+};
+
+/// Everything that the services share. Clones are the same master.
+#[derive(Clone, Debug)]
+pub(crate) struct Core {
+    pub(crate) cluster: u64,
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) sessions: Arc<Sessions>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) engine: Arc<SyncEngine>,
+    pub(crate) lookups: Arc<Lookups>,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) mounting: Mounting,
+    pub(crate) metrics: Metrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Core {
+    /// Begins a term on the namespace of `catalog` and puts the parts together.
+    ///
+    /// # Errors
+    /// When the journal takes no commands, or for the grant key.
+    pub(crate) async fn begin(
+        config: &MasterConfig,
+        catalog: Arc<Catalog>,
+        sessions: Arc<Sessions>,
+        connect: Arc<dyn Connect>,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Result<Self> {
+        let cluster = match catalog.propose(Command::SetCluster { cluster: rand::random() }).await? {
+            Reply::Cluster(cluster) => cluster,
+            other => return Err(unexpected(&other)),
+        };
+        let term = match catalog.propose(Command::BeginTerm).await? {
+            Reply::Term(term) => term,
+            other => return Err(unexpected(&other)),
+        };
+        let grants = Arc::new(Grants::new(signer(&config.state_dir, cluster).await?, config.grant_ttl, clock.clone()));
+        let workers = Arc::new(Workers::new(term, config.worker_lost_after, sessions.clone()));
+        let mounts = Arc::new(Mounts::new(connect, config.store_deadline, config.client_lease));
+        mounts.reload(&catalog.snapshot()?, workers.next_epoch().0)?;
+
+        let metrics = Metrics::default();
+        let engine = Arc::new(SyncEngine::new(
+            catalog.clone(),
+            mounts.clone(),
+            metrics.sync.clone(),
+            clock.clone(),
+            tasks.clone(),
+        ));
+        let lookups =
+            Arc::new(Lookups::new(catalog.clone(), mounts.clone(), engine.clone(), clock.clone(), tasks.clone()));
+        let mounting = Mounting {
+            catalog: catalog.clone(),
+            mounts: mounts.clone(),
+            engine: engine.clone(),
+            workers: workers.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        };
+        Ok(Self {
+            cluster,
+            catalog,
+            sessions,
+            workers,
+            mounts,
+            engine,
+            lookups,
+            grants,
+            mounting,
+            metrics,
+            clock,
+            tasks,
+        })
+    }
+}
+
+async fn signer(state_dir: &Path, cluster: u64) -> Result<GrantSigner> {
+    let state_dir = state_dir.to_owned();
+    blocking(move || grant_key::open(&state_dir, cluster)).await
+}

@@ -1,0 +1,141 @@
+//! Starts a master.
+
+use std::{fs, sync::Arc, time::Duration};
+
+use headpond_journal::{Journal, JournalConfig};
+use headpond_namespace::Namespace;
+use headpond_proto::{
+    MAX_MESSAGE,
+    v1::{
+        admin_service_server::AdminServiceServer, master_service_server::MasterServiceServer,
+        registry_service_server::RegistryServiceServer,
+    },
+};
+use headpond_runtime::{Clock, Tasks, http};
+use headpond_types::{Error, ErrorKind, Result};
+use headpond_ufs::CredentialSource;
+use tokio::{net::TcpListener, time::Instant};
+use tonic::transport::{
+    Server,
+    server::{Router, TcpIncoming},
+};
+
+use crate::{
+    blocking::blocking,
+    catalog::Catalog,
+    config::MasterConfig,
+    connect::{Connect, Drivers},
+    core::Core,
+    running::RunningMaster,
+    service::{Admin, NamespaceService, Registry},
+    sessions::Sessions,
+};
+
+/// Streams that one client may have open at the same time.
+const STREAMS: u32 = 1024;
+
+/// HTTP/2 windows for what clients send, which is little.
+const WINDOW: u32 = 1 << 20;
+
+/// Pause between two pings to a silent client; one that does not answer for as long again is dropped with its session.
+const PING: Duration = Duration::from_secs(20);
+
+/// Shortest pause between two looks at silent workers.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
+
+/// Keeps the namespace of a cluster.
+#[derive(Debug)]
+pub struct Master;
+
+impl Master {
+    /// Opens the state, listens and serves. `credentials` resolves the names that mounts refer to. Ends when the shutdown of
+    /// `tasks` begins: it accepts nothing more, finishes what is in flight and closes the journal; `Tasks::drain` waits for that.
+    ///
+    /// Under stores are asked at their first use: a master starts also when they are down.
+    ///
+    /// # Errors
+    /// For an address that cannot be had or a state directory that is in use, damaged or of a later release, naming it and
+    /// the remedy; nothing runs then.
+    pub async fn start(
+        config: MasterConfig,
+        credentials: Arc<dyn CredentialSource>,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Result<RunningMaster> {
+        Self::start_with(config, Arc::new(Drivers(credentials)), clock, tasks).await
+    }
+
+    pub(crate) async fn start_with(
+        config: MasterConfig,
+        connect: Arc<dyn Connect>,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Result<RunningMaster> {
+        let (listener, address) = http::listen("the master", &config.bind).await?;
+        let sessions = Arc::new(Sessions::new());
+        let catalog = Arc::new(open(&config, sessions.clone()).await?);
+        let core = match Core::begin(&config, catalog.clone(), sessions, connect, clock, tasks.clone()).await {
+            Ok(core) => core,
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = catalog.shutdown().await;
+                return Err(error);
+            }
+        };
+        let server = tasks.spawn(serve(listener, router(&config, &core), core.clone()));
+        let workers = core.workers.clone();
+        tasks.spawn_until_shutdown(async move {
+            let mut ticks = tokio::time::interval(config.heartbeat.max(SHORTEST_TICK));
+            loop {
+                ticks.tick().await;
+                workers.expire();
+            }
+        });
+        tracing::info!(%address, cluster = format!("{:016x}", core.cluster), "master serves");
+        Ok(RunningMaster { address, sync_interval: config.sync_interval, core, server })
+    }
+}
+
+/// Opens namespace and journal.
+async fn open(config: &MasterConfig, sessions: Arc<Sessions>) -> Result<Catalog> {
+    let cache = usize::try_from(config.cache_bytes).unwrap_or(usize::MAX);
+    let state_dir = config.state_dir.clone();
+    let namespace = blocking(move || {
+        fs::create_dir_all(&state_dir).map_err(|error| {
+            let message = format!("cannot make the state directory {}", state_dir.display());
+            Error::new(ErrorKind::PermissionDenied, message).with_source(error)
+        })?;
+        Namespace::open(&state_dir.join("namespace"), cache)
+    });
+    let namespace = Arc::new(namespace.await?);
+    let journal = Journal::open(JournalConfig::new(config.state_dir.join("journal")), namespace.clone()).await?;
+    Ok(Catalog::new(namespace, journal, sessions))
+}
+
+fn router(config: &MasterConfig, core: &Core) -> Router {
+    let namespace = MasterServiceServer::new(NamespaceService(core.clone()))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let registry = Registry { core: core.clone(), heartbeat: config.heartbeat };
+    let admin = Admin { core: core.clone(), started: Instant::now() };
+    Server::builder()
+        .tcp_nodelay(true)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(WINDOW)
+        .initial_connection_window_size(WINDOW)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PING))
+        .timeout(config.call_deadline)
+        .add_service(namespace)
+        .add_service(RegistryServiceServer::new(registry).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE))
+}
+
+/// Serves until shutdown, then closes the journal.
+async fn serve(listener: TcpListener, router: Router, core: Core) -> Result<()> {
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let served = router.serve_with_incoming_shutdown(incoming, core.tasks.shutdown().begun()).await;
+    let closed = core.catalog.shutdown().await;
+    served.map_err(|error| Error::new(ErrorKind::Internal, "the server failed").with_source(error))?;
+    closed
+}

@@ -1,0 +1,70 @@
+//! What the master counts, for Prometheus.
+
+use std::fmt;
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeMetric},
+    metrics::{counter::Counter, gauge::ConstGauge},
+    registry::Registry,
+};
+
+use crate::{core::Core, sync::SyncMetrics};
+
+/// Counters of the services.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Metrics {
+    pub(crate) lookups: Counter,
+    pub(crate) lists: Counter,
+    pub(crate) opens: Counter,
+    pub(crate) sync: SyncMetrics,
+}
+
+/// Reads sizes when it is asked.
+#[derive(Debug)]
+pub(crate) struct Sizes(pub(crate) Core);
+
+impl Metrics {
+    /// Registers everything under `headpond_master_`.
+    pub(crate) fn register(&self, sizes: Sizes, registry: &mut Registry) {
+        let registry = registry.sub_registry_with_prefix("headpond_master");
+        let counters = [
+            ("lookups", "Names, paths and inodes asked for", &self.lookups),
+            ("lists", "Listings asked for", &self.lists),
+            ("opens", "Grants asked for", &self.opens),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
+        self.sync.register(registry);
+        registry.register_collector(Box::new(sizes));
+    }
+}
+
+impl Collector for Sizes {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let Core { catalog, mounts, workers, sessions, .. } = &self.0;
+        let counts = catalog.snapshot().and_then(|snapshot| snapshot.counts()).unwrap_or_default();
+        let mounts = mounts.table();
+        let gauges = [
+            ("inodes", "Inodes of the namespace", counts.inodes),
+            ("file_bytes", "Bytes of all known files", counts.file_bytes),
+            ("journal_bytes", "Bytes of the journal's log", catalog.journal_status().log_bytes),
+            ("journal_applied_index", "Last entry of the journal that is applied", catalog.applied_index()),
+            ("mounts", "Mounts", mounts.mounts().len() as u64),
+            ("failing_mounts", "Mounts whose under store fails", mounts.problems().len() as u64),
+            ("workers", "Workers in the ring", workers.ring().members.len() as u64),
+            ("clients", "Sessions of clients", sessions.count()),
+        ];
+        for (name, help, value) in gauges {
+            let gauge = ConstGauge::new(value);
+            gauge.encode(encoder.encode_descriptor(
+                &format!("headpond_master_{name}"),
+                help,
+                None,
+                gauge.metric_type(),
+            )?)?;
+        }
+        Ok(())
+    }
+}

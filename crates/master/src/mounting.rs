@@ -1,0 +1,105 @@
+//! Adding and removing mounts.
+
+use std::sync::Arc;
+
+use headpond_namespace::{Command, Mount, Reply};
+use headpond_runtime::{Clock, Tasks};
+use headpond_types::{Error, ErrorKind, InodeId, NsPath, RequestId, Result};
+
+use crate::{
+    catalog::{Catalog, unexpected},
+    mounts::Mounts,
+    sync::SyncEngine,
+    workers::Workers,
+};
+
+/// Parts of option names that announce a secret.
+const SECRET_WORDS: [&str; 4] = ["secret", "token", "password", "access_key"];
+
+/// Changes the mount table. Clones share everything.
+#[derive(Clone, Debug)]
+pub(crate) struct Mounting {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) engine: Arc<SyncEngine>,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+}
+
+impl Mounting {
+    /// Binds a path to an under store after having listed the store's root once.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a bad URI or option, the store's error when it cannot be listed, `AlreadyExists` and
+    /// `NotADirectory` for the path; nothing is mounted then.
+    pub(crate) async fn add(&self, request: RequestId, mount: Mount) -> Result<Mount> {
+        refuse_secrets(&mount)?;
+        self.mounts.live(mount.clone(), InodeId::ROOT)?.try_out().await?;
+        let command = Command::AddMount { request, mount, now: self.clock.now() };
+        match self.change(command).await? {
+            Reply::Mount(mount) => {
+                tracing::info!(path = %mount.path, uri = mount.uri, "mounted");
+                Ok(mount)
+            }
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The same, unless the URI is mounted at the path already.
+    ///
+    /// # Errors
+    /// As for [`Mounting::add`]; `AlreadyExists` when another URI is mounted at the path.
+    pub(crate) async fn ensure(&self, mount: Mount) -> Result<Mount> {
+        let mounts = self.mounts.table();
+        match mounts.mounts().into_iter().find(|other| other.path == mount.path && other.uri == mount.uri) {
+            Some(same) => Ok(same.clone()),
+            None => self.add(RequestId(rand::random()), mount).await,
+        }
+    }
+
+    /// Unbinds a path. The under store is not touched.
+    ///
+    /// # Errors
+    /// `NotFound` when it is no mount point, `NotEmpty` when mounts lie below.
+    pub(crate) async fn remove(&self, request: RequestId, path: NsPath) -> Result<()> {
+        let command = Command::RemoveMount { request, path: path.clone(), now: self.clock.now() };
+        self.change(command).await?;
+        tracing::info!(%path, "unmounted");
+        Ok(())
+    }
+
+    /// Proposes a command and takes over the mount table that it leaves. Runs to its end even if the caller goes away.
+    async fn change(&self, command: Command) -> Result<Reply> {
+        let this = self.clone();
+        let changed = self.tasks.spawn(async move {
+            let reply = this.catalog.propose(command).await?;
+            // What was checked before tells nothing of what a mount point hid or hides.
+            this.engine.freshness().clear();
+            this.mounts.reload(&this.catalog.snapshot()?, this.workers.next_epoch().0)?;
+            Ok(reply)
+        });
+        changed.await.unwrap_or_else(|error| {
+            Err(Error::new(ErrorKind::Internal, "changing the mount table broke off").with_source(error))
+        })
+    }
+}
+
+/// Credentials are referred to by name: what stands in an option is journalled and shown.
+fn refuse_secrets(mount: &Mount) -> Result<()> {
+    let secret = |name: &&String| {
+        let name = name.to_lowercase();
+        SECRET_WORDS.iter().any(|word| name.contains(word))
+    };
+    match mount.options.keys().find(secret) {
+        None => Ok(()),
+        Some(name) => {
+            let message = format!(
+                "option {name:?} of mount {} would hold a secret: configure credentials by name in each process and \
+                 mount with the option credentials=NAME",
+                mount.path
+            );
+            Err(Error::new(ErrorKind::InvalidArgument, message))
+        }
+    }
+}

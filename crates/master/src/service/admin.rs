@@ -1,0 +1,98 @@
+//! `AdminService`: administration.
+
+use headpond_namespace::Command;
+use headpond_proto::v1::{
+    AddMountRequest, AddMountResponse, ListMountsRequest, ListMountsResponse, ListWorkersRequest, ListWorkersResponse,
+    ProbeRequest, ProbeResponse, RemoveMountRequest, RemoveMountResponse, StatusRequest, StatusResponse, WorkerStatus,
+    admin_service_server::AdminService,
+};
+use headpond_types::{Error, ErrorKind, Result};
+use tokio::time::Instant;
+use tonic::{Request, Response, Status};
+
+use super::{
+    message::{millis, mount, mount_message, path, request_id},
+    refuse,
+};
+use crate::core::Core;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Admin {
+    pub(crate) core: Core,
+    /// When the master began to serve.
+    pub(crate) started: Instant,
+}
+
+#[tonic::async_trait]
+impl AdminService for Admin {
+    async fn list_mounts(&self, _: Request<ListMountsRequest>) -> Result<Response<ListMountsResponse>, Status> {
+        let table = self.core.engine.mounts().table();
+        Ok(Response::new(ListMountsResponse { mounts: table.mounts().into_iter().map(mount_message).collect() }))
+    }
+
+    async fn add_mount(&self, request: Request<AddMountRequest>) -> Result<Response<AddMountResponse>, Status> {
+        let added = self.mount(request.into_inner()).await.map_err(refuse)?;
+        Ok(Response::new(added))
+    }
+
+    async fn remove_mount(
+        &self,
+        request: Request<RemoveMountRequest>,
+    ) -> Result<Response<RemoveMountResponse>, Status> {
+        let request = request.into_inner();
+        let path = path(&request.path).map_err(refuse)?;
+        let request_id = request_id(&request.request_id).map_err(refuse)?;
+        self.core.mounting.remove(request_id, path).await.map_err(refuse)?;
+        Ok(Response::new(RemoveMountResponse {}))
+    }
+
+    async fn list_workers(&self, _: Request<ListWorkersRequest>) -> Result<Response<ListWorkersResponse>, Status> {
+        let workers = self.core.workers.all().into_iter().map(|(worker, silent)| WorkerStatus {
+            member: Some(worker.member.into()),
+            capacity: worker.report.capacity,
+            used: worker.report.used,
+            pages: worker.report.pages,
+            contents: worker.report.contents,
+            live: worker.live,
+            silent_ms: millis(silent),
+            problems: worker.report.problems,
+        });
+        Ok(Response::new(ListWorkersResponse { workers: workers.collect() }))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let counts = self.core.catalog.snapshot().and_then(|snapshot| snapshot.counts()).map_err(refuse)?;
+        let (mounts, journal) = (self.core.engine.mounts().table(), self.core.catalog.journal_status());
+        let mut problems = mounts.problems();
+        problems.extend(journal.stopped.map(|cause| format!("the journal takes no commands: {cause}")));
+        Ok(Response::new(StatusResponse {
+            cluster: self.core.cluster,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            uptime_ms: millis(self.started.elapsed()),
+            inodes: counts.inodes,
+            mounts: mounts.mounts().len() as u64,
+            workers: self.core.workers.ring().members.len() as u64,
+            clients: self.core.sessions.count(),
+            applied_index: self.core.catalog.applied_index(),
+            journal_bytes: journal.log_bytes,
+            skipped_keys: self.core.engine.metrics().skipped.get(),
+            problems,
+        }))
+    }
+
+    async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        if request.into_inner().durable {
+            self.core.catalog.propose(Command::Noop).await.map_err(refuse)?;
+        }
+        Ok(Response::new(ProbeResponse { applied_index: self.core.catalog.applied_index() }))
+    }
+}
+
+impl Admin {
+    async fn mount(&self, request: AddMountRequest) -> Result<AddMountResponse> {
+        let wanted = request.mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no mount is given"))?;
+        let added = self.core.mounting.add(request_id(&request.request_id)?, mount(wanted)?).await?;
+        Ok(AddMountResponse { mount: Some(mount_message(&added)) })
+    }
+}

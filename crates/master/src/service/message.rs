@@ -1,0 +1,96 @@
+//! Conversions between messages and what the parts of the master take.
+
+use std::time::Duration;
+
+use headpond_namespace::Mount;
+use headpond_proto::v1;
+use headpond_types::{Error, ErrorKind, MountId, Name, NsPath, PathError, RequestId, Result};
+
+use crate::lookup::Answer;
+
+/// Permission bits that a mount can show.
+const MODE_MASK: u32 = 0o7777;
+
+/// A name out of a message.
+pub(super) fn name(bytes: &[u8]) -> Result<Name> {
+    Name::new(bytes).map_err(|error| path_error(&error, bytes))
+}
+
+/// A path out of a message.
+pub(super) fn path(bytes: &[u8]) -> Result<NsPath> {
+    NsPath::parse(bytes).map_err(|error| path_error(&error, bytes))
+}
+
+/// A mount out of a message; its id is not taken.
+pub(super) fn mount(message: v1::Mount) -> Result<Mount> {
+    let invalid = |what: &str, mode: u32| {
+        let message = format!("{what} {mode:#o} is more than permission bits: give at most 0o7777");
+        Error::new(ErrorKind::InvalidArgument, message)
+    };
+    if message.file_mode > MODE_MASK {
+        return Err(invalid("file_mode", message.file_mode));
+    }
+    if message.dir_mode > MODE_MASK {
+        return Err(invalid("dir_mode", message.dir_mode));
+    }
+    Ok(Mount {
+        id: MountId(0),
+        path: path(&message.path)?,
+        uri: message.uri,
+        options: message.options.into_iter().collect(),
+        read_only: message.read_only,
+        sync_interval_ms: message.sync_interval_ms,
+        uid: message.uid,
+        gid: message.gid,
+        file_mode: message.file_mode,
+        dir_mode: message.dir_mode,
+    })
+}
+
+/// A mount as a message.
+pub(super) fn mount_message(mount: &Mount) -> v1::Mount {
+    v1::Mount {
+        id: mount.id.0,
+        path: mount.path.to_bytes().into(),
+        uri: mount.uri.clone(),
+        options: mount.options.clone().into_iter().collect(),
+        read_only: mount.read_only,
+        sync_interval_ms: mount.sync_interval_ms,
+        uid: mount.uid,
+        gid: mount.gid,
+        file_mode: mount.file_mode,
+        dir_mode: mount.dir_mode,
+    }
+}
+
+/// The id of a mutation; without one the call cannot be repeated safely, so it gets one of its own.
+pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId> {
+    if bytes.is_empty() {
+        return Ok(RequestId(rand::random()));
+    }
+    let bytes = <[u8; 16]>::try_from(bytes).map_err(|_| {
+        let message = format!("request_id has {} bytes: give 16", bytes.len());
+        Error::new(ErrorKind::InvalidArgument, message)
+    })?;
+    Ok(RequestId(u128::from_be_bytes(bytes)))
+}
+
+/// The answer to a lookup as a message.
+pub(super) fn lookup_response(answer: Answer) -> v1::LookupResponse {
+    v1::LookupResponse { attr: answer.attr.map(Into::into), valid_ms: millis(answer.valid) }
+}
+
+/// Whole milliseconds, rounded down.
+pub(super) fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn path_error(error: &PathError, bytes: &[u8]) -> Error {
+    let kind = match error {
+        PathError::TooLong(_) => ErrorKind::NameTooLong,
+        PathError::Empty | PathError::Dots | PathError::Separator | PathError::Relative(_) => {
+            ErrorKind::InvalidArgument
+        }
+    };
+    Error::new(kind, format!("{:?}: {error}", String::from_utf8_lossy(bytes)))
+}

@@ -1,0 +1,221 @@
+//! `MasterService`: the namespace for clients.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use headpond_proto::{
+    failure,
+    v1::{
+        BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest, ListRequest,
+        LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult, ResolveRequest,
+        StatFsRequest, StatFsResponse, WatchRequest, lookup_result, master_service_server::MasterService, open_result,
+    },
+};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, Result};
+use tonic::{Request, Response, Status};
+
+use super::{
+    listing::{self, Pages},
+    message::{lookup_response, millis, name, path},
+    refuse,
+    watch::{self, Events},
+};
+use crate::{
+    access::{Caller, READ},
+    core::Core,
+    lookup::{Answer, Known, describe},
+    sync::stale,
+    walk::WalkOptions,
+};
+
+/// Questions of one batch for which stores are asked at the same time.
+const AT_ONCE: usize = 64;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct NamespaceService(pub(crate) Core);
+
+#[tonic::async_trait]
+impl MasterService for NamespaceService {
+    type ListStream = Pages;
+    type WatchStream = Events;
+
+    async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.0.metrics.lookups.inc();
+        let path = path(&request.path).map_err(refuse)?;
+        let caller = request.caller.map(Caller::from);
+        let answer = self.0.lookups.resolve(&path, caller.as_ref(), request.refresh).await.map_err(refuse)?;
+        Ok(Response::new(lookup_response(answer)))
+    }
+
+    async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.0.metrics.lookups.inc();
+        let name = name(&request.name).map_err(refuse)?;
+        let caller = request.caller.map(Caller::from);
+        let dir = InodeId(request.parent);
+        let answer = self.0.lookups.lookup(dir, &name, caller.as_ref(), request.refresh).await.map_err(refuse)?;
+        Ok(Response::new(lookup_response(answer)))
+    }
+
+    async fn batch_lookup(
+        &self,
+        request: Request<BatchLookupRequest>,
+    ) -> Result<Response<BatchLookupResponse>, Status> {
+        let questions = request.into_inner().lookups;
+        self.0.metrics.lookups.inc_by(questions.len() as u64);
+        let answers = self.lookup_all(questions).await.map_err(refuse)?;
+        let result = |answer| match answer {
+            Ok(answer) => lookup_result::Result::Found(lookup_response(answer)),
+            Err(error) => lookup_result::Result::Failure(failure(&error)),
+        };
+        let results = answers.into_iter().map(|answer| LookupResult { result: Some(result(answer)) }).collect();
+        Ok(Response::new(BatchLookupResponse { results }))
+    }
+
+    async fn get_attr(&self, request: Request<GetAttrRequest>) -> Result<Response<LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.0.metrics.lookups.inc();
+        let (attr, valid) = self.0.lookups.attr(InodeId(request.inode), request.refresh).await.map_err(refuse)?;
+        Ok(Response::new(lookup_response(Answer { attr: Some(attr), valid })))
+    }
+
+    async fn list(&self, request: Request<ListRequest>) -> Result<Response<Pages>, Status> {
+        let request = request.into_inner();
+        self.0.metrics.lists.inc();
+        let walk = self.walk(request).await.map_err(refuse)?;
+        Ok(Response::new(walk))
+    }
+
+    async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
+        self.0.metrics.opens.inc();
+        self.open_one(request.into_inner()).await.map(Response::new).map_err(refuse)
+    }
+
+    async fn batch_open(&self, request: Request<BatchOpenRequest>) -> Result<Response<BatchOpenResponse>, Status> {
+        let questions = request.into_inner().opens;
+        self.0.metrics.opens.inc_by(questions.len() as u64);
+        let opened = stream::iter(questions).map(|question| self.open_one(question)).buffered(AT_ONCE);
+        let results = opened.map(|opened| {
+            let result = match opened {
+                Ok(opened) => open_result::Result::Opened(opened),
+                Err(error) => open_result::Result::Failure(failure(&error)),
+            };
+            OpenResult { result: Some(result) }
+        });
+        Ok(Response::new(BatchOpenResponse { results: results.collect().await }))
+    }
+
+    async fn stat_fs(&self, _: Request<StatFsRequest>) -> Result<Response<StatFsResponse>, Status> {
+        let counts = self.0.catalog.snapshot().and_then(|snapshot| snapshot.counts()).map_err(refuse)?;
+        let reports =
+            self.0.workers.all().into_iter().filter(|(worker, _)| worker.live).map(|(worker, _)| worker.report);
+        let (cache_capacity, cache_used) = reports.fold((0u64, 0u64), |(capacity, used), report| {
+            (capacity.saturating_add(report.capacity), used.saturating_add(report.used))
+        });
+        let (inodes, bytes) = (counts.inodes, counts.file_bytes);
+        Ok(Response::new(StatFsResponse { inodes, bytes, cache_capacity, cache_used }))
+    }
+
+    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Events>, Status> {
+        let session = self.0.sessions.open(request.into_inner().client);
+        Ok(Response::new(watch::events(session, &self.0.workers.ring(), self.0.tasks.shutdown().clone())))
+    }
+}
+
+impl NamespaceService {
+    /// Answers what one snapshot can answer at once, and asks stores about the rest.
+    async fn lookup_all(&self, questions: Vec<LookupRequest>) -> Result<Vec<Result<Answer>>> {
+        let (now, mounts) = (self.0.clock.now(), self.0.mounts.table());
+        let mut answers = Vec::with_capacity(questions.len());
+        let mut due = Vec::new();
+        {
+            let snapshot = self.0.catalog.snapshot()?;
+            for (index, question) in questions.into_iter().enumerate() {
+                let dir = InodeId(question.parent);
+                let caller = question.caller.map(Caller::from);
+                let known = name(&question.name).and_then(|name| {
+                    let caller = caller.as_ref();
+                    let known = self.0.lookups.known(&snapshot, &mounts, now, dir, &name, caller, question.refresh)?;
+                    Ok((known, name))
+                });
+                answers.push(match known {
+                    Ok((Known::Fresh(answer), _)) => Ok(answer),
+                    Ok((Known::Due(question), name)) => {
+                        due.push((index, question, dir, name));
+                        // Replaced below.
+                        Ok(Answer { attr: None, valid: Duration::ZERO })
+                    }
+                    Err(error) => Err(error),
+                });
+            }
+        }
+        let mut checked = stream::iter(due)
+            .map(|(index, question, dir, name)| async move {
+                (index, self.0.lookups.check(question, dir, &name, now).await)
+            })
+            .buffer_unordered(AT_ONCE);
+        while let Some((index, answer)) = checked.next().await {
+            answers[index] = answer;
+        }
+        drop(checked);
+        Ok(answers)
+    }
+
+    async fn walk(&self, request: ListRequest) -> Result<Pages> {
+        let start_after = Some(&request.start_after).filter(|bytes| !bytes.is_empty());
+        let start_after: Option<Name> = start_after.map(|bytes| name(bytes)).transpose()?;
+        if request.recursive && start_after.is_some() {
+            let message = "a recursive listing cannot begin after a name: list from the start";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let dir = match request.inode {
+            0 => self.existing(&request.path, None, false).await?.0.inode,
+            inode => InodeId(inode),
+        };
+        let options = WalkOptions {
+            start_after,
+            recursive: request.recursive,
+            limit: Some(request.limit).filter(|limit| *limit > 0),
+            refresh: request.refresh,
+        };
+        Ok(listing::pages(self.0.lookups.walk(dir, options).await?))
+    }
+
+    async fn open_one(&self, request: OpenRequest) -> Result<OpenResponse> {
+        let caller = request.caller.map(Caller::from);
+        let (attr, valid) = match request.inode {
+            0 => self.existing(&request.path, caller.as_ref(), request.refresh).await?,
+            inode => self.0.lookups.attr(InodeId(inode), request.refresh).await?,
+        };
+        let snapshot = self.0.catalog.snapshot()?;
+        if attr.kind == FileKind::Directory {
+            let message = format!("{} is a directory: list it instead", describe(&snapshot, attr.inode));
+            return Err(Error::new(ErrorKind::IsADirectory, message));
+        }
+        if let Some(caller) = caller {
+            caller.require(&attr, READ, || describe(&snapshot, attr.inode))?;
+        }
+        let (grant, grant_valid) = self.0.grants.issue(&attr, || {
+            let location = snapshot.location(attr.inode)?.ok_or_else(|| stale(attr.inode))?;
+            let mounts = self.0.mounts.table();
+            let mount = mounts.get(location.mount).ok_or_else(|| stale(attr.inode))?;
+            Ok(mount.file_key(&location.names))
+        })?;
+        Ok(OpenResponse {
+            attr: Some(attr.into()),
+            grant: Some(grant),
+            valid_ms: millis(valid),
+            grant_valid_ms: millis(grant_valid),
+        })
+    }
+
+    /// What is at a path, which must be something.
+    async fn existing(&self, bytes: &[u8], caller: Option<&Caller>, refresh: bool) -> Result<(Attr, Duration)> {
+        let path = path(bytes)?;
+        let answer = self.0.lookups.resolve(&path, caller, refresh).await?;
+        let attr = answer.attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?;
+        Ok((attr, answer.valid))
+    }
+}

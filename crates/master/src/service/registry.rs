@@ -1,0 +1,89 @@
+//! `RegistryService`: registration and heartbeats of workers.
+
+use std::time::Duration;
+
+use headpond_namespace::{Command, Reply};
+use headpond_proto::v1::{
+    self, HeartbeatRequest, HeartbeatResponse, LeaveRequest, LeaveResponse, RegisterRequest, RegisterResponse,
+    registry_service_server::RegistryService,
+};
+use headpond_types::{Epoch, Error, ErrorKind, Member, Result, Ring, WorkerId};
+use tonic::{Request, Response, Status};
+
+use super::{
+    message::{millis, mount_message},
+    refuse,
+};
+use crate::{catalog::unexpected, core::Core, workers::Report};
+
+/// Longest text that a worker may say of itself, in bytes.
+const TEXT_MAX: usize = 4096;
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    pub(crate) core: Core,
+    /// How often workers are to report.
+    pub(crate) heartbeat: Duration,
+}
+
+#[tonic::async_trait]
+impl RegistryService for Registry {
+    async fn register(&self, request: Request<RegisterRequest>) -> Result<Response<RegisterResponse>, Status> {
+        self.admit(request.into_inner()).await.map(Response::new).map_err(refuse)
+    }
+
+    async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
+        let request = request.into_inner();
+        let report = Report {
+            capacity: request.capacity,
+            used: request.used,
+            pages: request.pages,
+            contents: request.contents,
+            problems: request.problems,
+        };
+        self.core.workers.heartbeat(WorkerId(request.worker), Epoch(request.epoch), report).map_err(refuse)?;
+        let (ring, mounts) = (self.core.workers.ring(), self.core.mounts.table());
+        let mounts_changed = mounts.version != request.mounts_version;
+        Ok(Response::new(HeartbeatResponse {
+            ring: (ring.epoch.0 != request.ring_epoch).then(|| Ring::clone(&ring).into()),
+            mounts: if mounts_changed { mounts.mounts().into_iter().map(mount_message).collect() } else { Vec::new() },
+            mounts_version: mounts.version,
+        }))
+    }
+
+    async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
+        let request = request.into_inner();
+        self.core.workers.leave(WorkerId(request.worker), Epoch(request.epoch)).map_err(refuse)?;
+        Ok(Response::new(LeaveResponse {}))
+    }
+}
+
+impl Registry {
+    async fn admit(&self, request: RegisterRequest) -> Result<RegisterResponse> {
+        let RegisterRequest { uuid, address, socket, node, zone, capacity } = request;
+        let texts = [("uuid", &uuid), ("address", &address), ("socket", &socket), ("node", &node), ("zone", &zone)];
+        if let Some((what, text)) = texts.into_iter().find(|(_, text)| text.len() > TEXT_MAX) {
+            let message = format!("{what} has {} bytes: at most {TEXT_MAX} are taken", text.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        if uuid.is_empty() || address.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a worker registers with its uuid and its address"));
+        }
+        let reply = self.core.catalog.propose(Command::RegisterWorker { uuid }).await?;
+        let Reply::Worker(id) = reply else { return Err(unexpected(&reply)) };
+        let epoch = self.core.workers.register(Member { id, address, socket, node, zone, weight: 1 }, capacity);
+        let mounts = self.core.mounts.table();
+        let mount_messages: Vec<v1::Mount> = mounts.mounts().into_iter().map(mount_message).collect();
+        Ok(RegisterResponse {
+            worker: id.0,
+            epoch: epoch.0,
+            grant_key: self.core.grants.public_key().into(),
+            cluster: self.core.cluster,
+            heartbeat_ms: millis(self.heartbeat),
+            ring: Some(Ring::clone(&self.core.workers.ring()).into()),
+            mounts: mount_messages,
+            mounts_version: mounts.version,
+        })
+    }
+}

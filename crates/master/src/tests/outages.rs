@@ -1,0 +1,93 @@
+//! Stores that fail: errors are errors, what is known is served and said to be old, nothing vanishes.
+
+use headpond_types::ErrorKind;
+use headpond_ufs::{Fault, UfsErrorKind};
+
+use super::{INTERVAL, Rig, name};
+use crate::lookup::STALE_VALIDITY;
+
+#[tokio::test]
+async fn while_a_store_fails_known_names_are_served_and_unknown_ones_refused() {
+    for (fault, kind) in [
+        (UfsErrorKind::SlowDown, ErrorKind::Unavailable),
+        (UfsErrorKind::Transient, ErrorKind::Unavailable),
+        (UfsErrorKind::DeadlineExceeded, ErrorKind::DeadlineExceeded),
+        (UfsErrorKind::Refused, ErrorKind::StoreRefused),
+        (UfsErrorKind::NoSuchStore, ErrorKind::StoreRefused),
+    ] {
+        let rig = Rig::new(&["d/x", "f"]).await;
+        let known = rig.find("/m/f").await.expect("asked");
+        assert_eq!(rig.list("/m/d").await.expect("listed"), ["x"]);
+        rig.advance(INTERVAL);
+        rig.store.chance(None, 1.0, Fault::Error(fault));
+
+        let dir = rig.inode("/m").await;
+        let error = rig.find("/m/unknown").await.expect_err("cannot be asked");
+        assert_eq!(error.kind(), kind);
+        assert!(error.message().contains("/m") && error.message().contains("unknown"), "{error}");
+        let answer = rig.master.core.lookups.lookup(dir, &name("f"), None, false).await.expect("known");
+        assert_eq!((&answer.attr, answer.valid), (&known, STALE_VALIDITY));
+        assert_eq!(rig.list("/m/d").await.expect("known"), ["x"]);
+        assert!(rig.stale_answers() >= 2);
+        let refreshed = rig.master.core.lookups.lookup(dir, &name("f"), None, true).await;
+        assert_eq!(refreshed.expect_err("wants no old answer").kind(), kind);
+        let problems = rig.status().await;
+        assert!(problems.len() == 1 && problems[0].contains("mount /m"), "{problems:?}");
+
+        rig.put_after_healing("unknown").await;
+        assert!(rig.find("/m/unknown").await.expect("never cached as absent").is_some());
+        assert!(rig.status().await.is_empty());
+        assert_eq!(rig.find("/m/f").await.expect("asked"), known);
+    }
+}
+
+#[tokio::test]
+async fn one_waits_for_a_store_that_hangs_and_the_others_do_not() {
+    let rig = Rig::new(&["f", "g"]).await;
+    let dir = rig.inode("/m").await;
+    for text in ["f", "g"] {
+        rig.inode(&format!("/m/{text}")).await;
+    }
+    rig.advance(INTERVAL);
+    rig.store.chance(None, 1.0, Fault::Hang);
+    tokio::time::pause();
+    let begin = tokio::time::Instant::now();
+    let lookups = &rig.master.core.lookups;
+    assert!(lookups.lookup(dir, &name("f"), None, false).await.expect("known").attr.is_some());
+    let waited = begin.elapsed();
+    assert!(waited >= crate::MasterConfig::default().store_deadline, "{waited:?}");
+    for text in ["f", "g", "f", "g"] {
+        assert!(lookups.lookup(dir, &name(text), None, false).await.expect("known").attr.is_some());
+    }
+    assert_eq!(begin.elapsed(), waited);
+}
+
+#[tokio::test]
+async fn a_store_that_was_down_is_noticed_in_the_background() {
+    let rig = Rig::new(&["f"]).await;
+    let dir = rig.inode("/m").await;
+    rig.inode("/m/f").await;
+    rig.advance(INTERVAL);
+    rig.store.chance(None, 1.0, Fault::Error(UfsErrorKind::Transient));
+    let lookups = &rig.master.core.lookups;
+    lookups.lookup(dir, &name("f"), None, false).await.expect("known");
+    rig.store.heal();
+    rig.put("f", "changed").await;
+    tokio::time::pause();
+    tokio::time::advance(std::time::Duration::from_secs(2)).await;
+    // Answered at once with what is known; the question that it leaves behind finds the change.
+    let known = lookups.lookup(dir, &name("f"), None, false).await.expect("known").attr.expect("exists");
+    assert_eq!(known.size, 1);
+    while !rig.status().await.is_empty() {
+        tokio::task::yield_now().await;
+    }
+    let changed = lookups.lookup(dir, &name("f"), None, false).await.expect("asked").attr.expect("exists");
+    assert_eq!(changed.size, 7);
+}
+
+impl Rig {
+    async fn put_after_healing(&self, key: &str) {
+        self.store.heal();
+        self.put(key, "x").await;
+    }
+}
