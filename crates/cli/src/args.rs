@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use headpond_runtime::LogFormat;
+use headpond_runtime::{LogFormat, units};
+use headpond_types::{Error, ErrorKind};
 
 use crate::{commands, exit_code};
 
@@ -41,16 +42,21 @@ pub(crate) struct ProcessArgs {
     pub(crate) log_format: Option<LogFormat>,
 }
 
+/// Reads an argument that is a size, such as 64GiB.
+pub(crate) fn parse_size(text: &str) -> Result<u64, Error> {
+    units::parse_bytes(text).map_err(|error| Error::new(ErrorKind::InvalidArgument, error.to_string()))
+}
+
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// List, read and cache files of the namespace.
+    Up(commands::up::UpArgs),
+    Master(commands::master::MasterArgs),
+    Worker(commands::worker::WorkerArgs),
+    Mount(commands::mount::MountArgs),
     Fs(commands::fs::FsArgs),
-    /// Look after mounts and workers.
     Admin(commands::admin::AdminArgs),
-    /// Say what is configured, and where.
     Config(commands::config::ConfigArgs),
-    /// Print a completion script for a shell.
     Completion(commands::completion::CompletionArgs),
     /// Explain the exit codes.
     #[command(long_about = exit_code::TABLE)]

@@ -5,6 +5,9 @@ use headpond_types::ErrorKind;
 /// Some of several things failed, for different reasons; each was reported on its own line.
 pub(crate) const SEVERAL: u8 = 1;
 
+/// The process was made to end before it had finished what was in flight.
+pub(crate) const FORCED: u8 = 20;
+
 /// The exit code for an error of `kind`.
 pub(crate) const fn of(kind: ErrorKind) -> u8 {
     match kind {
@@ -48,6 +51,7 @@ What the exit code of headpond says:
   14  bytes did not match their checksum
   15  not supported here, or state written by a newer version
   16  superseded by another process with the same identity
+  20  the end was forced before everything in flight was finished
   70  a defect of headpond; please report it";
 
 #[cfg(test)]
@@ -76,7 +80,7 @@ mod tests {
             ErrorKind::Fenced,
             ErrorKind::Internal,
         ];
-        for code in kinds.map(of).into_iter().chain([SEVERAL]) {
+        for code in kinds.map(of).into_iter().chain([SEVERAL, FORCED]) {
             assert_ne!(code, 0);
             assert!(TABLE.lines().any(|line| line.starts_with(&format!("{code:>4}  "))), "{code} is not explained");
         }

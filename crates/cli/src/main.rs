@@ -2,9 +2,12 @@
 
 mod args;
 mod commands;
+mod credentials;
 mod exit_code;
 mod failure;
 mod output;
+mod part;
+mod process;
 mod session;
 mod settings;
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headpond_client::Client;
 use headpond_fuse::{Detached, FuseConfig, FuseMount, RunningMount};
 use headpond_master::{Master, MasterConfig, RunningMaster};
-use headpond_runtime::{Ending, HttpConfig, Metrics, Readiness, Shutdown, SystemClock, Tasks, http};
+use headpond_runtime::{Condition, Ending, HttpConfig, Metrics, Readiness, Shutdown, SystemClock, Tasks, http};
 use headpond_types::{Error, ErrorKind, Result};
 use headpond_worker::{RunningWorker, Worker, WorkerConfig};
 
@@ -16,6 +16,7 @@ use crate::{credentials::ConfiguredCredentials, process::GRACE};
 pub(crate) struct Observed {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
+    starting: Condition,
     tasks: Tasks,
 }
 
@@ -27,13 +28,19 @@ pub(crate) struct Part {
 }
 
 impl Observed {
-    /// Serves metrics and health, unless `config` says not to. Not ready until every condition holds.
+    /// Serves metrics and health, unless `config` says not to. Not ready before [`Observed::started`].
     pub(crate) async fn serve(config: &HttpConfig) -> Result<Self> {
         let (metrics, readiness, tasks) = (Metrics::new(), Readiness::new(), Tasks::new(Shutdown::new()));
+        let starting = readiness.condition("process", "is starting");
         if !config.bind.is_empty() {
             http::serve(&config.bind, metrics.clone(), readiness.clone(), &tasks).await?;
         }
-        Ok(Self { metrics, readiness, tasks })
+        Ok(Self { metrics, readiness, starting, tasks })
+    }
+
+    /// Everything has started: ready as soon as the parts are.
+    pub(crate) fn started(&self) {
+        self.starting.holds();
     }
 
     /// Starts a master.

@@ -12,7 +12,7 @@ use crate::{
     args::ProcessArgs,
     failure::{Failure, Result, remark},
     output::{Format, Output},
-    settings::{self, Settings, flag},
+    settings::{self, Role, Settings, flag},
 };
 
 /// How long the session may take to end; nothing of value is lost if it does not.
@@ -59,7 +59,7 @@ pub(crate) struct Session {
 /// Runs `command` with a session.
 pub(crate) fn run(args: &SessionArgs, command: impl AsyncFnOnce(&mut Session) -> Result<()>) -> Result<()> {
     let process = ProcessArgs { config: args.config.clone(), log_level: args.log_level.clone(), log_format: None };
-    let layers = settings::layers(&Settings::default(), &process)?;
+    let layers = settings::layers(&Settings::of(Role::Command), &process)?;
     let settings: Settings = flag(layers, "--master", "client.masters", args.master.as_ref())?.load()?.value;
     if args.log_level.is_some() {
         telemetry::init(&settings.log)?;

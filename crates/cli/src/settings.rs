@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use clap::ValueEnum;
 use headpond_client::ClientConfig;
-use headpond_runtime::{
-    CredentialConfig, HttpConfig, LogConfig,
-    config::{Layers, Loaded},
-};
+use headpond_fuse::FuseConfig;
+use headpond_master::MasterConfig;
+use headpond_runtime::{CredentialConfig, HttpConfig, LogConfig, config::Layers};
+use headpond_worker::WorkerConfig;
 use serde::{Deserialize, Serialize};
 
 use crate::{args::ProcessArgs, failure::Result};
@@ -18,6 +19,12 @@ const DEFAULT_FILE: &str = "/etc/headpond/headpond.toml";
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Settings {
+    /// `[master]`.
+    pub(crate) master: MasterConfig,
+    /// `[worker]`.
+    pub(crate) worker: WorkerConfig,
+    /// `[mount]`: the FUSE mount.
+    pub(crate) mount: FuseConfig,
     /// `[client]`: the SDK inside mounts and commands.
     pub(crate) client: ClientConfig,
     /// `[log]`.
@@ -27,6 +34,39 @@ pub(crate) struct Settings {
     /// `[credentials.NAME]`: keys of under stores, by the name that mounts use.
     #[serde(skip_serializing)]
     pub(crate) credentials: BTreeMap<String, CredentialConfig>,
+}
+
+/// What a process is; defaults differ where two on one machine would be in each other's way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Role {
+    /// A master, a mount and a worker in one process.
+    Up,
+    /// A master.
+    Master,
+    /// A worker.
+    Worker,
+    /// A mount.
+    Mount,
+    /// A command.
+    Command,
+}
+
+impl Settings {
+    /// The defaults of a process.
+    pub(crate) fn of(role: Role) -> Self {
+        let mut settings = Self::default();
+        match role {
+            Role::Up => {
+                // The terminal is for what is said at the start; more is to be asked for.
+                "warn,openraft=error".clone_into(&mut settings.log.level);
+                settings.master.cache_bytes = 16 << 20;
+            }
+            Role::Master | Role::Command => {}
+            Role::Worker => "127.0.0.1:7210".clone_into(&mut settings.http.bind),
+            Role::Mount => "127.0.0.1:7310".clone_into(&mut settings.http.bind),
+        }
+        settings
+    }
 }
 
 /// Layers over `defaults`: the configuration file, the environment and the flags that all processes take. A command adds its
@@ -51,9 +91,4 @@ pub(crate) fn flag<T: Serialize>(layers: Layers, flag: &str, key: &str, value: O
         Some(value) => layers.flag(flag, key, value)?,
         None => layers,
     })
-}
-
-/// Settings of a command that has no flags for them.
-pub(crate) fn load(process: &ProcessArgs) -> Result<Loaded<Settings>> {
-    Ok(layers(&Settings::default(), process)?.load()?)
 }

@@ -11,7 +11,7 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, registry, util::S
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug` or `trace`, or directives per module such as `info,headpond_worker=debug`. More says
-    /// more and costs more. Default: `info`.
+    /// more and costs more. Default: `info,openraft=warn`.
     pub level: String,
     /// How events are written. Default: `text`.
     pub format: LogFormat,
@@ -19,7 +19,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info".to_owned(), format: LogFormat::default() }
+        Self { level: "info,openraft=warn".to_owned(), format: LogFormat::default() }
     }
 }
 

@@ -6,6 +6,8 @@ mod workers;
 
 use clap::{Args, Subcommand};
 
+pub(crate) use mount::SyncInterval;
+
 use crate::{
     failure::Result,
     session::{self, SessionArgs},

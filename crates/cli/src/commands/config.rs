@@ -1,12 +1,13 @@
 //! `headpond config`.
 
 use clap::{Args, Subcommand};
+use headpond_runtime::config::Loaded;
 
 use crate::{
     args::ProcessArgs,
     failure::Result,
     output::{Format, Output, Table},
-    settings,
+    settings::{self, Role, Settings},
 };
 
 /// Say what is configured, and where.
@@ -20,6 +21,9 @@ pub(crate) struct ConfigArgs {
 enum ConfigCommand {
     /// Every setting with its value and where it was set; secrets are not shown.
     Show {
+        /// The process whose defaults count.
+        #[arg(long = "for", value_name = "PROCESS", value_enum, default_value_t = Role::Command)]
+        role: Role,
         #[command(flatten)]
         process: ProcessArgs,
         /// How to print: text for people, json for programs (an object per line).
@@ -29,15 +33,15 @@ enum ConfigCommand {
 }
 
 pub(crate) fn run(args: &ConfigArgs) -> Result<()> {
-    let ConfigCommand::Show { process, output } = &args.command;
-    let settings = settings::load(process)?.settings;
+    let ConfigCommand::Show { role, process, output } = &args.command;
+    let loaded: Loaded<Settings> = settings::layers(&Settings::of(*role), process)?.load()?;
     let mut out = Output::new(*output);
     if out.is_json() {
-        settings.iter().try_for_each(|setting| out.json(setting))?;
+        loaded.settings.iter().try_for_each(|setting| out.json(setting))?;
         return out.flush();
     }
     let mut table = Table::new(&["SETTING", "VALUE", "FROM"]);
-    for setting in settings {
+    for setting in loaded.settings {
         let value = match setting.value {
             serde_json::Value::String(text) => text,
             serde_json::Value::Null => "-".to_owned(),

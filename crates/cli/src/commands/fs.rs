@@ -44,29 +44,17 @@ pub(crate) struct FsArgs {
 
 #[derive(Debug, Subcommand)]
 enum FsCommand {
-    /// List directories.
     Ls(ls::LsArgs),
-    /// Show everything known of a file or directory.
     Stat(stat::StatArgs),
-    /// Print files.
     Cat(cat::CatArgs),
-    /// Print the beginning of files.
     Head(head::HeadArgs),
-    /// Print the end of files.
     Tail(tail::TailArgs),
-    /// Sum up the sizes of files below directories.
     Du(du::DuArgs),
-    /// Find files by name, type, size and age.
     Find(find::FindArgs),
-    /// Show directories as a tree.
     Tree(tree::TreeArgs),
-    /// Compute checksums of files.
     Checksum(checksum::ChecksumArgs),
-    /// Bring files into the cache.
     Load(load::LoadArgs),
-    /// Drop the cached copies of files; the store is not touched.
     Free(free::FreeArgs),
-    /// Say which workers own and cache a file.
     Location(location::LocationArgs),
 }
 

@@ -47,14 +47,13 @@ pub(crate) fn run(args: MasterArgs) -> Result<()> {
 
 async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
     let observed = Observed::serve(&settings.http).await?;
-    let starting = observed.readiness.condition("master", "is starting");
     let part = Part::new("master");
     let credentials = ConfiguredCredentials::new(settings.credentials);
     let master = tokio::select! {
         started = observed.master(&part, settings.master, credentials) => started?,
         signal = signals.next() => return Err(interrupted(signal).into()),
     };
-    starting.holds();
+    observed.started();
     tracing::info!(address = %master.address(), "the master serves");
     let signal = signals.next().await;
     tracing::info!(signal, "ending");

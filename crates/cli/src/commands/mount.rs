@@ -83,7 +83,6 @@ pub(crate) fn run(args: MountArgs) -> Result<()> {
 
 async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
     let observed = Observed::serve(&settings.http).await?;
-    let mounting = observed.readiness.condition("mount", "is being made");
     let (session, part) = (Part::new("client"), Part::new("mount"));
     let mut config = settings.client;
     "mount".clone_into(&mut config.name);
@@ -92,7 +91,7 @@ async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
         started = observed.mount(&part, settings.mount, client) => started?,
         signal = signals.next() => return Err(interrupted(signal).into()),
     };
-    mounting.holds();
+    observed.started();
     tokio::select! {
         signal = signals.next() => tracing::info!(signal, "unmounting"),
         () = mount.ended() => tracing::info!("was unmounted"),

@@ -69,14 +69,13 @@ pub(crate) fn run(args: WorkerArgs) -> Result<()> {
 
 async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
     let observed = Observed::serve(&settings.http).await?;
-    let starting = observed.readiness.condition("cache", "is being opened");
     let part = Part::new("worker");
     let credentials = ConfiguredCredentials::new(settings.credentials);
     let worker = tokio::select! {
         started = observed.worker(&part, settings.worker, credentials) => started?,
         signal = signals.next() => return Err(interrupted(signal).into()),
     };
-    starting.holds();
+    observed.started();
     tracing::info!(address = %worker.address(), advertised = worker.advertised(), "the worker serves");
     let signal = signals.next().await;
     tracing::info!(signal, "ending");

@@ -3,6 +3,7 @@
 use std::{net::TcpListener, process::Command};
 
 use anyhow::{Context as _, Result};
+use headpond_tests::{Minio, free_port};
 
 use crate::ground::{Ground, stderr};
 
@@ -94,9 +95,32 @@ fn state_of_a_newer_release_is_refused() -> Result<()> {
 }
 
 #[test]
+fn a_bucket_that_cannot_be_listed_is_refused() -> Result<()> {
+    let ground = Ground::new()?;
+    let minio = Minio::start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(minio.bucket("present"))?;
+    let up = |bucket: &str, endpoint: &str, secret: &str| {
+        let mut command = ground.up_command(&[bucket, "--no-mount", "--endpoint", endpoint, "--region", "us-east-1"]);
+        command.env("AWS_ACCESS_KEY_ID", Minio::ACCESS_KEY).env("AWS_SECRET_ACCESS_KEY", secret);
+        command
+    };
+    let (endpoint, secret) = (minio.endpoint(), Minio::SECRET_KEY);
+    refuses(&ground, up("s3://absent", &endpoint, secret), 9, &["s3://absent", "create it"])?;
+    refuses(&ground, up("s3://present", &endpoint, "wrong"), 9, &["s3://present", "credentials"])?;
+    let mut named = up("s3://present", &endpoint, secret);
+    named.args(["--credentials", "nobody"]);
+    refuses(&ground, named, 2, &["\"nobody\"", "[credentials.nobody]"])?;
+    let nowhere = format!("http://127.0.0.1:{}", free_port()?);
+    let mut unreachable = up("s3://present", &nowhere, secret);
+    unreachable.env("HEADPOND_MASTER__STORE_DEADLINE", "1s");
+    refuses(&ground, unreachable, 10, &["s3://present"])
+}
+
+#[test]
 fn an_unreachable_master_is_named() -> Result<()> {
     let ground = Ground::new()?;
     let mut command = ground.command(&["fs", "ls", "/"]);
     command.env("HEADPOND_CLIENT__METADATA_TIMEOUT", "200ms");
-    refuses(&ground, command, 10, &[&ground.master()])
+    refuses(&ground, command, 10, &[&ground.master(), "Connection refused"])
 }

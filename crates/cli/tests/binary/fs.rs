@@ -1,6 +1,7 @@
 //! `headpond fs` and `headpond admin` against a running pond.
 
 use anyhow::{Context as _, Result};
+use headpond_tests::eventually;
 use serde_json::Value;
 use sha2::Digest as _;
 
@@ -93,7 +94,9 @@ fn files_are_loaded_located_and_freed() -> Result<()> {
     let location = &json(&ground, &["fs", "location", "/dir/b.bin"])?[0];
     assert_eq!(location["workers"][0]["cached_bytes"], 3 << 20);
     assert_eq!(location["blocks"][0]["owner"], location["workers"][0]["worker"]);
-    assert_eq!(json(&ground, &["admin", "workers"])?[0]["contents"], 3);
+    eventually("a heartbeat tells the master of three contents", || {
+        Ok(json(&ground, &["admin", "workers"])?[0]["contents"] == 3)
+    })?;
 
     let freed = &json(&ground, &["fs", "free", "/dir/b.bin"])?[0];
     assert_eq!((&freed["contents"], &freed["bytes"]), (&1.into(), &(3 << 20).into()));

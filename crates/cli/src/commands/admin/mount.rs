@@ -17,7 +17,6 @@ use crate::{
 /// Add or remove a mount.
 #[derive(Debug, Subcommand)]
 pub(super) enum MountCommand {
-    /// Show a store, or a part of it, at a path of the namespace.
     Add(AddArgs),
     /// Take a mount away; the store is not touched.
     Remove {
@@ -47,7 +46,7 @@ pub(super) struct AddArgs {
     #[arg(long, default_value_t = true, action = ArgAction::SetTrue)]
     read_only: bool,
     /// How long a change behind headpond's back may stay unseen: 30s, 5m, 0 to check at every use, or never.
-    #[arg(long, value_name = "DURATION", default_value = "1m")]
+    #[arg(long, value_name = "DURATION", default_value = "30s")]
     sync_interval: SyncInterval,
     /// Owner that files show where the store knows none.
     #[arg(long, default_value_t = 0)]

@@ -3,8 +3,8 @@
 use clap::Args;
 use headpond_types::{ByteRange, Error, ErrorKind, NsPath};
 
-use super::reading::{open, parse_size, stream};
-use crate::{failure::Result, session::Session};
+use super::reading::{open, stream};
+use crate::{args::parse_size, failure::Result, session::Session};
 
 /// Print files.
 #[derive(Debug, Args)]

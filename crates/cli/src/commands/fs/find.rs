@@ -4,8 +4,8 @@ use clap::{Args, ValueEnum};
 use headpond_client::ListOptions;
 use headpond_types::{Attr, Error, ErrorKind, FileKind, NsPath, Timestamp};
 
-use super::reading::parse_size;
 use crate::{
+    args::parse_size,
     failure::Result,
     output::{EntryJson, Output, below, escape, parse_moment},
     session::Session,

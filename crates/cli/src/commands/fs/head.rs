@@ -3,8 +3,8 @@
 use clap::Args;
 use headpond_types::NsPath;
 
-use super::reading::{open, parse_size, stream, title};
-use crate::{failure::Result, session::Session};
+use super::reading::{open, stream, title};
+use crate::{args::parse_size, failure::Result, session::Session};
 
 /// Print the beginning of files.
 #[derive(Debug, Args)]

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use futures::StreamExt as _;
 use headpond_client::OpenFile;
-use headpond_runtime::units;
 use headpond_types::{ByteRange, Error, ErrorKind, FileKind, NsPath};
 
 use crate::{failure::Result, session::Session};
@@ -39,11 +38,6 @@ pub(super) async fn stream(
         }
     }
     Ok(())
-}
-
-/// Reads an argument that is a size.
-pub(super) fn parse_size(text: &str) -> Result<u64, Error> {
-    units::parse_bytes(text).map_err(|error| Error::new(ErrorKind::InvalidArgument, error.to_string()))
 }
 
 /// The line that announces one of several files, as `head` and `tail` print it.

@@ -6,8 +6,8 @@ use clap::Args;
 use headpond_client::OpenFile;
 use headpond_types::NsPath;
 
-use super::reading::{open, parse_size, stream, title};
-use crate::{failure::Result, session::Session};
+use super::reading::{open, stream, title};
+use crate::{args::parse_size, failure::Result, session::Session};
 
 /// Bytes read at once while looking backwards for the beginning of a line.
 const STEP: u64 = 64 << 10;

@@ -2,10 +2,12 @@
 
 use std::{
     fs, io,
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use headpond_types::{Error, ErrorKind, Result};
+use rustix::io::Errno;
 
 /// Longest path of a unix socket: `sun_path` has 108 bytes with a NUL (unix(7)).
 const SOCKET_PATH_MAX: usize = 107;
@@ -20,20 +22,20 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Makes a directory and those above it, if they do not exist. Answers whether it did.
+    /// Makes a directory and those above it, if they do not exist. Answers whether it did. A dead mount is taken for one.
     ///
     /// # Errors
     /// Names the directory: `NotADirectory`, `PermissionDenied`, `ReadOnly`, `ResourceExhausted`.
     pub(super) fn directory(&mut self, what: &str, path: &Path) -> Result<bool> {
-        if fs::symlink_metadata(path).is_ok() {
-            // A dead mount cannot be looked into, and is not ours to judge here.
-            return match fs::metadata(path) {
-                Ok(found) if !found.is_dir() => Err(Error::new(
-                    ErrorKind::NotADirectory,
-                    format!("{what} {} is not a directory: name another", path.display()),
-                )),
-                Ok(_) | Err(_) => Ok(false),
-            };
+        match fs::metadata(path) {
+            Ok(found) if found.is_dir() => return Ok(false),
+            Ok(_) => {
+                let message = format!("{what} {} is not a directory: name another", path.display());
+                return Err(Error::new(ErrorKind::NotADirectory, message));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.raw_os_error() == Some(Errno::NOTCONN.raw_os_error()) => return Ok(false),
+            Err(error) => return Err(unmade(what, path, error)),
         }
         if let Some(above) = path.parent().filter(|above| *above != Path::new("")) {
             self.directory(what, above)?;
@@ -97,10 +99,33 @@ pub(super) fn socket_path(state: &Path) -> PathBuf {
         return direct;
     }
     let name = crc32c::crc32c(state.as_os_str().as_encoded_bytes());
-    let user = rustix::process::geteuid().as_raw();
     let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+    let user = rustix::process::geteuid().as_raw();
     let short = runtime.unwrap_or_else(|| std::env::temp_dir().join(format!("headpond-{user}")));
     short.join(format!("headpond-{name:08x}.sock"))
+}
+
+/// Makes the directory of a socket that [`socket_path`] chose, for this user alone.
+///
+/// # Errors
+/// `PermissionDenied` when the directory belongs to somebody else.
+pub(super) fn prepare_socket(socket: &Path) -> Result<()> {
+    let Some(above) = socket.parent().filter(|above| !above.as_os_str().is_empty()) else { return Ok(()) };
+    match fs::DirBuilder::new().mode(0o700).create(above) {
+        Ok(()) => Ok(()),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            let found = fs::symlink_metadata(above).map_err(|error| unmade("directory", above, error))?;
+            if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
+                return Ok(());
+            }
+            let message = format!(
+                "the directory {} of the worker's socket belongs to somebody else: set worker.socket",
+                above.display()
+            );
+            Err(Error::new(ErrorKind::PermissionDenied, message))
+        }
+        Err(error) => Err(unmade("directory", above, error)),
+    }
 }
 
 fn unmade(what: &str, path: &Path, error: io::Error) -> Error {
@@ -172,5 +197,12 @@ mod tests {
         let long = PathBuf::from(format!("/{}", "x".repeat(200)));
         let socket = socket_path(&long);
         assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX && socket != socket_path(&long.join("y")));
+
+        let root = tempfile::tempdir().expect("a directory");
+        let socket = root.path().join("mine/x.sock");
+        prepare_socket(&socket).expect("made");
+        prepare_socket(&socket).expect("there already");
+        let mode = fs::metadata(root.path().join("mine")).expect("a directory").mode();
+        assert_eq!(mode & 0o777, 0o700);
     }
 }

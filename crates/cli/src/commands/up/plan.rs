@@ -12,7 +12,7 @@ use headpond_worker::CacheDir;
 
 use super::{
     UpArgs,
-    place::{Made, socket_path},
+    place::{Made, prepare_socket, socket_path},
 };
 use crate::{
     commands::mount,
@@ -103,6 +103,11 @@ impl Plan {
             check_mountpoint(mountpoint, self.settings.mount.nonempty)?;
         }
         places.store.state(&self.state_dir)?;
+        // A socket that was configured, or lies with the state, is in good hands.
+        let socket = socket_path(&self.state_dir);
+        if self.settings.worker.socket.as_ref() == Some(&socket) && !socket.starts_with(&self.state_dir) {
+            prepare_socket(&socket)?;
+        }
         if let Some(lake) = &self.lake
             && places.store.directory("store", lake)?
         {

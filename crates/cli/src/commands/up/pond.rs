@@ -38,7 +38,6 @@ impl Pond {
         let settings = &plan.settings;
         let credentials = ConfiguredCredentials::new(settings.credentials.clone());
         let observed = self.observed.insert(Observed::serve(&settings.http).await?);
-        let starting = observed.readiness.condition("up", "is starting");
 
         let part = Part::new("master");
         let master = observed.master(&part, settings.master.clone(), credentials.clone()).await?;
@@ -63,12 +62,13 @@ impl Pond {
             match observed.mount(&part, settings.mount.clone(), client).await {
                 Ok(mount) => self.mount = Some((part, mount)),
                 Err(error) if error.kind() == ErrorKind::NotSupported => {
-                    self.unmounted = Some(crate::failure::line(&error));
+                    tracing::debug!(error = crate::failure::line(&error), "nothing is mounted");
+                    self.unmounted = Some(error.message().to_owned());
                 }
                 Err(error) => return Err(error),
             }
         }
-        starting.holds();
+        observed.started();
         Ok(())
     }
 

@@ -22,7 +22,7 @@ pub(super) async fn bind(client: &Client, plan: &Plan, credentials: &ConfiguredC
             probe(plan, credentials).await?;
             admin.remove_mount(&NsPath::root()).await?;
         }
-        None => {}
+        None => probe(plan, credentials).await?,
     }
     admin.add_mount(wanted).await.map(drop)
 }
@@ -43,9 +43,12 @@ fn is_same(mount: &Mount, wanted: &NewMount) -> bool {
     same_uri && NewMount { uri: wanted.uri.clone(), ..mount.spec.clone() } == *wanted
 }
 
-/// Asks the store for one key.
+/// Asks the store for one key. The master does so too, but a store that it cannot list is worth a warning to it.
 async fn probe(plan: &Plan, credentials: &ConfiguredCredentials) -> Result<()> {
-    let store = headpond_ufs::connect(&plan.store, &plan.options, credentials).await?;
+    let deadline = plan.settings.master.store_deadline.as_secs().max(1);
+    let mut options = plan.options.clone();
+    options.insert("deadline_seconds".to_owned(), deadline.to_string());
+    let store = headpond_ufs::connect(&plan.store, &options, credentials).await?;
     let request = ListRequest { prefix: plan.store.prefix().clone(), max_keys: 1, ..ListRequest::default() };
     store.list(&request).await.map(drop).map_err(Error::from)
 }
