@@ -1,6 +1,6 @@
 //! How the master comes to a store.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use headpond_ufs::{CredentialSource, StoreUri, UfsError, UnderStore};
@@ -16,8 +16,33 @@ pub(crate) trait Connect: fmt::Debug + Send + Sync + 'static {
     ) -> Result<Arc<dyn UnderStore>, UfsError>;
 }
 
+/// The option that bounds a request with its retries, in whole seconds.
+const DEADLINE_OPTION: &str = "deadline_seconds";
+
 /// The drivers, with this process's credentials.
-pub(crate) struct Drivers(pub(crate) Arc<dyn CredentialSource>);
+pub(crate) struct Drivers {
+    credentials: Arc<dyn CredentialSource>,
+    deadline: Duration,
+}
+
+impl Drivers {
+    /// Stores whose retries end before `deadline`, so that their error says what is wrong and not that time is up.
+    pub(crate) const fn new(credentials: Arc<dyn CredentialSource>, deadline: Duration) -> Self {
+        Self { credentials, deadline }
+    }
+
+    /// The options with a deadline that is ours unless the mount's is shorter.
+    fn bounded(&self, options: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+        let ours = self.deadline.as_secs().saturating_sub(1).max(1);
+        let mut options = options.clone();
+        let seconds = options.entry(DEADLINE_OPTION.to_owned()).or_insert_with(|| ours.to_string());
+        // What is no number is the store's to refuse.
+        if seconds.parse::<u64>().is_ok_and(|theirs| theirs > ours) {
+            *seconds = ours.to_string();
+        }
+        options
+    }
+}
 
 #[async_trait]
 impl Connect for Drivers {
@@ -26,12 +51,32 @@ impl Connect for Drivers {
         uri: &StoreUri,
         options: &BTreeMap<String, String>,
     ) -> Result<Arc<dyn UnderStore>, UfsError> {
-        headpond_ufs::connect(uri, options, &*self.0).await
+        headpond_ufs::connect(uri, &self.bounded(options), &*self.credentials).await
     }
 }
 
 impl fmt::Debug for Drivers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Drivers")
+        f.debug_struct("Drivers").field("deadline", &self.deadline).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use headpond_ufs::NoCredentials;
+
+    use super::*;
+
+    #[test]
+    fn retries_end_before_the_deadline() {
+        let drivers = Drivers::new(Arc::new(NoCredentials), Duration::from_secs(8));
+        let bounded = |given: &[(&str, &str)]| {
+            let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            drivers.bounded(&given).remove(DEADLINE_OPTION).expect("set")
+        };
+        assert_eq!(bounded(&[]), "7");
+        assert_eq!(bounded(&[(DEADLINE_OPTION, "20")]), "7");
+        assert_eq!(bounded(&[(DEADLINE_OPTION, "3")]), "3");
+        assert_eq!(bounded(&[(DEADLINE_OPTION, "soon")]), "soon");
     }
 }

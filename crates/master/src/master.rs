@@ -62,7 +62,8 @@ impl Master {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<RunningMaster> {
-        Self::start_with(config, Arc::new(Drivers(credentials)), clock, tasks).await
+        let connect = Arc::new(Drivers::new(credentials, config.store_deadline));
+        Self::start_with(config, connect, clock, tasks).await
     }
 
     pub(crate) async fn start_with(
