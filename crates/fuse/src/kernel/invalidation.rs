@@ -4,6 +4,7 @@
 //! a bounded queue leads to a thread of its own. What does not fit is counted and left to the validity of what the kernel holds.
 
 use std::{
+    collections::BTreeSet,
     ffi::OsStr,
     io,
     os::unix::ffi::OsStrExt as _,
@@ -17,15 +18,21 @@ use std::{
 
 use fuser::{INodeNo, Notifier};
 use headpond_client::Event;
-use headpond_types::Name;
+use headpond_types::{InodeId, Name};
 use rustix::io::Errno;
-use tokio::sync::broadcast::{self, error::RecvError};
+use tokio::sync::broadcast::{
+    self,
+    error::{RecvError, TryRecvError},
+};
 use tracing::{debug, warn};
 
 use crate::{fs::FileSystem, metrics::Metrics, source::Source};
 
-/// Invalidations waiting at most.
+/// Invalidations waiting at most: more than a burst of events that the client holds for us.
 const WAITING: usize = 8192;
+
+/// Events that are passed on together at most, so that a directory is told of once for all of them.
+const TOGETHER: usize = 1024;
 
 /// Of what the kernel knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,9 +65,9 @@ impl Invalidations {
         Ok(Self { queue, metrics, overflowing: AtomicBool::new(false) })
     }
 
-    /// Queues what `event` makes wrong in the kernel. Never waits.
-    pub(super) fn send<S: Source, B: Send + Sync + 'static>(&self, fs: &FileSystem<S, B>, event: &Event) {
-        for invalidation in of_event(event, |inode| fs.node_of(inode)) {
+    /// Queues what `events` make wrong in the kernel. Never waits.
+    fn send<S: Source, B: Send + Sync + 'static>(&self, fs: &FileSystem<S, B>, events: &[Event]) {
+        for invalidation in of_events(events, |inode| fs.node_of(inode)) {
             match self.queue.try_send(invalidation) {
                 Ok(()) => self.overflowing.store(false, Ordering::Relaxed),
                 Err(TrySendError::Full(_)) => {
@@ -75,17 +82,20 @@ impl Invalidations {
     }
 }
 
-/// What `event` makes wrong. After a reset nothing can be named: the validity of what the kernel holds has to run out.
-fn of_event(event: &Event, node_of: impl Fn(headpond_types::InodeId) -> Option<u64>) -> Vec<Invalidation> {
-    let Event::Entry { parent, name, old } = event else { return Vec::new() };
-    let mut found = Vec::with_capacity(3);
-    if let Some(node) = node_of(*parent) {
-        if let Some(name) = name {
-            found.push(Invalidation::Entry { parent: node, name: name.clone() });
+/// What `events` make wrong, each listing once. After a reset nothing can be named: the validity of what the kernel holds
+/// has to run out.
+fn of_events(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> Vec<Invalidation> {
+    let mut found = Vec::new();
+    let mut listings = BTreeSet::new();
+    for event in events {
+        let Event::Entry { parent, name, old } = event else { continue };
+        if let Some(node) = node_of(*parent) {
+            found.extend(name.clone().map(|name| Invalidation::Entry { parent: node, name }));
+            listings.insert(node);
         }
-        found.push(Invalidation::Listing(node));
+        found.extend(old.and_then(&node_of).map(Invalidation::Attributes));
     }
-    found.extend(old.and_then(node_of).map(Invalidation::Attributes));
+    found.extend(listings.into_iter().map(Invalidation::Listing));
     found
 }
 
@@ -113,36 +123,44 @@ pub(super) async fn follow<S: Source, B: Send + Sync + 'static>(
     mut events: broadcast::Receiver<Event>,
     invalidations: Invalidations,
 ) {
+    let mut together = Vec::new();
     loop {
-        let event = match events.recv().await {
-            Ok(event) => event,
-            Err(RecvError::Lagged(_)) => Event::Reset,
+        match events.recv().await {
+            Ok(event) => together.push(event),
+            Err(RecvError::Lagged(_)) => together.push(Event::Reset),
             Err(RecvError::Closed) => return,
-        };
-        fs.apply(&event);
-        invalidations.send(&fs, &event);
+        }
+        while together.len() < TOGETHER {
+            match events.try_recv() {
+                Ok(event) => together.push(event),
+                Err(TryRecvError::Lagged(_)) => together.push(Event::Reset),
+                Err(TryRecvError::Empty | TryRecvError::Closed) => break,
+            }
+        }
+        together.iter().for_each(|event| fs.apply(event));
+        invalidations.send(&fs, &together);
+        together.clear();
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use headpond_types::InodeId;
-
     use super::*;
 
     #[test]
-    fn an_event_names_the_entry_its_listing_and_the_old_inode() {
+    fn events_name_their_entries_the_old_inodes_and_each_listing_once() {
         let name = Name::new("a").expect("a legal name");
         let node_of = |inode: InodeId| (inode.0 != 1).then_some(inode.0);
         let event = Event::Entry { parent: InodeId(5), name: Some(name.clone()), old: Some(InodeId(9)) };
+        let entry = Invalidation::Entry { parent: 5, name };
         assert_eq!(
-            of_event(&event, node_of),
-            [Invalidation::Entry { parent: 5, name }, Invalidation::Listing(5), Invalidation::Attributes(9)]
+            of_events(&[event.clone(), event], node_of),
+            [entry.clone(), Invalidation::Attributes(9), entry, Invalidation::Attributes(9), Invalidation::Listing(5)]
         );
         let whole = Event::Entry { parent: InodeId(5), name: None, old: None };
-        assert_eq!(of_event(&whole, node_of), [Invalidation::Listing(5)]);
+        assert_eq!(of_events(&[whole], node_of), [Invalidation::Listing(5)]);
         let above = Event::Entry { parent: InodeId(1), name: None, old: None };
-        assert_eq!(of_event(&above, node_of), []);
-        assert_eq!(of_event(&Event::Reset, node_of), []);
+        assert_eq!(of_events(&[above], node_of), []);
+        assert_eq!(of_events(&[Event::Reset], node_of), []);
     }
 }
