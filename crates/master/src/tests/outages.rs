@@ -1,7 +1,7 @@
 //! Stores that fail: errors are errors, what is known is served and said to be old, nothing vanishes.
 
 use headpond_types::ErrorKind;
-use headpond_ufs::{Fault, UfsErrorKind};
+use headpond_ufs::{Fault, Op, UfsErrorKind};
 
 use super::{INTERVAL, Rig, name};
 use crate::lookup::STALE_VALIDITY;
@@ -39,6 +39,19 @@ async fn while_a_store_fails_known_names_are_served_and_unknown_ones_refused() {
         assert!(rig.status().await.is_empty());
         assert_eq!(rig.find("/m/f").await.expect("asked"), known);
     }
+}
+
+#[tokio::test]
+async fn a_name_is_absent_only_when_both_questions_say_so() {
+    let rig = Rig::new(&["d/x", "f"]).await;
+    let failing = Fault::Error(UfsErrorKind::Transient);
+    rig.store.chance(Some(Op::List), 1.0, failing);
+    assert_eq!(rig.find("/m/none").await.expect_err("may be a directory").kind(), ErrorKind::Unavailable);
+    assert_eq!(rig.find("/m/f").await.expect_err("may be a directory, too").kind(), ErrorKind::Unavailable);
+    rig.store.heal();
+    rig.store.chance(Some(Op::Head), 1.0, failing);
+    assert_eq!(rig.find("/m/none").await.expect_err("may be a file").kind(), ErrorKind::Unavailable);
+    assert!(rig.find("/m/d").await.expect("has keys below it").is_some());
 }
 
 #[tokio::test]
