@@ -1,6 +1,6 @@
 //! Keeping the namespace fresh: what to ask under stores, when, and how their answers enter the namespace.
 //!
-//! * [`Freshness`] and [`Bounds`] decide whether the namespace may answer by itself.
+//! * [`Bounds`], with the times of the last checks (`freshness`), say whether the namespace may answer by itself.
 //! * [`SyncEngine::check`] asks about one name, [`SyncEngine::listing`] about a directory or all below it; each question is
 //!   asked once at a time (`flight`).
 //! * A listing is placed (`translate`), brought into the order of names (`name_order`), compared (`difference`) and merged
