@@ -103,11 +103,10 @@ fn mounted(path: &Path) -> Result<Option<table::MountEntry>> {
     })
 }
 
-/// Whether the process behind the FUSE mount at `path` is gone.
+/// Whether the process behind the FUSE mount at `path` is gone. Asks for the file system's size: unlike the attributes of its root,
+/// which the kernel answers from memory for as long as they are valid, that always goes to the process.
 fn is_dead(path: &Path) -> bool {
-    let Err(error) = fs::metadata(path) else { return false };
-    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
-    matches!(errno, Some(Errno::NOTCONN | Errno::CONNABORTED))
+    matches!(rustix::fs::statfs(path), Err(Errno::NOTCONN | Errno::CONNABORTED))
 }
 
 fn unusable(path: &Path, error: io::Error) -> Error {
