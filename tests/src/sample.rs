@@ -19,7 +19,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// `count` objects of 0 to `largest` bytes under up to four levels of prefixes, most of them small.
+    /// `count` objects under up to four levels of prefixes: of a hundred, 99 have up to 32 KiB and one up to `largest` bytes.
     #[must_use]
     pub fn lake(seed: u64, count: usize, largest: usize) -> Self {
         let mut random = SmallRng::seed_from_u64(seed);
@@ -31,10 +31,11 @@ impl Sample {
                     key.push_str(&format!("part={}/", random.random_range(0..6)));
                 }
                 key.push_str(&format!("file-{n:05}.bin"));
-                let skew: f64 = random.random::<f64>().powi(6);
-                #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "at most `largest`")]
-                #[expect(clippy::cast_precision_loss, reason = "sample sizes need no precision")]
-                let length = (skew * largest as f64) as usize;
+                let length = if n % 100 == 0 {
+                    random.random_range(0..=largest)
+                } else {
+                    random.random_range(0..=32 << 10).min(largest)
+                };
                 (key, noise(seed ^ n as u64, length))
             })
             .collect();

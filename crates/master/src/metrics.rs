@@ -58,12 +58,7 @@ impl Collector for Sizes {
         ];
         for (name, help, value) in gauges {
             let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(
-                &format!("headpond_master_{name}"),
-                help,
-                None,
-                gauge.metric_type(),
-            )?)?;
+            gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)?;
         }
         Ok(())
     }

@@ -16,7 +16,7 @@ use crate::{
 
 /// Run a master: the namespace over its under stores.
 ///
-/// Settings are those of [master], [http], [log] and [credentials.NAME]; `headpond config show --for master` lists them.
+/// Settings are those of `master`, `http`, `log` and `credentials.NAME`; `headpond config show --for master` lists them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

@@ -17,8 +17,8 @@ use crate::{
 
 /// Mount the namespace.
 ///
-/// Runs until Ctrl-C, which unmounts, or until somebody unmounts it. Settings are those of [mount], [client], [http] and
-/// [log]; `headpond config show --for mount` lists them.
+/// Runs until Ctrl-C, which unmounts, or until somebody unmounts it. Settings are those of `mount`, `client`, `http` and
+/// `log`; `headpond config show --for mount` lists them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

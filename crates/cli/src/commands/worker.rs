@@ -18,7 +18,7 @@ use crate::{
 
 /// Run a worker: the cache on this machine's disks.
 ///
-/// Settings are those of [worker], [http], [log] and [credentials.NAME]; `headpond config show --for worker` lists them.
+/// Settings are those of `worker`, `http`, `log` and `credentials.NAME`; `headpond config show --for worker` lists them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:

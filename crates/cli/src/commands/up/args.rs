@@ -39,7 +39,7 @@ pub(crate) struct UpArgs {
     /// Region of the bucket. Default: AWS_REGION or the profile's.
     #[arg(long)]
     pub(super) region: Option<String>,
-    /// Take the keys from [credentials.NAME] of the configuration.
+    /// Take the keys from `credentials.NAME` of the configuration.
     #[arg(long, value_name = "NAME")]
     pub(super) credentials: Option<String>,
     /// Put the bucket's name into the path of requests instead of the host name. Default with --endpoint.
