@@ -165,7 +165,7 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
         to_client.write_all(&answer.bytes).await.ok()?;
         shared.sent.fetch_add(answer.bytes.len() as u64, Ordering::SeqCst);
         let body = if request.method == "HEAD" { Body::Length(0) } else { answer.body() };
-        copy_answer(&mut from_server, &mut to_client, body, limit, &shared.sent).await?;
+        copy(&mut from_server, &mut to_client, body, limit, Some(&shared.sent)).await?;
     }
 }
 
@@ -218,16 +218,6 @@ impl Head {
         }
         Body::Length(self.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0))
     }
-}
-
-async fn copy_answer(
-    from: &mut BufReader<OwnedReadHalf>,
-    to: &mut OwnedWriteHalf,
-    body: Body,
-    limit: Option<u64>,
-    sent: &AtomicU64,
-) -> Option<()> {
-    copy(from, to, body, limit, Some(sent)).await
 }
 
 async fn copy(
