@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use headpond_runtime::units;
 use headpond_types::NsPath;
 use serde::{Deserialize, Serialize};
 
@@ -33,15 +34,16 @@ pub struct FuseConfig {
     /// a little memory. Default: 0.
     pub threads: usize,
     /// The longest that the kernel may believe an attribute or an entry; the validity that the master gives is the other bound.
-    /// Less shows changes sooner when invalidations get lost, more saves requests. Default: 30000 ms.
-    #[serde(rename = "max_ttl_ms", with = "millis")]
+    /// Less shows changes sooner when invalidations get lost, more saves requests. Default: `30s`.
+    #[serde(with = "units::duration")]
     pub max_ttl: Duration,
-    /// Deadline of one request to the cluster, over the client's own. Default: 60000 ms.
-    #[serde(rename = "request_timeout_ms", with = "millis")]
+    /// Deadline of one request to the cluster, over the client's own. Default: `1m`.
+    #[serde(with = "units::duration")]
     pub request_timeout: Duration,
-    /// Readahead of the kernel in KiB (needs root); 0 leaves the kernel's 128. More reads large files through the daemon in
-    /// larger pieces, and wastes more on random reads. Default: 4096.
-    pub read_ahead_kib: u32,
+    /// Readahead of the kernel in bytes (needs root); 0 leaves the kernel's 128 KiB. More reads large files through the daemon in
+    /// larger pieces, and wastes more on random reads. Default: `4 MiB`.
+    #[serde(with = "units::bytes")]
+    pub read_ahead: u64,
 }
 
 impl FuseConfig {
@@ -65,7 +67,7 @@ impl Default for FuseConfig {
             threads: 0,
             max_ttl: Duration::from_secs(30),
             request_timeout: Duration::from_mins(1),
-            read_ahead_kib: 4096,
+            read_ahead: 4 << 20,
         }
     }
 }
@@ -81,20 +83,5 @@ mod ns_path {
 
     pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<NsPath, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(D::Error::custom)
-    }
-}
-
-/// Durations as whole milliseconds.
-mod millis {
-    use std::time::Duration;
-
-    use serde::{Deserialize, Deserializer, Serializer};
-
-    pub(super) fn serialize<S: Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_u64(u64::try_from(duration.as_millis()).unwrap_or(u64::MAX))
-    }
-
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-        u64::deserialize(deserializer).map(Duration::from_millis)
     }
 }

@@ -128,8 +128,8 @@ fn attach_and_run<S: Source>(
             ending.send_replace(true);
         })
         .map_err(|error| broken("no thread for the mount", error))?;
-    if config.read_ahead_kib > 0 {
-        attachment.set_read_ahead(config.read_ahead_kib);
+    if config.read_ahead > 0 {
+        attachment.set_read_ahead(config.read_ahead);
     }
     let running = RunningMount { attachment, passthrough, metrics, ended };
     guard.defuse();

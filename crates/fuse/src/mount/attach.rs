@@ -71,9 +71,9 @@ impl Attachment {
     }
 
     /// Sets the kernel's readahead, which only root may.
-    pub(crate) fn set_read_ahead(&self, kib: u32) {
+    pub(crate) fn set_read_ahead(&self, bytes: u64) {
         let setting = format!("/sys/class/bdi/{}/read_ahead_kb", self.device);
-        if let Err(error) = std::fs::write(&setting, kib.to_string()) {
+        if let Err(error) = std::fs::write(&setting, (bytes >> 10).to_string()) {
             debug!(setting, %error, "the kernel's readahead stays as it is");
         }
     }
