@@ -25,8 +25,9 @@ Examples:
   headpond fs ls -l /                         look at the namespace without a mount
   headpond help exit-codes                    what exit codes mean
 
-Settings come from defaults, a TOML file (--config), the environment (HEADPOND_LOG__LEVEL is `level` in
-[log]) and flags, each overriding those before; `headpond config show` says what is set and where.";
+Settings come from defaults, a TOML file (--config), the environment (HEADPOND_LOG__LEVEL is
+`level` in [log]) and flags, each overriding those before; `headpond config show` says what is
+set and where.";
 
 /// What commands that run a part of the cluster take.
 #[derive(Clone, Debug, Default, Args)]

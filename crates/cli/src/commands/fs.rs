@@ -9,6 +9,7 @@ mod head;
 mod load;
 mod location;
 mod ls;
+mod pieces;
 mod progress;
 mod reading;
 mod stat;

@@ -86,6 +86,25 @@ fn files_are_read_whole_and_in_parts() -> Result<()> {
 }
 
 #[test]
+fn bytes_are_printed_as_json_too() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.write("data/text", "häh\nmal\n")?;
+    ground.write("data/bytes", [0xff, 0xfe])?;
+    let data = ground.path("data").display().to_string();
+    ground.up(&[&data, "--no-mount"])?;
+    let piece = |offset: u64, bytes: u64, text: &str| {
+        [serde_json::json!({"path": "/text", "offset": offset, "bytes": bytes, "text": text})]
+    };
+    assert_eq!(json(&ground, &["fs", "cat", "/text"])?, piece(0, 9, "häh\nmal\n"));
+    assert_eq!(json(&ground, &["fs", "head", "-n", "1", "/text"])?, piece(0, 5, "häh\n"));
+    assert_eq!(json(&ground, &["fs", "tail", "-n", "1", "/text"])?, piece(5, 4, "mal\n"));
+    assert_eq!(json(&ground, &["fs", "cat", "--range", "2-2", "/text"])?[0]["hex"], "a4");
+    assert_eq!(json(&ground, &["fs", "cat", "/bytes", "/text"])?[0]["hex"], "fffe");
+    assert_eq!(json(&ground, &["fs", "head", "/bytes", "/text"])?.len(), 2, "no titles");
+    Ok(())
+}
+
+#[test]
 fn files_are_loaded_located_and_freed() -> Result<()> {
     let ground = pond()?;
     let loaded = json(&ground, &["fs", "load", "-r", "/"])?;

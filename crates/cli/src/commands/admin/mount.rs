@@ -32,8 +32,10 @@ pub(super) enum MountCommand {
 #[command(after_help = "\
 Examples:
   headpond admin mount add /data s3://bucket/prefix
-  headpond admin mount add /minio s3://bucket --option endpoint=http://minio:9000 --option path_style=true \\
-      --option credentials=minio        keys from [credentials.minio] of each process's configuration")]
+  headpond admin mount add /minio s3://bucket --option endpoint=http://minio:9000 \\
+      --option path_style=true --option credentials=minio
+
+With credentials=NAME the keys come from [credentials.NAME] of the configuration of each process.")]
 pub(super) struct AddArgs {
     /// Where it shall appear; missing directories above are made.
     path: NsPath,
@@ -112,7 +114,7 @@ impl<'a> From<&'a Mount> for MountJson<'a> {
 pub(super) async fn run(session: &mut Session, command: MountCommand) -> Result<()> {
     match command {
         MountCommand::Add(args) => add(session, args).await,
-        MountCommand::Remove { path } => Ok(session.client.admin().remove_mount(&path).await?),
+        MountCommand::Remove { path } => remove(session, &path).await,
     }
 }
 
@@ -135,6 +137,14 @@ async fn add(session: &mut Session, args: AddArgs) -> Result<()> {
     };
     let added = session.client.admin().add_mount(mount).await?;
     print(&mut session.out, &[added])
+}
+
+async fn remove(session: &mut Session, path: &NsPath) -> Result<()> {
+    session.client.admin().remove_mount(path).await?;
+    if session.out.is_json() {
+        return session.out.json(&PathJson::from(path));
+    }
+    Ok(())
 }
 
 fn print(out: &mut Output, mounts: &[Mount]) -> Result<()> {

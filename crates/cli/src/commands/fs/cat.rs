@@ -3,10 +3,15 @@
 use clap::Args;
 use headpond_types::{ByteRange, Error, ErrorKind, NsPath};
 
-use super::reading::{open, stream};
+use super::{
+    pieces::Pieces,
+    reading::{open, stream},
+};
 use crate::{args::parse_size, failure::Result, session::Session};
 
 /// Print files.
+///
+/// With -o json each piece of a file is an object: its text, or its bytes in hexadecimal where they are no UTF-8.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -34,8 +39,9 @@ pub(super) async fn run(session: &mut Session, args: &CatArgs) -> Result<()> {
     super::for_each_path(session, &args.paths, async |session, path| {
         let file = open(session, path).await?;
         let range = wanted.start.min(file.length())..wanted.end.min(file.length());
-        stream(&file, range, |chunk| session.out.bytes(chunk).map(|()| true)).await?;
-        session.out.flush()
+        let mut pieces = Pieces::new(path, range.start);
+        stream(&file, range, |chunk| pieces.print(&mut session.out, chunk).map(|()| true)).await?;
+        pieces.end(&mut session.out)
     })
     .await
 }

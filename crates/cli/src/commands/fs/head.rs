@@ -3,7 +3,10 @@
 use clap::Args;
 use headpond_types::NsPath;
 
-use super::reading::{open, stream, title};
+use super::{
+    pieces::Pieces,
+    reading::{open, stream, title},
+};
 use crate::{args::parse_size, failure::Result, session::Session};
 
 /// Print the beginning of files.
@@ -21,7 +24,7 @@ pub(super) struct HeadArgs {
 }
 
 pub(super) async fn run(session: &mut Session, args: &HeadArgs) -> Result<()> {
-    let titles = args.paths.len() > 1;
+    let titles = args.paths.len() > 1 && !session.out.is_json();
     let mut first = true;
     super::for_each_path(session, &args.paths, async |session, path| {
         let file = open(session, path).await?;
@@ -30,13 +33,14 @@ pub(super) async fn run(session: &mut Session, args: &HeadArgs) -> Result<()> {
         }
         let end = args.bytes.unwrap_or(u64::MAX).min(file.length());
         let mut lines = args.lines;
+        let mut pieces = Pieces::new(path, 0);
         stream(&file, 0..end, |chunk| {
             let wanted = if args.bytes.is_some() { chunk.len() } else { lines_end(chunk, &mut lines) };
-            session.out.bytes(&chunk[..wanted])?;
+            pieces.print(&mut session.out, &chunk[..wanted])?;
             Ok(args.bytes.is_some() || lines > 0)
         })
         .await?;
-        session.out.flush()
+        pieces.end(&mut session.out)
     })
     .await
 }

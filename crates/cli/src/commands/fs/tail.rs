@@ -6,7 +6,10 @@ use clap::Args;
 use headpond_client::OpenFile;
 use headpond_types::NsPath;
 
-use super::reading::{open, stream, title};
+use super::{
+    pieces::Pieces,
+    reading::{open, stream, title},
+};
 use crate::{args::parse_size, failure::Result, session::Session};
 
 /// Bytes read at once while looking backwards for the beginning of a line.
@@ -27,7 +30,7 @@ pub(super) struct TailArgs {
 }
 
 pub(super) async fn run(session: &mut Session, args: &TailArgs) -> Result<()> {
-    let titles = args.paths.len() > 1;
+    let titles = args.paths.len() > 1 && !session.out.is_json();
     let mut first = true;
     super::for_each_path(session, &args.paths, async |session, path| {
         let file = open(session, path).await?;
@@ -38,8 +41,9 @@ pub(super) async fn run(session: &mut Session, args: &TailArgs) -> Result<()> {
             Some(bytes) => file.length().saturating_sub(bytes),
             None => lines_start(&file, args.lines).await?,
         };
-        stream(&file, start..file.length(), |chunk| session.out.bytes(chunk).map(|()| true)).await?;
-        session.out.flush()
+        let mut pieces = Pieces::new(path, start);
+        stream(&file, start..file.length(), |chunk| pieces.print(&mut session.out, chunk).map(|()| true)).await?;
+        pieces.end(&mut session.out)
     })
     .await
 }
