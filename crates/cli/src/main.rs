@@ -10,6 +10,7 @@ mod part;
 mod process;
 mod session;
 mod settings;
+mod socket;
 
 use std::process::ExitCode;
 

@@ -1,6 +1,6 @@
 //! The parts that a process runs: each with tasks of its own, so that they end one after the other.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use headpond_client::Client;
 use headpond_fuse::{Detached, FuseConfig, FuseMount, RunningMount};
@@ -16,6 +16,8 @@ use crate::{credentials::ConfiguredCredentials, process::GRACE};
 pub(crate) struct Observed {
     pub(crate) metrics: Metrics,
     pub(crate) readiness: Readiness,
+    /// Where they are served, if they are.
+    pub(crate) address: Option<SocketAddr>,
     starting: Condition,
     tasks: Tasks,
 }
@@ -32,10 +34,11 @@ impl Observed {
     pub(crate) async fn serve(config: &HttpConfig) -> Result<Self> {
         let (metrics, readiness, tasks) = (Metrics::new(), Readiness::new(), Tasks::new(Shutdown::new()));
         let starting = readiness.condition("process", "is starting");
-        if !config.bind.is_empty() {
-            http::serve(&config.bind, metrics.clone(), readiness.clone(), &tasks).await?;
-        }
-        Ok(Self { metrics, readiness, starting, tasks })
+        let address = match config.bind.as_str() {
+            "" => None,
+            bind => Some(http::serve(bind, metrics.clone(), readiness.clone(), &tasks).await?),
+        };
+        Ok(Self { metrics, readiness, address, starting, tasks })
     }
 
     /// Everything has started: ready as soon as the parts are.
@@ -49,10 +52,12 @@ impl Observed {
         part: &Part,
         config: MasterConfig,
         credentials: ConfiguredCredentials,
-    ) -> Result<RunningMaster> {
+    ) -> Result<Arc<RunningMaster>> {
         let clock = Arc::new(SystemClock);
-        let master = Master::start(config, Arc::new(credentials), clock, part.tasks.clone()).await?;
+        let master = Arc::new(Master::start(config, Arc::new(credentials), clock, part.tasks.clone()).await?);
         self.metrics.register(|registry| master.register_metrics(registry));
+        let asked = Arc::clone(&master);
+        self.readiness.check("master", move || asked.ready());
         Ok(master)
     }
 

@@ -5,6 +5,7 @@ use headpond_runtime::config::Loaded;
 
 use crate::{
     args::ProcessArgs,
+    commands::up,
     failure::Result,
     output::{Format, Output, Table},
     settings::{self, Role, Settings},
@@ -34,7 +35,11 @@ enum ConfigCommand {
 
 pub(crate) fn run(args: &ConfigArgs) -> Result<()> {
     let ConfigCommand::Show { role, process, output } = &args.command;
-    let loaded: Loaded<Settings> = settings::layers(&Settings::of(*role), process)?.load()?;
+    let defaults = match role {
+        Role::Up => up::default_settings()?,
+        Role::Master | Role::Worker | Role::Mount | Role::Command => Settings::of(*role),
+    };
+    let loaded: Loaded<Settings> = settings::layers(&defaults, process)?.load()?;
     let mut out = Output::new(*output);
     if out.is_json() {
         loaded.settings.iter().try_for_each(|setting| out.json(setting))?;

@@ -13,6 +13,7 @@ mod store;
 use headpond_runtime::{Ending, Signals};
 
 pub(crate) use args::UpArgs;
+pub(crate) use plan::default_settings;
 
 use crate::{failure::Result, part::interrupted, process};
 use plan::Plan;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use headpond_runtime::{Ending, Signals, units};
 use headpond_types::{Error, ErrorKind};
-use headpond_worker::CacheDir;
+use headpond_worker::{CacheDir, WorkerConfig};
 
 use crate::{
     args::ProcessArgs,
@@ -14,6 +14,7 @@ use crate::{
     part::{Observed, Part, interrupted, worse},
     process,
     settings::{self, Role, Settings, flag},
+    socket,
 };
 
 /// Run a worker: the cache on this machine's disks.
@@ -37,7 +38,7 @@ pub(crate) struct WorkerArgs {
     /// The address to tell others, if it is not the one of --bind.
     #[arg(long, value_name = "HOST:PORT")]
     advertise: Option<String>,
-    /// Unix socket for clients on this machine.
+    /// Unix socket for clients on this machine; empty: none, they come over TCP. Default: worker.sock in the first --dir.
     #[arg(long, value_name = "PATH")]
     socket: Option<PathBuf>,
     /// Name of this machine; clients with the same name use the socket. Default: the host name.
@@ -63,7 +64,8 @@ pub(crate) fn run(args: WorkerArgs) -> Result<()> {
     let layers = flag(layers, "--node", "worker.node", args.node.as_ref())?;
     let layers = flag(layers, "--zone", "worker.zone", args.zone.as_ref())?;
     let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
-    let settings: Settings = layers.load()?.value;
+    let mut settings: Settings = layers.load()?.value;
+    settings.worker.socket = socket_of(&settings.worker)?;
     process::run(&settings.log.clone(), async |signals| serve(settings, signals).await)
 }
 
@@ -81,6 +83,21 @@ async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
     tracing::info!(signal, "ending");
     let end = async { worse(part.end().await, observed.end().await) };
     Ok(signals.or_force(end).await)
+}
+
+/// The socket to listen on: without one, a mount on this machine would not read cache files itself.
+fn socket_of(config: &WorkerConfig) -> Result<Option<PathBuf>, Error> {
+    if let Some(socket) = &config.socket {
+        return Ok(Some(socket.clone()).filter(|socket| !socket.as_os_str().is_empty()));
+    }
+    let Some(first) = config.dirs.first() else { return Ok(None) };
+    let dir = std::path::absolute(&first.path).map_err(|error| {
+        let message = format!("cache directory {} cannot be found", first.path.display());
+        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
+    })?;
+    let socket = socket::path(&dir);
+    socket::prepare(&socket, &dir)?;
+    Ok(Some(socket))
 }
 
 fn parse_dir(text: &str) -> Result<CacheDir, Error> {

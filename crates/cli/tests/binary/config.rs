@@ -40,6 +40,25 @@ fn a_table_is_shown_to_people() -> Result<()> {
 }
 
 #[test]
+fn what_up_runs_with_is_shown() -> Result<()> {
+    let ground = Ground::new()?;
+    let text = stdout(&ground.run(&["config", "show", "--for", "up", "-o", "json"])?);
+    let settings: Vec<serde_json::Value> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let value = |key: &str| settings.iter().find(|setting| setting["key"] == key).map(|setting| &setting["value"]);
+    let here = |below: &str| serde_json::Value::from(ground.path(below).display().to_string());
+    for (key, expected) in [
+        ("master.state_dir", here(".headpond/master")),
+        ("worker.socket", here(".headpond/worker.sock")),
+        ("mount.mountpoint", here("pond")),
+        ("mount.max_ttl", "30s".into()),
+    ] {
+        assert_eq!(value(key), Some(&expected), "{key} in {text}");
+    }
+    assert_eq!(value("worker.dirs").map(|dirs| &dirs[0]["path"]), Some(&here(".headpond/worker/cache")), "{text}");
+    Ok(())
+}
+
+#[test]
 fn help_version_codes_and_completion_are_there() -> Result<()> {
     let ground = Ground::new()?;
     for (arguments, says) in [

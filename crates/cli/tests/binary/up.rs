@@ -1,7 +1,7 @@
 //! `headpond up` from its start to its end.
 
-use anyhow::Result;
-use headpond_tests::{eventually, http_get};
+use anyhow::{Context as _, Result};
+use headpond_tests::{Process, eventually, http_get};
 use rustix::process::Signal;
 
 use crate::ground::{Ground, stderr, stdout};
@@ -69,17 +69,74 @@ fn a_deep_state_directory_is_no_obstacle() -> Result<()> {
 }
 
 #[test]
+fn the_banner_names_the_ports_that_the_system_chose() -> Result<()> {
+    let ground = Ground::new()?;
+    let any = "127.0.0.1:0";
+    let command = ground.command(&["up", "--no-mount", "--master-bind", any, "--worker-bind", any, "--http-bind", any]);
+    let process = Process::start("headpond up", command, &ground.path("headpond.log"))?;
+    eventually("the banner is there", || Ok(process.output().contains("Ctrl-C ends.")))?;
+    let banner = process.output();
+    assert!(!banner.contains(":0 ") && !banner.contains(":0\n"), "{banner}");
+    let row = |name: &str| banner.lines().find_map(|line| line.trim().strip_prefix(name)?.split_whitespace().next());
+    let master = row("master").context("a row for the master")?;
+    assert!(ground.run(&["fs", "ls", "/", "--master", master])?.status.success(), "{banner}");
+    let metrics = row("metrics").and_then(|url| url.rsplit(':').next()?.parse().ok()).context("a port")?;
+    assert_eq!(http_get(metrics, "/healthz")?.0, 200);
+    Ok(())
+}
+
+/// Where the cache lies on overlayfs, as in a container, the kernel passes files through only if the mount was told.
+#[test]
+fn a_cache_on_overlayfs_is_passed_through_as_well() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.write("data/a", "one")?;
+    let (lake, pond) = (ground.path("data").display().to_string(), ground.path("pond").display().to_string());
+    let overlay = rustix::process::geteuid().is_root().then(|| Overlay::mount(&ground)).transpose()?;
+    let state = ground.path("overlay/state").display().to_string();
+    ground.up(&[&lake, &pond, "--state-dir", &state])?;
+    assert_eq!(std::fs::read_to_string(ground.path("pond/a"))?, "one");
+    let (_, metrics) = http_get(ground.http_port, "/metrics")?;
+    let kind = if overlay.is_some() { "passthrough" } else { "cached" };
+    assert!(metrics.contains(&format!("headpond_fuse_opens_total{{kind=\"{kind}\"}} 1")), "{metrics}");
+    ground.process.as_mut().context("runs")?.interrupt()?;
+    Ok(())
+}
+
+/// An overlayfs; unmounted when dropped.
+struct Overlay(std::path::PathBuf);
+
+impl Overlay {
+    fn mount(ground: &Ground) -> Result<Self> {
+        let [lower, upper, work, at] = ["lower", "upper", "work", "overlay"].map(|name| ground.path(name));
+        for dir in [&lower, &upper, &work, &at] {
+            std::fs::create_dir(dir)?;
+        }
+        let options = format!("lowerdir={},upperdir={},workdir={}", lower.display(), upper.display(), work.display());
+        let status =
+            std::process::Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(&at).status()?;
+        anyhow::ensure!(status.success(), "cannot mount an overlayfs at {}", at.display());
+        Ok(Self(at))
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        let _unmounted = std::process::Command::new("umount").arg("-l").arg(&self.0).status();
+    }
+}
+
+#[test]
 fn the_parts_run_as_processes_of_their_own() -> Result<()> {
     let mut ground = Ground::new()?;
     ground.write("data/a", "one")?;
     let master = ground.command(&["master", "--bind", &ground.master(), "--state-dir", "m", "--http-bind", ""]);
-    let mut master = headpond_tests::Process::start("master", master, &ground.path("master.log"))?;
+    let mut master = Process::start("master", master, &ground.path("master.log"))?;
     let bind = format!("127.0.0.1:{}", ground.worker_port);
     let http = format!("127.0.0.1:{}", ground.http_port);
     let arguments =
         ["worker", "--dir", "cache=1GiB", "--bind", &bind, "--http-bind", &http, "--master", &ground.master()];
     let worker = ground.command(&arguments);
-    let worker = headpond_tests::Process::start("worker", worker, &ground.path("worker.log"))?;
+    let worker = Process::start("worker", worker, &ground.path("worker.log"))?;
     headpond_tests::wait_ready(ground.process.insert(worker), ground.http_port, "/readyz")?;
 
     let store = format!("file://{}", ground.path("data").display());
@@ -88,7 +145,11 @@ fn the_parts_run_as_processes_of_their_own() -> Result<()> {
     assert_eq!(stdout(&ground.run(&["fs", "cat", "/data/a"])?), "one");
     let again = ground.run(&["admin", "mount", "add", "/data", &store])?;
     assert_eq!(again.status.code(), Some(4), "{}", stderr(&again));
-    assert!(ground.run(&["admin", "mount", "remove", "/data"])?.status.success());
+    let workers = stdout(&ground.run(&["admin", "workers", "-o", "json"])?);
+    let socket = ground.path("cache/worker.sock").display().to_string();
+    assert!(workers.contains(&format!("\"socket\":\"{socket}\"")), "{workers}");
+    let removed = ground.run(&["admin", "mount", "remove", "/data", "-o", "json"])?;
+    assert_eq!(stdout(&removed), "{\"path\":\"/data\"}\n", "{}", stderr(&removed));
     assert_eq!(ground.run(&["fs", "ls", "/data"])?.status.code(), Some(3));
 
     master.kill()?;

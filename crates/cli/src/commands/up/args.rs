@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use super::plan::{MOUNTPOINT, STATE_DIR};
 use crate::{
     args::{ProcessArgs, parse_size},
     commands::{admin::SyncInterval, mount::MountOption},
@@ -21,14 +22,14 @@ Examples:
   headpond up s3://bucket --endpoint http://127.0.0.1:9000 --region us-east-1
   headpond up file:///data --no-mount
 
-Keys for S3 come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from AWS_PROFILE and ~/.aws, from the machine's role,
-or, with --credentials NAME, from [credentials.NAME] of the configuration.")]
+Keys for S3 come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from AWS_PROFILE and ~/.aws, from
+the machine's role, or, with --credentials NAME, from [credentials.NAME] of the configuration.")]
 pub(crate) struct UpArgs {
     /// The store to show: s3://bucket/prefix, file:///directory or a directory.
     #[arg(value_name = "URI")]
     pub(super) uri: Option<String>,
     /// Where to mount it; made if it does not exist.
-    #[arg(value_name = "MOUNTPOINT", default_value = "pond", conflicts_with = "no_mount")]
+    #[arg(value_name = "MOUNTPOINT", default_value = MOUNTPOINT, conflicts_with = "no_mount")]
     pub(super) mountpoint: PathBuf,
     /// Serve without a FUSE mount.
     #[arg(long)]
@@ -55,7 +56,7 @@ pub(crate) struct UpArgs {
     #[arg(short = 'o', value_name = "OPTION", value_enum, value_delimiter = ',')]
     pub(super) options: Vec<MountOption>,
     /// Directory of journal, namespace and cache.
-    #[arg(long, value_name = "DIR", default_value = ".headpond")]
+    #[arg(long, value_name = "DIR", default_value = STATE_DIR)]
     pub(super) state_dir: PathBuf,
     /// Directory of the cache. Default: worker/cache in the state directory.
     #[arg(long, value_name = "DIR")]

@@ -50,9 +50,8 @@ fn lines(plan: &Plan, pond: &Pond, colour: bool) -> Vec<String> {
     let caches = plan.settings.worker.dirs.iter();
     let caches: Vec<_> = caches.map(|dir| format!("{} in {}", size(dir.capacity, true), shown(&dir.path))).collect();
     lines.push(row("worker", worker, format!("cache of {}", caches.join(", "))));
-    if !plan.settings.http.bind.is_empty() {
-        let http = format!("http://{}", plan.settings.http.bind);
-        lines.push(row("metrics", http, "/metrics /healthz /readyz".to_owned()));
+    if let Some(http) = pond.http() {
+        lines.push(row("metrics", format!("http://{http}"), "/metrics /healthz /readyz".to_owned()));
     }
 
     if let Some(reason) = pond.unmounted() {
@@ -64,11 +63,17 @@ fn lines(plan: &Plan, pond: &Pond, colour: bool) -> Vec<String> {
         lines.push(format!("  ls -l {}", shown(mount.mountpoint())));
     }
     let flag = if master == DEFAULT_MASTER { String::new() } else { format!(" --master {master}") };
-    lines.push(format!("  headpond fs ls -l /{flag}"));
-    lines.push(format!("  headpond admin status{flag}"));
+    let program = program();
+    lines.push(format!("  {program} fs ls -l /{flag}"));
+    lines.push(format!("  {program} admin status{flag}"));
     let end = if pond.is_mounted() { "Ctrl-C unmounts and ends." } else { "Ctrl-C ends." };
     lines.extend([String::new(), end.to_owned()]);
     lines
+}
+
+/// How this program was called, so that what is printed works where `headpond` is not on the PATH.
+fn program() -> String {
+    std::env::args().next().filter(|name| !name.is_empty()).unwrap_or_else(|| "headpond".to_owned())
 }
 
 /// A path as short as it is clear: relative to here if it lies below.

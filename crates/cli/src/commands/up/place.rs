@@ -2,15 +2,11 @@
 
 use std::{
     fs, io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _},
     path::{Path, PathBuf},
 };
 
 use headpond_types::{Error, ErrorKind, Result};
 use rustix::io::Errno;
-
-/// Longest path of a unix socket: `sun_path` has 108 bytes with a NUL (unix(7)).
-const SOCKET_PATH_MAX: usize = 107;
 
 /// What was made in this run. Dropped before [`Made::keep`], it is removed again.
 #[derive(Debug, Default)]
@@ -91,43 +87,6 @@ impl Drop for Made {
     }
 }
 
-/// Where the worker's unix socket goes: into the state directory, or, if that has too long a path, into a directory of this
-/// user's with a short one, under a name made from the state directory's.
-pub(super) fn socket_path(state: &Path) -> PathBuf {
-    let direct = state.join("worker.sock");
-    if direct.as_os_str().len() <= SOCKET_PATH_MAX {
-        return direct;
-    }
-    let name = crc32c::crc32c(state.as_os_str().as_encoded_bytes());
-    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
-    let user = rustix::process::geteuid().as_raw();
-    let short = runtime.unwrap_or_else(|| std::env::temp_dir().join(format!("headpond-{user}")));
-    short.join(format!("headpond-{name:08x}.sock"))
-}
-
-/// Makes the directory of a socket that [`socket_path`] chose, for this user alone.
-///
-/// # Errors
-/// `PermissionDenied` when the directory belongs to somebody else.
-pub(super) fn prepare_socket(socket: &Path) -> Result<()> {
-    let Some(above) = socket.parent().filter(|above| !above.as_os_str().is_empty()) else { return Ok(()) };
-    match fs::DirBuilder::new().mode(0o700).create(above) {
-        Ok(()) => Ok(()),
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
-            let found = fs::symlink_metadata(above).map_err(|error| unmade("directory", above, error))?;
-            if found.is_dir() && found.uid() == rustix::process::geteuid().as_raw() {
-                return Ok(());
-            }
-            let message = format!(
-                "the directory {} of the worker's socket belongs to somebody else: set worker.socket",
-                above.display()
-            );
-            Err(Error::new(ErrorKind::PermissionDenied, message))
-        }
-        Err(error) => Err(unmade("directory", above, error)),
-    }
-}
-
 fn unmade(what: &str, path: &Path, error: io::Error) -> Error {
     let path = path.display();
     let (kind, message) = match error.kind() {
@@ -189,20 +148,5 @@ mod tests {
         let error = Made::default().directory("mount point", file.path()).expect_err("a file");
         assert_eq!(error.kind(), ErrorKind::NotADirectory);
         assert!(error.to_string().contains(&file.path().display().to_string()));
-    }
-
-    #[test]
-    fn a_long_state_directory_gets_its_socket_elsewhere() {
-        assert_eq!(socket_path(Path::new("/s")), Path::new("/s/worker.sock"));
-        let long = PathBuf::from(format!("/{}", "x".repeat(200)));
-        let socket = socket_path(&long);
-        assert!(socket.as_os_str().len() <= SOCKET_PATH_MAX && socket != socket_path(&long.join("y")));
-
-        let root = tempfile::tempdir().expect("a directory");
-        let socket = root.path().join("mine/x.sock");
-        prepare_socket(&socket).expect("made");
-        prepare_socket(&socket).expect("there already");
-        let mode = fs::metadata(root.path().join("mine")).expect("a directory").mode();
-        assert_eq!(mode & 0o777, 0o700);
     }
 }

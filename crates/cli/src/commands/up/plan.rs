@@ -10,18 +10,20 @@ use headpond_types::{Error, ErrorKind, Result};
 use headpond_ufs::StoreUri;
 use headpond_worker::CacheDir;
 
-use super::{
-    UpArgs,
-    place::{Made, prepare_socket, socket_path},
-};
+use super::{UpArgs, place::Made};
 use crate::{
     commands::mount,
     failure,
     settings::{self, Role, Settings, flag},
+    socket,
 };
 
 /// The store when none is named.
 const LAKE: &str = "lake";
+
+/// Where state and cache lie, and where the mount goes, when nobody says.
+pub(super) const STATE_DIR: &str = ".headpond";
+pub(super) const MOUNTPOINT: &str = "pond";
 
 /// What lies in a lake that we made.
 const README: &str = "\
@@ -58,16 +60,8 @@ impl Plan {
     pub(super) fn new(args: UpArgs) -> failure::Result<Self> {
         let state_dir = absolute(&args.state_dir)?;
         let (store, lake) = store(args.uri.as_deref())?;
-        let cache_dir = match &args.cache_dir {
-            Some(dir) => absolute(dir)?,
-            None => state_dir.join("worker/cache"),
-        };
-        let capacity = args.cache_size.unwrap_or_else(|| default_cache_size(&cache_dir));
-
-        let mut defaults = Settings::of(Role::Up);
-        defaults.master.state_dir = state_dir.join("master");
-        defaults.worker.dirs = vec![CacheDir { path: cache_dir, capacity }];
-        defaults.worker.socket = Some(socket_path(&state_dir));
+        let cache_dir = args.cache_dir.as_deref().map(absolute).transpose()?;
+        let mut defaults = defaults(&state_dir, cache_dir, args.cache_size);
         store.to_string().clone_into(&mut defaults.mount.label);
         let given = args.cache_dir.is_some() || args.cache_size.is_some();
         let layers = settings::layers(&defaults, &args.process)?;
@@ -77,6 +71,9 @@ impl Plan {
         let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
         let mut settings: Settings = mount::apply(&args.options, layers)?.load()?.value;
         settings.client.node.clone_from(&settings.worker.node);
+        if settings.mount.cache_dir.is_none() {
+            settings.mount.cache_dir = settings.worker.dirs.first().map(|dir| dir.path.clone());
+        }
         "up".clone_into(&mut settings.client.name);
 
         let mountpoint = if args.no_mount { None } else { Some(absolute(&args.mountpoint)?) };
@@ -103,10 +100,8 @@ impl Plan {
             check_mountpoint(mountpoint, self.settings.mount.nonempty)?;
         }
         places.store.state(&self.state_dir)?;
-        // A socket that was configured, or lies with the state, is in good hands.
-        let socket = socket_path(&self.state_dir);
-        if self.settings.worker.socket.as_ref() == Some(&socket) && !socket.starts_with(&self.state_dir) {
-            prepare_socket(&socket)?;
+        if let Some(socket) = &self.settings.worker.socket {
+            socket::prepare(socket, &self.state_dir)?;
         }
         if let Some(lake) = &self.lake
             && places.store.directory("store", lake)?
@@ -125,6 +120,26 @@ impl Places {
             self.mountpoint.keep();
         }
     }
+}
+
+/// What `headpond config show --for up` shows: the defaults of an `up` without arguments.
+pub(crate) fn default_settings() -> Result<Settings> {
+    let mut defaults = defaults(&absolute(Path::new(STATE_DIR))?, None, None);
+    let (store, _) = store(None)?;
+    store.to_string().clone_into(&mut defaults.mount.label);
+    defaults.mount.mountpoint = absolute(Path::new(MOUNTPOINT))?;
+    Ok(defaults)
+}
+
+/// The settings where file, environment and flags say nothing.
+fn defaults(state_dir: &Path, cache_dir: Option<PathBuf>, cache_size: Option<u64>) -> Settings {
+    let path = cache_dir.unwrap_or_else(|| state_dir.join("worker/cache"));
+    let capacity = cache_size.unwrap_or_else(|| default_cache_size(&path));
+    let mut defaults = Settings::of(Role::Up);
+    defaults.master.state_dir = state_dir.join("master");
+    defaults.worker.dirs = vec![CacheDir { path, capacity }];
+    defaults.worker.socket = Some(socket::path(state_dir));
+    defaults
 }
 
 /// The store that the command line names, and the lake to make if it names none.

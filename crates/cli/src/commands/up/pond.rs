@@ -1,6 +1,6 @@
 //! The parts of `headpond up` at work.
 
-use std::time::Duration;
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use headpond_client::Client;
 use headpond_fuse::RunningMount;
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(5);
 #[derive(Debug, Default)]
 pub(super) struct Pond {
     observed: Option<Observed>,
-    master: Option<(Part, RunningMaster)>,
+    master: Option<(Part, Arc<RunningMaster>)>,
     session: Option<Part>,
     worker: Option<(Part, RunningWorker)>,
     mount: Option<(Part, RunningMount)>,
@@ -107,7 +107,12 @@ impl Pond {
 
     /// The master.
     pub(super) fn master(&self) -> Option<&RunningMaster> {
-        self.master.as_ref().map(|(_, master)| master)
+        self.master.as_ref().map(|(_, master)| &**master)
+    }
+
+    /// Where metrics and health are served, if they are.
+    pub(super) fn http(&self) -> Option<SocketAddr> {
+        self.observed.as_ref()?.address
     }
 
     /// The worker.
