@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
-use crate::{Minio, Process, eventually, free_port, wait_ready};
+use crate::{Minio, Process, eventually, free_port, http_get, wait_ready};
 
 /// The binary under test: `HEADPOND_TEST_BINARY`, or the one beside the test that runs.
 ///
@@ -274,6 +274,17 @@ impl Pond {
     #[must_use]
     pub const fn http_port(&self) -> u16 {
         self.http_port
+    }
+
+    /// The sum of a metric over all its labels; 0 when there is none of that name.
+    ///
+    /// # Errors
+    /// The metrics cannot be had.
+    pub fn metric(&self, name: &str) -> Result<f64> {
+        let (_, metrics) = http_get(self.http_port, "/metrics")?;
+        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
+        let values = metrics.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        Ok(values.sum())
     }
 
     /// Runs another command of the binary against this pond.

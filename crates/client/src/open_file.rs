@@ -79,10 +79,16 @@ impl OpenFile {
     #[must_use]
     pub fn local(&self) -> Option<Arc<LocalFile>> {
         let mut local = self.lock_local();
-        if local.file.as_ref().is_some_and(|file| !file.is_lent()) {
-            local.file = None;
-        }
-        local.file.clone()
+        let gone = local.file.take_if(|file| !file.is_lent());
+        let file = local.file.clone();
+        drop(local);
+        drop(gone);
+        file
+    }
+
+    /// Gives the cache file back if the worker of this node has dropped it or was lost.
+    pub(crate) fn let_go_if_not_lent(&self) {
+        drop(self.local());
     }
 
     /// Up to `len` bytes from `offset`; fewer only at the end of the content, none past it. Feeds the readahead. Cancel-safe.

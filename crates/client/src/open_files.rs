@@ -69,10 +69,10 @@ impl OpenFiles {
         file
     }
 
-    /// Lets go of a content.
-    pub(crate) fn forget(&self, content: ContentId) {
+    /// Lets go of a content; the file that was kept of it goes to the caller.
+    pub(crate) fn forget(&self, content: ContentId) -> Option<Arc<OpenFile>> {
         let kept = self.shard(content).remove(&content);
-        drop(kept);
+        kept.map(|kept| kept.file)
     }
 
     /// Lets go of what was not used for too long. What somebody has open anyway costs nothing and stays.

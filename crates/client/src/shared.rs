@@ -34,10 +34,13 @@ impl Shared {
         let masters = Masters::new(&config)?;
         Ok(Arc::new_cyclic(|this| {
             let this = Weak::clone(this);
-            // The worker wants a content back: the next open must not find it, so that it goes with its last reader.
+            // The worker wants a content back: the next open must not find it, so that it goes with its last reader. One that the
+            // worker has dropped goes now, also where a reader has it open.
             let on_recall = move |content: ContentId| {
-                if let Some(shared) = Weak::<Self>::upgrade(&this) {
-                    shared.open_files.forget(content);
+                if let Some(shared) = Weak::<Self>::upgrade(&this)
+                    && let Some(file) = shared.open_files.forget(content)
+                {
+                    file.let_go_if_not_lent();
                 }
             };
             Self {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use headpond_types::ContentId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     content::Content,
@@ -23,6 +23,8 @@ pub(crate) struct Shared {
     shards: Vec<RwLock<Shard>>,
     pub(crate) counters: Counters,
     recalls: Mutex<Option<mpsc::Sender<ContentId>>>,
+    /// Counts contents that were dropped while they were lent.
+    drops: watch::Sender<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -99,6 +101,15 @@ impl Shared {
 
     pub(crate) fn set_recalls(&self, sender: mpsc::Sender<ContentId>) {
         *lock(&self.recalls) = Some(sender);
+    }
+
+    /// A lent content was dropped.
+    pub(crate) fn dropped_lent(&self) {
+        self.drops.send_modify(|drops| *drops += 1);
+    }
+
+    pub(crate) fn drops(&self) -> watch::Receiver<u64> {
+        self.drops.subscribe()
     }
 
     fn shard(&self, id: ContentId) -> &RwLock<Shard> {

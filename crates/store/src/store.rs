@@ -7,7 +7,7 @@ use std::{
 };
 
 use headpond_types::ContentId;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     config::{DirConfig, StoreConfig},
@@ -138,6 +138,13 @@ impl PageStore {
         let (sender, receiver) = mpsc::channel(RECALLS);
         self.shared.set_recalls(sender);
         receiver
+    }
+
+    /// Changes whenever a lent content is dropped ([`crate::Loan::is_dropped`] says which): until its loans end it holds disk space for bytes
+    /// that nobody else can find. No drop is missed, many may be one change.
+    #[must_use]
+    pub fn drops(&self) -> watch::Receiver<u64> {
+        self.shared.drops()
     }
 
     /// Compares about `budget` bytes of pages with their checksums, going on where the last step ended; corrupt pages are dropped. Does IO.

@@ -3,6 +3,7 @@
 mod amplification;
 mod crashes;
 mod faults;
+mod free;
 mod freshness;
 mod keys;
 mod lake;

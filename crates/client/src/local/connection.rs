@@ -29,7 +29,7 @@ use tokio::{
 
 use super::LocalFile;
 
-/// Called with a content that the worker wants back.
+/// Called with a content that the worker wants back or has dropped.
 pub(crate) type OnRecall = Arc<dyn Fn(ContentId) + Send + Sync>;
 
 /// A connection; closed by the first error on it, and then for good.
@@ -234,12 +234,18 @@ impl Connection {
                 }
             }
             Some(Response::Recall(recall)) => {
-                let contents: Vec<_> = {
+                // Held beyond the lock: the last reference gives its lease back, under the same lock.
+                let files: Vec<_> = {
                     let lent = lock(&self.lent);
                     let known = recall.leases.iter().filter_map(|lease| lent.get(lease));
-                    known.filter(|loan| loan.file.strong_count() > 0).map(|loan| loan.content).collect()
+                    known.filter_map(|loan| Some((loan.content, loan.file.upgrade()?))).collect()
                 };
-                contents.into_iter().for_each(|content| (self.on_recall)(content));
+                for (content, file) in files {
+                    if recall.dropped {
+                        file.mark_dropped();
+                    }
+                    (self.on_recall)(content);
+                }
             }
             None => tracing::debug!("a response of a newer worker was passed over"),
         }

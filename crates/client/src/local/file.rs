@@ -28,13 +28,23 @@ pub struct LocalFile {
     length: u64,
     lease: u64,
     complete: AtomicBool,
+    /// The worker has dropped the file from its cache.
+    dropped: AtomicBool,
     present: Mutex<Present>,
     connection: Arc<Connection>,
 }
 
 impl LocalFile {
     pub(super) fn new(file: File, length: u64, lease: u64, complete: bool, connection: Arc<Connection>) -> Self {
-        Self { file, length, lease, complete: complete.into(), present: Mutex::default(), connection }
+        Self {
+            file,
+            length,
+            lease,
+            complete: complete.into(),
+            dropped: false.into(),
+            present: Mutex::default(),
+            connection,
+        }
     }
 
     /// The descriptor. Ranges that are not known to be present read as zeros: read them through
@@ -50,9 +60,15 @@ impl LocalFile {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// Whether the worker still knows that the file is lent. A worker that was started anew does not, and may punch holes.
+    /// Whether the worker still knows that the file is lent, and has it in its cache. A worker that was started anew does not, and
+    /// may punch holes; one that has dropped the file keeps disk space occupied until it is given back.
     pub(crate) fn is_lent(&self) -> bool {
-        self.connection.is_open()
+        self.connection.is_open() && !self.dropped.load(Ordering::Acquire)
+    }
+
+    /// The worker has dropped the file from its cache.
+    pub(super) fn mark_dropped(&self) {
+        self.dropped.store(true, Ordering::Release);
     }
 
     /// Whether `range` can be read from the descriptor without asking.

@@ -135,6 +135,26 @@ async fn a_recalled_content_goes_with_its_last_reader() {
 }
 
 #[tokio::test]
+async fn a_dropped_content_goes_back_at_once_and_the_next_read_asks_for_it_anew() {
+    let folder = folder();
+    let (socket, cluster) = start(folder.path()).await;
+    socket.state().complete = true;
+    let (idle, open) = (InodeId(8), cluster.client.open(InodeId(7)).await.expect("opened"));
+    drop(cluster.client.open(idle).await.expect("opened"));
+    let kernel = open.local().expect("lent");
+    socket.drop_lent(vec![1, 2]);
+    // Nobody reads the one, the other is in the kernel's hands.
+    socket.until(|state| state.returned == [2]).await;
+    assert!(kernel.is_complete() && open.local().is_none());
+    drop(kernel);
+    socket.until(|state| state.returned == [2, 1]).await;
+    while open.local().is_none() {
+        assert_eq!(open.read_at(5, 10).await.expect("read"), bytes(5..15));
+    }
+    assert_eq!(socket.state().lends, 3);
+}
+
+#[tokio::test]
 async fn a_broken_socket_is_read_around_and_comes_back() {
     let folder = folder();
     let (socket, cluster) = start(folder.path()).await;

@@ -87,6 +87,13 @@ impl Loan {
         &self.content
     }
 
+    /// Whether the content was dropped meanwhile: what is present can still be read, nothing is added any more, and the disk space comes
+    /// free when the last such loan ends.
+    #[must_use]
+    pub fn is_dropped(&self) -> bool {
+        self.content.is_gone()
+    }
+
     /// Whether every byte may be read: all pages are present and verified. Once true it stays true for this loan.
     #[must_use]
     pub fn complete(&self) -> bool {

@@ -128,11 +128,15 @@ impl Content {
         }
         self.gone.store(true, Ordering::Release);
         let creating = state.creating;
+        let lent = state.loans > 0;
         let retire = self.retires(&mut state);
         drop(state);
         self.dir.shared.remove(self);
         if !creating {
             self.remove_file();
+        }
+        if lent {
+            self.dir.shared.dropped_lent();
         }
         if retire {
             self.retire();

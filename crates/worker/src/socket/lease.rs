@@ -80,6 +80,11 @@ impl Lease {
         self.loan.complete()
     }
 
+    /// Whether the store has dropped the lent file: only disk space is gained when it comes back.
+    pub(super) fn is_dropped(&self) -> bool {
+        self.loan.is_dropped()
+    }
+
     /// Makes `ranges` readable through the file; answers what is present around each. `readahead` is fetched behind them, and not
     /// waited for.
     ///

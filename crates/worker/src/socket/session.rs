@@ -8,7 +8,7 @@ use std::{
     io,
     os::fd::AsFd as _,
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, MutexGuard,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -41,11 +41,29 @@ const STALLED: Duration = Duration::from_mins(1);
 /// Ids of leases; none is used twice by one process.
 static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
 
+/// Leases named in one notice at most, so that it fits a frame.
+const MAX_NOTICE: usize = 10_000;
+
+/// A lease that the client has or is about to get.
+#[derive(Debug)]
+struct Held {
+    lease: Arc<Lease>,
+    /// The client knows the lease, and was not told yet that its file was dropped.
+    to_tell: bool,
+}
+
 /// An answer; with a lease, its descriptor goes along.
 #[derive(Debug)]
 struct Answer {
     message: LocalResponse,
     descriptor: Option<Arc<Lease>>,
+}
+
+impl Answer {
+    /// To the request `id`; 0 for what was not asked.
+    const fn new(id: u64, response: Response, descriptor: Option<Arc<Lease>>) -> Self {
+        Self { message: LocalResponse { id, response: Some(response) }, descriptor }
+    }
 }
 
 /// A connected client.
@@ -54,7 +72,7 @@ pub(super) struct Session {
     socket: UnixStream,
     reader: Arc<Reader>,
     tasks: Tasks,
-    leases: Mutex<HashMap<u64, Arc<Lease>>>,
+    leases: Mutex<HashMap<u64, Held>>,
 }
 
 impl Session {
@@ -71,7 +89,7 @@ impl Session {
         if let Err(error) = ended {
             tracing::debug!(%error, "a local client was cut off");
         }
-        let leases = std::mem::take(&mut *self.leases.lock().expect("no panic while held"));
+        let leases = std::mem::take(&mut *self.leases());
         self.reader.metrics.leases.dec_by(i64::try_from(leases.len()).unwrap_or(i64::MAX));
         self.reader.cache.take_back(leases).await;
     }
@@ -82,6 +100,7 @@ impl Session {
         mut recalls: broadcast::Receiver<ContentId>,
     ) -> io::Result<()> {
         let mut frames = frames::FrameReader::new();
+        let mut drops = self.reader.cache.store().drops();
         let mut working: FuturesUnordered<BoxFuture<'_, ()>> = FuturesUnordered::new();
         loop {
             tokio::select! {
@@ -97,6 +116,7 @@ impl Session {
                         working.push(Box::pin(self.recall(content, answers.clone())));
                     }
                 }
+                Ok(()) = drops.changed() => working.push(Box::pin(self.tell_dropped(answers.clone()))),
             }
         }
         while working.next().await.is_some() {}
@@ -115,30 +135,42 @@ impl Session {
 
     async fn answer(&self, request: LocalRequest, answers: mpsc::Sender<Answer>) {
         let answered = match request.request {
-            Some(Request::Lend(lend)) => self.lend(lend).await,
-            Some(Request::Ensure(ensure)) => self.ensure(ensure).await.map(|ensured| (ensured, None)),
+            Some(Request::Lend(lend)) => return self.answer_lend(request.id, lend, answers).await,
+            Some(Request::Ensure(ensure)) => self.ensure(ensure).await,
             Some(Request::GiveBack(lease)) => return self.give_back(lease.lease).await,
             None => Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request")),
         };
-        let (response, descriptor) = answered.unwrap_or_else(|error| (Response::Failure(told(&error)), None));
-        let message = LocalResponse { id: request.id, response: Some(response) };
+        let response = answered.unwrap_or_else(|error| Response::Failure(told(&error)));
         // It fails only when the session is ending.
-        let _ = answers.send(Answer { message, descriptor }).await;
+        let _ = answers.send(Answer::new(request.id, response, None)).await;
     }
 
-    async fn lend(&self, request: LendRequest) -> Result<(Response, Option<Arc<Lease>>)> {
-        let lease =
-            Arc::new(Lease::grant(&self.reader, request.grant.as_ref(), request.fill_up_to, &self.tasks).await?);
+    async fn answer_lend(&self, request: u64, lend: LendRequest, answers: mpsc::Sender<Answer>) {
+        let lease = match Lease::grant(&self.reader, lend.grant.as_ref(), lend.fill_up_to, &self.tasks).await {
+            Ok(lease) => Arc::new(lease),
+            Err(error) => {
+                let _ = answers.send(Answer::new(request, Response::Failure(told(&error)), None)).await;
+                return;
+            }
+        };
         let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
         let lent = LendResponse { lease: id, complete: lease.is_complete(), length: lease.length() };
-        self.leases.lock().expect("no panic while held").insert(id, Arc::clone(&lease));
+        self.leases().insert(id, Held { lease: Arc::clone(&lease), to_tell: false });
         self.reader.metrics.leases.inc();
-        Ok((Response::Lent(lent), Some(lease)))
+        let _ = answers.send(Answer::new(request, Response::Lent(lent), Some(lease))).await;
+        // A notice about a lease must not overtake the answer that grants it; what was missed until here is said now.
+        let dropped = self.leases().get_mut(&id).is_some_and(|held| {
+            held.to_tell = true;
+            held.lease.is_dropped()
+        });
+        if dropped {
+            self.tell_dropped(answers).await;
+        }
     }
 
     async fn ensure(&self, request: EnsureRequest) -> Result<Response> {
         let ranges = checked(request.ranges)?;
-        let lease = self.leases.lock().expect("no panic while held").get(&request.lease).cloned().ok_or_else(|| {
+        let lease = self.leases().get(&request.lease).map(|held| Arc::clone(&held.lease)).ok_or_else(|| {
             let message = format!("lease {} was given back or never granted: ask for the content again", request.lease);
             Error::new(ErrorKind::InvalidArgument, message)
         })?;
@@ -148,7 +180,7 @@ impl Session {
     }
 
     async fn give_back(&self, lease: u64) {
-        let lease = self.leases.lock().expect("no panic while held").remove(&lease);
+        let lease = self.leases().remove(&lease);
         if let Some(lease) = lease {
             self.reader.metrics.leases.dec();
             self.reader.cache.take_back(lease).await;
@@ -156,12 +188,30 @@ impl Session {
     }
 
     async fn recall(&self, content: ContentId, answers: mpsc::Sender<Answer>) {
-        let wanted = |(id, lease): (&u64, &Arc<Lease>)| (lease.content() == content).then_some(*id);
-        let leases: Vec<_> = self.leases.lock().expect("no panic while held").iter().filter_map(wanted).collect();
+        let wanted = |(id, held): (&u64, &Held)| (held.lease.content() == content).then_some(*id);
+        let leases: Vec<_> = self.leases().iter().filter_map(wanted).collect();
         if !leases.is_empty() {
-            let message = LocalResponse { id: 0, response: Some(Response::Recall(RecallNotice { leases })) };
-            let _ = answers.send(Answer { message, descriptor: None }).await;
+            let notice = Response::Recall(RecallNotice { leases, dropped: false });
+            let _ = answers.send(Answer::new(0, notice, None)).await;
         }
+    }
+
+    /// Names the leases whose files the store has dropped, each once.
+    async fn tell_dropped(&self, answers: mpsc::Sender<Answer>) {
+        let told = |(id, held): (&u64, &mut Held)| {
+            let news = held.to_tell && held.lease.is_dropped();
+            held.to_tell &= !news;
+            news.then_some(*id)
+        };
+        let leases: Vec<_> = self.leases().iter_mut().filter_map(told).collect();
+        for leases in leases.chunks(MAX_NOTICE) {
+            let notice = Response::Recall(RecallNotice { leases: leases.to_vec(), dropped: true });
+            let _ = answers.send(Answer::new(0, notice, None)).await;
+        }
+    }
+
+    fn leases(&self) -> MutexGuard<'_, HashMap<u64, Held>> {
+        self.leases.lock().expect("no panic while held")
     }
 }
 

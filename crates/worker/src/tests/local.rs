@@ -1,12 +1,12 @@
 //! The unix socket: real descriptors, and what a client may read through them.
 
-use std::{fs::File, os::unix::fs::FileExt as _, path::Path};
+use std::{collections::VecDeque, fs::File, os::unix::fs::FileExt as _, path::Path};
 
 use headpond_proto::{
     frames::{FrameReader, send},
     v1::{
-        EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalRequest, LocalResponse, Range, ReturnRequest,
-        SignedGrant, local_request::Request, local_response::Response,
+        EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalRequest, LocalResponse, Range, RecallNotice,
+        ReturnRequest, SignedGrant, local_request::Request, local_response::Response,
     },
 };
 use headpond_types::{ByteRange, Result};
@@ -19,11 +19,14 @@ pub(super) struct LocalClient {
     socket: UnixStream,
     frames: FrameReader,
     next: u64,
+    /// What the worker said unasked.
+    notices: VecDeque<RecallNotice>,
 }
 
 impl LocalClient {
     pub(super) async fn connect(socket: &Path) -> Self {
-        Self { socket: UnixStream::connect(socket).await.expect("listens"), frames: FrameReader::new(), next: 1 }
+        let socket = UnixStream::connect(socket).await.expect("listens");
+        Self { socket, frames: FrameReader::new(), next: 1, notices: VecDeque::new() }
     }
 
     pub(super) async fn of(worker: &TestWorker) -> Self {
@@ -43,7 +46,13 @@ impl LocalClient {
 
     async fn ask(&mut self, request: Request) -> Result<Response> {
         let id = self.tell(request).await;
-        let answer = self.receive().await;
+        let answer = loop {
+            let answer = self.receive().await;
+            match answer.response {
+                Some(Response::Recall(notice)) => self.notices.push_back(notice),
+                _ => break answer,
+            }
+        };
         assert_eq!(answer.id, id);
         match answer.response.expect("an answer") {
             Response::Failure(failure) => Err(headpond_proto::from_failure(&failure.kind, failure.message)),
@@ -66,6 +75,17 @@ impl LocalClient {
         let request = EnsureRequest { lease, ranges: vec![range.into()], readahead };
         let Response::Ensured(ensured) = self.ask(Request::Ensure(request)).await? else { panic!("another answer") };
         Ok(ensured)
+    }
+
+    /// What the worker says unasked next.
+    async fn notice(&mut self) -> RecallNotice {
+        if let Some(notice) = self.notices.pop_front() {
+            return notice;
+        }
+        let told = self.receive().await;
+        let Some(Response::Recall(notice)) = told.response else { panic!("another message: {told:?}") };
+        assert_eq!(told.id, 0);
+        notice
     }
 
     async fn give_back(&mut self, lease: u64) {
@@ -163,6 +183,52 @@ async fn a_file_dropped_under_a_lease_is_said_and_lent_anew() {
 }
 
 #[tokio::test]
+async fn who_holds_what_was_freed_is_told_at_once_and_its_room_comes_back_with_it() {
+    let pond = Pond::start().await;
+    let mut worker = pond.worker().await;
+    let mut clients = [LocalClient::of(&worker).await, LocalClient::of(&worker).await];
+    let mut contents = Vec::new();
+    // More than one kind of notice would hold.
+    for n in 0..40 {
+        let key = format!("f{n}");
+        pond.lake.put(&key, "1", 100 * 1024);
+        contents.push(pond.lake.describe(&key).2.into());
+    }
+    let mut held = [Vec::new(), Vec::new()];
+    for (client, held) in clients.iter_mut().zip(&mut held) {
+        for n in 0..40 {
+            held.push(client.lend(&pond.grant(&format!("f{n}")), MIB).await.expect("lent"));
+        }
+    }
+    let used = || worker.running.status().usage.used_bytes();
+    assert_eq!(used(), 40 * 100 * 1024);
+    worker.client.free(headpond_proto::v1::FreeRequest { contents }).await.expect("freed");
+    assert_eq!(used(), 40 * 100 * 1024, "descriptors are out");
+    for (client, held) in clients.iter_mut().zip(held) {
+        let mut told = Vec::new();
+        while told.len() < held.len() {
+            let notice = client.notice().await;
+            assert!(notice.dropped);
+            told.extend(notice.leases);
+        }
+        told.sort_unstable();
+        assert_eq!(told, held.iter().map(|(lent, _)| lent.lease).collect::<Vec<_>>(), "each once");
+        drop(held);
+        for lease in told {
+            client.give_back(lease).await;
+        }
+        // Answered behind what was given back.
+        client.ensure(0, 0..1).await.expect_err("no such lease");
+    }
+    while worker.leases() > 0 {
+        tokio::task::yield_now().await;
+    }
+    while used() > 0 {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_lent_is_asked_back_when_room_is_needed() {
     let pond = Pond::start().await;
     let worker =
@@ -176,8 +242,6 @@ async fn what_is_lent_is_asked_back_when_room_is_needed() {
     }
     let body = pond.lake.put("large", "1", 8 * MIB);
     assert_eq!(worker.read(&pond.grant("large"), 0..8 * MIB).await.expect("read, if need be through memory"), body);
-    let told = client.receive().await;
-    assert_eq!(told.id, 0);
-    let Some(Response::Recall(recall)) = told.response else { panic!("another message: {told:?}") };
-    assert!(leases.contains(&recall.leases[0]), "{recall:?}");
+    let recall = client.notice().await;
+    assert!(leases.contains(&recall.leases[0]) && !recall.dropped, "{recall:?}");
 }

@@ -27,7 +27,7 @@ pub(crate) struct FakeSocket {
     state: Arc<Mutex<State>>,
     /// Changes with every request that was taken in.
     taken: watch::Sender<usize>,
-    recalls: watch::Sender<Vec<u64>>,
+    notices: watch::Sender<v1::RecallNotice>,
     serving: JoinHandle<()>,
 }
 
@@ -48,11 +48,11 @@ impl FakeSocket {
     /// Listens in `directory`, where it also puts the files that it lends.
     pub(crate) fn listen(directory: &Path) -> Self {
         let state = Arc::new(Mutex::new(State { directory: directory.to_owned(), ..State::default() }));
-        let (taken, recalls) = (watch::Sender::new(0), watch::Sender::new(Vec::new()));
+        let (taken, notices) = (watch::Sender::new(0), watch::Sender::new(v1::RecallNotice::default()));
         let path = Self::path(directory);
         let _ = std::fs::remove_file(&path);
         let listener = UnixListener::bind(path).expect("a free path");
-        let (shared, told, wanted) = (Arc::clone(&state), taken.clone(), recalls.clone());
+        let (shared, told, wanted) = (Arc::clone(&state), taken.clone(), notices.clone());
         #[expect(clippy::disallowed_methods, reason = "aborted when the socket is dropped")]
         let serving = tokio::spawn(async move {
             let mut connections = tokio::task::JoinSet::new();
@@ -60,7 +60,7 @@ impl FakeSocket {
                 connections.spawn(serve(stream, Arc::clone(&shared), told.clone(), wanted.subscribe()));
             }
         });
-        Self { state, taken, recalls, serving }
+        Self { state, taken, notices, serving }
     }
 
     pub(crate) fn path(directory: &Path) -> PathBuf {
@@ -71,9 +71,14 @@ impl FakeSocket {
         self.state.lock().expect("no test panicked in it")
     }
 
-    /// Wants all lent contents back.
+    /// Wants lent contents back.
     pub(crate) fn recall(&self, leases: Vec<u64>) {
-        self.recalls.send_replace(leases);
+        self.notices.send_replace(v1::RecallNotice { leases, dropped: false });
+    }
+
+    /// Says that lent contents were dropped.
+    pub(crate) fn drop_lent(&self, leases: Vec<u64>) {
+        self.notices.send_replace(v1::RecallNotice { leases, dropped: true });
     }
 
     /// Waits until what has been asked fulfils `condition`.
@@ -94,15 +99,14 @@ async fn serve(
     stream: UnixStream,
     state: Arc<Mutex<State>>,
     taken: watch::Sender<usize>,
-    mut recalls: watch::Receiver<Vec<u64>>,
+    mut notices: watch::Receiver<v1::RecallNotice>,
 ) {
     let mut reader = FrameReader::new();
     loop {
         let request = tokio::select! {
             request = reader.receive::<v1::LocalRequest>(&stream) => request,
-            _ = recalls.changed() => {
-                let leases = recalls.borrow_and_update().clone();
-                let recall = Response::Recall(v1::RecallNotice { leases });
+            _ = notices.changed() => {
+                let recall = Response::Recall(notices.borrow_and_update().clone());
                 frames::send(&stream, &v1::LocalResponse { id: 0, response: Some(recall) }, None).await.expect("sent");
                 continue;
             }
