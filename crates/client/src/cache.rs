@@ -3,8 +3,10 @@
 //! Invariants:
 //! - An entry is believed only while the session in which it was asked for is live and its validity has not ended. The
 //!   master tells a live session of changes; without one nothing in memory counts as current (DESIGN P2).
-//! - An answer never overtakes a change: a [`Ticket`] taken before the call notes which changes had been seen. If a change
-//!   to the same directory or inode arrives before the answer, the answer is given to the caller but not kept.
+//! - An answer never overtakes a change. Answers and changes carry positions in the journal: an answer that is older than
+//!   a change seen to the same directory or inode is given to its caller but not kept, and a change takes away belief in what is
+//!   older than it. What a question itself brought to light (an entry discovered in the under store) is in its answer,
+//!   so it is kept although its change is told, too.
 //! - Expired entries stay in memory while there is room: they serve reads while no master can be reached.
 
 use std::{
@@ -22,11 +24,14 @@ use tokio::time::Instant;
 
 use crate::Lookup;
 
-/// Slots of change counters. Directories and inodes that share one cost each other a question more after a change.
+/// Slots of positions. Directories and inodes that share one cost each other a question more after a change.
 const SLOTS: usize = 1024;
 
 /// How long an inode that a worker found outdated has the under store asked about it.
 const SUSPICION: Duration = Duration::from_mins(1);
+
+/// A session that never is.
+const DOUBTED: u64 = 0;
 
 /// Names and attributes in memory. Getters never wait.
 #[derive(Debug)]
@@ -36,12 +41,10 @@ pub(crate) struct MetaCache {
     suspects: Cache<InodeId, ()>,
     /// Odd while a session is live; grows with every beginning, loss and reset.
     session: AtomicU64,
-    /// Changes seen, per slot of directory or inode.
+    /// Position of the last change seen in this session, per slot of directory or inode.
     changes: Box<[AtomicU64]>,
-    /// Changes seen of whole listings, per slot of directory: names kept from before are no longer believed.
+    /// Position of the last change of a whole listing, per slot of directory: older names are no longer believed.
     relistings: Box<[AtomicU64]>,
-    /// Changes seen of anything.
-    all_changes: AtomicU64,
     hasher: RandomState,
 }
 
@@ -49,32 +52,34 @@ pub(crate) struct MetaCache {
 struct AttrEntry {
     attr: Arc<Attr>,
     valid_until: Instant,
+    /// [`DOUBTED`] after a change.
     session: u64,
+    as_of: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct NameEntry {
     inode: Option<InodeId>,
     valid_until: Instant,
+    /// [`DOUBTED`] after a change.
     session: u64,
-    relistings: u64,
+    as_of: u64,
 }
 
-/// What an answer will be about, so that only changes to that keep it out of memory.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Scope {
-    /// The inode itself, or entries of that directory.
-    Inode(InodeId),
-    /// Not known before the answer.
-    Any,
-}
-
-/// The state of belief when a question was asked; goes with the answer.
+/// A question under way: taken before it is sent.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
-    scope: Scope,
     session: u64,
-    changes: u64,
+    asked: Instant,
+}
+
+/// What holds for all of an answer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Answered {
+    session: u64,
+    /// Position in the journal of the state that it shows.
+    as_of: u64,
+    valid_until: Instant,
     asked: Instant,
 }
 
@@ -87,6 +92,20 @@ impl Ticket {
     /// The same question, with the part of the answer that is awaited from now on.
     pub(crate) fn again(self) -> Self {
         Self { asked: Instant::now(), ..self }
+    }
+
+    /// The answer, which shows the state `as_of` and is valid for `valid`. That counts from the question: the answer may have
+    /// been under way for long.
+    pub(crate) fn answered(self, as_of: u64, valid: Duration) -> Answered {
+        let Self { session, asked } = self;
+        Answered { session, as_of, valid_until: asked + valid, asked }
+    }
+}
+
+impl Answered {
+    /// End of the validity that the master gave.
+    pub(crate) const fn valid_until(&self) -> Instant {
+        self.valid_until
     }
 }
 
@@ -101,63 +120,57 @@ impl MetaCache {
             session: AtomicU64::new(0),
             changes: counters(),
             relistings: counters(),
-            all_changes: AtomicU64::new(0),
             hasher: RandomState::new(),
         }
     }
 
     /// To be taken before a question is sent.
-    pub(crate) fn ticket(&self, scope: Scope) -> Ticket {
-        Ticket {
-            scope,
-            session: self.session.load(Ordering::Acquire),
-            changes: self.changes_of(scope),
-            asked: Instant::now(),
-        }
+    pub(crate) fn ticket(&self) -> Ticket {
+        Ticket { session: self.session.load(Ordering::Acquire), asked: Instant::now() }
     }
 
     /// Keeps attributes and says until when they are valid.
-    pub(crate) fn put_attr(&self, ticket: &Ticket, attr: Arc<Attr>, valid: Duration) -> Lookup {
-        let valid_until = self.end_of(ticket, valid);
-        let inode = attr.inode;
-        if self.is_current(ticket) {
-            self.attrs.insert(inode, AttrEntry { attr: Arc::clone(&attr), valid_until, session: ticket.session });
-            if !self.is_current(ticket) {
+    pub(crate) fn put_attr(&self, answered: &Answered, attr: Arc<Attr>) -> Lookup {
+        let (inode, parent) = (attr.inode, attr.parent);
+        let is_current = || self.shows_changes_of(answered, inode) && self.shows_changes_of(answered, parent);
+        let current = is_current();
+        if current {
+            let Answered { session, as_of, valid_until, .. } = *answered;
+            self.attrs.insert(inode, AttrEntry { attr: Arc::clone(&attr), valid_until, session, as_of });
+            if !is_current() {
                 self.attrs.invalidate(&inode);
             }
         }
-        Lookup { attr: Some(attr), valid_until }
+        Lookup { attr: Some(attr), valid_until: self.end_of(answered, current) }
     }
 
     /// Keeps what `name` is in `parent`, `None` for its absence, and says until when that is valid.
     pub(crate) fn put_name(
         &self,
-        ticket: &Ticket,
+        answered: &Answered,
         parent: InodeId,
         name: &[u8],
         attr: Option<Arc<Attr>>,
-        valid: Duration,
     ) -> Lookup {
-        let relistings = self.relistings[self.slot(parent)].load(Ordering::Acquire);
-        let valid_until = self.end_of(ticket, valid);
-        if self.is_current(ticket) {
+        let current = self.shows_changes_of(answered, parent);
+        if current {
             let inode = attr.as_ref().map(|attr| attr.inode);
             let key = (parent, Box::from(name));
-            let entry = NameEntry { inode, valid_until, session: ticket.session, relistings };
-            self.names.insert(key.clone(), entry);
-            if !self.is_current(ticket) {
+            let Answered { session, as_of, valid_until, .. } = *answered;
+            self.names.insert(key.clone(), NameEntry { inode, valid_until, session, as_of });
+            if !self.shows_changes_of(answered, parent) {
                 self.names.invalidate(&key);
             }
         }
         match attr {
-            Some(attr) => self.put_attr(ticket, attr, valid),
-            None => self.absent(ticket, valid),
+            Some(attr) => self.put_attr(answered, attr),
+            None => Lookup { attr: None, valid_until: self.end_of(answered, current) },
         }
     }
 
-    /// Says until when an absence of which nothing can be kept is valid.
-    pub(crate) fn absent(&self, ticket: &Ticket, valid: Duration) -> Lookup {
-        Lookup { attr: None, valid_until: self.end_of(ticket, valid) }
+    /// Says until when an absence of which nothing can be kept is valid: for its one caller only.
+    pub(crate) const fn absent(&self, answered: &Answered) -> Lookup {
+        Lookup { attr: None, valid_until: answered.asked }
     }
 
     /// Valid attributes of an inode.
@@ -171,7 +184,7 @@ impl MetaCache {
     pub(crate) fn name(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
         let entry = self.names.get(&(parent, Box::from(name)))?;
         if !self.believes(entry.session, entry.valid_until)
-            || entry.relistings != self.relistings[self.slot(parent)].load(Ordering::Acquire)
+            || entry.as_of < self.relistings[self.slot(parent)].load(Ordering::Acquire)
         {
             return None;
         }
@@ -197,8 +210,11 @@ impl MetaCache {
         self.known_attr(entry.inode?, window)
     }
 
-    /// A session has begun: what is asked from now on may be believed.
+    /// A session has begun: what is asked from now on may be believed. Its master may have another journal than the last.
     pub(crate) fn begin_session(&self) {
+        for position in self.changes.iter().chain(&self.relistings) {
+            position.store(0, Ordering::Release);
+        }
         let _ = self.session.fetch_update(Ordering::AcqRel, Ordering::Acquire, |session| Some((session + 1) | 1));
     }
 
@@ -212,25 +228,49 @@ impl MetaCache {
         self.session.fetch_add(2, Ordering::AcqRel);
     }
 
-    /// `name` of `parent` changed (`None`: any of them), and `old` is gone or changed.
-    pub(crate) fn invalidate(&self, parent: InodeId, name: Option<&Name>, old: Option<InodeId>) {
-        self.all_changes.fetch_add(1, Ordering::AcqRel);
-        self.changes[self.slot(parent)].fetch_add(1, Ordering::AcqRel);
+    /// Answers older than `as_of` lack this change: `name` of `parent` appeared, changed or went (`None`: any of them), and
+    /// `old` is gone or changed. What is still likely to be so stays known.
+    pub(crate) fn invalidate(&self, as_of: u64, parent: InodeId, name: Option<&Name>, old: Option<InodeId>) {
+        self.changes[self.slot(parent)].fetch_max(as_of, Ordering::AcqRel);
         match name {
-            Some(name) => self.names.invalidate(&(parent, Box::from(name.as_bytes()))),
+            Some(name) => self.doubt_name(as_of, parent, name, old),
             None => {
-                self.relistings[self.slot(parent)].fetch_add(1, Ordering::AcqRel);
+                self.relistings[self.slot(parent)].fetch_max(as_of, Ordering::AcqRel);
             }
         }
         // The directory's own attributes (mtime) change with its entries, but it stays a known directory.
-        self.attrs.entry(parent).and_compute_with(|known| match known {
-            Some(known) => Op::Put(AttrEntry { session: 0, ..known.into_value() }),
-            None => Op::Nop,
-        });
+        self.doubt_attr(as_of, parent);
         if let Some(old) = old {
-            self.changes[self.slot(old)].fetch_add(1, Ordering::AcqRel);
-            self.attrs.invalidate(&old);
+            self.changes[self.slot(old)].fetch_max(as_of, Ordering::AcqRel);
+            self.attrs.entry(old).and_compute_with(|known| match known {
+                Some(known) if known.value().as_of < as_of => Op::Remove,
+                Some(_) | None => Op::Nop,
+            });
         }
+    }
+
+    fn doubt_name(&self, as_of: u64, parent: InodeId, name: &Name, old: Option<InodeId>) {
+        let mut changed = None;
+        self.names.entry((parent, Box::from(name.as_bytes()))).and_compute_with(|known| {
+            let Some(known) = known.map(moka::Entry::into_value).filter(|known| known.as_of < as_of) else {
+                return Op::Nop;
+            };
+            if known.inode.is_none() || known.inode == old {
+                return Op::Remove;
+            }
+            changed = known.inode;
+            Op::Put(NameEntry { session: DOUBTED, ..known })
+        });
+        if let Some(inode) = changed {
+            self.doubt_attr(as_of, inode);
+        }
+    }
+
+    fn doubt_attr(&self, as_of: u64, inode: InodeId) {
+        self.attrs.entry(inode).and_compute_with(|known| match known {
+            Some(known) if known.value().as_of < as_of => Op::Put(AttrEntry { session: DOUBTED, ..known.into_value() }),
+            Some(_) | None => Op::Nop,
+        });
     }
 
     /// A worker found that the under store has another version of `content` than this inode says.
@@ -255,22 +295,16 @@ impl MetaCache {
         session % 2 == 1 && session == self.session.load(Ordering::Acquire) && Instant::now() < valid_until
     }
 
-    fn is_current(&self, ticket: &Ticket) -> bool {
-        ticket.changes == self.changes_of(ticket.scope)
+    /// Whether the answer has all changes seen to `inode` or, if it is a directory, to its entries.
+    fn shows_changes_of(&self, answered: &Answered, inode: InodeId) -> bool {
+        answered.as_of >= self.changes[self.slot(inode)].load(Ordering::Acquire)
     }
 
-    /// Answers of a session that is not live are valid for their one caller only. Validity counts from the question: the
-    /// answer may have been under way for long.
-    fn end_of(&self, ticket: &Ticket, valid: Duration) -> Instant {
-        let believed = ticket.session % 2 == 1 && ticket.session == self.session.load(Ordering::Acquire);
-        if believed && self.is_current(ticket) { ticket.asked + valid } else { ticket.asked }
-    }
-
-    fn changes_of(&self, scope: Scope) -> u64 {
-        match scope {
-            Scope::Inode(inode) => self.changes[self.slot(inode)].load(Ordering::Acquire),
-            Scope::Any => self.all_changes.load(Ordering::Acquire),
-        }
+    /// Until when an answer is valid. One that lacks a change, or of a session that is not live, is for its one caller only.
+    fn end_of(&self, answered: &Answered, current: bool) -> Instant {
+        let Answered { session, valid_until, asked, .. } = *answered;
+        let live = session % 2 == 1 && session == self.session.load(Ordering::Acquire);
+        if live && current { valid_until } else { asked }
     }
 
     fn slot(&self, inode: InodeId) -> usize {

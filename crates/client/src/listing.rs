@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout};
 use tonic::Streaming;
 
 use crate::{
-    cache::{Scope, Ticket},
+    cache::Ticket,
     master::{self, Retry},
     metadata::attr_of,
     shared::Shared,
@@ -76,7 +76,6 @@ pub struct ListEntry {
 struct Listing {
     shared: Arc<Shared>,
     pages: Streaming<v1::ListResponse>,
-    /// Of the directory when its inode is known from the start, otherwise of anything.
     ticket: Ticket,
     /// Its inode, as soon as it is known; not for recursive listings, whose entries are not kept.
     keep_in: Option<InodeId>,
@@ -98,11 +97,7 @@ pub(crate) fn list(
 impl Listing {
     async fn begin(shared: Arc<Shared>, target: ListTarget, options: ListOptions) -> Result<Self> {
         let recursive = options.recursive;
-        let scope = match &target {
-            ListTarget::Inode(inode) => Scope::Inode(*inode),
-            ListTarget::Path(_) => Scope::Any,
-        };
-        let ticket = shared.cache.ticket(scope);
+        let ticket = shared.cache.ticket();
         let keep_in = match &target {
             ListTarget::Inode(inode) if !recursive => Some(*inode),
             ListTarget::Inode(_) | ListTarget::Path(_) => None,
@@ -130,22 +125,23 @@ impl Listing {
             Error::new(ErrorKind::DeadlineExceeded, message)
         })?;
         let Some(page) = page.map_err(|status| status::to_error(&status, "list"))? else { return Ok(None) };
-        let valid = Duration::from_millis(page.valid_ms);
+        let answered = ticket.answered(page.as_of, Duration::from_millis(page.valid_ms));
+        let mut valid_until = answered.valid_until();
         let directory = attr_of(page.directory)?;
         if let Some(directory) = &directory {
-            self.shared.cache.put_attr(&ticket, Arc::clone(directory), valid);
+            let kept = self.shared.cache.put_attr(&answered, Arc::clone(directory));
+            valid_until = valid_until.min(kept.valid_until);
             if !self.recursive {
                 self.keep_in = Some(directory.inode);
             }
         }
-        let mut valid_until = ticket.asked() + valid;
         let mut entries = Vec::with_capacity(page.entries.len());
         for entry in page.entries {
             let attr = attr_of(entry.attr)?
                 .ok_or_else(|| Error::new(ErrorKind::Internal, "the master listed an entry without attributes"))?;
             if let Some(directory) = self.keep_in {
-                let kept = self.shared.cache.put_name(&ticket, directory, &entry.name, Some(Arc::clone(&attr)), valid);
-                valid_until = kept.valid_until;
+                let kept = self.shared.cache.put_name(&answered, directory, &entry.name, Some(Arc::clone(&attr)));
+                valid_until = valid_until.min(kept.valid_until);
             }
             entries.push(ListEntry { name: entry.name, attr });
         }

@@ -7,7 +7,6 @@ use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, NsPath, Result};
 
 use crate::{
     Lookup,
-    cache::Scope,
     master::{self, CallError, Retry},
     shared::Shared,
 };
@@ -75,39 +74,40 @@ impl Shared {
     async fn ask_once(&self, question: Question<'_>, retry: Retry, refresh: bool) -> Result<Lookup, CallError> {
         match question {
             Question::Path(path) => {
-                let ticket = self.cache.ticket(Scope::Any);
+                let ticket = self.cache.ticket();
                 let path = bytes::Bytes::from(path.to_bytes());
                 let call = |channel| {
                     let request = v1::ResolveRequest { path: path.clone(), caller: None, refresh };
                     async move { master::namespace(channel).resolve(request).await }
                 };
                 let answer = self.masters.call("resolve", retry, call).await?;
-                let valid = Duration::from_millis(answer.valid_ms);
+                let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
                 Ok(match attr_of(answer.attr)? {
-                    Some(attr) => self.cache.put_attr(&ticket, attr, valid),
-                    None => self.cache.absent(&ticket, valid),
+                    Some(attr) => self.cache.put_attr(&answered, attr),
+                    None => self.cache.absent(&answered),
                 })
             }
             Question::Name(parent, name) => {
-                let ticket = self.cache.ticket(Scope::Inode(parent));
+                let ticket = self.cache.ticket();
                 let call = |channel| {
                     let name = bytes::Bytes::copy_from_slice(name.as_bytes());
                     let request = v1::LookupRequest { parent: parent.0, name, caller: None, refresh };
                     async move { master::namespace(channel).lookup(request).await }
                 };
                 let answer = self.masters.call("lookup", retry, call).await?;
-                let valid = Duration::from_millis(answer.valid_ms);
-                Ok(self.cache.put_name(&ticket, parent, name.as_bytes(), attr_of(answer.attr)?, valid))
+                let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
+                Ok(self.cache.put_name(&answered, parent, name.as_bytes(), attr_of(answer.attr)?))
             }
             Question::Inode(inode) => {
-                let ticket = self.cache.ticket(Scope::Inode(inode));
+                let ticket = self.cache.ticket();
                 let call = |channel| {
                     let request = v1::GetAttrRequest { inode: inode.0, refresh };
                     async move { master::namespace(channel).get_attr(request).await }
                 };
                 let answer = self.masters.call("getattr", retry, call).await?;
                 let attr = attr_of(answer.attr)?.ok_or_else(|| gone(inode))?;
-                Ok(self.cache.put_attr(&ticket, attr, Duration::from_millis(answer.valid_ms)))
+                let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
+                Ok(self.cache.put_attr(&answered, attr))
             }
         }
     }

@@ -7,7 +7,6 @@ use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Result};
 
 use crate::{
     Lookup, OpenFile,
-    cache::Scope,
     grant::Grant,
     master::{self, CallError, Retry},
     metadata::{attr_of, gone},
@@ -68,7 +67,7 @@ fn known(shared: &Shared, inode: InodeId) -> Option<(Arc<Attr>, Arc<Grant>)> {
 }
 
 async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Arc<Attr>, Arc<Grant>), CallError> {
-    let ticket = shared.cache.ticket(Scope::Inode(inode));
+    let ticket = shared.cache.ticket();
     let refresh = shared.cache.is_suspect(inode);
     let call = |channel| {
         let request = v1::OpenRequest { inode: inode.0, path: bytes::Bytes::new(), caller: None, refresh };
@@ -90,7 +89,8 @@ async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Ar
     };
     let grant = Arc::new(Grant::new(signed, ticket.asked(), Duration::from_millis(answer.grant_valid_ms)));
     shared.grants.insert(content, Arc::clone(&grant));
-    shared.cache.put_attr(&ticket, Arc::clone(&attr), Duration::from_millis(answer.valid_ms));
+    let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
+    shared.cache.put_attr(&answered, Arc::clone(&attr));
     Ok((attr, grant))
 }
 

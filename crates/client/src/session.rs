@@ -139,12 +139,13 @@ fn apply(shared: &Shared, event: v1::WatchEvent) {
             shared.session.ring.send_replace(Some(ring));
         }
         Some(watch_event::Event::Invalidation(invalidation)) => {
+            let as_of = invalidation.as_of;
             for entry in invalidation.entries {
                 let parent = InodeId(entry.parent);
                 // What is no name cannot have been looked up by it; then the whole listing counts as changed.
                 let name = Name::new(&entry.name).ok();
                 let old = (entry.inode != 0).then_some(InodeId(entry.inode));
-                shared.cache.invalidate(parent, name.as_ref(), old);
+                shared.cache.invalidate(as_of, parent, name.as_ref(), old);
                 shared.session.tell(Event::Entry { parent, name, old });
             }
         }

@@ -35,7 +35,10 @@ impl Catalog {
     /// The refusal of the namespace, or the journal's failure (whether the command took place is then not known).
     pub(crate) async fn propose(&self, command: Command) -> Result<Reply> {
         let outcome = self.journal.propose(command).await?;
-        self.sessions.tell(&outcome.effects);
+        if !outcome.effects.is_empty() {
+            // No earlier than the command: who reads from now on is not told to forget what they get.
+            self.sessions.tell(self.snapshot()?.position(), &outcome.effects);
+        }
         match outcome.reply {
             Reply::Refused(refusal) => Err(refused(refusal)),
             reply => Ok(reply),

@@ -29,6 +29,18 @@ pub(crate) struct Answer {
     pub(crate) attr: Option<Attr>,
     /// It need not be asked again before this has passed.
     pub(crate) valid: Duration,
+    /// Position of the snapshot that it comes from.
+    pub(crate) as_of: u64,
+}
+
+/// What is there, and how long that holds.
+#[derive(Clone, Debug)]
+pub(crate) struct Located {
+    pub(crate) attr: Attr,
+    /// As in [`Answer`].
+    pub(crate) valid: Duration,
+    /// As in [`Answer`].
+    pub(crate) as_of: u64,
 }
 
 /// Answers questions about the namespace.
@@ -56,6 +68,8 @@ pub(crate) struct Due {
     mount: Arc<LiveMount>,
     bounds: Bounds,
     known: Option<Attr>,
+    /// Position of the snapshot that knows it.
+    as_of: u64,
     /// The asker does not want what is known.
     refresh: bool,
 }
@@ -121,17 +135,17 @@ impl Lookups {
                 found.as_ref().map_or(parent.mount, |attr| attr.mount)
             }
         };
-        let lease = self.mounts.lease();
+        let (lease, as_of) = (self.mounts.lease(), snapshot.position());
         let fixed = found.as_ref().is_some_and(|attr| mounts.is_fixed(attr.inode));
         let Some(mount) = mounts.get(mount).filter(|_| !fixed) else {
-            return Ok(Known::Fresh(Answer { attr: found, valid: lease }));
+            return Ok(Known::Fresh(Answer { attr: found, valid: lease, as_of }));
         };
         let bounds = self.mounts.bounds(mount);
         if !refresh && let Some(valid) = self.remaining(snapshot, bounds, now, dir, name, found.is_some())? {
-            return Ok(Known::Fresh(Answer { attr: found, valid }));
+            return Ok(Known::Fresh(Answer { attr: found, valid, as_of }));
         }
         let bounds = if refresh { bounds.refreshed() } else { bounds };
-        Ok(Known::Due(Due { mount: mount.clone(), bounds, known: found, refresh }))
+        Ok(Known::Due(Due { mount: mount.clone(), bounds, known: found, as_of, refresh }))
     }
 
     /// Asks the store about an entry for somebody who arrived at `arrived`.
@@ -139,7 +153,7 @@ impl Lookups {
     /// # Errors
     /// As for [`Lookups::lookup`].
     pub(crate) async fn check(&self, due: Due, dir: InodeId, name: &Name, arrived: Timestamp) -> Result<Answer> {
-        let Due { mount, bounds, known, refresh } = due;
+        let Due { mount, bounds, known, as_of, refresh } = due;
         let serves = known.is_some() && !refresh;
         if serves && mount.health.is_down() {
             if mount.health.may_probe() {
@@ -149,43 +163,46 @@ impl Lookups {
                     let _ = engine.check(&mount, dir, &name, bounds, arrived).await;
                 });
             }
-            return Ok(self.outdated(known));
+            return Ok(self.outdated(known, as_of));
         }
         match self.engine.check(&mount, dir, name, bounds, arrived).await {
             Ok(began) => {
-                let attr = self.catalog.snapshot()?.lookup(dir, name)?;
+                let snapshot = self.catalog.snapshot()?;
                 let valid = self.mounts.bounds(&mount).remaining(began, self.clock.now()).unwrap_or_default();
-                Ok(Answer { attr, valid })
+                Ok(Answer { attr: snapshot.lookup(dir, name)?, valid, as_of: snapshot.position() })
             }
-            Err(error) if serves && is_outage(&error) => Ok(self.outdated(known)),
+            Err(error) if serves && is_outage(&error) => Ok(self.outdated(known, as_of)),
             Err(error) => Err(error),
         }
     }
 
-    /// The attributes of an inode. Cancel-safe.
+    /// The attributes of an inode, and never their absence. Cancel-safe.
     ///
     /// # Errors
     /// `Stale` when it is gone or its name leads to another inode by now.
-    pub(crate) async fn attr(&self, inode: InodeId, refresh: bool) -> Result<(Attr, Duration)> {
+    pub(crate) async fn attr(&self, inode: InodeId, refresh: bool) -> Result<Located> {
         let snapshot = self.catalog.snapshot()?;
+        let as_of = snapshot.position();
         let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         let mounts = self.mounts.table();
         if mounts.is_fixed(inode) {
-            return Ok((attr, self.mounts.lease()));
+            return Ok(Located { attr, valid: self.mounts.lease(), as_of });
         }
         if !refresh
             && let Some(mount) = mounts.get(attr.mount)
             && let Some(checked) = self.engine.freshness().directory(&snapshot, attr.parent)?
             && let Some(valid) = self.mounts.bounds(mount).remaining(checked, self.clock.now())
         {
-            return Ok((attr, valid));
+            return Ok(Located { attr, valid, as_of });
         }
         let path = snapshot.path(inode)?.ok_or_else(|| stale(inode))?;
         drop(snapshot);
-        let Some(name) = path.names().last() else { return Ok((attr, self.mounts.lease())) };
-        let answer = self.lookup(attr.parent, name, None, refresh).await?;
-        match answer.attr {
-            Some(attr) if attr.inode == inode => Ok((attr, answer.valid)),
+        let Some(name) = path.names().last() else {
+            return Ok(Located { attr, valid: self.mounts.lease(), as_of });
+        };
+        let Answer { attr, valid, as_of } = self.lookup(attr.parent, name, None, refresh).await?;
+        match attr {
+            Some(attr) if attr.inode == inode => Ok(Located { attr, valid, as_of }),
             _ => Err(stale(inode)),
         }
     }
@@ -195,15 +212,17 @@ impl Lookups {
     /// # Errors
     /// As for [`Lookups::lookup`]; `NotADirectory` when the path leads through a file.
     pub(crate) async fn resolve(&self, path: &NsPath, caller: Option<&Caller>, refresh: bool) -> Result<Answer> {
-        let root = self.catalog.snapshot()?.attr(InodeId::ROOT)?.ok_or_else(|| stale(InodeId::ROOT))?;
-        let mut answer = Answer { attr: Some(root), valid: self.mounts.lease() };
+        let snapshot = self.catalog.snapshot()?;
+        let root = snapshot.attr(InodeId::ROOT)?.ok_or_else(|| stale(InodeId::ROOT))?;
+        let mut answer = Answer { attr: Some(root), valid: self.mounts.lease(), as_of: snapshot.position() };
+        drop(snapshot);
         for name in path.names() {
             let Some(dir) = &answer.attr else { return Ok(answer) };
             if dir.kind != FileKind::Directory {
                 return Err(not_a_directory(&self.catalog.snapshot()?, dir.inode));
             }
             let next = self.lookup(dir.inode, name, caller, refresh).await?;
-            answer = Answer { attr: next.attr, valid: next.valid.min(answer.valid) };
+            answer = Answer { valid: next.valid.min(answer.valid), ..next };
         }
         Ok(answer)
     }
@@ -229,9 +248,14 @@ impl Lookups {
         Ok([directory, entry, ever].into_iter().flatten().max())
     }
 
-    pub(super) fn outdated(&self, attr: Option<Attr>) -> Answer {
+    fn outdated(&self, attr: Option<Attr>, as_of: u64) -> Answer {
+        Answer { attr, valid: self.outdated_validity(), as_of }
+    }
+
+    /// How long an answer holds that could not be checked; it counts as one.
+    pub(super) fn outdated_validity(&self) -> Duration {
         self.engine.metrics().stale_answers.inc();
-        Answer { attr, valid: STALE_VALIDITY.min(self.mounts.lease()) }
+        STALE_VALIDITY.min(self.mounts.lease())
     }
 }
 

@@ -58,14 +58,14 @@ impl Sessions {
         self.clients().names.len() as u64
     }
 
-    /// Tells all of what a command changed.
-    pub(crate) fn tell(&self, effects: &[Effect]) {
+    /// Tells all of what a command changed. Snapshots at `as_of` or later show it.
+    pub(crate) fn tell(&self, as_of: u64, effects: &[Effect]) {
         if self.events.receiver_count() == 0 {
             return;
         }
         let entries: Vec<_> = effects.iter().filter_map(invalidated).collect();
         if !entries.is_empty() {
-            self.send(Event::Invalidation(Invalidation { entries }));
+            self.send(Event::Invalidation(Invalidation { entries, as_of }));
         }
     }
 
@@ -132,11 +132,11 @@ mod tests {
     async fn a_session_hears_what_changed() {
         let sessions = Arc::new(Sessions::new());
         let mut session = sessions.open("mount@n1".to_owned());
-        sessions.tell(&[changed("a"), Effect::Mounts]);
+        sessions.tell(9, &[changed("a"), Effect::Mounts]);
         let Some(Event::Invalidation(told)) = session.next().await.and_then(|event| event.event) else {
             panic!("an invalidation")
         };
-        assert_eq!(told.entries.len(), 1);
+        assert_eq!((told.entries.len(), told.as_of), (1, 9));
         assert_eq!((told.entries[0].parent, &told.entries[0].name[..], told.entries[0].inode), (5, &b"a"[..], 7));
         assert_eq!(sessions.count(), 1);
         drop(session);
@@ -148,7 +148,7 @@ mod tests {
         let sessions = Arc::new(Sessions::new());
         let mut session = sessions.open("slow".to_owned());
         for _ in 0..=BACKLOG {
-            sessions.tell(&[changed("a")]);
+            sessions.tell(9, &[changed("a")]);
         }
         assert_eq!(session.next().await.and_then(|event| event.event), Some(Event::Reset(true)));
         sessions.tell_ring(&Ring { epoch: Epoch(3), members: Vec::new() });

@@ -45,6 +45,8 @@ pub(crate) struct WalkPage {
     pub(crate) entries: Vec<(Vec<u8>, Attr)>,
     /// How long they hold.
     pub(crate) valid: Duration,
+    /// Position of the oldest snapshot that they come from.
+    pub(crate) as_of: u64,
     /// The directory itself; on the first page.
     pub(crate) directory: Option<Attr>,
     /// Keys left out of the directory; on the last page.
@@ -57,7 +59,8 @@ struct Walk {
     lookups: Arc<Lookups>,
     recursive: bool,
     remaining: u64,
-    directory: Option<Attr>,
+    /// The directory itself, until the first page has told of it.
+    untold: Option<InodeId>,
     /// Directories being read, the innermost last.
     levels: Vec<Level>,
     skipped: u64,
@@ -85,7 +88,11 @@ enum Cover {
 
 /// What a directory gives next.
 enum Step {
-    Entries(Vec<(Name, Attr)>, Duration),
+    Entries {
+        entries: Vec<(Name, Attr)>,
+        valid: Duration,
+        as_of: u64,
+    },
     /// Nothing before the run changes.
     Wait(Arc<Flight<Progress>>, watch::Receiver<u64>),
     End,
@@ -114,7 +121,7 @@ impl Lookups {
             lookups: self.clone(),
             recursive: options.recursive,
             remaining: options.limit.unwrap_or(u64::MAX),
-            directory: Some(attr),
+            untold: Some(dir),
             levels: vec![top],
             skipped: 0,
         };
@@ -182,7 +189,7 @@ impl Lookups {
     }
 
     fn outdated_cover(&self) -> Cover {
-        Cover::Complete(self.outdated(None).valid)
+        Cover::Complete(self.outdated_validity())
     }
 
     /// What a run leaves of its bounds when its entries are given.
@@ -196,7 +203,7 @@ impl Walk {
     /// The next page and whether more follow.
     async fn page(&mut self) -> Result<(WalkPage, bool)> {
         let valid = self.lookups.mounts.lease();
-        let mut page = WalkPage { directory: self.directory.take(), valid, ..WalkPage::default() };
+        let mut page = WalkPage { valid, as_of: u64::MAX, ..WalkPage::default() };
         while let Some(level) = self.levels.last_mut() {
             let room = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(PAGE - page.entries.len());
             if room == 0 {
@@ -208,8 +215,9 @@ impl Walk {
                 continue;
             }
             match level.step(&self.lookups, room)? {
-                Step::Entries(entries, valid) => {
+                Step::Entries { entries, valid, as_of } => {
                     page.valid = page.valid.min(valid);
+                    page.as_of = page.as_of.min(as_of);
                     self.remaining -= entries.len() as u64;
                     level.give(entries, self.recursive, &mut page.entries);
                 }
@@ -225,6 +233,11 @@ impl Walk {
                     }
                 }
             }
+        }
+        if let Some(dir) = self.untold.take() {
+            let snapshot = self.lookups.catalog.snapshot()?;
+            page.directory = Some(snapshot.attr(dir)?.ok_or_else(|| stale(dir))?);
+            page.as_of = page.as_of.min(snapshot.position());
         }
         let more = self.remaining > 0 && !self.levels.is_empty();
         if !more {
@@ -260,9 +273,13 @@ impl Level {
         let (flight, mount) = match &self.cover {
             Cover::Complete(valid) => {
                 let valid = *valid;
-                let entries = lookups.catalog.snapshot()?.list(self.dir, self.after.as_ref(), room)?;
+                let snapshot = lookups.catalog.snapshot()?;
+                let entries = snapshot.list(self.dir, self.after.as_ref(), room)?;
                 self.move_behind(&entries);
-                return Ok(if entries.is_empty() { Step::End } else { Step::Entries(entries, valid) });
+                if entries.is_empty() {
+                    return Ok(Step::End);
+                }
+                return Ok(Step::Entries { entries, valid, as_of: snapshot.position() });
             }
             Cover::Run(flight, mount) => (flight.clone(), mount.clone()),
         };
@@ -290,7 +307,7 @@ impl Level {
         }
         self.move_behind(&entries);
         flight.state.retain_present(&mut entries, |(_, attr)| attr.inode);
-        Ok(Step::Entries(entries, lookups.left(&mount, flight.began)))
+        Ok(Step::Entries { entries, valid: lookups.left(&mount, flight.began), as_of: snapshot.position() })
     }
 
     fn move_behind(&mut self, entries: &[(Name, Attr)]) {

@@ -142,6 +142,12 @@ impl Snapshot {
         Self(view)
     }
 
+    /// Index of the last journal entry that the view has; 0 before the first.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.0.header.applied.map_or(0, |applied| applied.index)
+    }
+
     /// The attributes of what `name` in `dir` leads to.
     ///
     /// # Errors

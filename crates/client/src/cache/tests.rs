@@ -30,8 +30,15 @@ fn live() -> MetaCache {
     cache
 }
 
-fn put(cache: &MetaCache, ticket: &Ticket) -> Lookup {
-    cache.put_name(ticket, DIRECTORY, b"a", Some(attr()), VALID)
+/// What the tests' answers show; a change told with a larger one is newer.
+const NOW: u64 = 5;
+
+fn answered(cache: &MetaCache) -> Answered {
+    cache.ticket().answered(NOW, VALID)
+}
+
+fn put(cache: &MetaCache) -> Lookup {
+    cache.put_name(&answered(cache), DIRECTORY, b"a", Some(attr()))
 }
 
 fn name() -> Name {
@@ -41,8 +48,8 @@ fn name() -> Name {
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_believed_until_its_validity_ends() {
     let cache = live();
-    put(&cache, &cache.ticket(Scope::Inode(DIRECTORY)));
-    cache.put_name(&cache.ticket(Scope::Inode(DIRECTORY)), DIRECTORY, b"absent", None, VALID);
+    put(&cache);
+    cache.put_name(&answered(&cache), DIRECTORY, b"absent", None);
     tokio::time::advance(VALID - Duration::from_millis(1)).await;
     assert!(cache.name(DIRECTORY, b"a").is_some_and(|found| found.attr.is_some() && found.is_valid()));
     assert!(cache.name(DIRECTORY, b"absent").is_some_and(|found| found.attr.is_none()));
@@ -55,16 +62,17 @@ async fn an_answer_is_believed_until_its_validity_ends() {
 #[tokio::test(start_paused = true)]
 async fn validity_counts_from_the_question() {
     let cache = live();
-    let ticket = cache.ticket(Scope::Inode(DIRECTORY));
+    let ticket = cache.ticket();
     tokio::time::advance(Duration::from_secs(10)).await;
-    assert_eq!(put(&cache, &ticket).remaining(), VALID - Duration::from_secs(10));
+    let given = cache.put_name(&ticket.answered(NOW, VALID), DIRECTORY, b"a", Some(attr()));
+    assert_eq!(given.remaining(), VALID - Duration::from_secs(10));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_expired_answer_is_known_for_a_while_but_an_absence_is_not() {
     let cache = live();
-    put(&cache, &cache.ticket(Scope::Inode(DIRECTORY)));
-    cache.put_name(&cache.ticket(Scope::Inode(DIRECTORY)), DIRECTORY, b"absent", None, VALID);
+    put(&cache);
+    cache.put_name(&answered(&cache), DIRECTORY, b"absent", None);
     cache.end_session();
     let window = Duration::from_mins(10);
     tokio::time::advance(VALID + window - Duration::from_millis(1)).await;
@@ -77,44 +85,96 @@ async fn an_expired_answer_is_known_for_a_while_but_an_absence_is_not() {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_a_change_overtook_is_for_its_caller_only() {
-    for scope in [Scope::Inode(DIRECTORY), Scope::Any] {
+    let cache = live();
+    cache.invalidate(NOW + 1, DIRECTORY, Some(&name()), Some(FILE));
+    let given = put(&cache);
+    assert!(given.attr.is_some() && !given.is_valid());
+    assert!(cache.name(DIRECTORY, b"a").is_none());
+    assert!(cache.attr(FILE).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_has_the_change_is_kept_whichever_comes_first() {
+    for change_first in [true, false] {
         let cache = live();
-        let ticket = cache.ticket(scope);
-        cache.invalidate(DIRECTORY, Some(&name()), Some(FILE));
-        let given = put(&cache, &ticket);
-        assert!(given.attr.is_some() && !given.is_valid());
-        assert!(cache.name(DIRECTORY, b"a").is_none());
-        assert!(cache.attr(FILE).is_none());
+        let change = || cache.invalidate(NOW, DIRECTORY, Some(&name()), None);
+        if change_first {
+            change();
+        }
+        assert!(put(&cache).is_valid());
+        if !change_first {
+            change();
+        }
+        assert!(cache.name(DIRECTORY, b"a").is_some_and(|found| found.is_valid()));
+        assert!(cache.attr(FILE).is_some());
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_takes_belief_from_what_is_older_and_knowledge_from_what_is_gone() {
+    let other = Some(InodeId(FILE.0 + 1));
+    for (old, known) in [(None, true), (other, true), (Some(FILE), false)] {
+        let cache = live();
+        put(&cache);
+        cache.put_name(&answered(&cache), DIRECTORY, b"absent", None);
+        for changed in [name(), Name::new("absent").expect("a name")] {
+            cache.invalidate(NOW + 1, DIRECTORY, Some(&changed), old);
+        }
+        assert!(cache.name(DIRECTORY, b"a").is_none() && cache.name(DIRECTORY, b"absent").is_none());
+        assert!(cache.attr(FILE).is_none(), "its attributes may be what changed");
+        assert_eq!(cache.known_name(DIRECTORY, b"a", VALID).is_some(), known, "{old:?}");
+        assert_eq!(cache.known_attr(FILE, VALID).is_some(), known, "{old:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_changed_listing_takes_belief_from_older_names() {
+    let cache = live();
+    put(&cache);
+    cache.invalidate(NOW, DIRECTORY, None, None);
+    assert!(cache.name(DIRECTORY, b"a").is_some());
+    cache.invalidate(NOW + 1, DIRECTORY, None, None);
+    assert!(cache.name(DIRECTORY, b"a").is_none());
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_change_elsewhere_keeps_nothing_out() {
     let cache = live();
-    let ticket = cache.ticket(Scope::Inode(DIRECTORY));
     // Slots are shared by hash: one of these directories has another one.
-    let elsewhere = (100..).map(InodeId).find(|other| cache.slot(*other) != cache.slot(DIRECTORY));
-    cache.invalidate(elsewhere.expect("slots differ"), Some(&name()), None);
-    put(&cache, &ticket);
+    let mine = [cache.slot(DIRECTORY), cache.slot(FILE)];
+    let elsewhere = (100..).map(InodeId).find(|other| !mine.contains(&cache.slot(*other)));
+    cache.invalidate(NOW + 1, elsewhere.expect("slots differ"), Some(&name()), None);
+    put(&cache);
+    assert!(cache.name(DIRECTORY, b"a").is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_new_session_may_have_a_shorter_journal() {
+    let cache = live();
+    cache.invalidate(NOW + 1000, DIRECTORY, Some(&name()), None);
+    cache.end_session();
+    cache.begin_session();
+    put(&cache);
     assert!(cache.name(DIRECTORY, b"a").is_some());
 }
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_believed_without_a_session_or_across_one() {
     let cache = MetaCache::new(100);
-    let before = cache.ticket(Scope::Inode(DIRECTORY));
-    assert!(!put(&cache, &before).is_valid());
+    let before = answered(&cache);
+    let put_before = || cache.put_name(&before, DIRECTORY, b"a", Some(attr()));
+    assert!(!put_before().is_valid());
     cache.begin_session();
-    assert!(!put(&cache, &before).is_valid());
+    assert!(!put_before().is_valid());
     assert!(cache.name(DIRECTORY, b"a").is_none());
 
-    put(&cache, &cache.ticket(Scope::Inode(DIRECTORY)));
+    put(&cache);
     assert!(cache.name(DIRECTORY, b"a").is_some());
     for lose in [MetaCache::reset, |cache: &MetaCache| {
         cache.end_session();
         cache.begin_session();
     }] {
-        put(&cache, &cache.ticket(Scope::Inode(DIRECTORY)));
+        put(&cache);
         lose(&cache);
         assert!(cache.name(DIRECTORY, b"a").is_none());
         assert!(cache.attr(FILE).is_none());
@@ -124,10 +184,9 @@ async fn nothing_is_believed_without_a_session_or_across_one() {
 #[tokio::test(start_paused = true)]
 async fn a_changed_entry_leaves_its_directory_known() {
     let cache = live();
-    let ticket = cache.ticket(Scope::Inode(DIRECTORY));
     let directory = Arc::new(Attr { inode: DIRECTORY, kind: FileKind::Directory, content: None, ..(*attr()).clone() });
-    cache.put_attr(&ticket, directory, VALID);
-    cache.invalidate(DIRECTORY, Some(&name()), None);
+    cache.put_attr(&answered(&cache), directory);
+    cache.invalidate(NOW + 1, DIRECTORY, Some(&name()), None);
     assert!(cache.attr(DIRECTORY).is_none());
     assert!(cache.known_attr(DIRECTORY, VALID).is_some());
 }
@@ -135,7 +194,7 @@ async fn a_changed_entry_leaves_its_directory_known() {
 #[tokio::test(start_paused = true)]
 async fn only_the_outdated_content_makes_an_inode_suspect_and_forgotten() {
     let cache = live();
-    put(&cache, &cache.ticket(Scope::Inode(DIRECTORY)));
+    put(&cache);
     cache.suspect(FILE, ContentId(8));
     assert!(cache.attr(FILE).is_some(), "the inode has another content by now");
     cache.suspect(FILE, ContentId(9));

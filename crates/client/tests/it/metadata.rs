@@ -74,6 +74,21 @@ async fn a_change_is_told_after_it_was_forgotten() {
 }
 
 #[tokio::test]
+async fn what_is_discovered_by_being_asked_for_is_kept() {
+    let mut cluster = Cluster::start(0).await;
+    let mut events = cluster.client.events();
+    cluster.master.state().undiscovered.insert((1, b"a".to_vec()), file(7, 3));
+    let found = cluster.client.lookup(ROOT, &name("a")).await.expect("found");
+    assert!(found.is_valid());
+    let expected = Event::Entry { parent: ROOT, name: Some(name("a")), old: None };
+    assert_eq!(events.recv().await.expect("an event"), expected);
+    assert!(cluster.client.cached_lookup(ROOT, b"a").is_some(), "the answer had the change already");
+    cluster.kill_master().await;
+    let known = cluster.client.lookup(ROOT, &name("a")).await.expect("known");
+    assert_eq!(known.attr.map(|attr| attr.inode), Some(InodeId(7)));
+}
+
+#[tokio::test]
 async fn a_changed_listing_makes_every_name_in_it_uncertain() {
     let cluster = Cluster::start(0).await;
     let mut events = cluster.client.events();

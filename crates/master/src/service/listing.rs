@@ -21,6 +21,7 @@ fn response(page: WalkPage) -> ListResponse {
         entries: page.entries.into_iter().map(entry).collect(),
         valid_ms: millis(page.valid),
         skipped: page.skipped,
+        as_of: page.as_of,
         directory: page.directory.map(Into::into),
     }
 }

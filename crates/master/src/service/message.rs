@@ -77,7 +77,7 @@ pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId> {
 
 /// The answer to a lookup as a message.
 pub(super) fn lookup_response(answer: Answer) -> v1::LookupResponse {
-    v1::LookupResponse { attr: answer.attr.map(Into::into), valid_ms: millis(answer.valid) }
+    v1::LookupResponse { attr: answer.attr.map(Into::into), valid_ms: millis(answer.valid), as_of: answer.as_of }
 }
 
 /// Whole milliseconds, rounded down.

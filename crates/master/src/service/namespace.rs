@@ -11,7 +11,7 @@ use headpond_proto::{
         StatFsRequest, StatFsResponse, WatchRequest, lookup_result, master_service_server::MasterService, open_result,
     },
 };
-use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, Result};
+use headpond_types::{Error, ErrorKind, FileKind, InodeId, Name, Result};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -23,7 +23,7 @@ use super::{
 use crate::{
     access::{Caller, READ},
     core::Core,
-    lookup::{Answer, Known, describe},
+    lookup::{Answer, Known, Located, describe},
     sync::stale,
     walk::WalkOptions,
 };
@@ -77,8 +77,9 @@ impl MasterService for NamespaceService {
     async fn get_attr(&self, request: Request<GetAttrRequest>) -> Result<Response<LookupResponse>, Status> {
         let request = request.into_inner();
         self.0.metrics.lookups.inc();
-        let (attr, valid) = self.0.lookups.attr(InodeId(request.inode), request.refresh).await.map_err(refuse)?;
-        Ok(Response::new(lookup_response(Answer { attr: Some(attr), valid })))
+        let found = self.0.lookups.attr(InodeId(request.inode), request.refresh).await.map_err(refuse)?;
+        let Located { attr, valid, as_of } = found;
+        Ok(Response::new(lookup_response(Answer { attr: Some(attr), valid, as_of })))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Pages>, Status> {
@@ -145,7 +146,7 @@ impl NamespaceService {
                     Ok((Known::Due(question), name)) => {
                         due.push((index, question, dir, name));
                         // Replaced below.
-                        Ok(Answer { attr: None, valid: Duration::ZERO })
+                        Ok(Answer { attr: None, valid: Duration::ZERO, as_of: 0 })
                     }
                     Err(error) => Err(error),
                 });
@@ -171,7 +172,7 @@ impl NamespaceService {
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         let dir = match request.inode {
-            0 => self.existing(&request.path, None, false).await?.0.inode,
+            0 => self.existing(&request.path, None, false).await?.attr.inode,
             inode => InodeId(inode),
         };
         let options = WalkOptions {
@@ -185,7 +186,7 @@ impl NamespaceService {
 
     async fn open_one(&self, request: OpenRequest) -> Result<OpenResponse> {
         let caller = request.caller.map(Caller::from);
-        let (attr, valid) = match request.inode {
+        let Located { attr, valid, as_of } = match request.inode {
             0 => self.existing(&request.path, caller.as_ref(), request.refresh).await?,
             inode => self.0.lookups.attr(InodeId(inode), request.refresh).await?,
         };
@@ -208,14 +209,15 @@ impl NamespaceService {
             grant: Some(grant),
             valid_ms: millis(valid),
             grant_valid_ms: millis(grant_valid),
+            as_of,
         })
     }
 
     /// What is at a path, which must be something.
-    async fn existing(&self, bytes: &[u8], caller: Option<&Caller>, refresh: bool) -> Result<(Attr, Duration)> {
+    async fn existing(&self, bytes: &[u8], caller: Option<&Caller>, refresh: bool) -> Result<Located> {
         let path = path(bytes)?;
-        let answer = self.0.lookups.resolve(&path, caller, refresh).await?;
-        let attr = answer.attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?;
-        Ok((attr, answer.valid))
+        let Answer { attr, valid, as_of } = self.0.lookups.resolve(&path, caller, refresh).await?;
+        let attr = attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?;
+        Ok(Located { attr, valid, as_of })
     }
 }

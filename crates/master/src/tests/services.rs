@@ -332,5 +332,5 @@ async fn shutdown_ends_sessions_and_keeps_epochs_growing() {
     assert!(master.core.workers.ring().epoch > epoch);
     assert_eq!(master.mounts().len(), 1);
     let root = master.core.lookups.attr(InodeId::ROOT, false).await.expect("the root");
-    assert_eq!(root.0.inode, InodeId::ROOT);
+    assert_eq!(root.attr.inode, InodeId::ROOT);
 }

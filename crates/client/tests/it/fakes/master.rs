@@ -29,9 +29,13 @@ pub(crate) struct State {
     pub(crate) entries: BTreeMap<(u64, Vec<u8>), Attr>,
     pub(crate) replacements: HashMap<u64, Option<Attr>>,
     pub(crate) valid_ms: u64,
+    /// Position in the journal: grows with every change that is told.
+    pub(crate) position: u64,
     pub(crate) grant_valid_ms: u64,
     pub(crate) ring: v1::Ring,
     pub(crate) watchable: bool,
+    /// Names that the master hears of, and tells its sessions of, when they are asked for.
+    pub(crate) undiscovered: BTreeMap<(u64, Vec<u8>), Attr>,
     /// Answers that fail before the next succeed.
     pub(crate) failures: Vec<ErrorKind>,
     /// Calls in order.
@@ -45,9 +49,11 @@ impl FakeMaster {
             entries: BTreeMap::new(),
             replacements: HashMap::new(),
             valid_ms: 30_000,
+            position: 1,
             grant_valid_ms: 3_600_000,
             ring: v1::Ring::default(),
             watchable: true,
+            undiscovered: BTreeMap::new(),
             failures: Vec::new(),
             calls: Vec::new(),
             request_ids: Vec::new(),
@@ -75,7 +81,12 @@ impl FakeMaster {
 
     pub(crate) fn invalidate(&self, parent: u64, name: &str, inode: u64) {
         let entries = vec![v1::InvalidatedEntry { parent, name: Bytes::copy_from_slice(name.as_bytes()), inode }];
-        self.send(v1::watch_event::Event::Invalidation(v1::Invalidation { entries }));
+        let as_of = {
+            let mut state = self.state();
+            state.position += 1;
+            state.position
+        };
+        self.send(v1::watch_event::Event::Invalidation(v1::Invalidation { entries, as_of }));
     }
 
     /// Ends all sessions with an error.
@@ -104,13 +115,23 @@ impl FakeMaster {
     }
 
     fn answer(&self, attr: Option<Attr>) -> Response<v1::LookupResponse> {
-        Response::new(v1::LookupResponse { attr: attr.map(Into::into), valid_ms: self.state().valid_ms })
+        let state = self.state();
+        let (valid_ms, as_of) = (state.valid_ms, state.position);
+        Response::new(v1::LookupResponse { attr: attr.map(Into::into), valid_ms, as_of })
     }
 
     fn inode(&self, inode: u64) -> Result<Attr, Status> {
         let found = if inode == 1 { Some(super::directory(1)) } else { None };
         let found = found.or_else(|| self.state().entries.values().find(|attr| attr.inode == InodeId(inode)).cloned());
         found.ok_or_else(|| status::from_error(&Error::new(ErrorKind::Stale, "the inode is gone")))
+    }
+
+    fn discover(&self, parent: u64, name: &[u8]) {
+        let discovered = self.state().undiscovered.remove_entry(&(parent, name.to_vec()));
+        if let Some((key, attr)) = discovered {
+            self.state().entries.insert(key, attr);
+            self.invalidate(parent, str::from_utf8(name).expect("tests use text"), 0);
+        }
     }
 
     /// With `refresh` what changed behind our back becomes known.
@@ -151,6 +172,7 @@ impl MasterService for FakeMaster {
         let request = request.into_inner();
         self.enter(format!("lookup refresh={}", request.refresh)).await?;
         self.refresh(request.refresh);
+        self.discover(request.parent, &request.name);
         let found = self.state().entries.get(&(request.parent, request.name.to_vec())).cloned();
         Ok(self.answer(found))
     }
@@ -183,6 +205,7 @@ impl MasterService for FakeMaster {
                     valid_ms: state.valid_ms,
                     skipped: 0,
                     directory: Some(directory.clone().into()),
+                    as_of: state.position,
                 })
             })
             .collect();
@@ -208,6 +231,7 @@ impl MasterService for FakeMaster {
             attr: Some(attr.into()),
             valid_ms: state.valid_ms,
             grant_valid_ms: state.grant_valid_ms,
+            as_of: state.position,
         }))
     }
 
