@@ -11,7 +11,8 @@ use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, registry, util::S
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// `error`, `warn`, `info`, `debug` or `trace`, or directives per module such as `info,headpond_worker=debug`. More says
-    /// more and costs more. Default: `info,openraft=warn`.
+    /// more and costs more. Of the journal's Raft library only warnings are said unless a directive names it (`openraft=info`).
+    /// Default: `info`.
     pub level: String,
     /// How events are written. Default: `text`.
     pub format: LogFormat,
@@ -19,7 +20,7 @@ pub struct LogConfig {
 
 impl Default for LogConfig {
     fn default() -> Self {
-        Self { level: "info,openraft=warn".to_owned(), format: LogFormat::default() }
+        Self { level: "info".to_owned(), format: LogFormat::default() }
     }
 }
 
@@ -46,18 +47,29 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Directives that stand unless the configured level says otherwise of the same module: a term of Raft's own is no event of Headpond.
+const QUIET: [(&str, &str); 1] = [("openraft", "warn")];
+
+fn filter(level: &str) -> Result<EnvFilter> {
+    let invalid = |error| {
+        let message = format!(
+            "log level {level:?} is wrong: use error, warn, info, debug, trace or directives such as \"info,headpond_worker=debug\""
+        );
+        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
+    };
+    // Checked by itself, so that what is said of it is about what was configured.
+    EnvFilter::try_new(level).map_err(invalid)?;
+    let quiet = QUIET.iter().filter(|(module, _)| !level.contains(module));
+    let directives = quiet.map(|(module, level)| format!("{module}={level}")).chain([level.to_owned()]);
+    EnvFilter::try_new(directives.collect::<Vec<_>>().join(",")).map_err(invalid)
+}
+
 /// Sends this process's events to stderr from now on.
 ///
 /// # Errors
 /// `InvalidArgument` when the level cannot be read; `AlreadyExists` when events go somewhere already.
 pub fn init(config: &LogConfig) -> Result<()> {
-    let filter = EnvFilter::try_new(&config.level).map_err(|error| {
-        let message = format!(
-            "log level {:?} is wrong: use error, warn, info, debug, trace or directives such as \"info,headpond_worker=debug\"",
-            config.level
-        );
-        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
-    })?;
+    let filter = filter(&config.level)?;
     let colour = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
     let registry = registry().with(filter);
     let started = match config.format {
@@ -67,4 +79,23 @@ pub fn init(config: &LogConfig) -> Result<()> {
         }
     };
     started.map_err(|error| Error::new(ErrorKind::AlreadyExists, "logging was started before").with_source(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn raft_is_quiet_at_every_level_until_it_is_named() {
+        for (level, expected) in [
+            ("info", "openraft=warn,info"),
+            ("debug,headpond_worker=trace", "headpond_worker=trace,openraft=warn,debug"),
+            ("warn,openraft=debug", "openraft=debug,warn"),
+            ("openraft::raft_core=info", "openraft::raft_core=info"),
+        ] {
+            assert_eq!(filter(level).expect("good").to_string(), expected);
+        }
+        let error = filter("info,=7").expect_err("bad").to_string();
+        assert!(error.contains("\"info,=7\""), "{error}");
+    }
 }
