@@ -8,6 +8,7 @@
 //! * `sync`: asks stores and brings their answers into the namespace.
 //! * `lookup`, `walk`: answers as fresh as a mount asks for, or the stated exception from it.
 //! * `workers`, `sessions`, `grants`: the ring, what clients are told, and the right to read.
+//! * `sweeper`: clears away what lies below directories that are gone.
 //! * `service`: messages in and out.
 //!
 //! Invariants: a failed question to a store changes nothing; what a store was not seen to hold is forgotten only after a
@@ -31,6 +32,7 @@ mod mounts;
 mod running;
 mod service;
 mod sessions;
+mod sweeper;
 mod sync;
 mod walk;
 mod workers;

@@ -29,6 +29,7 @@ use crate::{
     running::RunningMaster,
     service::{Admin, NamespaceService, Registry},
     sessions::Sessions,
+    sweeper::sweep,
 };
 
 /// Streams that one client may have open at the same time.
@@ -92,6 +93,7 @@ impl Master {
                 workers.expire();
             }
         });
+        tasks.spawn_until_shutdown(sweep(core.catalog.clone(), core.metrics.clone()));
         tracing::info!(%address, cluster = format!("{:016x}", core.cluster), "master serves");
         Ok(RunningMaster { address, sync_interval: config.sync_interval, core, server })
     }

@@ -17,6 +17,7 @@ pub(crate) struct Metrics {
     pub(crate) lookups: Counter,
     pub(crate) lists: Counter,
     pub(crate) opens: Counter,
+    pub(crate) sweeps: Counter,
     pub(crate) sync: SyncMetrics,
 }
 
@@ -32,6 +33,7 @@ impl Metrics {
             ("lookups", "Names, paths and inodes asked for", &self.lookups),
             ("lists", "Listings asked for", &self.lists),
             ("opens", "Grants asked for", &self.opens),
+            ("sweeps", "Steps that cleared away what lay below directories that are gone", &self.sweeps),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

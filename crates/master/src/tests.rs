@@ -3,6 +3,7 @@
 mod keys;
 mod lookups;
 mod outages;
+mod remains;
 mod services;
 mod walks;
 
