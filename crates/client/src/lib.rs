@@ -40,6 +40,7 @@ mod open_file;
 mod open_files;
 mod opening;
 mod ranges;
+mod reach;
 mod readahead;
 mod remote;
 mod session;

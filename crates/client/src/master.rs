@@ -14,7 +14,11 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::{ClientConfig, backoff::Backoff};
+use crate::{
+    ClientConfig,
+    backoff::Backoff,
+    reach::{Admitted, Reach},
+};
 
 /// How often a connection is probed and how long an answer may take, so that a dead peer is known in 10 s at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
@@ -25,6 +29,7 @@ pub(crate) struct Masters {
     /// Index modulo their number.
     current: AtomicUsize,
     timeout: Duration,
+    pub(crate) reach: Reach,
 }
 
 #[derive(Clone)]
@@ -40,6 +45,8 @@ pub(crate) enum Retry {
     Yes,
     /// Every master is asked once.
     No,
+    /// Every master is asked once, also in a long outage: by the session, which finds out at its own pace.
+    Session,
 }
 
 /// Why a call failed.
@@ -74,20 +81,27 @@ impl Masters {
             Ok(Master { address: address.clone(), channel })
         });
         let masters = masters.collect::<Result<_>>()?;
-        Ok(Self { masters, current: AtomicUsize::new(0), timeout: config.metadata_timeout })
+        let (timeout, current) = (config.metadata_timeout, AtomicUsize::new(0));
+        Ok(Self { masters, current, timeout, reach: Reach::new(timeout) })
     }
 
     /// Makes a call and waits for its answer until the metadata deadline.
     ///
     /// # Errors
-    /// `Unavailable` when no master answered or the one that did said so until the deadline, `DeadlineExceeded` when it did
-    /// not answer; what it answered otherwise.
+    /// `Unavailable` when no master answered or the one that did said so until the deadline, or at once when none has answered for
+    /// longer than that; `DeadlineExceeded` when it did not answer; what it answered otherwise.
     pub(crate) async fn call<T, F, Fut>(&self, what: &str, retry: Retry, call: F) -> Result<T, CallError>
     where
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let deadline = Instant::now() + self.timeout;
+        let began = Instant::now();
+        let admitted = match retry {
+            Retry::Yes | Retry::No => self.reach.admit(what).map_err(|error| CallError { error, unreachable: true })?,
+            Retry::Session => Admitted { deadline: began + self.timeout, is_probe: false },
+        };
+        let deadline = admitted.deadline;
+        let once = admitted.is_probe || retry != Retry::Yes;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut failed: Option<CallError> = None;
         let mut attempts = 0;
@@ -97,16 +111,26 @@ impl Masters {
             let what = format!("{what} at master {}", master.address);
             let Ok(answer) = timeout_at(deadline, call(master.channel.clone())).await else {
                 self.step_over(current);
-                let message = format!("{what}: no answer within {} ms", self.timeout.as_millis());
+                let message = format!("{what}: no answer within {} ms", began.elapsed().as_millis());
                 let error = Error::new(ErrorKind::DeadlineExceeded, message);
                 // How earlier attempts failed says more than that the last was cut short.
-                return Err(failed.unwrap_or(CallError { error, unreachable: true }));
+                let failed = failed.unwrap_or(CallError { error, unreachable: true });
+                if failed.unreachable {
+                    self.reach.timed_out(began, &failed.error);
+                }
+                return Err(failed);
             };
             let status = match answer {
-                Ok(response) => return Ok(response.into_inner()),
+                Ok(response) => {
+                    self.reach.answered();
+                    return Ok(response.into_inner());
+                }
                 Err(status) => status,
             };
             let unreachable = is_of_transport(&status);
+            if !unreachable {
+                self.reach.answered();
+            }
             let error = status::to_error(&status, &what);
             if error.kind() != ErrorKind::Unavailable {
                 return Err(CallError { error, unreachable });
@@ -118,8 +142,11 @@ impl Masters {
             self.step_over(current);
             attempts += 1;
             if attempts % self.masters.len() == 0 {
+                if let Some(failed) = failed.as_ref().filter(|failed| failed.unreachable) {
+                    self.reach.failed(began, &failed.error);
+                }
                 let pause = backoff.pause();
-                let is_over = retry == Retry::No || Instant::now() + pause >= deadline;
+                let is_over = once || Instant::now() + pause >= deadline;
                 if let Some(failed) = failed.take_if(|_| is_over) {
                     return Err(failed);
                 }

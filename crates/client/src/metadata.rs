@@ -31,7 +31,7 @@ impl Shared {
         let Some(known) = self.known(question) else {
             return Ok(self.ask_master(question, Retry::Yes).await?);
         };
-        if self.session.is_unreachable() {
+        if self.masters.reach.is_lost() {
             return Ok(known);
         }
         match self.ask_master(question, Retry::No).await {

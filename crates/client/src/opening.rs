@@ -47,7 +47,7 @@ pub(crate) async fn open(shared: &Arc<Shared>, inode: InodeId) -> Result<Arc<Ope
 /// Attributes and grant of `inode` now, from the master; with no master to be reached, those known until lately.
 pub(crate) async fn ask(shared: &Shared, inode: InodeId) -> Result<(Arc<Attr>, Arc<Grant>)> {
     let Some(known) = known(shared, inode) else { return Ok(ask_master(shared, inode, Retry::Yes).await?) };
-    if shared.session.is_unreachable() {
+    if shared.masters.reach.is_lost() {
         return Ok(known);
     }
     match ask_master(shared, inode, Retry::No).await {

@@ -2,13 +2,7 @@
 //!
 //! Order matters: the cache forgets before anybody is told, so who hears of a change and asks again gets the new state.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use headpond_proto::v1::{self, watch_event};
 use headpond_types::{Error, ErrorKind, InodeId, Name, Result, Ring};
@@ -33,17 +27,11 @@ const EVENTS: usize = 1024;
 pub(crate) struct Session {
     ring: watch::Sender<Option<Arc<Ring>>>,
     events: broadcast::Sender<Event>,
-    /// The last attempt to reach any master failed.
-    unreachable: AtomicBool,
 }
 
 impl Session {
     pub(crate) fn new() -> Self {
-        Self {
-            ring: watch::Sender::new(None),
-            events: broadcast::channel(EVENTS).0,
-            unreachable: AtomicBool::new(false),
-        }
+        Self { ring: watch::Sender::new(None), events: broadcast::channel(EVENTS).0 }
     }
 
     /// The ring, waiting up to `patience` for the first.
@@ -68,11 +56,6 @@ impl Session {
         self.events.subscribe()
     }
 
-    /// Whether the last attempt to reach any master failed.
-    pub(crate) fn is_unreachable(&self) -> bool {
-        self.unreachable.load(Ordering::Acquire)
-    }
-
     fn tell(&self, event: Event) {
         // Nobody may be listening.
         let _ = self.events.send(event);
@@ -86,19 +69,20 @@ pub(crate) async fn run(shared: Arc<Shared>) {
         match begin(&shared).await {
             Ok((first, stream)) => {
                 backoff = new_backoff();
-                shared.session.unreachable.store(false, Ordering::Release);
                 shared.cache.begin_session();
+                shared.masters.reach.set_in_session(true);
                 let error = follow(&shared, first, stream).await;
+                shared.masters.reach.set_in_session(false);
                 shared.cache.end_session();
                 shared.session.tell(Event::Reset);
                 tracing::warn!(%error, "the session with the master broke: cached metadata is revalidated");
             }
-            Err(failed) => {
-                shared.session.unreachable.store(failed.unreachable, Ordering::Release);
-                tracing::debug!(error = %failed.error, "no session with a master");
-            }
+            Err(failed) => tracing::debug!(error = %failed.error, "no session with a master"),
         }
-        sleep(backoff.pause()).await;
+        tokio::select! {
+            () = sleep(backoff.pause()) => {}
+            () = shared.masters.reach.recovered() => {}
+        }
     }
 }
 
@@ -116,7 +100,7 @@ async fn begin(shared: &Shared) -> Result<(v1::WatchEvent, Streaming<v1::WatchEv
         let first = first.ok_or_else(|| tonic::Status::unavailable("the stream of events ended at once"))?;
         Ok(tonic::Response::new((first, stream)))
     };
-    shared.masters.call("watch", Retry::No, watch).await
+    shared.masters.call("watch", Retry::Session, watch).await
 }
 
 /// Applies events until the stream breaks; answers why.

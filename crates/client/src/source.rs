@@ -46,7 +46,7 @@ impl Source {
         let held = {
             let mut held = self.lock();
             let now = Instant::now();
-            let may_wait = held.grant.is_accepted() && (now < held.renew_at || self.shared.session.is_unreachable());
+            let may_wait = held.grant.is_accepted() && (now < held.renew_at || self.shared.masters.reach.is_lost());
             if held.grant.is_fresh() || may_wait {
                 return Ok(held.grant.signed());
             }

@@ -168,6 +168,35 @@ async fn without_any_master_what_is_not_known_is_an_error() {
 }
 
 #[tokio::test]
+async fn an_outage_takes_one_deadline_in_all() {
+    let short = ClientConfig { metadata_timeout: Duration::from_secs(1), ..config() };
+    let mut cluster = Cluster::build(0, None, short).await;
+    cluster.master.put(1, "last", file(7, 3));
+    cluster.kill_master().await;
+    let ask = async {
+        for n in 0..100 {
+            let error = cluster.client.lookup(ROOT, &name(&n.to_string())).await.expect_err("no master");
+            assert_eq!(error.kind(), ErrorKind::Unavailable);
+            assert!(error.message().contains("127.0.0.1"), "{error}");
+        }
+        let mut pages = cluster.client.list(ROOT, ListOptions::default());
+        pages.try_next().await.expect_err("no master");
+    };
+    tokio::time::timeout(Duration::from_secs(10), ask).await.expect("not a second for each");
+    cluster.restart_master().await;
+    let found = async {
+        loop {
+            match cluster.client.lookup(ROOT, &name("last")).await {
+                Ok(found) => break found,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        }
+    };
+    let found = tokio::time::timeout(Duration::from_millis(900), found).await.expect("as soon as it is back");
+    assert!(found.attr.is_some());
+}
+
+#[tokio::test]
 async fn known_files_can_be_declined() {
     let never = ClientConfig { metadata_timeout: Duration::from_secs(1), offline_reads: Duration::ZERO, ..config() };
     let mut cluster = Cluster::build(0, None, never).await;

@@ -1,6 +1,10 @@
 //! A master, some workers, and a client of them.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+    time::Duration,
+};
 
 use headpond_client::{Client, ClientConfig, Event};
 use headpond_proto::v1::{
@@ -25,6 +29,7 @@ pub(crate) struct Cluster {
     pub(crate) tasks: Tasks,
     /// A runtime each, the master's first: when it ends so do its connections, as those of a killed process.
     serving: Vec<Runtime>,
+    address: SocketAddr,
     /// Bound but not listening, so that nobody else gets the port.
     _nobody: TcpSocket,
 }
@@ -58,17 +63,14 @@ impl Cluster {
         let mut members = Vec::new();
         for (worker, id) in workers.iter().zip(1..) {
             let router = Server::builder().add_service(WorkerServiceServer::new(worker.clone()));
-            let (address, runtime) = serve(router).await;
+            let (address, runtime) = serve(router, ANY).await;
             serving.push(runtime);
             let socket = directory.map_or_else(String::new, |path| FakeSocket::path(path).display().to_string());
             let node = if directory.is_some() { "here" } else { "there" }.to_owned();
             members.push(v1::Member { id, address: address.to_string(), socket, node, zone: String::new(), weight: 1 });
         }
         master.state().ring = v1::Ring { epoch: 1, members };
-        let router = Server::builder()
-            .add_service(MasterServiceServer::new(master.clone()))
-            .add_service(AdminServiceServer::new(master.clone()));
-        let (address, runtime) = serve(router).await;
+        let (address, runtime) = serve_master(&master, ANY).await;
         serving.insert(0, runtime);
         let tasks = Tasks::new(Shutdown::new());
         // The first address is of nobody: every test goes through the failover to the second.
@@ -77,7 +79,7 @@ impl Cluster {
         let nobodys = nobody.local_addr().expect("bound");
         let config = ClientConfig { masters: vec![nobodys.to_string(), address.to_string()], ..config };
         let client = Client::connect(config, tasks.clone()).expect("a client");
-        let cluster = Self { master, workers, client, tasks, serving, _nobody: nobody };
+        let cluster = Self { master, workers, client, tasks, serving, address, _nobody: nobody };
         if cluster.master.state().watchable {
             cluster.client.ring().await.expect("a session");
         }
@@ -89,6 +91,12 @@ impl Cluster {
         let mut events = self.client.events();
         self.serving.remove(0).shutdown_background();
         while events.recv().await.expect("an event") != Event::Reset {}
+    }
+
+    /// Starts the master again on its port.
+    pub(crate) async fn restart_master(&mut self) {
+        let (_, runtime) = serve_master(&self.master, self.address).await;
+        self.serving.insert(0, runtime);
     }
 
     /// The worker that owns the first block of a file.
@@ -106,11 +114,26 @@ impl Drop for Cluster {
     }
 }
 
-async fn serve(router: Router) -> (SocketAddr, Runtime) {
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+async fn serve_master(master: &FakeMaster, address: SocketAddr) -> (SocketAddr, Runtime) {
+    let router = Server::builder()
+        .add_service(MasterServiceServer::new(master.clone()))
+        .add_service(AdminServiceServer::new(master.clone()));
+    serve(router, address).await
+}
+
+async fn serve(router: Router, address: SocketAddr) -> (SocketAddr, Runtime) {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let serving = runtime.handle().spawn(async move {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        // A listener that was killed just now goes away soon.
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(_) => tokio::task::yield_now().await,
+            }
+        };
         let address = listener.local_addr().expect("bound");
         (listener, address)
     });
