@@ -4,17 +4,25 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use futures::{StreamExt, TryStreamExt, future};
 use headpond_proto::{
-    status,
+    from_failure, status,
     v1::{self, worker_service_client::WorkerServiceClient},
 };
-use headpond_types::{ContentId, Error, ErrorKind, Member, Result};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, Member, Result};
 use tokio::time::timeout;
 use tonic::{Response, Status, transport::Channel};
 
-use crate::{ListTarget, files::files, shared::Shared};
+use crate::{
+    ListTarget,
+    files::{Found, files},
+    master::{self, Retry},
+    shared::Shared,
+};
 
-/// Contents in one request to a worker: 400 KiB.
+/// Contents in one question about presence: 400 KiB.
 const BATCH: usize = 20_000;
+
+/// Files freed by one request, for each of which the master grants and workers check a right.
+const FREED_AT_ONCE: usize = 500;
 
 /// What a free dropped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,19 +57,19 @@ pub struct StatFs {
 
 pub(crate) async fn free(shared: &Arc<Shared>, target: ListTarget, recursive: bool) -> Result<Freed> {
     let files = files(shared, target, recursive).await?;
-    let contents = files.try_filter_map(|(_, attr)| future::ready(Ok(attr.content)));
-    let mut batches = contents.try_chunks(BATCH);
+    let mut batches = files.try_chunks(FREED_AT_ONCE);
     let mut freed = Freed::default();
     let mut failed = None;
     while let Some(batch) = batches.next().await {
         let batch = batch.map_err(|error| error.1)?;
-        for content in &batch {
+        for content in batch.iter().filter_map(|(_, attr)| attr.content) {
             // An open file that nobody reads must not keep its content lent.
-            shared.open_files.forget(*content);
+            shared.open_files.forget(content);
         }
-        let contents: Vec<v1::ContentId> = batch.into_iter().map(Into::into).collect();
+        let (grants, refused) = grants(shared, &batch).await?;
+        failed = failed.or(refused);
         for (_, answer) in on_all_workers(shared, |mut service| {
-            let request = v1::FreeRequest { contents: contents.clone() };
+            let request = v1::FreeRequest { grants: grants.clone() };
             async move { service.free(request).await }
         })
         .await?
@@ -76,6 +84,41 @@ pub(crate) async fn free(shared: &Arc<Shared>, target: ListTarget, recursive: bo
         }
     }
     failed.map_or(Ok(freed), Err)
+}
+
+/// The rights to read `files`, and the first failure to get one. A file that is gone is nobody's to free.
+async fn grants(shared: &Shared, files: &[Found]) -> Result<(Vec<v1::SignedGrant>, Option<Error>)> {
+    let held = |attr: &Attr| shared.grants.get(&attr.content?).filter(|grant| grant.is_fresh());
+    let mut grants = Vec::with_capacity(files.len());
+    let mut opens = Vec::new();
+    for (_, attr) in files {
+        match held(attr) {
+            Some(grant) => grants.push(grant.signed()),
+            None => opens.push(v1::OpenRequest { inode: attr.inode.0, ..v1::OpenRequest::default() }),
+        }
+    }
+    if opens.is_empty() {
+        return Ok((grants, None));
+    }
+    let call = |channel| {
+        let request = v1::BatchOpenRequest { opens: opens.clone() };
+        async move { master::namespace(channel).batch_open(request).await }
+    };
+    let answer = shared.masters.call("open", Retry::Yes, call).await.map_err(Error::from)?;
+    let mut failed = None;
+    for result in answer.results {
+        match result.result {
+            Some(v1::open_result::Result::Opened(opened)) => grants.extend(opened.grant),
+            Some(v1::open_result::Result::Failure(failure)) => {
+                let error = from_failure(&failure.kind, failure.message);
+                if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::Stale) {
+                    failed = failed.or(Some(error));
+                }
+            }
+            None => {}
+        }
+    }
+    Ok((grants, failed))
 }
 
 pub(crate) async fn presence(shared: &Arc<Shared>, contents: &[ContentId]) -> Result<Vec<Presence>> {

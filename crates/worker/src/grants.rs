@@ -12,6 +12,7 @@ use headpond_proto::{
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::Key;
 use moka::sync::Cache;
+use prost::Message as _;
 
 /// Grants remembered at most, about 500 bytes each.
 const REMEMBERED: u64 = 16 << 10;
@@ -54,6 +55,11 @@ impl Grant {
     pub(crate) fn clamp(&self, range: ByteRange) -> ByteRange {
         range.start.min(self.length)..range.end.min(self.length)
     }
+}
+
+/// The content that `signed` says it is for, be it signed by whom it may.
+pub(crate) fn claimed_content(signed: &SignedGrant) -> Option<ContentId> {
+    ContentGrant::decode(&signed.grant[..]).ok()?.content.map(ContentId::from)
 }
 
 /// Checks grants with the key of the cluster that this worker belongs to.

@@ -10,12 +10,13 @@ use headpond_proto::{
         PresenceResponse, ReadRequest, ReadResponse, worker_service_server::WorkerService,
     },
 };
-use headpond_types::{ByteRange, ContentId, Error, Result, page_count, page_range};
+use headpond_types::{ByteRange, Error, Result, page_count, page_range};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use crate::{
     fill::{Job, Pages, Route, Step},
+    grants::claimed_content,
     ranges::checked,
     reader::{Chunk, Reader},
 };
@@ -59,10 +60,14 @@ impl WorkerService for Service {
 
     async fn free(&self, request: Request<FreeRequest>) -> Result<Response<FreeResponse>, Status> {
         let mut freed = FreeResponse::default();
-        for content in request.into_inner().contents {
-            let id = ContentId::from(content);
-            if self.0.cache.store().find(id).is_some() {
-                freed.bytes += self.0.cache.free(id).await;
+        for signed in request.into_inner().grants {
+            // Checking a signature costs far more than seeing that there is nothing to do.
+            if claimed_content(&signed).is_some_and(|content| self.0.cache.store().find(content).is_none()) {
+                continue;
+            }
+            let grant = self.0.cluster.grants.check(Some(&signed), self.0.clock.now()).map_err(to_status)?;
+            if self.0.cache.store().find(grant.content).is_some() {
+                freed.bytes += self.0.cache.free(grant.content).await;
                 freed.contents += 1;
             }
         }

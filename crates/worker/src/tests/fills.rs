@@ -108,7 +108,7 @@ async fn load_presence_and_free_tell_what_is_cached() {
     let presence = PresenceRequest { contents: vec![content.into(), headpond_types::ContentId(1).into()] };
     let cached = worker.client.presence(presence.clone()).await.expect("answers").into_inner().cached_bytes;
     assert_eq!(cached, [MIB + 9, 0]);
-    let freed = worker.client.free(FreeRequest { contents: vec![content.into()] }).await.expect("frees").into_inner();
+    let freed = worker.client.free(FreeRequest { grants: vec![pond.grant("big")] }).await.expect("frees").into_inner();
     assert_eq!((freed.contents, freed.bytes), (1, MIB + 4096), "in blocks of the disk");
     let cached = worker.client.presence(presence).await.expect("answers").into_inner().cached_bytes;
     assert_eq!(cached, [0, 0]);
@@ -119,6 +119,24 @@ async fn load_presence_and_free_tell_what_is_cached() {
     let filled = format!("worker_filled_bytes_total{{source=\"under_store\"}} {}\n", MIB + 9);
     assert!(metrics.contains(&filled) && metrics.contains("cache_contents 0\n"), "{metrics}");
     assert_eq!(worker.read(&pond.grant("big"), 0..u64::MAX).await.expect("read"), body);
+}
+
+#[tokio::test]
+async fn only_who_may_read_a_content_may_have_it_freed() {
+    let pond = Pond::start().await;
+    let mut worker = pond.worker().await;
+    pond.lake.put("a", "1", 10);
+    worker.read(&pond.grant("a"), 0..10).await.expect("cold");
+    let mut forged = pond.grant("a");
+    forged.signature = vec![0; 64].into();
+    let refused = worker.client.free(FreeRequest { grants: vec![forged] }).await.expect_err("refused");
+    assert_eq!(refused.code(), tonic::Code::PermissionDenied);
+    let garbage = v1::SignedGrant { grant: vec![7; 7].into(), ..v1::SignedGrant::default() };
+    worker.client.free(FreeRequest { grants: vec![garbage] }).await.expect_err("refused");
+    worker.read(&pond.grant("a"), 0..10).await.expect("warm");
+    assert_eq!(pond.lake.gets().len(), 1);
+    let freed = worker.client.free(FreeRequest { grants: vec![pond.grant("a")] }).await.expect("freed").into_inner();
+    assert_eq!(freed.contents, 1);
 }
 
 #[tokio::test]
@@ -296,7 +314,7 @@ async fn a_worker_taken_for_the_owner_by_mistake_does_not_ask_back() {
     let (owner, other) = if owner_of(&pond, "small", 0) == WorkerId(1) { (one, two) } else { (two, one) };
     let read = other.read_as(Origin::Peer, &grant, 0..u64::MAX).await.expect("read");
     assert_eq!(read, body);
-    let free = FreeRequest { contents: vec![pond.lake.describe("small").2.into()] };
+    let free = FreeRequest { grants: vec![pond.grant("small")] };
     let freed = owner.client.clone().free(free).await.expect("answers").into_inner();
     assert_eq!(freed.bytes, 0, "the owner was not asked");
 }

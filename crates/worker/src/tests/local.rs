@@ -5,8 +5,8 @@ use std::{collections::VecDeque, fs::File, os::unix::fs::FileExt as _, path::Pat
 use headpond_proto::{
     frames::{FrameReader, send},
     v1::{
-        EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalRequest, LocalResponse, Range, RecallNotice,
-        ReturnRequest, SignedGrant, local_request::Request, local_response::Response,
+        EnsureRequest, EnsureResponse, FreeRequest, LendRequest, LendResponse, LocalRequest, LocalResponse, Range,
+        RecallNotice, ReturnRequest, SignedGrant, local_request::Request, local_response::Response,
     },
 };
 use headpond_types::{ByteRange, Result};
@@ -169,11 +169,10 @@ async fn a_file_dropped_under_a_lease_is_said_and_lent_anew() {
     let pond = Pond::start().await;
     let mut worker = pond.worker().await;
     let body = pond.lake.put("big", "1", 3 * MIB);
-    let (_, _, content) = pond.lake.describe("big");
     let mut client = LocalClient::of(&worker).await;
     let (old, old_file) = client.lend(&pond.grant("big"), 0).await.expect("lent");
     client.ensure(old.lease, 0..MIB).await.expect("ensured");
-    worker.client.free(headpond_proto::v1::FreeRequest { contents: vec![content.into()] }).await.expect("freed");
+    worker.client.free(FreeRequest { grants: vec![pond.grant("big")] }).await.expect("freed");
     assert_eq!(read_at(&old_file, &(0..MIB)), part(&body, &(0..MIB)), "what was present stays readable");
     let error = client.ensure(old.lease, MIB..2 * MIB).await.expect_err("another file by now");
     assert!(error.to_string().contains("was dropped"), "{error}");
@@ -187,12 +186,12 @@ async fn who_holds_what_was_freed_is_told_at_once_and_its_room_comes_back_with_i
     let pond = Pond::start().await;
     let mut worker = pond.worker().await;
     let mut clients = [LocalClient::of(&worker).await, LocalClient::of(&worker).await];
-    let mut contents = Vec::new();
+    let mut grants = Vec::new();
     // More than one kind of notice would hold.
     for n in 0..40 {
         let key = format!("f{n}");
         pond.lake.put(&key, "1", 100 * 1024);
-        contents.push(pond.lake.describe(&key).2.into());
+        grants.push(pond.grant(&key));
     }
     let mut held = [Vec::new(), Vec::new()];
     for (client, held) in clients.iter_mut().zip(&mut held) {
@@ -202,7 +201,7 @@ async fn who_holds_what_was_freed_is_told_at_once_and_its_room_comes_back_with_i
     }
     let used = || worker.running.status().usage.used_bytes();
     assert_eq!(used(), 40 * 100 * 1024);
-    worker.client.free(headpond_proto::v1::FreeRequest { contents }).await.expect("freed");
+    worker.client.free(FreeRequest { grants }).await.expect("freed");
     assert_eq!(used(), 40 * 100 * 1024, "descriptors are out");
     for (client, held) in clients.iter_mut().zip(held) {
         let mut told = Vec::new();

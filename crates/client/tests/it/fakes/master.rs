@@ -8,6 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use headpond_proto::{
+    failure,
     grant::GrantSigner,
     status,
     v1::{self, admin_service_server::AdminService, master_service_server::MasterService},
@@ -235,8 +236,19 @@ impl MasterService for FakeMaster {
         }))
     }
 
-    async fn batch_open(&self, _: Request<v1::BatchOpenRequest>) -> Result<Response<v1::BatchOpenResponse>, Status> {
-        Err(Status::unimplemented("batch_open"))
+    async fn batch_open(
+        &self,
+        request: Request<v1::BatchOpenRequest>,
+    ) -> Result<Response<v1::BatchOpenResponse>, Status> {
+        let mut results = Vec::new();
+        for open in request.into_inner().opens {
+            let result = match self.open(Request::new(open)).await {
+                Ok(opened) => v1::open_result::Result::Opened(opened.into_inner()),
+                Err(status) => v1::open_result::Result::Failure(failure(&status::to_error(&status, "open"))),
+            };
+            results.push(v1::OpenResult { result: Some(result) });
+        }
+        Ok(Response::new(v1::BatchOpenResponse { results }))
     }
 
     async fn stat_fs(&self, _: Request<v1::StatFsRequest>) -> Result<Response<v1::StatFsResponse>, Status> {

@@ -116,7 +116,7 @@ impl WorkerService for FakeWorker {
     }
 
     async fn free(&self, request: Request<v1::FreeRequest>) -> Result<Response<v1::FreeResponse>, Status> {
-        let contents = request.into_inner().contents.len();
+        let contents = request.into_inner().grants.len();
         self.state().freed += contents;
         Ok(Response::new(v1::FreeResponse { contents: contents as u64, bytes: 5 }))
     }
