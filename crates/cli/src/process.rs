@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headpond_runtime::{Ending, LogConfig, Signals, telemetry};
+use headpond_runtime::{Ending, LogConfig, Signals, descriptors, telemetry};
 use headpond_types::{Error, ErrorKind};
 use tokio::runtime::{Builder, Runtime};
 
@@ -17,11 +17,13 @@ pub(crate) const GRACE: Duration = Duration::from_secs(10);
 /// Most threads that run tasks: what blocks has threads of its own, and each costs memory.
 const MAX_THREADS: usize = 16;
 
-/// Runs `part` with logs and signals set up, and says how it ended.
+/// Runs `part` with logs and signals set up and as many descriptors as may be had, and says how it ended.
 ///
 /// A signal before `part` has taken the signals into its own hands drops it.
 pub(crate) fn run(log: &LogConfig, part: impl AsyncFnOnce(&mut Signals) -> Result<Ending>) -> Result<()> {
     telemetry::init(log)?;
+    let descriptors = descriptors::raise_limit();
+    tracing::debug!(descriptors, "may be open at once");
     let runtime = runtime()?;
     let ended = runtime.block_on(async {
         let mut signals = Signals::catch()?;

@@ -287,7 +287,11 @@ impl OpenFile {
         let mut renewed = false;
         loop {
             let grant = if renewed { self.source.renew().await? } else { self.source.grant().await? };
-            let lend = connection.lend(self.content(), grant, FILL_UP_TO);
+            let Some(place) = shared.local.place() else {
+                tracing::debug!(content = %self.content(), "too many cache files are open: reading over the network");
+                return Ok(());
+            };
+            let lend = connection.lend(self.content(), grant, FILL_UP_TO, place);
             let lent = timeout(shared.config.metadata_timeout, lend).await.unwrap_or_else(|_| {
                 let message = "the worker of this node did not lend the cache file in time";
                 Err(Error::new(ErrorKind::DeadlineExceeded, message))

@@ -7,8 +7,14 @@ use headpond_types::{ContentId, InodeId, Result, Ring};
 use moka::sync::Cache;
 
 use crate::{
-    ClientConfig, cache::MetaCache, grant::Grant, local::LocalWorkers, master::Masters, open_files::OpenFiles,
-    session::Session, workers::Workers,
+    ClientConfig,
+    cache::MetaCache,
+    grant::Grant,
+    local::{LocalWorkers, Places},
+    master::Masters,
+    open_files::OpenFiles,
+    session::Session,
+    workers::Workers,
 };
 
 /// Grants kept beside the open files, about 400 bytes each: an open after the open file was dropped asks no master.
@@ -32,6 +38,9 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn new(config: ClientConfig, tasks: Tasks) -> Result<Arc<Self>> {
         let masters = Masters::new(&config)?;
+        let places = Places::new();
+        // Those that are open must find a place beside those that are kept.
+        let kept = config.open_files.min(places.free() / 2);
         Ok(Arc::new_cyclic(|this| {
             let this = Weak::clone(this);
             // The worker wants a content back: the next open must not find it, so that it goes with its last reader. One that the
@@ -48,9 +57,9 @@ impl Shared {
                 cache: MetaCache::new(config.metadata_entries),
                 session: Session::new(),
                 workers: Workers::new(config.connect_timeout),
-                local: LocalWorkers::new(&config, tasks.clone(), Arc::new(on_recall)),
+                local: LocalWorkers::new(&config, tasks.clone(), places, Arc::new(on_recall)),
                 grants: Cache::new(GRANTS),
-                open_files: OpenFiles::new(config.open_files, config.open_file_idle),
+                open_files: OpenFiles::new(kept, config.open_file_idle),
                 config,
                 tasks,
             }

@@ -3,6 +3,7 @@
 mod clock;
 pub mod config;
 mod credentials;
+pub mod descriptors;
 pub mod http;
 mod readiness;
 mod secret;

@@ -19,7 +19,10 @@ use std::{
 use headpond_types::{ByteRange, ContentId, PAGE_SIZE, page_count, page_len, pages_of};
 
 use self::pin::Pin;
-pub use self::{loan::Loan, writer::PageWriter};
+pub use self::{
+    loan::{Hold, Loan},
+    writer::PageWriter,
+};
 use crate::{
     dir::{Dir, Place},
     error::StoreError,

@@ -41,7 +41,7 @@ mod store;
 mod usage;
 
 pub use config::{DirConfig, StoreConfig};
-pub use content::{Content, Loan, PageWriter};
+pub use content::{Content, Hold, Loan, PageWriter};
 pub use error::{Result, StoreError};
 pub use scrub::Scrubbed;
 pub use store::PageStore;

@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod config;
+mod descriptors;
 mod fs;
 mod ground;
 mod up;

@@ -27,7 +27,7 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 
-use super::LocalFile;
+use super::{LocalFile, Place};
 
 /// Called with a content that the worker wants back or has dropped.
 pub(crate) type OnRecall = Arc<dyn Fn(ContentId) + Send + Sync>;
@@ -47,6 +47,7 @@ pub(crate) struct Connection {
 enum Waiting {
     Lend {
         content: ContentId,
+        place: Place,
         answer: oneshot::Sender<Result<Arc<LocalFile>>>,
     },
     /// Without `answer` nobody waits, but what is present is learnt all the same.
@@ -101,16 +102,17 @@ impl Connection {
         self.closed.begin();
     }
 
-    /// Borrows the cache file of a content; one of at most `fill_up_to` bytes comes complete. Cancel-safe.
+    /// Borrows the cache file of a content, which takes up `place`; one of at most `fill_up_to` bytes comes complete. Cancel-safe.
     pub(crate) async fn lend(
         &self,
         content: ContentId,
         grant: v1::SignedGrant,
         fill_up_to: u64,
+        place: Place,
     ) -> Result<Arc<LocalFile>> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Lend(v1::LendRequest { grant: Some(grant), fill_up_to });
-        self.ask(request, Waiting::Lend { content, answer }, answered).await
+        self.ask(request, Waiting::Lend { content, place, answer }, answered).await
     }
 
     /// Waits until a range of a lent content is present; without one only asks whether all of it is. Cancel-safe.
@@ -204,14 +206,14 @@ impl Connection {
                 let Some(descriptor) = descriptor else {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a content was lent without a descriptor"));
                 };
-                let file = File::from(descriptor);
+                let Some(Waiting::Lend { content, place, answer }) = waiting else {
+                    self.give_back(lent.lease);
+                    return Ok(());
+                };
+                let file = Arc::new(LocalFile::new(File::from(descriptor), &lent, Arc::clone(self), place));
+                lock(&self.lent).insert(lent.lease, Loan { content, file: Arc::downgrade(&file) });
                 // Dropped unless somebody takes it, and so given back.
-                let file = LocalFile::new(file, lent.length, lent.lease, lent.complete, Arc::clone(self));
-                if let Some(Waiting::Lend { content, answer }) = waiting {
-                    let file = Arc::new(file);
-                    lock(&self.lent).insert(lent.lease, Loan { content, file: Arc::downgrade(&file) });
-                    let _ = answer.send(Ok(file));
-                }
+                let _ = answer.send(Ok(file));
             }
             Some(Response::Ensured(ensured)) => {
                 if let Some(Waiting::Ensure { file, answer }) = waiting {

@@ -11,10 +11,11 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
+use headpond_proto::v1;
 use headpond_types::{ByteRange, Error, ErrorKind, Result, page_range, pages_of};
 use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-use super::{Connection, present::Present};
+use super::{Connection, Place, present::Present};
 
 /// Longest read done on the caller's thread: copying 1 MiB out of the page cache takes about 100 µs, as long as a runtime's
 /// thread should be held up.
@@ -32,10 +33,12 @@ pub struct LocalFile {
     dropped: AtomicBool,
     present: Mutex<Present>,
     connection: Arc<Connection>,
+    _place: Place,
 }
 
 impl LocalFile {
-    pub(super) fn new(file: File, length: u64, lease: u64, complete: bool, connection: Arc<Connection>) -> Self {
+    pub(super) fn new(file: File, lent: &v1::LendResponse, connection: Arc<Connection>, place: Place) -> Self {
+        let v1::LendResponse { lease, complete, length } = *lent;
         Self {
             file,
             length,
@@ -44,6 +47,7 @@ impl LocalFile {
             dropped: false.into(),
             present: Mutex::default(),
             connection,
+            _place: place,
         }
     }
 

@@ -5,10 +5,12 @@
 
 mod connection;
 mod file;
+mod places;
 mod present;
 mod workers;
 
 pub use file::LocalFile;
 
 pub(crate) use connection::Connection;
+pub(crate) use places::{Place, Places};
 pub(crate) use workers::LocalWorkers;

@@ -12,7 +12,7 @@ use headpond_runtime::Tasks;
 use headpond_types::{ContentId, Member, Ring};
 use tokio::time::{Instant, timeout};
 
-use super::{Connection, connection::OnRecall};
+use super::{Connection, Place, Places, connection::OnRecall};
 use crate::ClientConfig;
 
 /// How long a socket that could not be connected is left alone.
@@ -25,6 +25,7 @@ pub(crate) struct LocalWorkers {
     connect_timeout: Duration,
     tasks: Tasks,
     on_recall: OnRecall,
+    places: Places,
     sockets: Mutex<HashMap<String, Arc<Socket>>>,
 }
 
@@ -36,13 +37,14 @@ struct Socket {
 }
 
 impl LocalWorkers {
-    pub(crate) fn new(config: &ClientConfig, tasks: Tasks, on_recall: OnRecall) -> Self {
+    pub(crate) fn new(config: &ClientConfig, tasks: Tasks, places: Places, on_recall: OnRecall) -> Self {
         Self {
             enabled: config.prefer_local,
             node: config.node.clone(),
             connect_timeout: config.connect_timeout,
             tasks,
             on_recall,
+            places,
             sockets: Mutex::default(),
         }
     }
@@ -83,6 +85,11 @@ impl LocalWorkers {
                 None
             }
         }
+    }
+
+    /// A place for a cache file that is to be borrowed, if one is free.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.places.take()
     }
 
     fn is_here(&self, member: &Member) -> bool {

@@ -1,6 +1,6 @@
 //! Lending: an open descriptor of the content's file, for another process or the kernel to read.
 
-use std::{fs::File, sync::Arc, sync::atomic::Ordering};
+use std::{fs::File, ops::Deref, sync::Arc, sync::atomic::Ordering};
 
 use headpond_types::{ByteRange, page_range, pages_of};
 use rustix::fs::OFlags;
@@ -8,15 +8,19 @@ use rustix::fs::OFlags;
 use super::Content;
 use crate::{error::Result, index::Record, policy::count_use_of_content, shared::lock};
 
-/// A lent content. While it lives no present page of the content is taken away; the content may be dropped as a whole, which the
-/// descriptor survives.
-///
-/// Dropping the last loan of a content that was asked back, or dropped meanwhile, does IO (an unlink, freed blocks).
+/// A lent content with its file.
 #[derive(Debug)]
 pub struct Loan {
-    content: Arc<Content>,
+    hold: Hold,
     file: File,
 }
+
+/// Keeps a lent content as it is: while it lives no present page is taken away; the content may be dropped as a whole, which open
+/// descriptors survive. It needs no descriptor itself.
+///
+/// Dropping the last one of a content that was asked back, or dropped meanwhile, does IO (an unlink, freed blocks).
+#[derive(Debug)]
+pub struct Hold(Arc<Content>);
 
 impl Content {
     /// Lends the content. Does IO. The file is as long as the content; what is not present reads as zeros, so a borrower reads
@@ -34,13 +38,9 @@ impl Content {
         }
         state.loans += 1;
         drop(state);
-        match self.open(OFlags::RDONLY) {
-            Ok(file) => Ok(Loan { content: Arc::clone(self), file }),
-            Err(error) => {
-                self.give_back();
-                Err(error)
-            }
-        }
+        let hold = Hold(Arc::clone(self));
+        let file = self.open(OFlags::RDONLY)?;
+        Ok(Loan { hold, file })
     }
 
     pub(crate) fn is_lent(&self) -> bool {
@@ -81,23 +81,39 @@ impl Loan {
         &self.file
     }
 
+    /// The file for the borrower, and what keeps it as it is until he gives it back.
+    #[must_use]
+    pub fn split(self) -> (Hold, File) {
+        (self.hold, self.file)
+    }
+}
+
+impl Deref for Loan {
+    type Target = Hold;
+
+    fn deref(&self) -> &Hold {
+        &self.hold
+    }
+}
+
+impl Hold {
     /// The content.
     #[must_use]
     pub const fn content(&self) -> &Arc<Content> {
-        &self.content
+        &self.0
     }
 
     /// Whether the content was dropped meanwhile: what is present can still be read, nothing is added any more, and the disk space comes
     /// free when the last such loan ends.
     #[must_use]
     pub fn is_dropped(&self) -> bool {
-        self.content.is_gone()
+        self.0.is_gone()
     }
 
     /// Whether every byte may be read: all pages are present and verified. Once true it stays true for this loan.
     #[must_use]
     pub fn complete(&self) -> bool {
-        let content = &self.content;
+        let content = &self.0;
         content.present_pages() == content.page_count() && content.is_verified()
     }
 
@@ -105,7 +121,7 @@ impl Loan {
     /// present but not yet verified is left out; [`Content::verify_pages`] settles it.
     #[must_use]
     pub fn present(&self, range: &ByteRange) -> Vec<ByteRange> {
-        let content = &self.content;
+        let content = &self.0;
         let runs = content.runs(pages_of(range), Content::is_word_verified);
         let bytes = |page: u64| page_range(page, content.length);
         runs.into_iter()
@@ -114,8 +130,8 @@ impl Loan {
     }
 }
 
-impl Drop for Loan {
+impl Drop for Hold {
     fn drop(&mut self) {
-        self.content.give_back();
+        self.0.give_back();
     }
 }

@@ -4,7 +4,7 @@ use std::{fs::File, sync::Arc};
 
 use headpond_proto::v1::SignedGrant;
 use headpond_runtime::Tasks;
-use headpond_store::{Loan, StoreError};
+use headpond_store::{Hold, StoreError};
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, PAGE_SIZE, Result, pages_of};
 
 use crate::{
@@ -19,16 +19,17 @@ const MAX_INLINE: u64 = 8 << 20;
 /// costs a microsecond a gigabyte.
 const REACH: u64 = 1 << 30;
 
-/// A loan and what it is of. While it lives, pages that are present in the file stay there.
+/// A hold and what it is of. While it lives, pages that are present in the file stay there.
 #[derive(Debug)]
 pub(super) struct Lease {
     job: Job,
-    loan: Loan,
+    hold: Hold,
 }
 
 impl Lease {
     /// Lends the granted content: complete if it is not longer than `fill_up_to`, or if it is all there and verified. What is all
-    /// there but not verified since the start of the worker is verified meanwhile if it is long.
+    /// there but not verified since the start of the worker is verified meanwhile if it is long. The file is for the client: no lease
+    /// costs this process a descriptor.
     ///
     /// # Errors
     /// Those of the grant; `ResourceExhausted` or `Unavailable` when the cache cannot keep the content; for a content that is filled
@@ -38,7 +39,7 @@ impl Lease {
         grant: Option<&SignedGrant>,
         fill_up_to: u64,
         tasks: &Tasks,
-    ) -> Result<Self> {
+    ) -> Result<(Self, File)> {
         let mut job = reader.job(grant, Route::ViaOwner)?;
         let length = job.grant.length;
         if length <= fill_up_to.min(MAX_INLINE) {
@@ -57,12 +58,8 @@ impl Lease {
             };
             Error::new(kind, format!("cannot lend {}: read it over gRPC", job.grant.key)).with_source(error)
         })?;
-        Ok(Self { job, loan })
-    }
-
-    /// The cache file, opened for reading.
-    pub(super) const fn file(&self) -> &File {
-        self.loan.file()
+        let (hold, file) = loan.split();
+        Ok((Self { job, hold }, file))
     }
 
     /// What is lent.
@@ -77,12 +74,12 @@ impl Lease {
 
     /// Whether the file may be read as a whole.
     pub(super) fn is_complete(&self) -> bool {
-        self.loan.complete()
+        self.hold.complete()
     }
 
     /// Whether the store has dropped the lent file: only disk space is gained when it comes back.
     pub(super) fn is_dropped(&self) -> bool {
-        self.loan.is_dropped()
+        self.hold.is_dropped()
     }
 
     /// Makes `ranges` readable through the file; answers what is present around each. `readahead` is fetched behind them, and not
@@ -104,7 +101,7 @@ impl Lease {
         ensured.await?;
         let mut present = Vec::with_capacity(ranges.len());
         for range in ranges {
-            self.loan.content().touch_range(&range);
+            self.hold.content().touch_range(&range);
             present.push(self.present_around(reader, &range).await?);
         }
         Ok(present)
@@ -115,13 +112,13 @@ impl Lease {
             return Ok(range.clone());
         }
         // Pages found at the start of the worker are read for the first time here; a corrupt one is fetched again, once.
-        if reader.cache.verify(self.loan.content(), pages_of(range)).await.is_err() {
+        if reader.cache.verify(self.hold.content(), pages_of(range)).await.is_err() {
             reader.ensure(&self.job, vec![range.clone()]).await?;
         }
         let low = range.start.saturating_sub(REACH) / PAGE_SIZE * PAGE_SIZE;
         let around = self.job.grant.clamp(low..range.end.saturating_add(REACH));
         let holds = |present: &ByteRange| present.start <= range.start && range.end <= present.end;
-        self.loan.present(&around).into_iter().find(holds).ok_or_else(|| {
+        self.hold.present(&around).into_iter().find(holds).ok_or_else(|| {
             let message = format!("the lent file of {} was dropped: ask for the content again", self.job.grant.key);
             Error::new(ErrorKind::Unavailable, message)
         })

@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     io,
     os::fd::AsFd as _,
     sync::{
@@ -52,16 +53,16 @@ struct Held {
     to_tell: bool,
 }
 
-/// An answer; with a lease, its descriptor goes along.
+/// An answer; with a lease, the descriptor of its cache file goes along.
 #[derive(Debug)]
 struct Answer {
     message: LocalResponse,
-    descriptor: Option<Arc<Lease>>,
+    descriptor: Option<File>,
 }
 
 impl Answer {
     /// To the request `id`; 0 for what was not asked.
-    const fn new(id: u64, response: Response, descriptor: Option<Arc<Lease>>) -> Self {
+    const fn new(id: u64, response: Response, descriptor: Option<File>) -> Self {
         Self { message: LocalResponse { id, response: Some(response) }, descriptor }
     }
 }
@@ -126,7 +127,7 @@ impl Session {
     /// Sends answers until nobody can send any more.
     async fn send(&self, mut answers: mpsc::Receiver<Answer>) -> io::Result<()> {
         while let Some(Answer { message, descriptor }) = answers.recv().await {
-            let descriptor = descriptor.as_ref().map(|lease| lease.file().as_fd());
+            let descriptor = descriptor.as_ref().map(|file| file.as_fd());
             let sent = tokio::time::timeout(STALLED, frames::send(&self.socket, &message, descriptor)).await;
             sent.map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not read its answers"))??;
         }
@@ -146,8 +147,8 @@ impl Session {
     }
 
     async fn answer_lend(&self, request: u64, lend: LendRequest, answers: mpsc::Sender<Answer>) {
-        let lease = match Lease::grant(&self.reader, lend.grant.as_ref(), lend.fill_up_to, &self.tasks).await {
-            Ok(lease) => Arc::new(lease),
+        let (lease, file) = match Lease::grant(&self.reader, lend.grant.as_ref(), lend.fill_up_to, &self.tasks).await {
+            Ok(granted) => granted,
             Err(error) => {
                 let _ = answers.send(Answer::new(request, Response::Failure(told(&error)), None)).await;
                 return;
@@ -155,9 +156,9 @@ impl Session {
         };
         let id = NEXT_LEASE.fetch_add(1, Ordering::Relaxed);
         let lent = LendResponse { lease: id, complete: lease.is_complete(), length: lease.length() };
-        self.leases().insert(id, Held { lease: Arc::clone(&lease), to_tell: false });
+        self.leases().insert(id, Held { lease: Arc::new(lease), to_tell: false });
         self.reader.metrics.leases.inc();
-        let _ = answers.send(Answer::new(request, Response::Lent(lent), Some(lease))).await;
+        let _ = answers.send(Answer::new(request, Response::Lent(lent), Some(file))).await;
         // A notice about a lease must not overtake the answer that grants it; what was missed until here is said now.
         let dropped = self.leases().get_mut(&id).is_some_and(|held| {
             held.to_tell = true;
