@@ -12,6 +12,7 @@ use tokio::sync::Notify;
 use crate::{
     grants::Grants,
     mounts::{Connect, Mounts},
+    rings::Rings,
 };
 
 /// In place of an id, which has 32 bits.
@@ -26,7 +27,7 @@ pub(crate) struct Cluster {
     pub(crate) mounts: Mounts,
     /// Wakes the registration for a heartbeat now.
     pub(crate) refresh: Arc<Notify>,
-    ring: RwLock<Arc<Ring>>,
+    rings: RwLock<Rings>,
     me: AtomicU64,
 }
 
@@ -38,7 +39,7 @@ impl Cluster {
             grants: Grants::new(),
             mounts: Mounts::new(connect, Arc::clone(&refresh)),
             refresh,
-            ring: RwLock::default(),
+            rings: RwLock::default(),
             me: AtomicU64::new(NOT_REGISTERED),
         }
     }
@@ -48,17 +49,18 @@ impl Cluster {
         self.me.store(joined.worker.into(), Ordering::Relaxed);
         self.grants.set_key(joined.grant_key.to_vec(), joined.cluster);
         self.mounts.set(&joined.mounts, joined.mounts_version);
-        self.set_ring(joined.ring.clone().unwrap_or_default());
+        let ring = joined.ring.clone().unwrap_or_default().into();
+        self.rings.write().expect("no panic while held").join(ring, WorkerId(joined.worker));
     }
 
     /// Takes over a changed ring.
     pub(crate) fn set_ring(&self, ring: v1::Ring) {
-        *self.ring.write().expect("no panic while held") = Arc::new(ring.into());
+        self.rings.write().expect("no panic while held").set(ring.into());
     }
 
     /// The ring as last heard of.
     pub(crate) fn ring(&self) -> Arc<Ring> {
-        Arc::clone(&self.ring.read().expect("no panic while held"))
+        Arc::clone(self.rings.read().expect("no panic while held").current())
     }
 
     /// This worker's id; `None` before it was first registered.
@@ -70,5 +72,15 @@ impl Cluster {
     pub(crate) fn owner(&self, content: ContentId, block: u64) -> Option<Member> {
         let me = self.me()?;
         self.ring().owner(content, block).filter(|owner| owner.id != me).cloned()
+    }
+
+    /// Who owned a block of this worker until lately, and may still have its pages.
+    pub(crate) fn previous_owner(&self, content: ContentId, block: u64) -> Option<Member> {
+        self.rings.read().expect("no panic while held").previous_owner(content, block, self.me()?)
+    }
+
+    /// `worker` did not answer when it was asked for what it owned before.
+    pub(crate) fn give_up(&self, worker: WorkerId) {
+        self.rings.write().expect("no panic while held").give_up(worker);
     }
 }

@@ -17,6 +17,7 @@ use tonic::{Request, Response, Status};
 use crate::{
     fill::{Job, Pages, Route, Step},
     grants::claimed_content,
+    heir,
     ranges::checked,
     reader::{Chunk, Reader},
 };
@@ -37,18 +38,22 @@ impl WorkerService for Service {
 
     async fn read(&self, request: Request<ReadRequest>) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
-        let route = match request.origin() {
+        let origin = request.origin();
+        let ranges = checked(request.ranges).map_err(to_status)?;
+        let route = match origin {
             Origin::Client => Route::ViaOwner,
             Origin::Peer => Route::Direct,
+            Origin::Heir => {
+                let chunks = heir::cached(&self.0, request.grant.as_ref(), ranges).map_err(to_status)?;
+                return Ok(Response::new(until_error(messages(chunks))));
+            }
         };
-        let ranges = checked(request.ranges).map_err(to_status)?;
         let job = self.0.job(request.grant.as_ref(), route).map_err(to_status)?;
         let chunks = self.0.read(job.clone(), ranges);
         if let Some(readahead) = request.readahead {
             self.0.filler.prefetch(&job, readahead.into());
         }
-        let answers = chunks.map(|chunk| chunk.map(|Chunk { offset, data }| ReadResponse { offset, data }));
-        Ok(Response::new(until_error(answers)))
+        Ok(Response::new(until_error(messages(chunks))))
     }
 
     async fn load(&self, request: Request<LoadRequest>) -> Result<Response<Self::LoadStream>, Status> {
@@ -83,6 +88,10 @@ impl WorkerService for Service {
     async fn ping(&self, _: Request<PingRequest>) -> Result<Response<PingResponse>, Status> {
         Ok(Response::new(PingResponse {}))
     }
+}
+
+fn messages(chunks: impl Stream<Item = Result<Chunk>> + Send) -> impl Stream<Item = Result<ReadResponse>> + Send {
+    chunks.map(|chunk| chunk.map(|Chunk { offset, data }| ReadResponse { offset, data }))
 }
 
 /// Bytes of the present pages.

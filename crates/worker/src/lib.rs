@@ -4,7 +4,7 @@
 //! * [`Worker::start`] opens the store, listens on gRPC and on the unix socket, and joins the cluster in the background.
 //! * `grpc` and `socket` answer; both read through `reader`, which hides every fault of the cache from them.
 //! * `fill` brings missing pages, each once; its invariants stand there.
-//! * `cluster` is what is known of the others (ring, mounts, key of grants), kept current by `registration` and across
+//! * `cluster` is what is known of the others (ring and earlier rings, mounts, key of grants), kept current by `registration` and across
 //!   restarts by `identity`.
 
 mod cache;
@@ -15,6 +15,7 @@ mod faults;
 mod fill;
 mod grants;
 mod grpc;
+mod heir;
 mod identity;
 mod metrics;
 mod mounts;
@@ -22,6 +23,7 @@ mod peers;
 mod ranges;
 mod reader;
 mod registration;
+mod rings;
 mod running;
 mod shared_error;
 mod socket;

@@ -48,8 +48,8 @@ impl Peers {
         Self { by_address: Mutex::default(), deadlines }
     }
 
-    /// The bytes `range` of the content of `grant` from `member`, which fetches what it lacks. Each part is awaited under
-    /// the deadline of peers.
+    /// The bytes `range` of the content of `grant` from `member`, the owner of the block, which fetches what it lacks. Each part is
+    /// awaited under the deadline of peers.
     ///
     /// # Errors
     /// What the peer answered, or `Unavailable`; also as the last item of the stream.
@@ -59,16 +59,41 @@ impl Peers {
         grant: &Grant,
         range: ByteRange,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.read_as(v1::Origin::Peer, self.deadlines.peer, member, grant, range).await
+    }
+
+    /// What `member`, which owned the block before, has of it from the start of `range` on. Each part is awaited under the deadline of a
+    /// connection: nothing but a disk stands between the question and the answer.
+    ///
+    /// # Errors
+    /// `NotFound` when it has no more, else as of [`Peers::read`].
+    pub(crate) async fn read_cached(
+        &self,
+        member: &Member,
+        grant: &Grant,
+        range: ByteRange,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.read_as(v1::Origin::Heir, self.deadlines.connect, member, grant, range).await
+    }
+
+    async fn read_as(
+        &self,
+        origin: v1::Origin,
+        deadline: Duration,
+        member: &Member,
+        grant: &Grant,
+        range: ByteRange,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
         let channel = self.channel(&member.address)?;
         let what = format!("read from worker {} at {}", member.id, member.address);
         let request = v1::ReadRequest {
             grant: Some(grant.signed.clone()),
             ranges: vec![range.clone().into()],
-            origin: v1::Origin::Peer.into(),
+            origin: origin.into(),
             readahead: None,
         };
         let mut client = WorkerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let answer = tokio::time::timeout(self.deadlines.peer, client.read(request)).await;
+        let answer = tokio::time::timeout(deadline, client.read(request)).await;
         let stream = match answer {
             Ok(Ok(response)) => response.into_inner(),
             Ok(Err(status)) => {
@@ -83,7 +108,6 @@ impl Peers {
                 return Err(late(&what));
             }
         };
-        let deadline = self.deadlines.peer;
         let parts = futures::stream::try_unfold((stream, range.start), move |(mut stream, at)| {
             let what = what.clone();
             async move {

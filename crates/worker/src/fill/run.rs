@@ -4,7 +4,7 @@ use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _};
-use headpond_types::{ByteRange, Error, ErrorKind, Member, Result, page_len, page_range};
+use headpond_types::{BLOCK_SIZE, ByteRange, Error, ErrorKind, Member, PAGE_SIZE, Result, page_len, page_range};
 use tokio::task::JoinHandle;
 
 use super::{Filler, Job, flight::Route, headway::Headway, landing::Landing, source::Body};
@@ -73,6 +73,8 @@ impl Run {
                 }
                 done => return done,
             }
+        } else if self.receive_from_previous_owner().await {
+            return Ok(());
         }
         loop {
             let before = self.landings.len();
@@ -87,6 +89,25 @@ impl Run {
     async fn receive_from_owner(&mut self, owner: &Member) -> Result<()> {
         let body = self.filler.ask_owner(owner, &self.job.grant, self.rest()).await?;
         self.receive(body, Source::Peer).await
+    }
+
+    /// Asks who owned the block before this worker did; whether all pages came.
+    async fn receive_from_previous_owner(&mut self) -> bool {
+        let Some(first) = self.landings.front() else { return true };
+        let (filler, grant) = (Arc::clone(&self.filler), Arc::clone(&self.job.grant));
+        let block = first.page() * PAGE_SIZE / BLOCK_SIZE;
+        let Some(previous) = filler.cluster.previous_owner(grant.content, block) else { return false };
+        let received = match filler.ask_previous_owner(&previous, &grant, self.rest()).await {
+            Ok(body) => self.receive(body, Source::Peer).await,
+            Err(error) => Err(error),
+        };
+        if let Err(error) = &received
+            && error.kind() != ErrorKind::NotFound
+        {
+            tracing::debug!(%error, worker = previous.id.0, "the former owner of a block failed, asking the under store");
+            filler.cluster.give_up(previous.id);
+        }
+        received.is_ok()
     }
 
     /// The bytes that have not come yet.

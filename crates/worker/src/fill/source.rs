@@ -1,4 +1,4 @@
-//! Where a run gets its bytes: the owner of its block, or the under store.
+//! Where a run gets its bytes: the owner of its block, who owned it before, or the under store.
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
@@ -15,6 +15,11 @@ impl Filler {
     /// Opens `range` of a granted content at its block's owner.
     pub(super) async fn ask_owner(&self, owner: &Member, grant: &Grant, range: ByteRange) -> Result<Body> {
         self.peers.read(owner, grant, range).await
+    }
+
+    /// Opens what `previous`, the former owner of the block, has of `range` from its start on.
+    pub(super) async fn ask_previous_owner(&self, previous: &Member, grant: &Grant, range: ByteRange) -> Result<Body> {
+        self.peers.read_cached(previous, grant, range).await
     }
 
     /// Opens `range` of a granted content in the under store.

@@ -183,6 +183,38 @@ async fn two_workers_fetch_each_page_once_through_its_owner() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_worker_that_joins_gets_what_is_cached_from_those_who_have_it() {
+    let pond = Pond::start().await;
+    let (one, two) = two_workers(&pond).await;
+    let keys: Vec<_> = (0..24).map(|n| format!("f{n}")).collect();
+    let bodies: Vec<_> = keys.iter().map(|key| pond.lake.put(key, "1", 3 * MIB + 5)).collect();
+    // Cached by the owners alone, each half: the first pages of one in two.
+    for (n, key) in keys.iter().enumerate() {
+        let owner = if owner_of(&pond, key, 0) == WorkerId(1) { &one } else { &two };
+        let end = if n % 2 == 0 { 2 * MIB } else { u64::MAX };
+        owner.read(&pond.grant(key), 0..end).await.expect("cold");
+    }
+    let sent = pond.lake.sent();
+    let three = pond.worker().await;
+    pond.master.until_heard_of_all().await;
+    let moved = keys.iter().filter(|key| owner_of(&pond, key, 0) == WorkerId(3)).count();
+    assert!((1..keys.len()).contains(&moved), "{moved} moved");
+    for (key, body) in keys.iter().zip(&bodies) {
+        assert!(three.read(&pond.grant(key), 0..u64::MAX).await.expect("read") == *body, "{key}");
+    }
+    let rest = keys.len() as u64 / 2 * (MIB + 5);
+    assert_eq!(pond.lake.sent() - sent, rest, "what was cached nowhere, once");
+
+    // Nobody but the first two has it, and one of them is gone without a word: that costs its share, and no reader.
+    let four = pond.worker().await;
+    pond.master.until_heard_of_all().await;
+    drop((two.stop().await, three.stop().await));
+    for (key, body) in keys.iter().zip(&bodies) {
+        assert!(four.read(&pond.grant(key), 0..u64::MAX).await.expect("read") == *body, "{key}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn workers_full_of_requests_to_each_other_do_not_wait_for_ever() {
     let pond = Pond::start().await;
     let narrow = |config: &mut WorkerConfig| (config.max_request, config.max_in_flight) = (MIB, 4 * MIB);
