@@ -25,6 +25,7 @@ mod admin;
 mod backoff;
 mod cache;
 mod cached;
+mod caller;
 mod client;
 mod config;
 mod event;

@@ -108,7 +108,8 @@ impl Listing {
         };
         let start_after = options.start_after.map(|name| Bytes::copy_from_slice(name.as_bytes())).unwrap_or_default();
         let ListOptions { limit, refresh, .. } = options;
-        let request = v1::ListRequest { inode, path, start_after, recursive, limit, refresh };
+        let request =
+            v1::ListRequest { inode, path, start_after, recursive, limit, refresh, caller: shared.caller.clone() };
         let call = |channel| {
             let request = request.clone();
             async move { master::namespace(channel).list(request).await }

@@ -77,7 +77,7 @@ impl Shared {
                 let ticket = self.cache.ticket();
                 let path = bytes::Bytes::from(path.to_bytes());
                 let call = |channel| {
-                    let request = v1::ResolveRequest { path: path.clone(), caller: None, refresh };
+                    let request = v1::ResolveRequest { path: path.clone(), caller: self.caller.clone(), refresh };
                     async move { master::namespace(channel).resolve(request).await }
                 };
                 let answer = self.masters.call("resolve", retry, call).await?;
@@ -91,7 +91,7 @@ impl Shared {
                 let ticket = self.cache.ticket();
                 let call = |channel| {
                     let name = bytes::Bytes::copy_from_slice(name.as_bytes());
-                    let request = v1::LookupRequest { parent: parent.0, name, caller: None, refresh };
+                    let request = v1::LookupRequest { parent: parent.0, name, caller: self.caller.clone(), refresh };
                     async move { master::namespace(channel).lookup(request).await }
                 };
                 let answer = self.masters.call("lookup", retry, call).await?;
@@ -101,7 +101,7 @@ impl Shared {
             Question::Inode(inode) => {
                 let ticket = self.cache.ticket();
                 let call = |channel| {
-                    let request = v1::GetAttrRequest { inode: inode.0, refresh };
+                    let request = v1::GetAttrRequest { inode: inode.0, refresh, caller: self.caller.clone() };
                     async move { master::namespace(channel).get_attr(request).await }
                 };
                 let answer = self.masters.call("getattr", retry, call).await?;

@@ -70,7 +70,8 @@ async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Ar
     let ticket = shared.cache.ticket();
     let refresh = shared.cache.is_suspect(inode);
     let call = |channel| {
-        let request = v1::OpenRequest { inode: inode.0, path: bytes::Bytes::new(), caller: None, refresh };
+        let request =
+            v1::OpenRequest { inode: inode.0, path: bytes::Bytes::new(), caller: shared.caller.clone(), refresh };
         async move { master::namespace(channel).open(request).await }
     };
     let answer = shared.masters.call("open", retry, call).await?;

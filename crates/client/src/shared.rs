@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Weak};
 
+use headpond_proto::v1;
 use headpond_runtime::Tasks;
 use headpond_types::{ContentId, InodeId, Result, Ring};
 use moka::sync::Cache;
@@ -9,6 +10,7 @@ use moka::sync::Cache;
 use crate::{
     ClientConfig,
     cache::MetaCache,
+    caller,
     grant::Grant,
     local::{LocalWorkers, Places},
     master::Masters,
@@ -25,6 +27,8 @@ const GRANTS: u64 = 64 << 10;
 pub(crate) struct Shared {
     pub(crate) config: ClientConfig,
     pub(crate) tasks: Tasks,
+    /// For whom the masters check permissions.
+    pub(crate) caller: Option<v1::Caller>,
     pub(crate) masters: Masters,
     pub(crate) cache: MetaCache,
     pub(crate) session: Session,
@@ -53,6 +57,7 @@ impl Shared {
                 }
             };
             Self {
+                caller: caller::of_process(),
                 masters,
                 cache: MetaCache::new(config.metadata_entries),
                 session: Session::new(),

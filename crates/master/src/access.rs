@@ -1,11 +1,16 @@
 //! Who may do what: POSIX permission bits.
 
+use headpond_namespace::Snapshot;
 use headpond_proto::v1;
-use headpond_types::{Attr, Error, ErrorKind, Result};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Result};
+
+use crate::{lookup::describe, sync::stale};
 
 /// To read a file.
 pub(crate) const READ: u32 = 0o4;
-/// To look names up in a directory.
+/// To list a directory.
+pub(crate) const LIST: u32 = 0o4;
+/// To look names up in a directory, and to reach what lies below it.
 pub(crate) const SEARCH: u32 = 0o1;
 
 /// Who asks.
@@ -36,6 +41,22 @@ impl Caller {
         let Attr { mode, uid, gid, .. } = attr;
         let message = format!("user {} may not use {}: mode {mode:04o}, owner {uid}:{gid}", self.uid, what());
         Err(Error::new(ErrorKind::PermissionDenied, message))
+    }
+
+    /// # Errors
+    /// `PermissionDenied`, naming the directory, unless the caller may search all directories above `inode`; `Stale` when it is
+    /// gone.
+    pub(crate) fn require_way(&self, snapshot: &Snapshot, inode: InodeId) -> Result<()> {
+        if self.is_root() {
+            return Ok(());
+        }
+        let attr = |inode| snapshot.attr(inode)?.ok_or_else(|| stale(inode));
+        let mut below = attr(inode)?;
+        while below.parent != below.inode {
+            below = attr(below.parent)?;
+            self.require(&below, SEARCH, || describe(snapshot, below.inode))?;
+        }
+        Ok(())
     }
 
     /// The three bits that count for this caller: the first class that fits decides.

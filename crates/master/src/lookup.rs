@@ -88,8 +88,8 @@ impl Lookups {
     /// One name in a directory. `refresh` has the store asked in any case. Cancel-safe.
     ///
     /// # Errors
-    /// `Stale` when the directory is gone, `NotADirectory`, `PermissionDenied` when `caller` may not search it; those of the
-    /// store when the entry is not known.
+    /// `Stale` when the directory is gone, `NotADirectory`, `PermissionDenied` when `caller` may not search it or one above;
+    /// those of the store when the entry is not known.
     pub(crate) async fn lookup(
         &self,
         dir: InodeId,
@@ -131,6 +131,7 @@ impl Lookups {
                 }
                 if let Some(caller) = restricted {
                     caller.require(&parent, SEARCH, || describe(snapshot, dir))?;
+                    caller.require_way(snapshot, dir)?;
                 }
                 found.as_ref().map_or(parent.mount, |attr| attr.mount)
             }

@@ -13,8 +13,9 @@ use headpond_types::{Attr, FileKind, InodeId, Name, Result, Timestamp};
 use tokio::sync::watch;
 
 use crate::{
+    access::{Caller, LIST, SEARCH},
     health::is_outage,
-    lookup::{Lookups, not_a_directory},
+    lookup::{Lookups, describe, not_a_directory},
     mount::LiveMount,
     sync::{Bounds, Flight, Progress, Scope, stale},
 };
@@ -36,6 +37,8 @@ pub(crate) struct WalkOptions {
     pub(crate) limit: Option<u64>,
     /// Ask the store even when what is known is fresh.
     pub(crate) refresh: bool,
+    /// Whose rights to the directory, and to those below, are needed; the way to it has been checked.
+    pub(crate) caller: Option<Caller>,
 }
 
 /// Some entries, in order.
@@ -58,6 +61,7 @@ pub(crate) struct WalkPage {
 struct Walk {
     lookups: Arc<Lookups>,
     recursive: bool,
+    caller: Option<Caller>,
     remaining: u64,
     /// The directory itself, until the first page has told of it.
     untold: Option<InodeId>,
@@ -102,7 +106,7 @@ impl Lookups {
     /// Lists the directory `dir`. Errors end the stream; it never ends early without one.
     ///
     /// # Errors
-    /// `Stale` when the directory is gone, `NotADirectory`; those of the store, unless the directory was listed before, nothing
+    /// `Stale` when the directory is gone, `NotADirectory`, `PermissionDenied`; those of the store, unless the directory was listed before, nothing
     /// of it was given yet, and no refresh is asked for.
     pub(crate) async fn walk(
         self: &Arc<Self>,
@@ -114,12 +118,17 @@ impl Lookups {
         if attr.kind != FileKind::Directory {
             return Err(not_a_directory(&snapshot, dir));
         }
+        if let Some(caller) = &options.caller {
+            let right = if options.recursive { LIST | SEARCH } else { LIST };
+            caller.require(&attr, right, || describe(&snapshot, dir))?;
+        }
         drop(snapshot);
         let cover = self.cover(&attr, options.recursive, options.refresh).await?;
         let top = Level { dir, path: Vec::new(), after: options.start_after, cover, children: VecDeque::new() };
         let walk = Walk {
             lookups: self.clone(),
             recursive: options.recursive,
+            caller: options.caller,
             remaining: options.limit.unwrap_or(u64::MAX),
             untold: Some(dir),
             levels: vec![top],
@@ -249,6 +258,10 @@ impl Walk {
     /// Goes down into `dir`, on its parent's ground if that bears.
     async fn enter(&mut self, path: Vec<u8>, dir: &Attr, above: Cover) -> Result<()> {
         let lookups = &self.lookups;
+        if let Some(caller) = &self.caller {
+            let snapshot = lookups.catalog.snapshot()?;
+            caller.require(dir, LIST | SEARCH, || describe(&snapshot, dir.inode))?;
+        }
         let inherited = match above {
             Cover::Run(flight, mount) => (mount.mount.id == dir.mount).then_some(Cover::Run(flight, mount)),
             Cover::Complete(valid) => {

@@ -77,7 +77,9 @@ impl MasterService for NamespaceService {
     async fn get_attr(&self, request: Request<GetAttrRequest>) -> Result<Response<LookupResponse>, Status> {
         let request = request.into_inner();
         self.0.metrics.lookups.inc();
-        let found = self.0.lookups.attr(InodeId(request.inode), request.refresh).await.map_err(refuse)?;
+        let inode = InodeId(request.inode);
+        self.require_way(inode, request.caller.map(Caller::from).as_ref()).map_err(refuse)?;
+        let found = self.0.lookups.attr(inode, request.refresh).await.map_err(refuse)?;
         let Located { attr, valid, as_of } = found;
         Ok(Response::new(lookup_response(Answer { attr: Some(attr), valid, as_of })))
     }
@@ -171,15 +173,20 @@ impl NamespaceService {
             let message = "a recursive listing cannot begin after a name: list from the start";
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
+        let caller = request.caller.map(Caller::from);
         let dir = match request.inode {
-            0 => self.existing(&request.path, None, false).await?.attr.inode,
-            inode => InodeId(inode),
+            0 => self.existing(&request.path, caller.as_ref(), false).await?.attr.inode,
+            inode => {
+                self.require_way(InodeId(inode), caller.as_ref())?;
+                InodeId(inode)
+            }
         };
         let options = WalkOptions {
             start_after,
             recursive: request.recursive,
             limit: Some(request.limit).filter(|limit| *limit > 0),
             refresh: request.refresh,
+            caller,
         };
         Ok(listing::pages(self.0.lookups.walk(dir, options).await?))
     }
@@ -188,7 +195,10 @@ impl NamespaceService {
         let caller = request.caller.map(Caller::from);
         let Located { attr, valid, as_of } = match request.inode {
             0 => self.existing(&request.path, caller.as_ref(), request.refresh).await?,
-            inode => self.0.lookups.attr(InodeId(inode), request.refresh).await?,
+            inode => {
+                self.require_way(InodeId(inode), caller.as_ref())?;
+                self.0.lookups.attr(InodeId(inode), request.refresh).await?
+            }
         };
         let snapshot = self.0.catalog.snapshot()?;
         if attr.kind == FileKind::Directory {
@@ -211,6 +221,11 @@ impl NamespaceService {
             grant_valid_ms: millis(grant_valid),
             as_of,
         })
+    }
+
+    fn require_way(&self, inode: InodeId, caller: Option<&Caller>) -> Result<()> {
+        let Some(caller) = caller else { return Ok(()) };
+        caller.require_way(&self.0.catalog.snapshot()?, inode)
     }
 
     /// What is at a path, which must be something.

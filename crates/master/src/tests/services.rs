@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use headpond_proto::{
     grant::GrantVerifier,
     status,
@@ -56,7 +56,7 @@ async fn names_are_looked_up_one_by_one_and_in_batches() {
     let found = client.lookup(lookup("f")).await.expect("answered").into_inner();
     assert_eq!(found.valid_ms, 30_000);
     let file = found.attr.expect("exists");
-    let same = client.get_attr(GetAttrRequest { inode: file.inode, refresh: false }).await.expect("answered");
+    let same = client.get_attr(GetAttrRequest { inode: file.inode, ..Default::default() }).await.expect("answered");
     assert_eq!(same.into_inner().attr, Some(file.clone()));
 
     let lookups = vec![lookup("f"), lookup("absent"), lookup("a/b"), lookup("d")];
@@ -71,7 +71,7 @@ async fn names_are_looked_up_one_by_one_and_in_batches() {
     assert_eq!(attr(&results[2]), Err("invalid_argument".to_owned()));
     assert_eq!(attr(&results[3]).map(|attr| attr.is_some()), Ok(true));
 
-    let gone = client.get_attr(GetAttrRequest { inode: 999, refresh: false }).await.expect_err("no such inode");
+    let gone = client.get_attr(GetAttrRequest { inode: 999, ..Default::default() }).await.expect_err("no such inode");
     assert_eq!(kind(&gone), ErrorKind::Stale);
     let relative = client.resolve(resolve("m")).await.expect_err("no path");
     assert_eq!(kind(&relative), ErrorKind::InvalidArgument);
@@ -132,6 +132,40 @@ async fn who_may_not_read_gets_no_grant() {
     open(9, vec![8]).await.expect("the group");
     open(0, vec![]).await.expect("root");
     assert_eq!(kind(&open(9, vec![9]).await.expect_err("others")), ErrorKind::PermissionDenied);
+}
+
+#[tokio::test]
+async fn nobody_gets_round_a_closed_directory_by_guessing_ids() {
+    let rig = Rig::new(&["d/f"]).await;
+    let mut mount = rig.mount();
+    (mount.path, mount.uri, mount.dir_mode) = ("/closed".parse().expect("a path"), mount.uri + "/", 0o700);
+    rig.master.ensure_mount(mount.clone()).await.expect("mounted");
+    (mount.path, mount.dir_mode) = ("/closed/d/open".parse().expect("a path"), 0o755);
+    rig.master.ensure_mount(mount).await.expect("mounted");
+    let (dir, file) = (rig.inode("/closed/d/open/d").await.0, rig.inode("/closed/d/open/d/f").await.0);
+    let mut client = client(&rig).await;
+    for (uid, expected) in [(0, None), (7, Some(ErrorKind::PermissionDenied))] {
+        let caller = Some(v1::Caller { uid, gids: vec![uid] });
+        let lookup = LookupRequest { parent: dir, name: "f".into(), caller: caller.clone(), refresh: false };
+        let get_attr = GetAttrRequest { inode: file, refresh: false, caller: caller.clone() };
+        let open = OpenRequest { inode: file, caller: caller.clone(), ..Default::default() };
+        let list = |inode, recursive| ListRequest { inode, recursive, caller: caller.clone(), ..Default::default() };
+        let answers = [
+            client.lookup(lookup).await.map(|_| ()),
+            client.get_attr(get_attr).await.map(|_| ()),
+            client.open(open).await.map(|_| ()),
+            client.list(list(dir, false)).await.map(|_| ()),
+            client.list(list(1, true)).await.map(|_| ()),
+        ];
+        let (walk, direct) = answers.split_last().expect("five");
+        for answer in direct {
+            assert_eq!(answer.as_ref().err().map(kind), expected, "{answer:?}");
+        }
+        walk.as_ref().expect("the root is open");
+        let pages: Result<Vec<_>, _> =
+            client.list(list(1, true)).await.expect("begins").into_inner().try_collect().await;
+        assert_eq!(pages.as_ref().err().map(kind), expected, "{pages:?}");
+    }
 }
 
 #[tokio::test]

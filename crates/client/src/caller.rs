@@ -1,0 +1,32 @@
+//! Who asks: the user that this process runs as.
+//!
+//! A client speaks for one user, so what it keeps in memory may be shown to that user without asking again. A mount for other
+//! users has to run as root; the kernel then checks what each of them may do.
+
+use headpond_proto::v1;
+use rustix::process::{getegid, geteuid, getgroups};
+
+/// Whom masters are to check permissions for: this process's effective user and all its groups. `None` for root, whom
+/// permissions do not bind.
+pub(crate) fn of_process() -> Option<v1::Caller> {
+    // Without its further groups a process has fewer rights, never more.
+    let further = getgroups().unwrap_or_default();
+    caller(geteuid().as_raw(), getegid().as_raw(), further.into_iter().map(rustix::process::Gid::as_raw))
+}
+
+fn caller(uid: u32, gid: u32, further: impl Iterator<Item = u32>) -> Option<v1::Caller> {
+    let gids = std::iter::once(gid).chain(further.filter(|other| *other != gid)).collect();
+    (uid != 0).then_some(v1::Caller { uid, gids })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_comes_with_all_groups_once_and_root_is_the_operator() {
+        let expected = v1::Caller { uid: 7, gids: vec![8, 9] };
+        assert_eq!(caller(7, 8, [8, 9].into_iter()), Some(expected));
+        assert_eq!(caller(0, 8, [9].into_iter()), None);
+    }
+}
