@@ -24,8 +24,11 @@ use tokio::time::Instant;
 
 use crate::Lookup;
 
-/// Slots of positions. Directories and inodes that share one cost each other a question more after a change.
+/// Slots of positions of inodes. Those that share one cost each other a question more after a change.
 const SLOTS: usize = 1024;
+
+/// Slots of positions of names, 256 KiB: a listing that discovers thousands of entries shall not keep out its own pages.
+const NAME_SLOTS: usize = 32 << 10;
 
 /// How long an inode that a worker found outdated has the under store asked about it.
 const SUSPICION: Duration = Duration::from_mins(1);
@@ -41,8 +44,10 @@ pub(crate) struct MetaCache {
     suspects: Cache<InodeId, ()>,
     /// Odd while a session is live; grows with every beginning, loss and reset.
     session: AtomicU64,
-    /// Position of the last change seen in this session, per slot of directory or inode.
+    /// Position of the last change seen in this session, per slot of an inode, or of a directory for any of its entries.
     changes: Box<[AtomicU64]>,
+    /// The same per slot of a name in a directory.
+    name_changes: Box<[AtomicU64]>,
     /// Position of the last change of a whole listing, per slot of directory: older names are no longer believed.
     relistings: Box<[AtomicU64]>,
     hasher: RandomState,
@@ -112,14 +117,15 @@ impl Answered {
 impl MetaCache {
     /// Room for `entries` attributes and as many names.
     pub(crate) fn new(entries: u64) -> Self {
-        let counters = || (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        let positions = |slots| (0..slots).map(|_| AtomicU64::new(0)).collect();
         Self {
             attrs: Cache::new(entries),
             names: Cache::new(entries),
             suspects: Cache::builder().max_capacity(4096).time_to_live(SUSPICION).build(),
             session: AtomicU64::new(0),
-            changes: counters(),
-            relistings: counters(),
+            changes: positions(SLOTS),
+            name_changes: positions(NAME_SLOTS),
+            relistings: positions(SLOTS),
             hasher: RandomState::new(),
         }
     }
@@ -129,10 +135,16 @@ impl MetaCache {
         Ticket { session: self.session.load(Ordering::Acquire), asked: Instant::now() }
     }
 
-    /// Keeps attributes and says until when they are valid.
+    /// Keeps attributes and says until when they are valid. Under which name the inode is found is not known, so any change in
+    /// its directory may be of it.
     pub(crate) fn put_attr(&self, answered: &Answered, attr: Arc<Attr>) -> Lookup {
         let (inode, parent) = (attr.inode, attr.parent);
         let is_current = || self.shows_changes_of(answered, inode) && self.shows_changes_of(answered, parent);
+        self.put_attr_while(answered, attr, is_current)
+    }
+
+    fn put_attr_while(&self, answered: &Answered, attr: Arc<Attr>, is_current: impl Fn() -> bool) -> Lookup {
+        let inode = attr.inode;
         let current = is_current();
         if current {
             let Answered { session, as_of, valid_until, .. } = *answered;
@@ -152,18 +164,22 @@ impl MetaCache {
         name: &[u8],
         attr: Option<Arc<Attr>>,
     ) -> Lookup {
-        let current = self.shows_changes_of(answered, parent);
+        let is_current = || self.shows_changes_of_name(answered, parent, name);
+        let current = is_current();
         if current {
             let inode = attr.as_ref().map(|attr| attr.inode);
             let key = (parent, Box::from(name));
             let Answered { session, as_of, valid_until, .. } = *answered;
             self.names.insert(key.clone(), NameEntry { inode, valid_until, session, as_of });
-            if !self.shows_changes_of(answered, parent) {
+            if !is_current() {
                 self.names.invalidate(&key);
             }
         }
         match attr {
-            Some(attr) => self.put_attr(answered, attr),
+            Some(attr) => {
+                let inode = attr.inode;
+                self.put_attr_while(answered, attr, || self.shows_changes_of(answered, inode) && is_current())
+            }
             None => Lookup { attr: None, valid_until: self.end_of(answered, current) },
         }
     }
@@ -212,7 +228,7 @@ impl MetaCache {
 
     /// A session has begun: what is asked from now on may be believed. Its master may have another journal than the last.
     pub(crate) fn begin_session(&self) {
-        for position in self.changes.iter().chain(&self.relistings) {
+        for position in self.changes.iter().chain(&self.name_changes).chain(&self.relistings) {
             position.store(0, Ordering::Release);
         }
         let _ = self.session.fetch_update(Ordering::AcqRel, Ordering::Acquire, |session| Some((session + 1) | 1));
@@ -233,7 +249,10 @@ impl MetaCache {
     pub(crate) fn invalidate(&self, as_of: u64, parent: InodeId, name: Option<&Name>, old: Option<InodeId>) {
         self.changes[self.slot(parent)].fetch_max(as_of, Ordering::AcqRel);
         match name {
-            Some(name) => self.doubt_name(as_of, parent, name, old),
+            Some(name) => {
+                self.name_changes[self.name_slot(parent, name.as_bytes())].fetch_max(as_of, Ordering::AcqRel);
+                self.doubt_name(as_of, parent, name, old);
+            }
             None => {
                 self.relistings[self.slot(parent)].fetch_max(as_of, Ordering::AcqRel);
             }
@@ -300,6 +319,12 @@ impl MetaCache {
         answered.as_of >= self.changes[self.slot(inode)].load(Ordering::Acquire)
     }
 
+    fn shows_changes_of_name(&self, answered: &Answered, parent: InodeId, name: &[u8]) -> bool {
+        let listing = self.relistings[self.slot(parent)].load(Ordering::Acquire);
+        let name = self.name_changes[self.name_slot(parent, name)].load(Ordering::Acquire);
+        answered.as_of >= listing.max(name)
+    }
+
     /// Until when an answer is valid. One that lacks a change, or of a session that is not live, is for its one caller only.
     fn end_of(&self, answered: &Answered, current: bool) -> Instant {
         let Answered { session, valid_until, asked, .. } = *answered;
@@ -308,10 +333,18 @@ impl MetaCache {
     }
 
     fn slot(&self, inode: InodeId) -> usize {
-        #[expect(clippy::cast_possible_truncation, reason = "the remainder is less than SLOTS")]
-        let slot = (self.hasher.hash_one(inode) % SLOTS as u64) as usize;
-        slot
+        slot_of(self.hasher.hash_one(inode), SLOTS)
     }
+
+    fn name_slot(&self, parent: InodeId, name: &[u8]) -> usize {
+        slot_of(self.hasher.hash_one((parent, name)), NAME_SLOTS)
+    }
+}
+
+fn slot_of(hash: u64, slots: usize) -> usize {
+    #[expect(clippy::cast_possible_truncation, reason = "the remainder is less than `slots`")]
+    let slot = (hash % slots as u64) as usize;
+    slot
 }
 
 #[cfg(test)]

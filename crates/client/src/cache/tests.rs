@@ -138,6 +138,20 @@ async fn a_changed_listing_takes_belief_from_older_names() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_of_another_name_keeps_no_name_out() {
+    let cache = live();
+    let mine = cache.name_slot(DIRECTORY, b"a");
+    let other = (0..).map(|n| n.to_string()).find(|name| cache.name_slot(DIRECTORY, name.as_bytes()) != mine);
+    let other = Name::new(other.expect("slots differ")).expect("a name");
+    cache.invalidate(NOW + 1, DIRECTORY, Some(&other), None);
+    assert!(put(&cache).is_valid());
+    assert!(cache.name(DIRECTORY, b"a").is_some());
+    cache.invalidate(NOW + 1, DIRECTORY, None, None);
+    assert!(!put(&cache).is_valid(), "it may be one of all");
+    assert!(!cache.put_attr(&answered(&cache), attr()).is_valid(), "it may be the file of the other name");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_elsewhere_keeps_nothing_out() {
     let cache = live();
     // Slots are shared by hash: one of these directories has another one.
