@@ -53,6 +53,12 @@ impl DirTable {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Directories that are open now.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.lock().len()
+    }
+
     /// Marks the open handles of a directory, or all.
     pub(super) fn disturb(&self, dir: Option<InodeId>) {
         for handle in self.lock().values().filter(|handle| dir.is_none_or(|dir| handle.inode == dir)) {

@@ -28,6 +28,13 @@ impl KeptListings {
         self.0.get(&dir).is_some_and(|valid_until| Instant::now() < valid_until)
     }
 
+    /// Listings remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> u64 {
+        self.0.run_pending_tasks();
+        self.0.entry_count()
+    }
+
     pub(super) fn forget(&self, dir: InodeId) {
         self.0.invalidate(&dir);
     }

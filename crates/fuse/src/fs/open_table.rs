@@ -81,6 +81,12 @@ impl<F: SourceFile, B> OpenTable<F, B> {
         self.shard(inode).get(&inode).map(|opened| Arc::clone(&opened.file))
     }
 
+    /// Inodes that are open now.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap().len()).sum()
+    }
+
     fn shard(&self, inode: InodeId) -> MutexGuard<'_, Shard<F, B>> {
         #[expect(clippy::cast_possible_truncation, reason = "only the low bits choose the shard")]
         let index = inode.0 as usize % SHARDS;

@@ -139,3 +139,24 @@ fn the_shown_directory_is_node_one_and_the_root_above_it_is_none() {
     assert_eq!(fs.node_of(InodeId::ROOT), None);
     assert_eq!(fs.node_of(InodeId(9)), Some(9));
 }
+
+/// The kernel's FORGET needs no answer of ours: node ids are inode ids, nothing is remembered until one comes.
+#[tokio::test]
+async fn what_was_seen_and_closed_leaves_nothing_behind() {
+    const LISTINGS: u64 = 16 << 10;
+    let source = FakePond::new();
+    let dirs: Vec<_> = (0..LISTINGS + 1000).map(|n| source.dir(InodeId::ROOT, &format!("d{n}"))).collect();
+    let files: Vec<_> = (0..100).map(|n| source.file(InodeId::ROOT, &format!("f{n}"), b"bytes")).collect();
+    let fs = fs_over(&source, InodeId::ROOT, false);
+    for (dir, file) in dirs.iter().zip(files.iter().cycle()) {
+        fs.lookup(dir.0, b"missing").await.unwrap();
+        let (handle, _) = fs.open_dir(dir.0);
+        read_all(&fs, handle, 0).await;
+        fs.release_dir(handle);
+        fs.admit(file.0, fs.open(file.0).await.unwrap(), |_| Some(1));
+        assert_eq!(fs.read(file.0, 0, 5).await.unwrap().len(), 5);
+        fs.release(file.0);
+    }
+    assert_eq!((fs.opens.len(), fs.dirs.len()), (0, 0));
+    assert!(fs.kept.len() <= LISTINGS, "{} listings", fs.kept.len());
+}
