@@ -1,7 +1,7 @@
 //! A file open for reading.
 
 use std::{
-    fmt, io,
+    fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -117,26 +117,31 @@ impl OpenFile {
         remote::read(&self.source, range, near).await
     }
 
-    /// Reads into `buffer` from `offset` if the bytes are known to be in the local cache file, without asking anybody: at most
-    /// a disk read. Fewer bytes than `buffer` has come only at the end of the content. `None`: use [`OpenFile::read_at`],
-    /// also after a failure of the disk. May be called from any thread.
-    pub fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    /// Reads into `buffer` from `offset` if the bytes are known to be in the local cache file, and in memory: asks nobody and
+    /// waits for no disk, where the file system can tell (tmpfs and overlayfs cannot). Answers the number of bytes, fewer than `buffer`
+    /// has only at the end of the content. `None`: use [`OpenFile::read_at`], also after a failure of the disk. May be
+    /// called from any thread.
+    pub fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         let range = self.clamp(offset..offset.saturating_add(buffer.len() as u64));
         if range.is_empty() {
-            return Some(Ok(0));
+            return Some(0);
         }
         let file = self.local().filter(|file| file.has(&range))?;
+        let length = usize::try_from(range.end - range.start).ok()?;
+        match file.try_read(range.start, &mut buffer[..length]) {
+            Ok(true) => {}
+            Ok(false) => return None,
+            Err(error) => {
+                self.distrust(&error);
+                return None;
+            }
+        }
         if !file.is_complete()
             && let Some(ahead) = self.observe(&range)
         {
             file.hint(ahead);
         }
-        let length = usize::try_from(range.end - range.start).ok()?;
-        if let Err(error) = file.read_now(range.start, &mut buffer[..length]) {
-            self.distrust(&error);
-            return None;
-        }
-        file.is_lent().then_some(Ok(length))
+        file.is_lent().then_some(length)
     }
 
     /// The bytes of each range, in the order asked, cut at the end of the content. Near ranges are fetched together.

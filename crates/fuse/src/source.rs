@@ -1,6 +1,6 @@
 //! What the file system needs of the client, as a trait so that tests can stand in for a cluster.
 
-use std::{fmt, fs::File, future::Future, io, sync::Arc};
+use std::{fmt, fs::File, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
@@ -36,8 +36,8 @@ pub(crate) trait SourceFile: fmt::Debug + Send + Sync + 'static {
     fn attr(&self) -> &Arc<Attr>;
     /// The local copy, if it is complete and verified.
     fn complete(&self) -> Option<Self::Loan>;
-    /// Reads what is known to be on the local disk, else `None`. Any thread.
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>>;
+    /// Reads what is known to be on the local disk and in memory, else `None`. Any thread; does not wait.
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize>;
     fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = Result<Bytes>> + Send;
 }
 
@@ -101,7 +101,7 @@ impl SourceFile for OpenFile {
         self.local().filter(|local| local.is_complete())
     }
 
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         self.try_read_at(offset, buffer)
     }
 

@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
-    io::{self, Write as _},
+    io::Write as _,
     sync::{
         Arc, Mutex, MutexGuard,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -330,9 +330,9 @@ impl SourceFile for FakeFile {
         self.complete.load(Ordering::SeqCst).then(|| Arc::clone(&self.local))
     }
 
-    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<io::Result<usize>> {
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         use std::os::unix::fs::FileExt as _;
-        self.complete.load(Ordering::SeqCst).then(|| self.local.read_at(buffer, offset))
+        self.complete.load(Ordering::SeqCst).then(|| self.local.read_at(buffer, offset).unwrap())
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {

@@ -120,9 +120,25 @@ impl LocalFile {
         }
     }
 
-    /// Reads a range that is present, without waiting for more than the disk.
-    pub(crate) fn read_now(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)
+    /// Reads a range that is present, if it need not wait for a disk; whether it did. On a file system that cannot tell (tmpfs, which
+    /// has none; overlayfs) it reads all the same.
+    ///
+    /// # Errors
+    /// Of the disk.
+    pub(crate) fn try_read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
+        let mut got = 0;
+        while got < buffer.len() {
+            let slice = &mut [IoSliceMut::new(&mut buffer[got..])];
+            match preadv2(&self.file, slice, offset + got as u64, ReadWriteFlags::NOWAIT) {
+                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                Ok(more) => got += more,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(false),
+                Err(Errno::OPNOTSUPP) => return self.file.read_exact_at(buffer, offset).map(|()| true),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(true)
     }
 
     /// Reads a range that is present.
@@ -138,7 +154,7 @@ impl LocalFile {
         if got < length {
             let file = Arc::clone(self);
             let read = tokio::task::spawn_blocking(move || {
-                file.read_now(range.start + got as u64, &mut buffer[got..]).map(|()| buffer)
+                file.file.read_exact_at(&mut buffer[got..], range.start + got as u64).map(|()| buffer)
             });
             let read = read.await.map_err(|error| failed(io::Error::other(error)))?;
             buffer = read.map_err(failed)?;

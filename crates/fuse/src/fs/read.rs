@@ -34,12 +34,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.opens.release(self.inode_of(node));
     }
 
-    /// Reads from the local disk into `buffer`, if all that is wanted is there: the number of bytes, fewer only at the end.
-    /// An error of the disk counts as absence: other places are asked then.
+    /// Reads from the local copy into `buffer`, if all that is wanted is there and in memory: the number of bytes, fewer only at
+    /// the end. Never waits for a disk: one that hangs would take all FUSE threads, and everything else with them.
     pub(crate) fn read_now(&self, node: u64, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         let file = self.readable(self.inode_of(node))?;
         let wanted = wanted(&*file, offset, buffer.len());
-        let read = file.try_read_at(offset, buffer.get_mut(..wanted)?)?.ok()?;
+        let read = file.try_read_at(offset, buffer.get_mut(..wanted)?)?;
         (read == wanted).then_some(read)
     }
 
