@@ -99,7 +99,8 @@ async fn fan_out(channels: &[Channel], work: Work, parent: u64, names: u64) -> R
                 Work::Batch(count) => {
                     for n in 0..count {
                         let lookups = (0..BATCH).map(|m| lookup(n * BATCH + m + seed * 31)).collect();
-                        let answer = master.batch_lookup(BatchLookupRequest { lookups }).await?.into_inner();
+                        let answer =
+                            master.batch_lookup(BatchLookupRequest { lookups, known_only: false }).await?.into_inner();
                         let found = answer.results.iter().filter(|result| {
                             matches!(&result.result, Some(lookup_result::Result::Found(found)) if found.attr.is_some())
                         });

@@ -23,6 +23,7 @@
 
 mod admin;
 mod backoff;
+mod batching;
 mod cache;
 mod cached;
 mod caller;

@@ -7,6 +7,7 @@ use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, NsPath, Result};
 
 use crate::{
     Lookup,
+    batching::{self, Way},
     master::{self, CallError, Retry},
     shared::Shared,
 };
@@ -24,7 +25,7 @@ pub(crate) enum Question<'a> {
 
 impl Shared {
     /// The valid answer in memory, or else the master's; with no master to be reached, what was known until lately.
-    pub(crate) async fn ask(&self, question: Question<'_>) -> Result<Lookup> {
+    pub(crate) async fn ask(self: &Arc<Self>, question: Question<'_>) -> Result<Lookup> {
         if let Some(found) = self.cached(question) {
             return Ok(found);
         }
@@ -62,7 +63,7 @@ impl Shared {
     }
 
     /// The master's answer; if that is an inode that a worker found outdated, the master's after asking the under store.
-    async fn ask_master(&self, question: Question<'_>, retry: Retry) -> Result<Lookup, CallError> {
+    async fn ask_master(self: &Arc<Self>, question: Question<'_>, retry: Retry) -> Result<Lookup, CallError> {
         let found = self.ask_once(question, retry, false).await?;
         let suspect = found.attr.as_ref().map(|attr| attr.inode).filter(|inode| self.cache.is_suspect(*inode));
         let Some(suspect) = suspect else { return Ok(found) };
@@ -71,7 +72,12 @@ impl Shared {
         Ok(found)
     }
 
-    async fn ask_once(&self, question: Question<'_>, retry: Retry, refresh: bool) -> Result<Lookup, CallError> {
+    async fn ask_once(
+        self: &Arc<Self>,
+        question: Question<'_>,
+        retry: Retry,
+        refresh: bool,
+    ) -> Result<Lookup, CallError> {
         match question {
             Question::Path(path) => {
                 let ticket = self.cache.ticket();
@@ -88,6 +94,13 @@ impl Shared {
                 })
             }
             Question::Name(parent, name) => {
+                let _permit = match refresh {
+                    true => None,
+                    false => match batching::lookup(self, parent, name).await {
+                        Way::Answered(found) => return Ok(found),
+                        Way::Alone(permit) => permit,
+                    },
+                };
                 let ticket = self.cache.ticket();
                 let call = |channel| {
                     let name = bytes::Bytes::copy_from_slice(name.as_bytes());

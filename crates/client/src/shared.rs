@@ -9,6 +9,7 @@ use moka::sync::Cache;
 
 use crate::{
     ClientConfig,
+    batching::Batches,
     cache::MetaCache,
     caller,
     grant::Grant,
@@ -31,6 +32,7 @@ pub(crate) struct Shared {
     pub(crate) caller: Option<v1::Caller>,
     pub(crate) masters: Masters,
     pub(crate) cache: MetaCache,
+    pub(crate) batches: Batches,
     pub(crate) session: Session,
     pub(crate) workers: Workers,
     pub(crate) local: LocalWorkers,
@@ -60,6 +62,7 @@ impl Shared {
                 caller: caller::of_process(),
                 masters,
                 cache: MetaCache::new(config.metadata_entries),
+                batches: Batches::new(),
                 session: Session::new(),
                 workers: Workers::new(config.connect_timeout),
                 local: LocalWorkers::new(&config, tasks.clone(), places, Arc::new(on_recall)),

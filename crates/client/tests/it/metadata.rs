@@ -46,6 +46,37 @@ async fn an_absence_is_remembered_too() {
 }
 
 #[tokio::test]
+async fn concurrent_lookups_share_calls() {
+    let cluster = Cluster::start(0).await;
+    for inode in 10..110 {
+        cluster.master.put(1, &inode.to_string(), file(inode, 3));
+    }
+    cluster.master.state().due.insert((1, b"70".to_vec()));
+    let names: Vec<_> = (10..120).map(|inode| name(&inode.to_string())).collect();
+    let lookups = names.iter().map(|name| cluster.client.lookup(ROOT, name));
+    for (found, inode) in futures::future::join_all(lookups).await.into_iter().zip(10..) {
+        let expected = (inode < 110).then_some(InodeId(inode));
+        assert_eq!(found.expect("answered").attr.map(|attr| attr.inode), expected);
+    }
+    assert!(cluster.client.cached_lookup(ROOT, b"90").is_some_and(|found| found.attr.is_some()));
+    let (alone, batches) = (cluster.master.calls("lookup"), cluster.master.calls("batch"));
+    assert!(alone <= 3 && (1..=3).contains(&batches), "{alone} lookups and {batches} batches");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_batch_that_fails_asks_alone() {
+    let cluster = Cluster::start(0).await;
+    cluster.master.state().batches_fail = true;
+    let names: Vec<_> = (10..30).map(|inode| name(&inode.to_string())).collect();
+    let lookups = names.iter().map(|name| cluster.client.lookup(ROOT, name));
+    for answer in futures::future::join_all(lookups).await {
+        assert!(answer.expect("answered").attr.is_none());
+    }
+    assert_eq!(cluster.master.calls("lookup"), 20);
+    assert!(cluster.master.calls("batch") > 0);
+}
+
+#[tokio::test]
 async fn an_answer_without_validity_is_for_its_caller_only() {
     let cluster = Cluster::start(0).await;
     cluster.master.state().valid_ms = 0;

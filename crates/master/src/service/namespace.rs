@@ -1,14 +1,13 @@
 //! `MasterService`: the namespace for clients.
 
-use std::time::Duration;
-
 use futures::{StreamExt, stream};
 use headpond_proto::{
     failure,
     v1::{
         BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest, ListRequest,
         LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult, ResolveRequest,
-        StatFsRequest, StatFsResponse, WatchRequest, lookup_result, master_service_server::MasterService, open_result,
+        StatFsRequest, StatFsResponse, WatchRequest, lookup_result::Result as LookupAnswer,
+        master_service_server::MasterService, open_result,
     },
 };
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, Name, Result};
@@ -63,14 +62,10 @@ impl MasterService for NamespaceService {
         &self,
         request: Request<BatchLookupRequest>,
     ) -> Result<Response<BatchLookupResponse>, Status> {
-        let questions = request.into_inner().lookups;
-        self.0.metrics.lookups.inc_by(questions.len() as u64);
-        let answers = self.lookup_all(questions).await.map_err(refuse)?;
-        let result = |answer| match answer {
-            Ok(answer) => lookup_result::Result::Found(lookup_response(answer)),
-            Err(error) => lookup_result::Result::Failure(failure(&error)),
-        };
-        let results = answers.into_iter().map(|answer| LookupResult { result: Some(result(answer)) }).collect();
+        let BatchLookupRequest { lookups, known_only } = request.into_inner();
+        self.0.metrics.lookups.inc_by(lookups.len() as u64);
+        let results = self.lookup_all(lookups, known_only).await.map_err(refuse)?;
+        let results = results.into_iter().map(|result| LookupResult { result: Some(result) }).collect();
         Ok(Response::new(BatchLookupResponse { results }))
     }
 
@@ -128,8 +123,8 @@ impl MasterService for NamespaceService {
 }
 
 impl NamespaceService {
-    /// Answers what one snapshot can answer at once, and asks stores about the rest.
-    async fn lookup_all(&self, questions: Vec<LookupRequest>) -> Result<Vec<Result<Answer>>> {
+    /// Answers what one snapshot can answer at once, and asks stores about the rest unless only what is `known` is wanted.
+    async fn lookup_all(&self, questions: Vec<LookupRequest>, known_only: bool) -> Result<Vec<LookupAnswer>> {
         let (now, mounts) = (self.0.clock.now(), self.0.mounts.table());
         let mut answers = Vec::with_capacity(questions.len());
         let mut due = Vec::new();
@@ -144,13 +139,14 @@ impl NamespaceService {
                     Ok((known, name))
                 });
                 answers.push(match known {
-                    Ok((Known::Fresh(answer), _)) => Ok(answer),
+                    Ok((Known::Fresh(answer), _)) => lookup_answer(Ok(answer)),
                     Ok((Known::Due(question), name)) => {
-                        due.push((index, question, dir, name));
-                        // Replaced below.
-                        Ok(Answer { attr: None, valid: Duration::ZERO, as_of: 0 })
+                        if !known_only {
+                            due.push((index, question, dir, name));
+                        }
+                        LookupAnswer::Due(true)
                     }
-                    Err(error) => Err(error),
+                    Err(error) => lookup_answer(Err(error)),
                 });
             }
         }
@@ -160,7 +156,7 @@ impl NamespaceService {
             })
             .buffer_unordered(AT_ONCE);
         while let Some((index, answer)) = checked.next().await {
-            answers[index] = answer;
+            answers[index] = lookup_answer(answer);
         }
         drop(checked);
         Ok(answers)
@@ -234,5 +230,12 @@ impl NamespaceService {
         let Answer { attr, valid, as_of } = self.0.lookups.resolve(&path, caller, refresh).await?;
         let attr = attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?;
         Ok(Located { attr, valid, as_of })
+    }
+}
+
+fn lookup_answer(answer: Result<Answer>) -> LookupAnswer {
+    match answer {
+        Ok(answer) => LookupAnswer::Found(lookup_response(answer)),
+        Err(error) => LookupAnswer::Failure(failure(&error)),
     }
 }

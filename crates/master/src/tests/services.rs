@@ -60,11 +60,17 @@ async fn names_are_looked_up_one_by_one_and_in_batches() {
     assert_eq!(same.into_inner().attr, Some(file.clone()));
 
     let lookups = vec![lookup("f"), lookup("absent"), lookup("a/b"), lookup("d")];
-    let results = client.batch_lookup(BatchLookupRequest { lookups }).await.expect("answered").into_inner().results;
+    let results = client
+        .batch_lookup(BatchLookupRequest { lookups, known_only: false })
+        .await
+        .expect("answered")
+        .into_inner()
+        .results;
     let results: Vec<_> = results.into_iter().map(|result| result.result.expect("set")).collect();
     let attr = |result: &lookup_result::Result| match result {
         lookup_result::Result::Found(found) => Ok(found.attr.clone()),
         lookup_result::Result::Failure(failure) => Err(failure.kind.clone()),
+        lookup_result::Result::Due(_) => Err("due".to_owned()),
     };
     assert_eq!(attr(&results[0]), Ok(Some(file)));
     assert_eq!(attr(&results[1]), Ok(None));

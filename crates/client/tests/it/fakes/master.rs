@@ -1,7 +1,7 @@
 //! A master whose namespace is a map.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -37,6 +37,9 @@ pub(crate) struct State {
     pub(crate) watchable: bool,
     /// Names that the master hears of, and tells its sessions of, when they are asked for.
     pub(crate) undiscovered: BTreeMap<(u64, Vec<u8>), Attr>,
+    /// Names that a batch does not answer.
+    pub(crate) due: BTreeSet<(u64, Vec<u8>)>,
+    pub(crate) batches_fail: bool,
     /// Answers that fail before the next succeed.
     pub(crate) failures: Vec<ErrorKind>,
     /// Calls in order.
@@ -55,6 +58,8 @@ impl FakeMaster {
             ring: v1::Ring::default(),
             watchable: true,
             undiscovered: BTreeMap::new(),
+            due: BTreeSet::new(),
+            batches_fail: false,
             failures: Vec::new(),
             calls: Vec::new(),
             request_ids: Vec::new(),
@@ -180,9 +185,23 @@ impl MasterService for FakeMaster {
 
     async fn batch_lookup(
         &self,
-        _: Request<v1::BatchLookupRequest>,
+        request: Request<v1::BatchLookupRequest>,
     ) -> Result<Response<v1::BatchLookupResponse>, Status> {
-        Err(Status::unimplemented("batch_lookup"))
+        let lookups = request.into_inner().lookups;
+        self.enter(format!("batch {}", lookups.len())).await?;
+        if self.state().batches_fail {
+            return Err(Status::internal("told to fail"));
+        }
+        let answer = |lookup: v1::LookupRequest| {
+            let key = (lookup.parent, lookup.name.to_vec());
+            if self.state().due.contains(&key) {
+                return v1::lookup_result::Result::Due(true);
+            }
+            let found = self.state().entries.get(&key).cloned();
+            v1::lookup_result::Result::Found(self.answer(found).into_inner())
+        };
+        let results = lookups.into_iter().map(|lookup| v1::LookupResult { result: Some(answer(lookup)) }).collect();
+        Ok(Response::new(v1::BatchLookupResponse { results }))
     }
 
     async fn get_attr(&self, request: Request<v1::GetAttrRequest>) -> Result<Response<v1::LookupResponse>, Status> {
