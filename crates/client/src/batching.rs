@@ -91,7 +91,7 @@ pub(crate) async fn lookup<'a>(shared: &'a Arc<Shared>, parent: InodeId, name: &
     if is_first {
         let run = Run(Arc::clone(shared));
         // Not in this caller's future: dropping it must not end what others wait for.
-        drop(shared.tasks.spawn(run.to_the_end()));
+        drop(shared.tasks.spawn(run.until_nobody_waits()));
     }
     match answered.await {
         Ok(found) => Way::Answered(found),
@@ -103,7 +103,7 @@ pub(crate) async fn lookup<'a>(shared: &'a Arc<Shared>, parent: InodeId, name: &
 struct Run(Arc<Shared>);
 
 impl Run {
-    async fn to_the_end(self) {
+    async fn until_nobody_waits(self) {
         loop {
             let batch = {
                 let mut gathering = self.0.batches.lock();
