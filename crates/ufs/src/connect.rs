@@ -12,7 +12,7 @@ const OPTIONS: &[&str] = &["max_requests", "max_bytes_per_second", "deadline_sec
 
 /// The store that `uri` names, with retries and limits, ready for use. Nothing is asked of a remote store yet.
 ///
-/// Options of every store: `max_requests` in parallel (default 64), `max_bytes_per_second` (default unlimited), `deadline_seconds` of a
+/// Options of every store: `max_requests` in parallel (default 64; fewer while the store answers `SlowDown`), `max_bytes_per_second` (default unlimited), `deadline_seconds` of a
 /// request with its retries (default 20). Options of S3: `endpoint`, `region`, `path_style` (default: true with an
 /// endpoint), `credentials` (a name; default: the standard AWS environment and profile), `conditional_put` (default true: the store honours
 /// If-Match and If-None-Match on writes), `conditional_delete` (default false).
@@ -27,7 +27,7 @@ pub async fn connect(
     connect_metered(uri, options, credentials, Arc::default()).await
 }
 
-/// As [`connect`], counting every try in `counters`.
+/// As [`connect`], counting every try in `counters`: [`crate::Meters`] has them by mount.
 ///
 /// # Errors
 /// As [`connect`].
@@ -50,9 +50,9 @@ pub async fn connect_metered(
         policy.deadline = Duration::from_secs(seconds.get());
     }
     let driver = driver(uri, &options, credentials).await?;
-    let metered = Metered::new(driver, counters);
-    let limited = Limit::new(Arc::new(metered), requests, None);
-    let retried = Arc::new(Retry::new(Arc::new(limited), policy));
+    let metered = Metered::new(driver, Arc::clone(&counters));
+    let limited = Limit::new(Arc::new(metered), requests, None).counted(&counters);
+    let retried = Arc::new(Retry::new(Arc::new(limited), policy).counted(&counters));
     // Outside the retries: waiting for bandwidth is no silence of the store that a deadline should end.
     Ok(match rate {
         Some(rate) => Arc::new(Limit::new(retried, usize::MAX, Some(rate))),

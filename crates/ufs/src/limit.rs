@@ -1,7 +1,9 @@
-//! Bounds what is asked of a store at once.
+//! Bounds what is asked of a store at once, more tightly while the store asks for that.
 //!
-//! A GET holds its permit until its body is read to the end or dropped, for so long does it use a connection. Whoever
+//! A GET holds its place until its body is read to the end or dropped, for so long does it use a connection. Whoever
 //! waits for a request while it holds unread bodies of the same store can wait for itself: the retry wrapper's deadline ends that.
+
+mod slots;
 
 use std::{
     num::NonZeroU64,
@@ -11,13 +13,11 @@ use std::{
 
 use futures::{StreamExt, future::BoxFuture, stream};
 use headpond_types::ByteRange;
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
+use self::slots::Slots;
 use crate::{
-    BodyStream, Key, UfsError, UnderStore,
+    BodyStream, Counters, Key, UfsError, UnderStore,
     around::{Around, Request},
 };
 
@@ -31,7 +31,8 @@ const BURST: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 pub struct Limit {
     inner: Arc<dyn UnderStore>,
-    requests: Arc<Semaphore>,
+    requests: usize,
+    slots: Arc<Slots>,
     rate: Option<Arc<Rate>>,
 }
 
@@ -43,17 +44,20 @@ struct Rate {
 }
 
 impl Limit {
-    /// Wraps `inner`: at most `requests` (at least 1) at once, and `bytes_per_second` in bodies of both directions.
+    /// Wraps `inner`: at most `requests` (at least 1) at once, fewer while the store answers `SlowDown`, and `bytes_per_second` in bodies of
+    /// both directions.
     #[must_use]
     pub fn new(inner: Arc<dyn UnderStore>, requests: usize, bytes_per_second: Option<NonZeroU64>) -> Self {
         let rate = bytes_per_second
             .map(|bytes_per_second| Arc::new(Rate { bytes_per_second, next: Mutex::new(Instant::now()) }));
-        let requests = requests.clamp(1, Semaphore::MAX_PERMITS);
-        Self { inner, requests: Arc::new(Semaphore::new(requests)), rate }
+        Self { inner, requests, slots: Arc::new(Slots::new(requests, None)), rate }
     }
 
-    async fn permit(&self) -> OwnedSemaphorePermit {
-        Arc::clone(&self.requests).acquire_owned().await.expect("the semaphore is never closed")
+    /// The same, telling `counters` how many requests may be under way. Before the first request.
+    #[must_use]
+    pub fn counted(mut self, counters: &Counters) -> Self {
+        self.slots = Arc::new(Slots::new(self.requests, Some(Arc::clone(&counters.request_limit))));
+        self
     }
 }
 
@@ -84,11 +88,13 @@ impl Around for Limit {
         request: Request<'a>,
         send: impl Fn() -> BoxFuture<'a, Result<T, UfsError>> + Send + Sync + 'a,
     ) -> Result<T, UfsError> {
-        let _permit = self.permit().await;
+        let _slot = self.slots.take().await;
         if let Some(rate) = self.rate.as_ref().filter(|_| request.sent > 0) {
             rate.pass(request.sent).await;
         }
-        send().await
+        let result = send().await;
+        self.slots.note(&result);
+        result
     }
 
     async fn around_get<'a>(
@@ -97,11 +103,13 @@ impl Around for Limit {
         range: ByteRange,
         version: &'a str,
     ) -> Result<BodyStream, UfsError> {
-        let permit = self.permit().await;
+        let slot = self.slots.take().await;
         let left = range.end.saturating_sub(range.start);
-        let body = self.inner.get(key, range, version).await?;
+        let answer = self.inner.get(key, range, version).await;
+        self.slots.note(&answer);
+        let body = answer?;
         let rate = self.rate.clone();
-        let limited = stream::unfold((body, left, Some(permit)), move |(mut body, left, permit)| {
+        let limited = stream::unfold((body, left, Some(slot)), move |(mut body, left, slot)| {
             let rate = rate.clone();
             async move {
                 let chunk = body.next().await?;
@@ -111,7 +119,7 @@ impl Around for Limit {
                 }
                 let left = left.saturating_sub(got);
                 // The last byte frees the connection, whether or not the reader asks for more.
-                Some((chunk, (body, left, permit.filter(|_| left > 0))))
+                Some((chunk, (body, left, slot.filter(|_| left > 0))))
             }
         });
         Ok(limited.boxed())

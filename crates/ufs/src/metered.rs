@@ -59,6 +59,10 @@ pub struct Counters {
     pub bytes_received: AtomicU64,
     /// Bytes of bodies that went to the store, for each try.
     pub bytes_sent: AtomicU64,
+    /// Tries that followed a failed one.
+    pub retries: AtomicU64,
+    /// Requests that may be under way at present; 0 where nothing bounds them.
+    pub request_limit: Arc<AtomicU64>,
 }
 
 impl Counters {

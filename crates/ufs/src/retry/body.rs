@@ -8,12 +8,13 @@ use headpond_types::ByteRange;
 use tokio::time::timeout;
 
 use super::{Retry, RetryPolicy, Tries, unanswered};
-use crate::{BodyStream, Key, Op, UfsError, UfsErrorKind, UnderStore};
+use crate::{BodyStream, Counters, Key, Op, UfsError, UfsErrorKind, UnderStore};
 
 /// A range being read, over as many requests as it takes.
 pub(super) struct Resuming {
     inner: Arc<dyn UnderStore>,
     policy: Arc<RetryPolicy>,
+    counters: Arc<Counters>,
     key: Key,
     version: String,
     left: ByteRange,
@@ -26,12 +27,13 @@ impl Resuming {
         let mut reading = Self {
             inner: Arc::clone(&retry.inner),
             policy: Arc::clone(&retry.policy),
+            counters: Arc::clone(&retry.counters),
             key: key.clone(),
             version: version.to_owned(),
             left: range,
             body: None,
         };
-        let mut tries = Tries::new(&reading.policy, Duration::ZERO);
+        let mut tries = Tries::new(&reading.policy, &reading.counters, Duration::ZERO);
         while let Err(error) = reading.open(&tries).await {
             if !may_go_on(&error) {
                 return Err(error);
@@ -68,7 +70,7 @@ impl Resuming {
             return Ok(None);
         }
         // Begins here and not where the last chunk came: a reader that takes its time uses up none of ours.
-        let mut tries = Tries::new(&self.policy, Duration::ZERO);
+        let mut tries = Tries::new(&self.policy, &self.counters, Duration::ZERO);
         loop {
             match self.try_next(&tries).await {
                 Ok(chunk) if chunk.is_empty() => {}

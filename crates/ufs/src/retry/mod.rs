@@ -7,14 +7,17 @@
 
 mod body;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
 
 use futures::future::BoxFuture;
 use headpond_types::ByteRange;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{
-    BodyStream, Key, Op, UfsError, UfsErrorKind, UnderStore,
+    BodyStream, Counters, Key, Op, UfsError, UfsErrorKind, UnderStore,
     around::{Around, Request},
 };
 
@@ -76,13 +79,21 @@ impl RetryPolicy {
 pub struct Retry {
     inner: Arc<dyn UnderStore>,
     policy: Arc<RetryPolicy>,
+    counters: Arc<Counters>,
 }
 
 impl Retry {
     /// Wraps `inner`.
     #[must_use]
     pub fn new(inner: Arc<dyn UnderStore>, policy: RetryPolicy) -> Self {
-        Self { inner, policy: Arc::new(policy) }
+        Self { inner, policy: Arc::new(policy), counters: Arc::default() }
+    }
+
+    /// The same, counting repeated tries in `counters`.
+    #[must_use]
+    pub fn counted(mut self, counters: &Arc<Counters>) -> Self {
+        self.counters = Arc::clone(counters);
+        self
     }
 }
 
@@ -90,6 +101,7 @@ impl Retry {
 #[derive(Debug)]
 struct Tries {
     policy: Arc<RetryPolicy>,
+    counters: Arc<Counters>,
     begun: Instant,
     extra: Duration,
     failed: u32,
@@ -98,8 +110,9 @@ struct Tries {
 }
 
 impl Tries {
-    fn new(policy: &Arc<RetryPolicy>, extra: Duration) -> Self {
-        Self { policy: Arc::clone(policy), begun: Instant::now(), extra, failed: 0, told: None }
+    fn new(policy: &Arc<RetryPolicy>, counters: &Arc<Counters>, extra: Duration) -> Self {
+        let (policy, counters) = (Arc::clone(policy), Arc::clone(counters));
+        Self { policy, counters, begun: Instant::now(), extra, failed: 0, told: None }
     }
 
     /// Time for the next try.
@@ -126,6 +139,7 @@ impl Tries {
             self.told = Some(error);
         }
         sleep(pause).await;
+        self.counters.retries.fetch_add(1, Relaxed);
         Ok(())
     }
 }
@@ -147,7 +161,7 @@ impl Around for Retry {
         request: Request<'a>,
         send: impl Fn() -> BoxFuture<'a, Result<T, UfsError>> + Send + Sync + 'a,
     ) -> Result<T, UfsError> {
-        let mut tries = Tries::new(&self.policy, self.policy.extra(&request));
+        let mut tries = Tries::new(&self.policy, &self.counters, self.policy.extra(&request));
         loop {
             let time = tries.time();
             let error = match timeout(time, send()).await {
