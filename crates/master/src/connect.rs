@@ -3,17 +3,14 @@
 use std::{collections::BTreeMap, fmt, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use headpond_ufs::{CredentialSource, StoreUri, UfsError, UnderStore};
+use headpond_namespace::Mount;
+use headpond_ufs::{CredentialSource, Meters, StoreUri, UfsError, UnderStore};
 
 /// Makes stores from URIs.
 #[async_trait]
 pub(crate) trait Connect: fmt::Debug + Send + Sync + 'static {
-    /// The store that `uri` names.
-    async fn connect(
-        &self,
-        uri: &StoreUri,
-        options: &BTreeMap<String, String>,
-    ) -> Result<Arc<dyn UnderStore>, UfsError>;
+    /// The store that the URI of `mount` names.
+    async fn connect(&self, mount: &Mount, uri: &StoreUri) -> Result<Arc<dyn UnderStore>, UfsError>;
 }
 
 /// The option that bounds a request with its retries, in whole seconds.
@@ -23,12 +20,14 @@ const DEADLINE_OPTION: &str = "deadline_seconds";
 pub(crate) struct Drivers {
     credentials: Arc<dyn CredentialSource>,
     deadline: Duration,
+    meters: Meters,
 }
 
 impl Drivers {
-    /// Stores whose retries end before `deadline`, so that their error says what is wrong and not that time is up.
-    pub(crate) const fn new(credentials: Arc<dyn CredentialSource>, deadline: Duration) -> Self {
-        Self { credentials, deadline }
+    /// Stores whose retries end before `deadline`, so that their error says what is wrong and not that time is up. Their requests
+    /// are counted in `meters`.
+    pub(crate) const fn new(credentials: Arc<dyn CredentialSource>, deadline: Duration, meters: Meters) -> Self {
+        Self { credentials, deadline, meters }
     }
 
     /// The options with a deadline that is ours unless the mount's is shorter.
@@ -46,12 +45,9 @@ impl Drivers {
 
 #[async_trait]
 impl Connect for Drivers {
-    async fn connect(
-        &self,
-        uri: &StoreUri,
-        options: &BTreeMap<String, String>,
-    ) -> Result<Arc<dyn UnderStore>, UfsError> {
-        headpond_ufs::connect(uri, &self.bounded(options), &*self.credentials).await
+    async fn connect(&self, mount: &Mount, uri: &StoreUri) -> Result<Arc<dyn UnderStore>, UfsError> {
+        let counters = self.meters.of(&mount.path.to_string());
+        headpond_ufs::connect_metered(uri, &self.bounded(&mount.options), &*self.credentials, counters).await
     }
 }
 
@@ -69,7 +65,7 @@ mod tests {
 
     #[test]
     fn retries_end_before_the_deadline() {
-        let drivers = Drivers::new(Arc::new(NoCredentials), Duration::from_secs(8));
+        let drivers = Drivers::new(Arc::new(NoCredentials), Duration::from_secs(8), Meters::default());
         let bounded = |given: &[(&str, &str)]| {
             let given = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
             drivers.bounded(&given).remove(DEADLINE_OPTION).expect("set")

@@ -50,6 +50,7 @@ impl Core {
         catalog: Arc<Catalog>,
         sessions: Arc<Sessions>,
         connect: Arc<dyn Connect>,
+        metrics: Metrics,
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<Self> {
@@ -66,7 +67,6 @@ impl Core {
         let mounts = Arc::new(Mounts::new(connect, config.store_deadline, config.client_lease));
         mounts.reload(&catalog.snapshot()?, workers.next_epoch().0)?;
 
-        let metrics = Metrics::default();
         let engine = Arc::new(SyncEngine::new(
             catalog.clone(),
             mounts.clone(),

@@ -26,6 +26,7 @@ use crate::{
     config::MasterConfig,
     connect::{Connect, Drivers},
     core::Core,
+    metrics::Metrics,
     running::RunningMaster,
     service::{Admin, NamespaceService, Registry},
     sessions::Sessions,
@@ -63,20 +64,22 @@ impl Master {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<RunningMaster> {
-        let connect = Arc::new(Drivers::new(credentials, config.store_deadline));
-        Self::start_with(config, connect, clock, tasks).await
+        let metrics = Metrics::default();
+        let connect = Arc::new(Drivers::new(credentials, config.store_deadline, metrics.stores.clone()));
+        Self::start_with(config, connect, metrics, clock, tasks).await
     }
 
     pub(crate) async fn start_with(
         config: MasterConfig,
         connect: Arc<dyn Connect>,
+        metrics: Metrics,
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<RunningMaster> {
         let (listener, address) = http::listen("the master", &config.bind).await?;
         let sessions = Arc::new(Sessions::new());
         let catalog = Arc::new(open(&config, sessions.clone()).await?);
-        let core = match Core::begin(&config, catalog.clone(), sessions, connect, clock, tasks.clone()).await {
+        let core = match Core::begin(&config, catalog.clone(), sessions, connect, metrics, clock, tasks.clone()).await {
             Ok(core) => core,
             Err(error) => {
                 // The first error is the one to tell.

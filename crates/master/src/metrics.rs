@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use headpond_ufs::Meters;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric},
@@ -19,6 +20,8 @@ pub(crate) struct Metrics {
     pub(crate) opens: Counter,
     pub(crate) sweeps: Counter,
     pub(crate) sync: SyncMetrics,
+    /// Requests to under stores, by mount.
+    pub(crate) stores: Meters,
 }
 
 /// Reads sizes when it is asked.
@@ -39,6 +42,7 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         self.sync.register(registry);
+        registry.register_collector(Box::new(self.stores.clone()));
         registry.register_collector(Box::new(sizes));
     }
 }

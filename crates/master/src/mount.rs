@@ -62,7 +62,7 @@ impl LiveMount {
     /// # Errors
     /// What the driver says of options and credentials, naming the mount.
     pub(crate) async fn store(&self) -> Result<&Arc<dyn UnderStore>> {
-        let connect = || self.connect.connect(&self.uri, &self.mount.options);
+        let connect = || self.connect.connect(&self.mount, &self.uri);
         self.store.get_or_try_init(connect).await.map_err(|error| self.failed("use the store", error))
     }
 

@@ -8,7 +8,6 @@ mod services;
 mod walks;
 
 use std::{
-    collections::BTreeMap,
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -25,7 +24,7 @@ use headpond_types::{Attr, InodeId, Name, NsPath, Result, Timestamp};
 use headpond_ufs::{Faulty, Key, Memory, Precondition, StoreUri, UfsError, UnderStore};
 use tempfile::TempDir;
 
-use crate::{Master, MasterConfig, RunningMaster, connect::Connect, walk::WalkOptions};
+use crate::{Master, MasterConfig, RunningMaster, connect::Connect, metrics::Metrics, walk::WalkOptions};
 
 /// Sync interval of a rig's mount.
 const INTERVAL: Duration = Duration::from_secs(30);
@@ -44,7 +43,7 @@ struct OneStore(Faulty);
 
 #[async_trait]
 impl Connect for OneStore {
-    async fn connect(&self, _: &StoreUri, _: &BTreeMap<String, String>) -> Result<Arc<dyn UnderStore>, UfsError> {
+    async fn connect(&self, _: &Mount, _: &StoreUri) -> Result<Arc<dyn UnderStore>, UfsError> {
         Ok(Arc::new(self.0.clone()))
     }
 }
@@ -153,7 +152,8 @@ async fn start(
         ..MasterConfig::default()
     };
     let connect = Arc::new(OneStore(store.clone()));
-    let master = Master::start_with(config, connect, clock.clone(), tasks.clone()).await.expect("starts");
+    let master =
+        Master::start_with(config, connect, Metrics::default(), clock.clone(), tasks.clone()).await.expect("starts");
     (master, tasks)
 }
 

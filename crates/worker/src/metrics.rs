@@ -5,6 +5,7 @@ use std::sync::{Arc, atomic::Ordering::Relaxed};
 use headpond_proto::status;
 use headpond_store::{Counters, PageStore, StoreError};
 use headpond_types::ErrorKind;
+use headpond_ufs::Meters;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _},
@@ -50,6 +51,8 @@ pub(crate) struct Metrics {
     pub(crate) local_clients: Gauge,
     /// Contents lent out.
     pub(crate) leases: Gauge,
+    /// Requests to under stores, by mount.
+    pub(crate) stores: Meters,
 }
 
 impl Metrics {
@@ -111,6 +114,7 @@ impl Metrics {
         registry.register("failed_heartbeats", "Heartbeats that failed", self.failed_heartbeats.clone());
         registry.register("local_clients", "Connections on the unix socket", self.local_clients.clone());
         registry.register("leases", "Contents lent as descriptors", self.leases.clone());
+        registry.register_collector(Box::new(self.stores.clone()));
         registry.register_collector(Box::new(StoreCollector(store)));
     }
 }

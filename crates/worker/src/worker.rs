@@ -70,12 +70,15 @@ impl Worker {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<RunningWorker> {
-        Self::start_with(config, Arc::new(Connector(credentials)), clock, tasks).await
+        let metrics = Metrics::default();
+        let connect = Arc::new(Connector { credentials, meters: metrics.stores.clone() });
+        Self::start_with(config, connect, metrics, clock, tasks).await
     }
 
     pub(crate) async fn start_with(
         config: WorkerConfig,
         connect: Arc<dyn Connect>,
+        metrics: Metrics,
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<RunningWorker> {
@@ -88,7 +91,6 @@ impl Worker {
         let address = listener.local_addr().map_err(|error| bind_failed(&config.bind, error))?;
         let advertised = config.advertise.clone().unwrap_or_else(|| reachable(address, &config.node));
 
-        let metrics = Metrics::default();
         let cluster = Arc::new(Cluster::new(connect));
         if let Some(kept) = identity.cluster() {
             cluster.join(&kept);

@@ -89,6 +89,11 @@ fn a_store_that_answers_503_for_a_while_is_waited_for() -> Result<()> {
     lake.proxy.behave(Behaviour::default());
     let read = reader.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;
     ensure!(read == body[..], "the bytes differ");
+    for counted in ["headpond_worker_store_retries_total", "headpond_master_store_requests_total"] {
+        ensure!(pond.metric(counted)? > 0.0, "{counted} is not counted");
+    }
+    let limit = pond.metric("headpond_worker_store_request_limit")?;
+    ensure!((1.0..64.0).contains(&limit), "{limit} requests at once to a store that asked to slow down");
     Ok(())
 }
 

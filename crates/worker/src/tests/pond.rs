@@ -88,7 +88,7 @@ pub(super) fn config(dir: &Path, master: &str) -> WorkerConfig {
 pub(super) async fn start(config: WorkerConfig, lake: &Arc<Lake>, dir: TempDir) -> Result<TestWorker> {
     let tasks = Tasks::new(Shutdown::new());
     let connect = Arc::new(ToLake(Arc::clone(lake)));
-    let running = Worker::start_with(config, connect, Arc::new(SystemClock), tasks.clone()).await?;
+    let running = Worker::start_with(config, connect, Metrics::default(), Arc::new(SystemClock), tasks.clone()).await?;
     let endpoint = Endpoint::from_shared(format!("http://{}", running.address())).expect("an address");
     let client = WorkerServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE);
     Ok(TestWorker { running, client, tasks, dir })
