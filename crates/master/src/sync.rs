@@ -2,7 +2,7 @@
 //!
 //! * [`Bounds`], with the times of the last checks (`freshness`), say whether the namespace may answer by itself.
 //! * [`SyncEngine::check`] asks about one name, [`SyncEngine::listing`] about a directory or all below it; each question is
-//!   asked once at a time (`flight`).
+//!   asked once at a time (`flight`). A directory in which many names are asked for is listed by itself (`survey`).
 //! * A listing is placed (`translate`), brought into the order of names (`name_order`), compared (`difference`) and merged
 //!   (`merge`); readers follow its [`Progress`].
 //!
@@ -17,6 +17,7 @@ mod metrics;
 mod name_order;
 mod progress;
 mod run;
+mod survey;
 mod translate;
 
 pub(crate) use engine::SyncEngine;

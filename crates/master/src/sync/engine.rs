@@ -13,7 +13,8 @@ use super::{
     freshness::{Bounds, Freshness},
     metrics::SyncMetrics,
     progress::Progress,
-    run::{Run, Scope, stale},
+    run::{Outcome, Run, Scope, stale},
+    survey::{LIMIT, Surveys},
     translate::observed,
 };
 use crate::{catalog::Catalog, mount::LiveMount, mounts::Mounts};
@@ -29,6 +30,9 @@ pub(crate) struct SyncEngine {
     freshness: Freshness,
     metrics: SyncMetrics,
     listings: Flights<Scope, Progress>,
+    /// Nobody reads along in these: they may be given up.
+    surveying: Flights<InodeId, Progress>,
+    surveys: Surveys,
     checks: Flights<(InodeId, Name), ()>,
 }
 
@@ -46,6 +50,8 @@ impl SyncEngine {
             freshness: Freshness::new(),
             metrics,
             listings: Flights::new(clock.clone(), tasks.clone()),
+            surveying: Flights::new(clock.clone(), tasks.clone()),
+            surveys: Surveys::new(),
             checks: Flights::new(clock, tasks),
         }
     }
@@ -65,7 +71,8 @@ impl SyncEngine {
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
             engine.metrics.listings.inc();
-            Run::perform(engine.clone(), mount, scope, flight).await.inspect_err(|_| {
+            let listed = Run::perform(engine.clone(), mount, scope, flight, None).await;
+            listed.map(|_| ()).inspect_err(|_| {
                 engine.metrics.failures.inc();
             })
         };
@@ -91,18 +98,39 @@ impl SyncEngine {
             flight.landed().await?;
             return Ok(flight.began);
         }
-        let (engine, mount) = (self.clone(), mount.clone());
+        let (engine, asked_of) = (self.clone(), mount.clone());
         let key = (dir, name.clone());
         let name = name.clone();
         let ask = move |flight: Arc<Flight<()>>| async move {
             engine.metrics.checks.inc();
-            engine.check_name(&mount, dir, name, flight.began).await.inspect_err(|_| {
+            engine.check_name(&asked_of, dir, name, flight.began).await.inspect_err(|_| {
                 engine.metrics.failures.inc();
             })
         };
         let flight = self.checks.join(key, |began| bounds.answers(began, arrived), || (), ask).await?;
         flight.landed().await?;
+        if !bounds.is_always() && self.surveys.is_due(dir) {
+            self.survey(mount, dir).await?;
+        }
         Ok(flight.began)
+    }
+
+    /// Has a directory listed in the background, to its end if that is not far.
+    async fn survey(self: &Arc<Self>, mount: &Arc<LiveMount>, dir: InodeId) -> Result<()> {
+        let (engine, mount) = (self.clone(), mount.clone());
+        let ask = move |flight| async move {
+            engine.metrics.listings.inc();
+            let scope = Scope { dir, recursive: false };
+            match Run::perform(engine.clone(), mount, scope, flight, Some(LIMIT)).await {
+                Ok(Outcome::Complete) => engine.surveys.completed(dir),
+                Ok(Outcome::GivenUp) => {}
+                Err(_) => {
+                    engine.metrics.failures.inc();
+                }
+            }
+            Ok(())
+        };
+        self.surveying.join(dir, |_| true, Progress::new, ask).await.map(|_| ())
     }
 
     pub(crate) const fn freshness(&self) -> &Freshness {

@@ -22,6 +22,15 @@ pub(crate) struct Scope {
     pub(crate) recursive: bool,
 }
 
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// All is listed and merged.
+    Complete,
+    /// There was more than it was to list.
+    GivenUp,
+}
+
 /// A run under way.
 #[derive(Debug)]
 pub(crate) struct Run {
@@ -33,7 +42,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Lists and merges; entries are readable in the namespace as [`Progress`] tells.
+    /// Lists and merges; entries are readable in the namespace as [`Progress`] tells. One directory is given up when there are more
+    /// than about `limit` entries.
     ///
     /// # Errors
     /// Those of store and journal. Nothing of a directory that was not listed to its end is forgotten.
@@ -42,7 +52,8 @@ impl Run {
         mount: Arc<LiveMount>,
         scope: Scope,
         flight: Arc<Flight<Progress>>,
-    ) -> Result<()> {
+        limit: Option<u64>,
+    ) -> Result<Outcome> {
         let store = mount.store().await?.clone();
         let location = engine.snapshot()?.location(scope.dir)?;
         let location = location.filter(|location| location.mount == mount.mount.id).ok_or_else(|| stale(scope.dir))?;
@@ -50,9 +61,9 @@ impl Run {
         let mounts = engine.mounts().table();
         let run = Self { engine, mount, store, mounts, flight };
         if scope.recursive {
-            run.list_tree(scope.dir, prefix).await
+            run.list_tree(scope.dir, prefix).await.map(|()| Outcome::Complete)
         } else {
-            run.list_directory(scope.dir, prefix).await
+            run.list_directory(scope.dir, prefix, limit.unwrap_or(u64::MAX)).await
         }
     }
 

@@ -119,6 +119,51 @@ async fn a_small_directory_is_listed_again_for_one_name() {
     assert_eq!((rig.listings(), rig.checks()), (2, 0));
 }
 
+/// Waits until `dir` is listed.
+async fn listed(rig: &Rig, dir: InodeId) {
+    while rig.master.core.catalog.snapshot().expect("readable").listed(dir).expect("readable").is_none() {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[tokio::test]
+async fn a_directory_in_which_several_names_are_asked_for_is_listed() {
+    let keys: Vec<_> = (0..100).map(|n| format!("d/{n:03}")).collect();
+    let rig = Rig::new(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let dir = rig.inode("/m/d").await;
+    let before = rig.checks();
+    for n in 0..8 {
+        assert_eq!(rig.listings(), 0);
+        assert!(rig.find(&format!("/m/d/{n:03}")).await.expect("asked").is_some());
+    }
+    listed(&rig, dir).await;
+    for n in 0..100 {
+        assert!(rig.find(&format!("/m/d/{n:03}")).await.expect("known").is_some());
+        assert!(rig.find(&format!("/m/d/{n:03}-absent")).await.expect("known").is_none());
+    }
+    assert_eq!((rig.checks() - before, rig.listings()), (8, 1));
+}
+
+#[tokio::test]
+async fn a_large_directory_is_given_up_and_left_alone() {
+    let keys: Vec<_> = (0..18_000).map(|n| format!("d/{n:05}")).collect();
+    let rig = Rig::new(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let dir = rig.inode("/m/d").await;
+    let before = rig.checks();
+    for n in 0..50 {
+        assert!(rig.find(&format!("/m/d/{:05}", 17_000 + n)).await.expect("asked").is_some());
+    }
+    let core = &rig.master.core;
+    while core.metrics.sync.listed.get() < 16_000 {
+        tokio::task::yield_now().await;
+    }
+    for n in 50..100 {
+        assert!(rig.find(&format!("/m/d/{:05}", 17_000 + n)).await.expect("asked").is_some());
+    }
+    assert_eq!((rig.checks() - before, rig.listings(), core.metrics.sync.listed.get()), (100, 1, 16_000));
+    assert!(core.catalog.snapshot().expect("readable").listed(dir).expect("readable").is_none());
+}
+
 #[tokio::test]
 async fn many_who_ask_for_one_name_cost_one_question() {
     let rig = Rig::new(&["f"]).await;

@@ -4,27 +4,32 @@ use headpond_namespace::ObservedKind;
 use headpond_types::{InodeId, Result};
 use headpond_ufs::{Key, ListPage, ListRequest};
 
-use super::Run;
+use super::{Outcome, Run};
 use crate::sync::{
     merge::Merge,
     translate::{Place, observed, place},
 };
 
 impl Run {
-    /// Lists the keys directly below `prefix` and merges them into `dir`.
-    pub(super) async fn list_directory(&self, dir: InodeId, prefix: Key) -> Result<()> {
+    /// Lists the keys directly below `prefix` and merges them into `dir`, unless they are more than `limit`.
+    pub(super) async fn list_directory(&self, dir: InodeId, prefix: Key, limit: u64) -> Result<Outcome> {
         let mut merge = Merge::new(dir, prefix.as_bytes().to_vec(), self.ordered());
         let mut request = ListRequest { prefix, delimited: true, ..ListRequest::default() };
         let mut page = self.fetch(request.clone()).await?;
+        let mut seen = 0;
         loop {
             self.see_page(&mut merge, &page)?;
+            seen += page.entries.len() as u64;
             let Some(continuation) = page.continuation.take() else { break };
+            if seen >= limit {
+                return Ok(Outcome::GivenUp);
+            }
             request.continuation = Some(continuation);
             let (merged, next) = futures::future::join(merge.advance(self), self.fetch(request.clone())).await;
             merged?;
             page = next?;
         }
-        merge.finish(self).await
+        merge.finish(self).await.map(|()| Outcome::Complete)
     }
 
     fn see_page(&self, merge: &mut Merge, page: &ListPage) -> Result<()> {
