@@ -7,5 +7,6 @@ mod free;
 mod freshness;
 mod keys;
 mod lake;
+mod lookups;
 mod mount;
 mod programs;

@@ -1,0 +1,40 @@
+//! What names cost: questions to the master, and requests to the store.
+
+use anyhow::{Result, ensure};
+use headpond_tests::noise;
+
+use crate::lake::Lake;
+
+const FILES: u64 = 300;
+
+fn lake() -> Result<Lake> {
+    Lake::of((0..FILES).map(|n| (format!("d/{n:03}"), noise(n, 100))))
+}
+
+#[test]
+fn what_a_listing_brought_is_not_asked_for_again() -> Result<()> {
+    let lake = lake()?;
+    let pond = lake.pond().start()?;
+    let listed = std::fs::read_dir(pond.path("d"))?.collect::<std::io::Result<Vec<_>>>()?;
+    ensure!(listed.len() as u64 == FILES, "{} files", listed.len());
+    let before = pond.metric("headpond_master_lookups_total")?;
+    for entry in &listed {
+        ensure!(std::fs::metadata(entry.path())?.len() == 100, "{} has another size", entry.path().display());
+    }
+    // The directory's own attributes may be asked for again: each entry that came to light changed it.
+    let asked = pond.metric("headpond_master_lookups_total")? - before;
+    ensure!(asked <= 5.0, "{asked} questions about {FILES} names that had just been listed");
+    Ok(())
+}
+
+#[test]
+fn names_that_nobody_listed_soon_cost_no_request_each() -> Result<()> {
+    let lake = lake()?;
+    let pond = lake.pond().start()?;
+    for n in 0..FILES {
+        ensure!(std::fs::metadata(pond.path(&format!("d/{n:03}")))?.len() == 100, "d/{n:03} has another size");
+    }
+    let heads = lake.proxy.requests().iter().filter(|request| request.method == "HEAD").count();
+    ensure!(heads as u64 <= FILES / 2, "{heads} requests for {FILES} names");
+    Ok(())
+}
