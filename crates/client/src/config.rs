@@ -38,7 +38,7 @@ pub struct ClientConfig {
     #[serde(with = "units::duration")]
     pub open_file_idle: Duration,
     /// Furthest that readahead runs in front of a sequential reader, in bytes; 0 turns it off. More fills pipes with a long
-    /// delay, and fetches more in vain when a reader stops early. Default: `128 MiB`.
+    /// delay, and fetches more in vain when a reader stops early. Default: `256 MiB`.
     #[serde(with = "units::bytes")]
     pub readahead_max: u64,
     /// Read through the worker of this node if there is one. `false` always goes to the owner over TCP. Default: `true`.
@@ -61,7 +61,7 @@ impl Default for ClientConfig {
             metadata_entries: 200_000,
             open_files: 16 << 10,
             open_file_idle: Duration::from_mins(1),
-            readahead_max: 128 << 20,
+            readahead_max: 256 << 20,
             prefer_local: true,
             offline_reads: Duration::from_mins(10),
         }

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream, stream::BoxStream};
-use headpond_types::{Attr, ByteRange, ContentId, Error, ErrorKind, PAGE_SIZE, Result};
+use headpond_types::{Attr, ByteRange, ContentId, Error, ErrorKind, PAGE_SIZE, Result, block_of};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -102,18 +102,14 @@ impl OpenFile {
             return Ok(Bytes::new());
         }
         let ahead = self.observe(&range);
-        if let Some(bytes) = self.read_local(&range, ahead.clone()).await? {
+        if let Some(bytes) = self.read_local(&range, &ahead).await? {
             return Ok(bytes);
         }
-        // The owner of the last block gets the whole hint when it owns the beginning of it; the others are asked apart.
-        let mut near = None;
-        for piece in ahead.into_iter().flat_map(remote::by_block) {
-            if headpond_types::block_of(piece.start) == headpond_types::block_of(range.end - 1) {
-                near = Some(piece);
-            } else {
-                remote::hint(&self.source, piece);
-            }
-        }
+        // What the owner of the last block is to have ready goes along with the question; the rest is asked for apart.
+        let is_near = |piece: &ByteRange| block_of(piece.start) == block_of(range.end - 1);
+        let mut pieces = ahead.into_iter().flat_map(remote::by_block).peekable();
+        let near = pieces.next_if(is_near);
+        pieces.for_each(|piece| remote::hint(&self.source, piece));
         remote::read(&self.source, range, near).await
     }
 
@@ -136,10 +132,8 @@ impl OpenFile {
                 return None;
             }
         }
-        if !file.is_complete()
-            && let Some(ahead) = self.observe(&range)
-        {
-            file.hint(ahead);
+        if !file.is_complete() {
+            self.observe(&range).into_iter().for_each(|piece| file.hint(piece));
         }
         file.is_lent().then_some(length)
     }
@@ -152,7 +146,7 @@ impl OpenFile {
     pub async fn read_ranges(&self, ranges: &[ByteRange]) -> Result<Vec<Bytes>> {
         let plan = Plan::new(ranges.iter().map(|range| self.clamp(range.clone())).collect());
         let fetches = plan.fetches().to_vec().into_iter().map(|fetch| async move {
-            match self.read_local(&fetch, None).await? {
+            match self.read_local(&fetch, &[]).await? {
                 Some(bytes) => Ok(bytes),
                 None => remote::read(&self.source, fetch, None).await,
             }
@@ -229,7 +223,7 @@ impl OpenFile {
     }
 
     /// The bytes from the local cache file; `None` when they must come over the network.
-    async fn read_local(&self, range: &ByteRange, ahead: Option<ByteRange>) -> Result<Option<Bytes>> {
+    async fn read_local(&self, range: &ByteRange, ahead: &[ByteRange]) -> Result<Option<Bytes>> {
         if range.is_empty() {
             return Ok(Some(Bytes::new()));
         }
@@ -246,8 +240,8 @@ impl OpenFile {
             // Polled behind the question, so sent behind it, but without waiting for its answer: a worker starts with what is
             // said in one request only when its ranges have come.
             let hint = async {
-                if let Some(ahead) = ahead.filter(|_| !file.is_complete()) {
-                    file.hint(ahead);
+                if !file.is_complete() {
+                    ahead.iter().for_each(|piece| file.hint(piece.clone()));
                 }
             };
             futures::join!(ensure, hint).0?;
@@ -335,7 +329,7 @@ impl OpenFile {
         range.start.min(end)..end
     }
 
-    fn observe(&self, range: &ByteRange) -> Option<ByteRange> {
+    fn observe(&self, range: &ByteRange) -> Vec<ByteRange> {
         self.readahead.lock().unwrap_or_else(PoisonError::into_inner).observe(range)
     }
 

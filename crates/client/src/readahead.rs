@@ -1,9 +1,11 @@
 //! What a sequential reader will want next.
 //!
 //! A reader that has read `run` bytes without a gap is expected to read on; up to four times that is kept ready in front of
-//! it, at most a set bound. So a reader that stops has cost at most four times what it read, and one that goes on has 128 MiB
-//! under way after 32 MiB: 16 requests of 8 MiB at the under store. Nothing is fetched ahead for runs up to 2 MiB: that is as
-//! far as the kernel's own readahead goes for a single read of 1 MiB, and such a read must not fetch more than it wants.
+//! it, at most a set bound. So a reader that stops has cost at most four times what it read, and one that goes on has 256 MiB
+//! in front of it after 64 MiB: 32 requests of 8 MiB at the under store. About half of them are under way at any time: a
+//! reader takes bytes in order, and what lies in front of it has come before what lies behind. Nothing is fetched ahead for
+//! runs up to 2 MiB: that is as far as the kernel's own readahead goes for a single read of 1 MiB, and such a read must not
+//! fetch more than it wants.
 //!
 //! A file may have several readers at once, and the kernel reorders its readahead: a few streams are followed, each with the
 //! reads that came early.
@@ -25,8 +27,10 @@ const MIN_RUN: u64 = 2 << 20;
 /// Bytes ahead per byte of the run.
 const RATIO: u64 = 4;
 
-/// Least that is asked for at once, unless it is the end of the file.
-const MIN_REQUEST: u64 = 1 << 20;
+/// Runs up to so long have pieces of so many bytes asked for, each of which becomes one request at the under store. Short
+/// ones at first, so that a reader that has just begun gets many connections, and 8 MiB in the end: more requests than
+/// needed cost the store and us a processor.
+const PIECES: [(u64, u64); 3] = [(8 << 20, 2 << 20), (32 << 20, 4 << 20), (u64::MAX, 8 << 20)];
 
 /// Watches the reads of one content.
 #[derive(Debug)]
@@ -54,10 +58,10 @@ impl Readahead {
         Self { length, max, streams: Vec::new() }
     }
 
-    /// Notes a read and says what to ask for, if it is time to.
-    pub(crate) fn observe(&mut self, read: &ByteRange) -> Option<ByteRange> {
+    /// Notes a read and says what to ask for by now, piece by piece.
+    pub(crate) fn observe(&mut self, read: &ByteRange) -> Vec<ByteRange> {
         if self.max == 0 || read.is_empty() {
-            return None;
+            return Vec::new();
         }
         let index = self.stream_of(read);
         let stream = match index {
@@ -70,8 +74,8 @@ impl Readahead {
             }
         };
         self.streams.push(stream);
-        let stream = self.streams.last_mut()?;
-        if stream.advance(read) { stream.next(self.length, self.max) } else { None }
+        let Some(stream) = self.streams.last_mut() else { return Vec::new() };
+        if stream.advance(read) { stream.next(self.length, self.max) } else { Vec::new() }
     }
 
     /// The stream that `read` continues, or else the one that it is near to.
@@ -103,22 +107,27 @@ impl Stream {
         true
     }
 
-    /// What to ask for. A quarter of the window must have been used up since the last time.
-    fn next(&mut self, length: u64, max: u64) -> Option<ByteRange> {
+    /// What to ask for: what fits into the window in whole pieces, and the rest of the content.
+    fn next(&mut self, length: u64, max: u64) -> Vec<ByteRange> {
         let run = self.front - self.start;
         if run <= MIN_RUN {
-            return None;
+            return Vec::new();
         }
-        let window = run.saturating_mul(RATIO).min(max);
-        let start = self.requested.max(self.front);
-        let end = self.front.saturating_add(window).min(length);
-        let is_due =
-            start - self.front < window - window / 4 && (end.saturating_sub(start) >= MIN_REQUEST || end == length);
-        if !is_due || start >= end {
-            return None;
+        let piece = PIECES.iter().find(|(longest, _)| run <= *longest).map_or(u64::MAX, |(_, piece)| *piece);
+        let piece = piece.min(1 << max.ilog2());
+        let limit = self.front.saturating_add(run.saturating_mul(RATIO).min(max)).min(length);
+        let mut pieces = Vec::new();
+        let mut start = self.requested.max(self.front);
+        loop {
+            // Pieces end where pieces of that size end in the content: so do the requests of workers.
+            let end = ((start / piece + 1) * piece).min(length);
+            if start >= end || end > limit {
+                return pieces;
+            }
+            self.requested = end;
+            pieces.push(start..end);
+            start = end;
         }
-        self.requested = end;
-        Some(start..end)
     }
 }
 

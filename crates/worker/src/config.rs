@@ -32,11 +32,11 @@ pub struct WorkerConfig {
     #[serde(with = "headpond_runtime::units::bytes")]
     pub max_request: u64,
     /// Most that one reader's wish for readahead fetches. More hides longer delays of the store, and fetches more in vain.
-    /// Default: 128 MiB.
+    /// Default: 256 MiB.
     #[serde(with = "headpond_runtime::units::bytes")]
     pub max_readahead: u64,
     /// Bytes under way from under stores at most, over all readers, and as many from other workers; readahead uses at most three
-    /// quarters of it. More keeps fatter pipes full, and costs memory and disk bandwidth at once. Default: 256 MiB.
+    /// quarters of it. More keeps fatter pipes full, and costs memory (up to two pages of each request) and disk bandwidth at once. Default: 512 MiB.
     #[serde(with = "headpond_runtime::units::bytes")]
     pub max_in_flight: u64,
     /// Pause between two passes of the scrubber over the cache; 0 turns it off. Shorter finds bad disks earlier, and reads
@@ -92,8 +92,8 @@ impl Default for WorkerConfig {
             masters: vec!["127.0.0.1:7100".to_owned()],
             deadlines: Deadlines::default(),
             max_request: 8 << 20,
-            max_readahead: 128 << 20,
-            max_in_flight: 256 << 20,
+            max_readahead: 256 << 20,
+            max_in_flight: 512 << 20,
             scrub_interval: Duration::from_hours(7 * 24),
             scrub_rate: 16 << 20,
         }

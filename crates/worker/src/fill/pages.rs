@@ -13,7 +13,7 @@ const SEGMENTS_AHEAD: usize = 16;
 const SEGMENTS_IN_MEMORY: usize = 2;
 
 /// Ranges of at least so many pages begin with a request for one page.
-const LEAD_FROM: u64 = 3;
+const LEAD_FROM: u64 = 2;
 
 /// One page of a reader's ranges.
 #[derive(Debug)]
