@@ -42,6 +42,14 @@ pub(super) fn flip_byte(path: &Path, at: u64) {
     file.write_all_at(&[!byte[0]], at).expect("written");
 }
 
+/// Takes the cache directory away. By its name first: a worker that registers anew, as one that was starved of time does, writes what it
+/// learnt into the directory, and would fill it while it is emptied.
+fn lose_cache(dir: &Path) {
+    let lost = dir.join("lost");
+    fs::rename(dir.join("cache"), &lost).expect("renamed");
+    fs::remove_dir_all(lost).expect("removed");
+}
+
 #[tokio::test]
 async fn a_version_that_is_gone_is_stale_and_never_mixed() {
     let pond = Pond::start().await;
@@ -123,7 +131,7 @@ async fn without_its_directory_a_worker_serves_through_memory_and_counts_it() {
     let body = pond.lake.put("a", "1", 20 * MIB + 7);
     let grant = pond.grant("a");
     assert_eq!(worker.read(&grant, 0..2 * MIB).await.expect("cold"), part(&body, &(0..2 * MIB)));
-    fs::remove_dir_all(worker.dir.path().join("cache")).expect("removed");
+    lose_cache(worker.dir.path());
     for _ in 0..3 {
         assert_eq!(worker.read(&grant, 0..u64::MAX).await.expect("read"), body);
     }
@@ -139,7 +147,7 @@ async fn concurrent_readers_share_what_the_cache_cannot_keep() {
             config.socket = None;
         })
         .await;
-    fs::remove_dir_all(worker.dir.path().join("cache")).expect("removed");
+    lose_cache(worker.dir.path());
     let body = pond.lake.put("a", "1", 6 * MIB);
     let grant = pond.grant("a");
     pond.lake.set(Mood::Holds);
