@@ -1,0 +1,62 @@
+//! Commands of masters and administrators: terms, workers, and requests that come twice.
+
+use headpond_journal::{Position, StateMachine as _};
+use headpond_types::{RequestId, Timestamp, WorkerId};
+
+use super::{Bed, ROOT, add, path};
+use crate::{Command, Outcome, Refusal, Reply};
+
+#[test]
+fn the_cluster_is_named_once() {
+    let mut bed = Bed::new();
+    assert_eq!(bed.snapshot().cluster().expect("reads"), None);
+    assert_eq!(bed.apply(&Command::SetCluster { cluster: 5 }).reply, Reply::Cluster(5));
+    assert_eq!(bed.apply(&Command::SetCluster { cluster: 6 }).reply, Reply::Cluster(5));
+    bed.reopen();
+    assert_eq!(bed.snapshot().cluster().expect("reads"), Some(5));
+}
+
+#[test]
+fn terms_grow_and_workers_keep_their_ids_across_restarts() {
+    let mut bed = Bed::new();
+    assert_eq!(bed.apply(&Command::BeginTerm).reply, Reply::Term(1));
+    let register = |uuid: &str| Command::RegisterWorker { uuid: uuid.to_owned() };
+    assert_eq!(bed.apply(&register("a")).reply, Reply::Worker(WorkerId(1)));
+    assert_eq!(bed.apply(&register("b")).reply, Reply::Worker(WorkerId(2)));
+    bed.reopen();
+    assert_eq!(bed.apply(&Command::BeginTerm).reply, Reply::Term(2));
+    assert_eq!(bed.apply(&register("b")).reply, Reply::Worker(WorkerId(2)));
+    assert_eq!(bed.apply(&Command::Noop), Outcome { reply: Reply::Done, effects: vec![] });
+}
+
+#[test]
+fn a_repeated_request_gets_the_first_answer_also_after_a_restart() {
+    let mut bed = Bed::new();
+    let first = bed.apply(&add(1, "/m"));
+    let remove = Command::RemoveMount { request: RequestId(2), path: path("/m"), now: Timestamp(6) };
+    assert_eq!(bed.apply(&remove).reply, Reply::Done);
+    let refused = bed.apply(&Command::RemoveMount { request: RequestId(3), path: path("/m"), now: Timestamp(6) });
+    bed.reopen();
+    assert_eq!(bed.apply(&add(1, "/m")), Outcome { reply: first.reply, effects: vec![] });
+    assert_eq!(bed.apply(&remove), Outcome { reply: Reply::Done, effects: vec![] });
+    bed.mount("/m");
+    assert_eq!(
+        bed.apply(&Command::RemoveMount { request: RequestId(3), path: path("/m"), now: Timestamp(6) }),
+        refused
+    );
+    assert_eq!(bed.names(ROOT), ["m"]);
+}
+
+#[test]
+fn the_oldest_requests_are_forgotten() {
+    let mut bed = Bed::new();
+    bed.apply(&add(1, "/m"));
+    let remove = Command::RemoveMount { request: RequestId(2), path: path("/m"), now: Timestamp(6) };
+    bed.apply(&remove);
+    let noise = |n| Command::RemoveMount { request: RequestId(n), path: path("/none"), now: Timestamp(6) };
+    let noise: Vec<_> = (10..10 + 4096).map(noise).collect();
+    bed.index += 1;
+    let at = Position { term: 1, index: bed.index };
+    bed.namespace().apply(at, &noise.iter().collect::<Vec<_>>()).expect("applies");
+    assert_eq!(bed.apply(&remove).reply, Reply::Refused(Refusal::NoMount(path("/m"))));
+}
