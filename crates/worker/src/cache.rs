@@ -5,6 +5,7 @@
 
 use std::{
     collections::HashSet,
+    io::IoSlice,
     ops::Range,
     sync::{Arc, Mutex},
     time::Duration,
@@ -66,7 +67,8 @@ impl Cache {
                 Err(StoreError::AlreadyPresent { .. }) => return Ok(()),
                 writer => writer?,
             };
-            parts.iter().try_for_each(|part| writer.write(part))?;
+            let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
+            writer.write_vectored(&parts)?;
             match writer.commit() {
                 Err(StoreError::AlreadyPresent { .. }) => Ok(()),
                 done => done,

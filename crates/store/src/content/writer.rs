@@ -2,13 +2,15 @@
 
 use std::{
     fs::File,
-    io,
-    os::unix::fs::FileExt,
+    io::{self, IoSlice},
     sync::{Arc, PoisonError, atomic::Ordering},
 };
 
 use headpond_types::{page_len, page_range};
-use rustix::fs::OFlags;
+use rustix::{
+    fs::OFlags,
+    io::{Errno, pwritev},
+};
 
 use super::{
     Content,
@@ -22,6 +24,9 @@ use crate::{
     shared::lock,
     usage::count,
 };
+
+/// Parts written by one system call: `IOV_MAX` of limits.h(0p) on Linux.
+const MAX_PARTS: usize = 1024;
 
 /// A page being written, in order from its start. Nothing is to be seen of it before [`PageWriter::commit`]; dropped without, nothing
 /// happened (dropping does IO then: the blocks written so far are freed).
@@ -99,7 +104,14 @@ impl PageWriter {
     ///
     /// `PageLength`: more than the page has. `Full`: the disk is full although the capacity is not, and evicting did not help.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
-        let got = bytes.len() as u64;
+        self.write_vectored(&[IoSlice::new(bytes)])
+    }
+
+    /// Writes the next bytes of the page, all of `parts` at once, which is better than one by one: the kernel's page cache gets large
+    /// folios for them (42 KiB each on average for a page in 64 parts, up to 1 MiB so), from which warm reads copy faster.
+    /// Otherwise as [`PageWriter::write`].
+    pub fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> Result<()> {
+        let got = parts.iter().map(|part| part.len() as u64).sum::<u64>();
         if got > self.remaining() {
             return Err(self.wrong_length(self.written + got));
         }
@@ -107,19 +119,32 @@ impl PageWriter {
         if !self.content.table.is_present(self.page) {
             let at = page_range(self.page.into(), self.content.length).start + self.written;
             let dir = &self.content.dir;
-            let mut written = self.write_at(bytes, at);
+            let mut written = self.write_at(parts, at);
             if written.as_ref().is_err_and(is_full) && dir.evict_bytes(FULL_DISK_BYTES) {
-                written = self.write_at(bytes, at);
+                written = self.write_at(parts, at);
             }
             written.map_err(|error| dir.write_error("write a page", error))?;
         }
-        self.crc = crc32c::crc32c_append(self.crc, bytes);
+        self.crc = parts.iter().fold(self.crc, |crc, part| crc32c::crc32c_append(crc, part));
         self.written += got;
         Ok(())
     }
 
-    fn write_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
-        self.file.write_all_at(bytes, at)
+    fn write_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
+        let mut parts: Vec<_> = parts.iter().filter(|part| !part.is_empty()).copied().collect();
+        let mut left = parts.as_mut_slice();
+        while !left.is_empty() {
+            match pwritev(&self.file, &left[..left.len().min(MAX_PARTS)], at) {
+                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Ok(written) => {
+                    at += written as u64;
+                    IoSlice::advance_slices(&mut left, written);
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     /// Makes the page present. Does IO: one small append; once in a million or so, the index is rewritten. Also fine when another writer was first.

@@ -1,6 +1,9 @@
 //! The life of pages through the public API.
 
-use std::{io::Read, sync::atomic::Ordering};
+use std::{
+    io::{IoSlice, Read},
+    sync::atomic::Ordering,
+};
 
 use headpond_store::{Content, DirConfig, PageStore, StoreConfig, StoreError};
 use headpond_types::{ContentId, PAGE_SIZE, page_len};
@@ -40,6 +43,24 @@ fn a_page_is_there_only_after_its_commit() {
         content.read(odd.clone()).unwrap(),
         whole[usize::try_from(odd.start).unwrap()..usize::try_from(odd.end).unwrap()]
     );
+}
+
+#[test]
+fn a_page_comes_in_as_many_parts_as_there_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 64);
+    let content = store.content(id(1), 2 * PAGE_SIZE).unwrap();
+    let bytes = bytes_of(&content, 1);
+    // More than one system call takes, some of them empty.
+    let parts: Vec<_> = bytes.chunks(500).flat_map(|part| [IoSlice::new(&[]), IoSlice::new(part)]).collect();
+    let mut writer = content.page_writer(1).unwrap();
+    writer.write_vectored(&parts[..7]).unwrap();
+    assert_eq!(writer.remaining(), PAGE_SIZE - 1500);
+    assert!(matches!(writer.write_vectored(&parts), Err(StoreError::PageLength { .. })));
+    writer.write_vectored(&parts[7..]).unwrap();
+    writer.commit().unwrap();
+    assert_eq!(content.read(PAGE_SIZE..u64::MAX).unwrap(), bytes);
+    content.verify().unwrap();
 }
 
 #[test]
