@@ -1,17 +1,36 @@
 //! What leaves when room is needed, and what must not.
 
 use std::{
+    fs::File,
     os::unix::fs::FileExt,
     sync::{Arc, atomic::Ordering},
 };
 
-use headpond_store::{Content, StoreError};
+use headpond_store::{Content, PageStore, StoreError};
 use headpond_types::PAGE_SIZE;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
+use tempfile::TempDir;
 
 use crate::support::{bytes_of, fill, fill_all, fill_with, id, page_bytes, store, try_fill};
 
 const PAGE: usize = 1 << 20;
+
+/// A store of `capacity` MiB, with a content of `pages` pages that are still to be filled.
+fn with_content(capacity: u64, pages: u64) -> (TempDir, PageStore, Arc<Content>) {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), capacity);
+    let content = store.content(id(1), pages * PAGE_SIZE).unwrap();
+    (dir, store, content)
+}
+
+/// `file` holds all `pages` pages of the content of [`with_content`].
+fn assert_holds(file: &File, pages: u64) {
+    let mut page = vec![0; PAGE];
+    for n in 0..pages {
+        file.read_exact_at(&mut page, n * PAGE_SIZE).unwrap();
+        assert_eq!(page, page_bytes(id(1), pages * PAGE_SIZE, n), "page {n}");
+    }
+}
 
 /// Reads the page as a client would, filling it first if it is missing; whether it was there.
 fn read_through(content: &Arc<Content>, page: u64, bytes: &[u8]) -> bool {
@@ -59,10 +78,8 @@ fn a_scan_of_ten_times_the_capacity_leaves_the_hot_set_in_place() {
 
 #[test]
 fn what_comes_back_soon_stays() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 20);
+    let (_dir, _store, content) = with_content(20, 100);
     let bytes = vec![1; PAGE];
-    let content = store.content(id(1), 100 * PAGE_SIZE).unwrap();
     for page in 0..21 {
         fill_with(&content, page, &bytes);
     }
@@ -77,10 +94,8 @@ fn what_comes_back_soon_stays() {
 
 #[test]
 fn a_second_use_keeps_what_a_first_does_not() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 20);
+    let (_dir, _store, content) = with_content(20, 100);
     let bytes = vec![1; PAGE];
-    let content = store.content(id(1), 100 * PAGE_SIZE).unwrap();
     for page in 0..60 {
         read_through(&content, page, &bytes);
         if page == 3 {
@@ -92,9 +107,7 @@ fn a_second_use_keeps_what_a_first_does_not() {
 
 #[test]
 fn evicting_pages_frees_blocks_and_keeps_the_rest() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 10);
-    let content = store.content(id(1), 30 * PAGE_SIZE).unwrap();
+    let (dir, store, content) = with_content(10, 30);
     fill_all(&content);
     let blocks =
         std::os::unix::fs::MetadataExt::blocks(&crate::support::file_of(dir.path(), &content).metadata().unwrap());
@@ -107,9 +120,7 @@ fn evicting_pages_frees_blocks_and_keeps_the_rest() {
 
 #[test]
 fn a_store_of_one_page_goes_through_a_content_page_by_page() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 1);
-    let content = store.content(id(1), 30 * PAGE_SIZE).unwrap();
+    let (_dir, store, content) = with_content(1, 30);
     for page in 0..30 {
         fill(&content, page);
         assert_eq!(content.read(page * PAGE_SIZE..page * PAGE_SIZE + 9).unwrap(), bytes_of(&content, page)[..9]);
@@ -119,10 +130,8 @@ fn a_store_of_one_page_goes_through_a_content_page_by_page() {
 
 #[test]
 fn a_lent_content_is_recalled_not_punched_and_leaves_whole_when_it_comes_back() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 20);
+    let (_dir, store, lent) = with_content(20, 12);
     let mut recalls = store.recalls();
-    let lent = store.content(id(1), 12 * PAGE_SIZE).unwrap();
     fill_all(&lent);
     let loan = lent.lend().unwrap();
     assert!(loan.complete());
@@ -132,11 +141,7 @@ fn a_lent_content_is_recalled_not_punched_and_leaves_whole_when_it_comes_back() 
     assert_eq!(recalls.try_recv().unwrap(), id(1));
     assert!(recalls.try_recv().is_err(), "asked for once");
     assert!(loan.complete());
-    let mut page = vec![0; PAGE];
-    for n in 0..12 {
-        loan.file().read_exact_at(&mut page, n * PAGE_SIZE).unwrap();
-        assert_eq!(page, page_bytes(id(1), 12 * PAGE_SIZE, n), "page {n}");
-    }
+    assert_holds(loan.file(), 12);
     drop(loan);
     assert!(store.find(id(1)).is_none());
     assert!(store.usage().used_bytes() <= 8 * PAGE_SIZE);
@@ -144,10 +149,8 @@ fn a_lent_content_is_recalled_not_punched_and_leaves_whole_when_it_comes_back() 
 
 #[test]
 fn a_recalled_content_that_is_used_again_stays() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 20);
+    let (_dir, store, lent) = with_content(20, 12);
     let mut recalls = store.recalls();
-    let lent = store.content(id(1), 12 * PAGE_SIZE).unwrap();
     fill_all(&lent);
     let loan = lent.lend().unwrap();
     fill_all(&store.content(id(2), 100 * PAGE_SIZE).unwrap());
@@ -159,9 +162,7 @@ fn a_recalled_content_that_is_used_again_stays() {
 
 #[test]
 fn with_everything_lent_or_being_written_a_write_is_refused_and_nothing_is_harmed() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 12);
-    let lent = store.content(id(1), 10 * PAGE_SIZE).unwrap();
+    let (_dir, store, lent) = with_content(12, 10);
     fill_all(&lent);
     let loan = lent.lend().unwrap();
     let other = store.content(id(2), 10 * PAGE_SIZE).unwrap();
@@ -186,9 +187,7 @@ fn with_everything_lent_or_being_written_a_write_is_refused_and_nothing_is_harme
 
 #[test]
 fn a_write_that_stood_in_its_own_way_does_not_block_others() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = store(dir.path(), 2);
-    let unit = store.content(id(1), 3 * PAGE_SIZE).unwrap();
+    let (_dir, store, unit) = with_content(2, 3);
     fill(&unit, 0);
     fill(&unit, 1);
     assert!(matches!(unit.page_writer(2), Err(StoreError::Full { .. })), "the unit itself is all there is to evict");
@@ -221,9 +220,5 @@ fn what_an_earlier_process_lent_is_never_punched() {
     let second = store(dir.path(), 19);
     assert!(second.find(id(1)).is_none(), "it left as a whole");
     assert_eq!(second.usage().used_bytes(), 0);
-    let mut page = vec![0; PAGE];
-    for n in 0..20 {
-        loan.file().read_exact_at(&mut page, n * PAGE_SIZE).unwrap();
-        assert_eq!(page, page_bytes(id(1), 20 * PAGE_SIZE, n), "page {n}");
-    }
+    assert_holds(loan.file(), 20);
 }
