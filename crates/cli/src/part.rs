@@ -5,7 +5,9 @@ use std::{net::SocketAddr, sync::Arc};
 use headpond_client::Client;
 use headpond_fuse::{Detached, FuseConfig, FuseMount, RunningMount};
 use headpond_master::{Master, MasterConfig, RunningMaster};
-use headpond_runtime::{Condition, Ending, HttpConfig, Metrics, Readiness, Shutdown, SystemClock, Tasks, http};
+use headpond_runtime::{
+    Condition, Ending, HttpConfig, Metrics, Readiness, Shutdown, Signals, SystemClock, Tasks, http,
+};
 use headpond_types::{Error, ErrorKind, Result};
 use headpond_worker::{RunningWorker, Worker, WorkerConfig};
 
@@ -39,6 +41,15 @@ impl Observed {
             bind => Some(http::serve(bind, metrics.clone(), readiness.clone(), &tasks).await?),
         };
         Ok(Self { metrics, readiness, address, starting, tasks })
+    }
+
+    /// The only part has started: serves until a signal comes, then ends it.
+    pub(crate) async fn serve_until_signal(self, part: Part, signals: &mut Signals) -> Ending {
+        self.started();
+        let signal = signals.next().await;
+        tracing::info!(signal, "ending");
+        let end = async { worse(part.end().await, self.end().await) };
+        signals.or_force(end).await
     }
 
     /// Everything has started: ready as soon as the parts are.

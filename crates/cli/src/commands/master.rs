@@ -9,7 +9,7 @@ use crate::{
     args::ProcessArgs,
     credentials::ConfiguredCredentials,
     failure::Result,
-    part::{Observed, Part, interrupted, worse},
+    part::{Observed, Part, interrupted},
     process,
     settings::{self, Role, Settings, flag},
 };
@@ -53,10 +53,6 @@ async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
         started = observed.master(&part, settings.master, credentials) => started?,
         signal = signals.next() => return Err(interrupted(signal).into()),
     };
-    observed.started();
-    tracing::info!(address = %master.address(), "the master serves");
-    let signal = signals.next().await;
-    tracing::info!(signal, "ending");
-    let end = async { worse(part.end().await, observed.end().await) };
-    Ok(signals.or_force(end).await)
+    tracing::debug!(address = %master.address(), "started");
+    Ok(observed.serve_until_signal(part, signals).await)
 }

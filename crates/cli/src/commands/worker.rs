@@ -11,7 +11,7 @@ use crate::{
     args::ProcessArgs,
     credentials::ConfiguredCredentials,
     failure::Result,
-    part::{Observed, Part, interrupted, worse},
+    part::{Observed, Part, interrupted},
     process,
     settings::{self, Role, Settings, flag},
     socket,
@@ -77,12 +77,8 @@ async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
         started = observed.worker(&part, settings.worker, credentials) => started?,
         signal = signals.next() => return Err(interrupted(signal).into()),
     };
-    observed.started();
     tracing::info!(address = %worker.address(), advertised = worker.advertised(), "the worker serves");
-    let signal = signals.next().await;
-    tracing::info!(signal, "ending");
-    let end = async { worse(part.end().await, observed.end().await) };
-    Ok(signals.or_force(end).await)
+    Ok(observed.serve_until_signal(part, signals).await)
 }
 
 /// The socket to listen on: without one, a mount on this machine would not read cache files itself.

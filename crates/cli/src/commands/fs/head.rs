@@ -5,9 +5,9 @@ use headpond_types::NsPath;
 
 use super::{
     pieces::Pieces,
-    reading::{open, stream, title},
+    reading::{Amount, open, stream, title},
 };
-use crate::{args::parse_size, failure::Result, session::Session};
+use crate::{failure::Result, session::Session};
 
 /// Print the beginning of files.
 #[derive(Debug, Args)]
@@ -15,12 +15,8 @@ pub(super) struct HeadArgs {
     /// Files.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<NsPath>,
-    /// This many lines.
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 10)]
-    lines: u64,
-    /// This many bytes (or 4KiB, 1MiB, …) instead of lines.
-    #[arg(short = 'c', long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "lines")]
-    bytes: Option<u64>,
+    #[command(flatten)]
+    amount: Amount,
 }
 
 pub(super) async fn run(session: &mut Session, args: &HeadArgs) -> Result<()> {
@@ -31,13 +27,13 @@ pub(super) async fn run(session: &mut Session, args: &HeadArgs) -> Result<()> {
         if titles {
             session.out.line(&title(path, std::mem::take(&mut first)))?;
         }
-        let end = args.bytes.unwrap_or(u64::MAX).min(file.length());
-        let mut lines = args.lines;
+        let end = args.amount.bytes.unwrap_or(u64::MAX).min(file.length());
+        let mut lines = args.amount.lines;
         let mut pieces = Pieces::new(path, 0);
         stream(&file, 0..end, |chunk| {
-            let wanted = if args.bytes.is_some() { chunk.len() } else { lines_end(chunk, &mut lines) };
+            let wanted = if args.amount.bytes.is_some() { chunk.len() } else { lines_end(chunk, &mut lines) };
             pieces.print(&mut session.out, &chunk[..wanted])?;
-            Ok(args.bytes.is_some() || lines > 0)
+            Ok(args.amount.bytes.is_some() || lines > 0)
         })
         .await?;
         pieces.end(&mut session.out)

@@ -2,11 +2,23 @@
 
 use std::sync::Arc;
 
+use clap::Args;
 use futures::StreamExt as _;
 use headpond_client::OpenFile;
 use headpond_types::{ByteRange, Error, ErrorKind, FileKind, NsPath};
 
-use crate::{failure::Result, session::Session};
+use crate::{args::parse_size, failure::Result, session::Session};
+
+/// How much of a file to print.
+#[derive(Debug, Args)]
+pub(super) struct Amount {
+    /// This many lines.
+    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 10)]
+    pub(super) lines: u64,
+    /// This many bytes (or 4KiB, 1MiB, …) instead of lines.
+    #[arg(short = 'c', long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "lines")]
+    pub(super) bytes: Option<u64>,
+}
 
 /// Opens the file at `path` as it is now.
 ///

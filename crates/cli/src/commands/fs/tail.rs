@@ -8,9 +8,9 @@ use headpond_types::NsPath;
 
 use super::{
     pieces::Pieces,
-    reading::{open, stream, title},
+    reading::{Amount, open, stream, title},
 };
-use crate::{args::parse_size, failure::Result, session::Session};
+use crate::{failure::Result, session::Session};
 
 /// Bytes read at once while looking backwards for the beginning of a line.
 const STEP: u64 = 64 << 10;
@@ -21,12 +21,8 @@ pub(super) struct TailArgs {
     /// Files.
     #[arg(value_name = "PATH", required = true)]
     paths: Vec<NsPath>,
-    /// This many lines.
-    #[arg(short = 'n', long, value_name = "COUNT", default_value_t = 10)]
-    lines: u64,
-    /// This many bytes (or 4KiB, 1MiB, …) instead of lines.
-    #[arg(short = 'c', long, value_name = "SIZE", value_parser = parse_size, conflicts_with = "lines")]
-    bytes: Option<u64>,
+    #[command(flatten)]
+    amount: Amount,
 }
 
 pub(super) async fn run(session: &mut Session, args: &TailArgs) -> Result<()> {
@@ -37,9 +33,9 @@ pub(super) async fn run(session: &mut Session, args: &TailArgs) -> Result<()> {
         if titles {
             session.out.line(&title(path, std::mem::take(&mut first)))?;
         }
-        let start = match args.bytes {
+        let start = match args.amount.bytes {
             Some(bytes) => file.length().saturating_sub(bytes),
-            None => lines_start(&file, args.lines).await?,
+            None => lines_start(&file, args.amount.lines).await?,
         };
         let mut pieces = Pieces::new(path, start);
         stream(&file, start..file.length(), |chunk| pieces.print(&mut session.out, chunk).map(|()| true)).await?;
