@@ -53,6 +53,12 @@ impl StoreUri {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(invalid(format!("has no scheme: {FORMS}")));
         };
+        if scheme != "file" && rest.split('/').next().is_some_and(|root| root.contains('@')) {
+            // Not shown: what stands before the @ is most likely a secret.
+            let message = "a store URI with an @ is refused, and so are keys in it: write s3://bucket/prefix, and give keys by \
+                           the environment or the option credentials";
+            return Err(UfsError::new(UfsErrorKind::Invalid, message));
+        }
         let scheme = match scheme {
             "s3" => Scheme::S3,
             "file" => Scheme::File,
@@ -164,6 +170,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn keys_in_a_uri_are_refused_and_never_shown() {
+        for text in ["s3://id:hunter2@bucket/x", "s3://hunter2@bucket", "s3a://id:hunter2@bucket", "gs://id:hunter2@b"]
+        {
+            let error = StoreUri::parse(text).expect_err("keys").to_string();
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+        assert!(StoreUri::parse("s3://bucket/a@b").is_ok(), "a prefix may have one");
+    }
+
+    #[test]
     fn uris_are_normalised() {
         for (text, root, prefix, shown) in [
             ("s3://b", "b", "", "s3://b"),
@@ -193,7 +209,7 @@ mod tests {
             ("file://lake", "file:///lake"),
             ("file:///a/../b", "directory itself"),
             ("memory://", "memory://store"),
-            ("s3://key:secret@host/b", "options"),
+            ("s3://key:secret@host/b", "the option credentials"),
         ] {
             let error = StoreUri::parse(text).expect_err(text);
             assert_eq!(error.kind(), UfsErrorKind::Invalid);
