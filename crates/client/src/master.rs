@@ -189,10 +189,12 @@ pub(crate) fn administration(channel: Channel) -> v1::admin_service_client::Admi
 /// # Errors
 /// `InvalidArgument` when it is none.
 pub(crate) fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpoint> {
-    let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
-        let message = format!("{address:?} is not an address: write it as host:port");
-        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
-    })?;
+    let message = || format!("{address:?} is not an address: write it as host:port");
+    let endpoint = Endpoint::from_shared(format!("http://{address}"))
+        .map_err(|error| Error::new(ErrorKind::InvalidArgument, message()).with_source(error))?;
+    if endpoint.uri().port().is_none() {
+        return Err(Error::new(ErrorKind::InvalidArgument, message()));
+    }
     Ok(endpoint
         .connect_timeout(connect_timeout)
         .tcp_nodelay(true)

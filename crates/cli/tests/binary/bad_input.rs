@@ -1,15 +1,17 @@
 //! Bad input gives one line that names it and how to mend it, an exit code by kind, and leaves nothing behind.
 
-use std::{net::TcpListener, process::Command};
+use std::{
+    net::TcpListener,
+    process::{Command, Output},
+};
 
 use anyhow::{Context as _, Result};
 use headpond_tests::{Minio, free_port};
 
-use crate::ground::{Ground, stderr};
+use crate::ground::{Ground, stderr, stdout};
 
-/// Runs `command`, which must fail with `code` and one line that says all of `says`, and leave everything as it was.
-fn refuses(ground: &Ground, mut command: Command, code: i32, says: &[&str]) -> Result<()> {
-    let before = ground.inventory()?;
+/// Runs `command`, which must fail with `code` and one line that says all of `says`.
+fn fails(mut command: Command, code: i32, says: &[&str]) -> Result<Output> {
     let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{command:?} said: {said}");
@@ -17,7 +19,14 @@ fn refuses(ground: &Ground, mut command: Command, code: i32, says: &[&str]) -> R
     for text in says {
         assert!(said.contains(text), "{command:?} does not say {text:?} but: {said}");
     }
-    assert_eq!(ground.inventory()?, before, "{command:?} left something behind");
+    Ok(output)
+}
+
+/// The same, and `command` must leave everything as it was.
+fn refuses(ground: &Ground, command: Command, code: i32, says: &[&str]) -> Result<()> {
+    let (before, shown) = (ground.inventory()?, format!("{command:?}"));
+    fails(command, code, says)?;
+    assert_eq!(ground.inventory()?, before, "{shown} left something behind");
     Ok(())
 }
 
@@ -115,6 +124,103 @@ fn a_bucket_that_cannot_be_listed_is_refused() -> Result<()> {
     let mut unreachable = up("s3://present", &nowhere, secret);
     unreachable.env("HEADPOND_MASTER__STORE_DEADLINE", "1s");
     refuses(&ground, unreachable, 10, &["s3://present"])
+}
+
+#[test]
+fn a_mount_that_cannot_be_is_refused_and_nothing_is_mounted() -> Result<()> {
+    let minio = Minio::start()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(minio.bucket("present"))?;
+    let mut ground = Ground::new()?;
+    ground.write("data/file", "x")?;
+    ground.write("other/x", "x")?;
+    let (data, other) = (format!("file://{}", ground.path("data").display()), ground.path("other"));
+    let (other, endpoint) = (format!("file://{}", other.display()), format!("endpoint={}", minio.endpoint()));
+    ground.write(
+        "c.toml",
+        format!(
+            "[credentials.good]\naccess_key_id = '{0}'\nsecret_access_key = '{1}'\n\
+             [credentials.bad]\naccess_key_id = '{0}'\nsecret_access_key = 'hunter2'",
+            Minio::ACCESS_KEY,
+            Minio::SECRET_KEY
+        ),
+    )?;
+    ground.up(&[&data, "--no-mount", "--config", "c.toml"])?;
+    assert!(ground.run(&["fs", "ls", "/"])?.status.success());
+    let before = stdout(&ground.run(&["admin", "mounts", "-o", "json"])?);
+
+    let bucket = |bucket: &'static str, credentials: &'static str| {
+        let options = [endpoint.as_str(), "region=us-east-1", "path_style=true", credentials];
+        let options = options.into_iter().flat_map(|option| ["--option", option]);
+        ["/m", bucket].into_iter().chain(options).collect::<Vec<_>>()
+    };
+    for (arguments, code, says) in [
+        (vec!["/m", "gopher://hole"], 2, &["gopher", "s3://bucket/prefix"][..]),
+        (vec!["/m", "s3://id:hunter2@bucket"], 2, &["option credentials"]),
+        (vec!["/m", "file://."], 2, &["is not absolute"]),
+        (vec!["relative", &other], 2, &["relative", "/relative"]),
+        (vec!["/m", "s3://b", "--option", "frob=1"], 2, &["/m", "frob", "endpoint"]),
+        (vec!["/m", "s3://b", "--option", "frob"], 2, &["KEY=VALUE"]),
+        (vec!["/m", &other, "--sync-interval", "soon"], 2, &["\"soon\"", "never"]),
+        (vec!["/m", &other, "--file-mode", "999"], 2, &["\"999\"", "octal"]),
+        (bucket("s3://present", "credentials=nobody"), 2, &["/m", "[credentials.nobody]"]),
+        (bucket("s3://present", "credentials=bad"), 9, &["/m", "s3://present", "credentials"]),
+        (bucket("s3://absent", "credentials=good"), 9, &["/m", "s3://absent", "create it"]),
+        (vec!["/m", "file:///no/such/directory"], 9, &["/m", "/no/such/directory", "create"]),
+        (vec!["/", &other], 4, &["/ is a mount point already"]),
+        (vec!["/file/below", &other], 6, &["/file is a file"]),
+    ] {
+        let command = ground.command(&[&["admin", "mount", "add"], &arguments[..]].concat());
+        let output = fails(command, code, says)?;
+        assert!(!stderr(&output).contains("hunter2"), "{}", stderr(&output));
+        assert_eq!(stdout(&ground.run(&["admin", "mounts", "-o", "json"])?), before, "{arguments:?}");
+    }
+    let log = ground.process.as_ref().context("runs")?.output();
+    assert!(!log.contains("hunter2"), "{log}");
+
+    // Mounts may lie in each other, and are read only; who is asked to take one away from under another refuses.
+    for path in ["/m/inner", "/m"] {
+        assert!(ground.run(&["admin", "mount", "add", path, &other, "--read-only"])?.status.success());
+    }
+    assert!(stdout(&ground.run(&["admin", "mounts"])?).lines().skip(1).all(|line| line.contains("read only")));
+    assert_eq!(stdout(&ground.run(&["fs", "cat", "/m/inner/x", "/m/x", "/file"])?), "xxx");
+    fails(ground.command(&["admin", "mount", "remove", "/m"]), 5, &["/m/inner", "first"])?;
+    fails(ground.command(&["admin", "mount", "remove", "/none"]), 3, &["/none", "headpond admin mounts"])?;
+    Ok(())
+}
+
+#[test]
+fn an_unfit_mount_point_of_a_mount_alone_is_refused() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.write("file", "")?;
+    ground.write("full/file", "")?;
+    std::fs::create_dir(ground.path("empty"))?;
+    ground.up(&["--no-mount"])?;
+    for (arguments, code, says) in [
+        (&["absent"][..], 3, &["absent does not exist", "create it"][..]),
+        (&["file"], 6, &["file is not a directory"]),
+        (&["full"], 5, &["full is not empty", "nonempty"]),
+        (&["empty", "--root", "/absent"], 3, &["/absent does not exist"]),
+        (&["empty", "--root", "/README.txt"], 6, &["/README.txt is not a directory"]),
+        (&["empty", "--master", "nowhere"], 2, &["\"nowhere\"", "host:port"]),
+        (&["empty", "-o", "writable"], 2, &["writable", "dataset"]),
+    ] {
+        fails(ground.command(&[&["mount", "--http-bind", ""], arguments].concat()), code, says)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_cache_that_is_not_to_be_had_is_refused() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.up(&["--no-mount"])?;
+    let taken = ["worker", "--dir", ".headpond/worker/cache=1GiB", "--bind", "127.0.0.1:0", "--http-bind", ""];
+    fails(ground.command(&taken), 2, &["worker/cache", "in use by another process"])?;
+    let port = format!("127.0.0.1:{}", ground.worker_port);
+    let port_taken = ["worker", "--dir", "other=1GiB", "--bind", &port, "--http-bind", ""];
+    fails(ground.command(&port_taken), 4, &[&port, "choose another address"])?;
+    assert!(!ground.path("other").exists(), "nothing half-done");
+    Ok(())
 }
 
 #[test]
