@@ -87,7 +87,9 @@ pub(crate) async fn run(shared: Arc<Shared>) {
 }
 
 fn new_backoff() -> Backoff {
-    Backoff::new(Duration::from_millis(50), Duration::from_secs(2))
+    // In a long outage it is the session that finds out: a call that probes may take longer than a probe's patience for
+    // reasons of its own. An attempt costs a refused connection.
+    Backoff::new(Duration::from_millis(50), Duration::from_millis(500))
 }
 
 /// Opens the stream and waits for its first event: only then does the master hear of this client.
