@@ -22,7 +22,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
 
     let port = free_port()?.to_string();
     let mut command = Command::new("iperf3");
-    command.args(["-s", "-B", "127.0.0.1", "-p", &port]);
+    command.args(["-s", "-B", "127.0.0.1", "-p", &port, "--forceflush"]);
     let mut server = Process::start("iperf3", command, &world.folder.path().join("iperf.log"))
         .context("the baseline needs iperf3: apt-get install iperf3")?;
     eventually("iperf3 listens", || {
