@@ -2,6 +2,7 @@
 
 use std::{fmt, time::Duration};
 
+use bytes::Bytes;
 use headpond_proto::v1::SignedGrant;
 use tokio::time::Instant;
 
@@ -13,8 +14,11 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// A grant that was asked for at `asked` and is accepted for `valid` from then on.
-    pub(crate) fn new(signed: SignedGrant, asked: Instant, valid: Duration) -> Self {
+    /// A grant that was asked for at `asked` and is accepted for `valid` from then on. Its bytes are copied: as they came, they
+    /// hold all of the buffer that the answer was received in, a hundred times as large.
+    pub(crate) fn new(signed: &SignedGrant, asked: Instant, valid: Duration) -> Self {
+        let SignedGrant { grant, signature } = signed;
+        let signed = SignedGrant { grant: Bytes::copy_from_slice(grant), signature: Bytes::copy_from_slice(signature) };
         Self { signed, renew_at: asked + valid / 2, expires_at: asked + valid }
     }
 
@@ -37,5 +41,20 @@ impl Grant {
 impl fmt::Debug for Grant {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Grant").field("expires_at", &self.expires_at).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grant_holds_nothing_of_the_answer_it_came_in() {
+        let answer = Bytes::from(vec![7; 8192]);
+        let signed = SignedGrant { grant: answer.slice(..90), signature: answer.slice(90..154) };
+        let grant = Grant::new(&signed, Instant::now(), Duration::from_secs(1));
+        assert_eq!(grant.signed(), signed);
+        drop(signed);
+        assert!(answer.is_unique());
     }
 }

@@ -88,7 +88,7 @@ async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Ar
         };
         return Err(Error::new(kind, message).into());
     };
-    let grant = Arc::new(Grant::new(signed, ticket.asked(), Duration::from_millis(answer.grant_valid_ms)));
+    let grant = Arc::new(Grant::new(&signed, ticket.asked(), Duration::from_millis(answer.grant_valid_ms)));
     shared.grants.insert(content, Arc::clone(&grant));
     let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
     shared.cache.put_attr(&answered, Arc::clone(&attr));

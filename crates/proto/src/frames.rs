@@ -74,8 +74,9 @@ impl FrameReader {
             return Ok(None);
         }
         self.buffer.advance(4);
-        let frame = self.buffer.split_to(length).freeze();
-        M::decode(frame).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        let frame = self.buffer.split_to(length);
+        // From a slice, so that fields are copied: a message that is kept would hold all of the buffer that it came in.
+        M::decode(&frame[..]).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
     }
 
     /// Receives once without waiting; 0 at the end of the stream.
@@ -151,7 +152,10 @@ mod tests {
     };
 
     use super::*;
-    use crate::v1::{LocalFailure, LocalResponse, local_response::Response};
+    use crate::v1::{
+        LendRequest, LocalFailure, LocalRequest, LocalResponse, SignedGrant, local_request::Request,
+        local_response::Response,
+    };
 
     fn response(id: u64, text: usize) -> LocalResponse {
         let failure = LocalFailure { kind: "internal".to_owned(), message: "x".repeat(text) };
@@ -196,6 +200,21 @@ mod tests {
             File::from(read).read_exact(&mut text).expect("the same pipe");
             assert_eq!(&text, b"hello");
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_that_is_kept_holds_nothing_but_itself() {
+        let (near, far) = UnixStream::pair().expect("a socket pair");
+        let signed = SignedGrant { grant: vec![1; 90].into(), signature: vec![2; 64].into() };
+        let lend = LendRequest { grant: Some(signed), ..LendRequest::default() };
+        let request = LocalRequest { id: 1, request: Some(Request::Lend(lend)) };
+        send(&near, &request, None).await.expect("sent");
+        let mut reader = FrameReader::new();
+        let received: LocalRequest = reader.receive(&far).await.expect("a frame").expect("no end yet");
+        let Some(Request::Lend(LendRequest { grant: Some(kept), .. })) = received.request else {
+            panic!("what was sent")
+        };
+        assert!(kept.grant.is_unique() && kept.signature.is_unique());
     }
 
     #[tokio::test]
