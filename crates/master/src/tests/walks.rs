@@ -53,8 +53,8 @@ async fn concurrent_first_listings_cost_one() {
 async fn entries_come_before_the_listing_is_complete() {
     let keys: Vec<_> = (0..3000).map(|n| format!("part-{n:05}")).collect();
     let rig = Rig::new(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    // The second page is never answered; the question whether `part` is a directory comes before it.
-    rig.store.script(Op::List, [None, None, Some(Fault::Hang)]);
+    // The second page is never answered; the question whether `part` is a directory comes after it.
+    rig.store.script(Op::List, [None, Some(Fault::Hang)]);
     let dir = rig.inode("/m").await;
     let walk = rig.master.core.lookups.walk(dir, WalkOptions::default()).await.expect("begins");
     let mut walk = std::pin::pin!(walk);

@@ -17,18 +17,22 @@ impl Run {
         let mut request = ListRequest { prefix, delimited: true, ..ListRequest::default() };
         let mut page = self.fetch(request.clone()).await?;
         let mut seen = 0;
-        loop {
-            self.see_page(&mut merge, &page)?;
+        while let Some(continuation) = page.continuation.take() {
             seen += page.entries.len() as u64;
-            let Some(continuation) = page.continuation.take() else { break };
             if seen >= limit {
                 return Ok(Outcome::GivenUp);
             }
             request.continuation = Some(continuation);
-            let (merged, next) = futures::future::join(merge.advance(self), self.fetch(request.clone())).await;
+            let merged = async {
+                self.see_page(&mut merge, &page)?;
+                merge.advance(self).await
+            };
+            // The next request goes out before this page is worked on.
+            let (next, merged) = futures::future::join(self.fetch(request.clone()), merged).await;
             merged?;
             page = next?;
         }
+        self.see_page(&mut merge, &page)?;
         merge.finish(self).await.map(|()| Outcome::Complete)
     }
 

@@ -36,8 +36,9 @@ impl Run {
         let mut page = self.fetch(request.clone()).await?;
         while let Some(continuation) = page.continuation.take() {
             request.continuation = Some(continuation);
-            let (merged, next) =
-                futures::future::join(self.merge_page(&mut path, &page), self.fetch(request.clone())).await;
+            // The next request goes out before this page is worked on.
+            let (next, merged) =
+                futures::future::join(self.fetch(request.clone()), self.merge_page(&mut path, &page)).await;
             merged?;
             page = next?;
         }
