@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use headpond_journal::{Journal, JournalStatus};
-use headpond_namespace::{Command, Namespace, Refusal, Reply, Snapshot};
+use headpond_namespace::{Command, Effect, Namespace, Refusal, Reply, Snapshot};
 use headpond_types::{Error, ErrorKind, Result};
 
-use crate::sessions::Sessions;
+use crate::{denials::Denials, sessions::Sessions};
 
 /// The one way to the namespace.
 #[derive(Debug)]
@@ -14,11 +14,21 @@ pub(crate) struct Catalog {
     namespace: Arc<Namespace>,
     journal: Journal<Namespace>,
     sessions: Arc<Sessions>,
+    denials: Denials,
 }
 
 impl Catalog {
-    pub(crate) const fn new(namespace: Arc<Namespace>, journal: Journal<Namespace>, sessions: Arc<Sessions>) -> Self {
-        Self { namespace, journal, sessions }
+    pub(crate) const fn new(
+        namespace: Arc<Namespace>,
+        journal: Journal<Namespace>,
+        sessions: Arc<Sessions>,
+        denials: Denials,
+    ) -> Self {
+        Self { namespace, journal, sessions, denials }
+    }
+
+    pub(crate) const fn denials(&self) -> &Denials {
+        &self.denials
     }
 
     /// A consistent view of all that is applied. Keep it short: what it sees cannot be freed meanwhile.
@@ -34,14 +44,41 @@ impl Catalog {
     /// # Errors
     /// The refusal of the namespace, or the journal's failure (whether the command took place is then not known).
     pub(crate) async fn propose(&self, command: Command) -> Result<Reply> {
+        self.propose_telling(command, |_| true).await
+    }
+
+    /// The same for what a listing shows that nobody has a part of yet: sessions hear only of what they may hold otherwise.
+    ///
+    /// # Errors
+    /// As for [`Catalog::propose`].
+    pub(crate) async fn propose_listed(&self, command: Command) -> Result<Reply> {
+        self.propose_telling(command, |effect| self.denials.concern(effect)).await
+    }
+
+    async fn propose_telling(&self, command: Command, tells: impl Fn(&Effect) -> bool) -> Result<Reply> {
+        let moves_mounts = matches!(command, Command::AddMount { .. } | Command::RemoveMount { .. });
+        if moves_mounts {
+            self.unsettle();
+        }
         let outcome = self.journal.propose(command).await?;
-        if !outcome.effects.is_empty() {
+        if moves_mounts {
+            self.unsettle();
+        }
+        let told: Vec<_> = outcome.effects.iter().filter(|effect| tells(effect)).collect();
+        if !told.is_empty() {
             // No earlier than the command: who reads from now on is not told to forget what they get.
-            self.sessions.tell(self.snapshot()?.position(), &outcome.effects);
+            self.sessions.tell(self.snapshot()?.position(), told);
         }
         match outcome.reply {
             Reply::Refused(refusal) => Err(refused(refusal)),
             reply => Ok(reply),
+        }
+    }
+
+    /// Directories lose their listings with mounts, which sessions that are there now may hold.
+    fn unsettle(&self) {
+        if self.sessions.count() > 0 {
+            self.denials.be_unsure();
         }
     }
 

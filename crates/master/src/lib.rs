@@ -20,6 +20,7 @@ mod catalog;
 mod config;
 mod connect;
 mod core;
+mod denials;
 mod grant_key;
 mod grants;
 mod health;

@@ -243,7 +243,9 @@ impl Lookups {
         if directory == Some(bounds.lease) {
             return Ok(directory);
         }
-        let entry = freshness.entry(dir, name).and_then(|checked| bounds.remaining(checked, now));
+        // An absence that is not noted would not be taken back when the name is discovered.
+        let entry = freshness.entry(dir, name).filter(|_| found || self.catalog.denials().is_noted(dir, name));
+        let entry = entry.and_then(|checked| bounds.remaining(checked, now));
         // What is in the namespace was seen in the store at some time: enough for a mount that is never checked.
         let ever = (found && bounds.sync_interval.is_none()).then_some(bounds.lease);
         Ok([directory, entry, ever].into_iter().flatten().max())

@@ -2,7 +2,7 @@
 
 use std::{fs, sync::Arc, time::Duration};
 
-use headpond_journal::{Journal, JournalConfig};
+use headpond_journal::{Journal, JournalConfig, StateMachine as _};
 use headpond_namespace::Namespace;
 use headpond_proto::{
     MAX_MESSAGE,
@@ -26,6 +26,7 @@ use crate::{
     config::MasterConfig,
     connect::{Connect, Drivers},
     core::Core,
+    denials::Denials,
     metrics::Metrics,
     running::RunningMaster,
     service::{Admin, NamespaceService, Registry},
@@ -114,8 +115,14 @@ async fn open(config: &MasterConfig, sessions: Arc<Sessions>) -> Result<Catalog>
         Namespace::open(&state_dir.join("namespace"), cache)
     });
     let namespace = Arc::new(namespace.await?);
+    // What the last master answered may still be held.
+    let restarted = namespace.applied()?.is_some();
     let journal = Journal::open(JournalConfig::new(config.state_dir.join("journal")), namespace.clone()).await?;
-    Ok(Catalog::new(namespace, journal, sessions))
+    let denials = Denials::new(config.client_lease);
+    if restarted {
+        denials.be_unsure();
+    }
+    Ok(Catalog::new(namespace, journal, sessions, denials))
 }
 
 fn router(config: &MasterConfig, core: &Core) -> Router {

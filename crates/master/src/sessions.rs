@@ -59,11 +59,11 @@ impl Sessions {
     }
 
     /// Tells all of what a command changed. Snapshots at `as_of` or later show it.
-    pub(crate) fn tell(&self, as_of: u64, effects: &[Effect]) {
+    pub(crate) fn tell<'e>(&self, as_of: u64, effects: impl IntoIterator<Item = &'e Effect>) {
         if self.events.receiver_count() == 0 {
             return;
         }
-        let entries: Vec<_> = effects.iter().filter_map(invalidated).collect();
+        let entries: Vec<_> = effects.into_iter().filter_map(invalidated).collect();
         if !entries.is_empty() {
             self.send(Event::Invalidation(Invalidation { entries, as_of }));
         }
@@ -108,14 +108,13 @@ impl Drop for Session {
 }
 
 fn invalidated(effect: &Effect) -> Option<InvalidatedEntry> {
-    match effect {
-        Effect::Entry { parent, name, old } => Some(InvalidatedEntry {
-            parent: parent.0,
-            name: name.as_bytes().to_vec().into(),
-            inode: old.map_or(0, |inode| inode.0),
-        }),
-        Effect::Mounts => None,
-    }
+    let (parent, name, old) = match effect {
+        Effect::Entry { parent, name, old } => (parent, name, *old),
+        Effect::Discovered { parent, name } => (parent, name, None),
+        Effect::Mounts => return None,
+    };
+    let (parent, name) = (parent.0, name.as_bytes().to_vec().into());
+    Some(InvalidatedEntry { parent, name, inode: old.map_or(0, |inode| inode.0) })
 }
 
 #[cfg(test)]

@@ -169,6 +169,13 @@ pub enum Effect {
         /// The inode that the name had and that is gone or replaced.
         old: Option<InodeId>,
     },
+    /// An entry appeared in a directory that is not completely known: nobody can have its listing.
+    Discovered {
+        /// The directory.
+        parent: InodeId,
+        /// The name, which the namespace did not have.
+        name: Name,
+    },
     /// The mount table changed.
     Mounts,
 }

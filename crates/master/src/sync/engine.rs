@@ -153,6 +153,19 @@ impl SyncEngine {
         self.catalog.propose(command).await.map(|_| ())
     }
 
+    /// Tells the namespace what the listing `own`, or a survey, shows of `dir`. While another lists the same, its readers may have
+    /// a part that lacks an entry, and must hear.
+    pub(super) async fn propose_listed(&self, own: Option<Scope>, dir: InodeId, command: Command) -> Result<()> {
+        let overlaps = |other: &Scope| match own {
+            Some(own) => *other != own && (other.recursive || own.recursive),
+            None => other.recursive || other.dir == dir,
+        };
+        if self.listings.any(overlaps) {
+            return self.propose(command).await;
+        }
+        self.catalog.propose_listed(command).await.map(|_| ())
+    }
+
     /// Says, where it was not said before, that keys were left out.
     pub(super) fn note_skipped(&self, mount: &LiveMount, prefix: &[u8], skipped: u64, new: u64) {
         self.metrics.skipped.inc_by(new);
@@ -169,6 +182,7 @@ impl SyncEngine {
 
     /// Asks for `name` both as an object and as a directory: only both answers together say that it does not exist.
     async fn check_name(&self, mount: &LiveMount, dir: InodeId, name: Name, began: Timestamp) -> Result<()> {
+        self.catalog.denials().note(dir, &name);
         let store = mount.store().await?;
         let location = self.snapshot()?.location(dir)?;
         let location = location.filter(|location| location.mount == mount.mount.id).ok_or_else(|| stale(dir))?;

@@ -67,6 +67,11 @@ where
         Self { clock, tasks, running: Arc::default() }
     }
 
+    /// Whether one is under way about a key that `is_it` says.
+    pub(crate) fn any(&self, is_it: impl Fn(&K) -> bool) -> bool {
+        lock(&self.running).keys().any(is_it)
+    }
+
     /// The flight about `key` that began at a time which `accept`s, or else a new one that shares `state` and does what
     /// `ask` says. Waits only for a flight that is not accepted. Cancel-safe.
     ///

@@ -38,6 +38,9 @@ pub(crate) struct Run {
     mount: Arc<LiveMount>,
     store: Arc<dyn UnderStore>,
     mounts: Arc<MountTable>,
+    scope: Scope,
+    /// Somebody may read along.
+    is_read: bool,
     flight: Arc<Flight<Progress>>,
 }
 
@@ -59,7 +62,7 @@ impl Run {
         let location = location.filter(|location| location.mount == mount.mount.id).ok_or_else(|| stale(scope.dir))?;
         let prefix = mount.directory_key(&location.names);
         let mounts = engine.mounts().table();
-        let run = Self { engine, mount, store, mounts, flight };
+        let run = Self { engine, mount, store, mounts, scope, is_read: limit.is_none(), flight };
         if scope.recursive {
             run.list_tree(scope.dir, prefix).await.map(|()| Outcome::Complete)
         } else {
@@ -98,7 +101,8 @@ impl Run {
     }
 
     pub(crate) async fn upsert(&self, dir: InodeId, entries: Vec<Observed>) -> Result<()> {
-        self.propose(Command::Upsert { dir, entries, at: self.began() }).await
+        let own = self.is_read.then_some(self.scope);
+        self.engine.propose_listed(own, dir, Command::Upsert { dir, entries, at: self.began() }).await
     }
 
     /// Notes that all entries of `dir` are merged.

@@ -263,6 +263,43 @@ async fn sessions_hear_what_changes() {
     assert_eq!(status.into_inner().clients, 1);
 }
 
+/// The names of which sessions are told, up to `last`.
+async fn told_of(watch: &mut tonic::Streaming<v1::WatchEvent>, last: &str) -> Vec<String> {
+    let mut names = Vec::new();
+    while names.last().is_none_or(|name| name != last) {
+        let event = watch.next().await.expect("goes on").expect("an event").event;
+        if let Some(Event::Invalidation(told)) = event {
+            names.extend(told.entries.iter().map(|entry| String::from_utf8_lossy(&entry.name).into_owned()));
+        }
+    }
+    names
+}
+
+#[tokio::test]
+async fn a_first_listing_is_told_only_to_whom_it_contradicts() {
+    let rig = Rig::new(&["d/a", "d/b"]).await;
+    let request = WatchRequest { client: "test".to_owned() };
+    let mut watch = client(&rig).await.watch(request.clone()).await.expect("begins").into_inner();
+    assert_eq!(rig.find("/m/d/x").await.expect("asked"), None);
+    rig.put("d/x", "new").await;
+    assert_eq!(rig.list("/m/d").await.expect("listed"), ["a", "b", "x"]);
+    rig.put("d/y", "new").await;
+    rig.advance(super::INTERVAL);
+    assert_eq!(rig.list("/m/d").await.expect("listed"), ["a", "b", "x", "y"]);
+    assert_eq!(told_of(&mut watch, "y").await, ["d", "x", "y"]);
+}
+
+#[tokio::test]
+async fn after_a_restart_a_first_listing_is_told_to_all() {
+    let rig = Rig::new(&["d/a", "d/b"]).await;
+    rig.find("/m/d").await.expect("asked");
+    let rig = rig.restart(Some(super::INTERVAL)).await;
+    let request = WatchRequest { client: "test".to_owned() };
+    let mut watch = client(&rig).await.watch(request).await.expect("begins").into_inner();
+    rig.list("/m/d").await.expect("listed");
+    assert_eq!(told_of(&mut watch, "b").await, ["a", "b"]);
+}
+
 #[tokio::test]
 async fn mounts_are_added_once_and_removed() {
     let rig = Rig::new(&["f"]).await;

@@ -56,10 +56,10 @@ impl Apply<'_> {
             None => directory.children += 1,
         }
         self.insert(dir, &observed.name, node)?;
-        self.effects.push(Effect::Entry {
-            parent: dir,
-            name: observed.name.clone(),
-            old: old.map(|entry| entry.inode),
+        let (parent, name) = (dir, observed.name.clone());
+        self.effects.push(match old {
+            None if directory.listed.is_none() => Effect::Discovered { parent, name },
+            old => Effect::Entry { parent, name, old: old.map(|entry| entry.inode) },
         });
         Ok(())
     }

@@ -143,6 +143,10 @@ fn file_at(text: &str, content: u128, mtime: i64) -> Observed {
     Observed { name: name(text), object }
 }
 
+fn discovered(parent: InodeId, text: &str) -> Effect {
+    Effect::Discovered { parent, name: name(text) }
+}
+
 fn entry(parent: InodeId, text: &str, old: Option<InodeId>) -> Effect {
     Effect::Entry { parent, name: name(text), old }
 }

@@ -109,7 +109,12 @@ impl Model {
         }
         let kind = if is_directory { directory(false, at) } else { Kind::File(observed.object.clone()) };
         self.insert(dir, name, kind);
-        self.effect(dir, name, old);
+        let unlisted = matches!(self.nodes[&dir].kind, Kind::Directory { listed: None, .. });
+        if old.is_none() && unlisted {
+            self.effects.push(Effect::Discovered { parent: InodeId(dir), name: name.clone() });
+        } else {
+            self.effect(dir, name, old);
+        }
     }
 
     fn forget(&mut self, dir: u64, name: &Name, inode: u64) {

@@ -2,14 +2,14 @@
 
 use headpond_types::{ContentId, FileKind, MountId, Timestamp};
 
-use super::{Bed, ROOT, dir, entry, file, file_at, name};
+use super::{Bed, ROOT, dir, discovered, entry, file, file_at, name};
 use crate::Command;
 
 #[test]
 fn what_the_store_holds_appears_with_the_mounts_owner_and_modes() {
     let mut bed = Bed::mounted();
     let effects = bed.upsert(ROOT, &[dir("d"), file("f", 1)]);
-    assert_eq!(effects, [entry(ROOT, "d", None), entry(ROOT, "f", None)]);
+    assert_eq!(effects, [discovered(ROOT, "d"), discovered(ROOT, "f")]);
 
     let snapshot = bed.snapshot();
     let f = snapshot.lookup(ROOT, &name("f")).expect("reads").expect("is there");
