@@ -44,16 +44,28 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
     world.put(
         (0..count).map(|n| (format!("many/part-{n:06}-3f2a9c61-7b1e-4a55-9f00-aa.parquet"), Bytes::from_static(b"x"))),
     )?;
-    let mut pond = world.pond().start()?;
+    // Without a mount, so that clients' caches are not counted; the worker knows nothing of files that nobody read.
+    let mut pond = world.pond().without_mount().start()?;
     let idle = pond.resident_bytes()?;
-    ensure!(std::fs::read_dir(pond.path("many"))?.count() as u64 == count, "files are missing");
+    ensure!(pond.run_ok(&["fs", "ls", "/many"])?.lines().count() as u64 == count, "files are missing");
     let listed = pond.resident_bytes()?;
     report.fact(
-        "resident `up` after listing, a file",
+        "resident master and worker after listing, a file",
         &format!("{count} files"),
         &format!("{:.0} B", float(listed.saturating_sub(idle)) / float(count)),
         "–",
-        "≤ 300 B in the master",
+        "≤ 300 B",
+    );
+    drop(pond);
+
+    let mut pond = world.pond().start()?;
+    ensure!(std::fs::read_dir(pond.path("many"))?.count() as u64 == count, "files are missing");
+    report.fact(
+        "resident `up` with its mount after listing",
+        &format!("{count} files"),
+        &format!("{:.0} MiB", float(pond.resident_bytes()?) / float(MIB)),
+        "–",
+        "–",
     );
     // Files seen and forgotten by the kernel must leave nothing in the mount.
     let mut figures = Vec::new();

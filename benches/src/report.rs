@@ -18,7 +18,8 @@ impl Side {
     }
 }
 
-fn median(figures: &[f64]) -> f64 {
+/// The middle, or between the two of an even number.
+pub(crate) fn median(figures: &[f64]) -> f64 {
     let mut sorted = figures.to_vec();
     sorted.sort_by(f64::total_cmp);
     let middle = sorted.len() / 2;

@@ -115,14 +115,14 @@ fn visit(root: &Path, names: &[String], length: usize, threads: usize) -> Result
 }
 
 /// The bare passthrough file system, which the `fuse` crate has as an example.
-struct Bare {
+pub(crate) struct Bare {
     // Ended before it is unmounted.
     _process: Process,
-    mounted: Mounted,
+    pub(crate) mounted: Mounted,
 }
 
 impl Bare {
-    fn start(world: &World, source: &Path) -> Result<Self> {
+    pub(crate) fn start(world: &World, source: &Path) -> Result<Self> {
         let mounted = Mounted::at(world.folder.path().canonicalize()?.join("bare"))?;
         let mut command = Command::new(binary()?);
         command.arg(source).arg(mounted.path());

@@ -7,6 +7,7 @@ use headpond_tests::noise;
 
 use crate::{
     report::Report,
+    small::Bare,
     world::{Scale, World, float},
 };
 
@@ -19,12 +20,13 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
     }
     world.put(files.clone())?;
     let native = world.folder.path().join("native");
+    let bare = Bare::start(&world, &native)?;
     let pond = world.pond().start()?;
     let paths = |root: &Path, stem: &str| -> Vec<PathBuf> {
         (0..count).map(|n| root.join(format!("d/{n:05}{stem}"))).collect()
     };
     for (what, stem, exists) in [("stat of files", "", true), ("stat of missing names", "-none", false)] {
-        let (base, ours) = (paths(&native, stem), paths(&pond.path(""), stem));
+        let [base, bare, ours] = [&native, bare.mounted.path(), &pond.path("")].map(|root| paths(root, stem));
         if exists {
             // Attributes come with the listing, as programs that walk a tree ask for them.
             ensure!(std::fs::read_dir(pond.path("d"))?.count() == files.len(), "files are missing");
@@ -38,6 +40,15 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
             "/s",
             "≥ 0.9 ×",
             || stat(&base, exists),
+            || stat(&ours, exists),
+        )?;
+        // What the kernel itself takes for a name on a FUSE mount, however little is behind it.
+        report.compare(
+            scale,
+            &format!("{what}, warm, against a bare file system"),
+            "/s",
+            "–",
+            || stat(&bare, exists),
             || stat(&ours, exists),
         )?;
         report.fact(&format!("{what}, first time"), "–", &format!("{first:.0} /s"), "–", "said");

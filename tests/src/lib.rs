@@ -14,5 +14,5 @@ pub use pond::{Mounted, Pond, PondBuilder, can_passthrough, headpond_binary};
 pub use port::free_port;
 pub use process::{Process, eventually, http_get, wait_ready};
 pub use proxy::{Behaviour, Proxy, Request};
-pub use s3::S3;
+pub use s3::{S3, TimedListing};
 pub use sample::{Sample, noise};

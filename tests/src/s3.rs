@@ -1,6 +1,9 @@
 //! A plain S3 client: the second opinion on what a bucket holds, and the hand that changes it behind Headpond's back.
 
-use std::sync::Arc;
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Context as _, Result};
 use aws_sdk_s3::{
@@ -128,4 +131,32 @@ impl S3 {
         }
         Ok(keys)
     }
+
+    /// Lists everything below `prefix` page by page, as fast as the store answers, and says how long that took.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn list_timed(&self, prefix: &str) -> Result<TimedListing> {
+        let started = Instant::now();
+        let mut pages = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).into_paginator().send();
+        let (mut keys, mut first) = (0, None);
+        while let Some(page) = pages.next().await {
+            let page = page.map_err(|error| anyhow::anyhow!("list {prefix}: {}", DisplayErrorContext(error)))?;
+            keys += page.contents().len() as u64;
+            first.get_or_insert_with(|| started.elapsed());
+        }
+        let all = started.elapsed();
+        Ok(TimedListing { keys, first: first.unwrap_or(all), all })
+    }
+}
+
+/// How long a listing took.
+#[derive(Clone, Copy, Debug)]
+pub struct TimedListing {
+    /// Keys listed.
+    pub keys: u64,
+    /// Until the first page had come.
+    pub first: Duration,
+    /// Until the last had.
+    pub all: Duration,
 }

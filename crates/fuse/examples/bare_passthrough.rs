@@ -103,6 +103,7 @@ impl fuser::Filesystem for Bare {
     fn lookup(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         match self.find(parent, name) {
             Ok(attr) => reply.entry(&TTL, &attr, Generation(0)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => reply.entry(&TTL, &absent(), Generation(0)),
             Err(error) => reply.error(error.into()),
         }
     }
@@ -176,6 +177,28 @@ fn attr(node: u64, found: &Metadata) -> FileAttr {
         gid: found.gid(),
         rdev: 0,
         blksize: 4096,
+        flags: 0,
+    }
+}
+
+/// What the kernel takes for the absence of a name, to be believed as long as a name.
+const fn absent() -> FileAttr {
+    let time = SystemTime::UNIX_EPOCH;
+    FileAttr {
+        ino: INodeNo(0),
+        size: 0,
+        blocks: 0,
+        atime: time,
+        mtime: time,
+        ctime: time,
+        crtime: time,
+        kind: FileType::RegularFile,
+        perm: 0,
+        nlink: 0,
+        uid: 0,
+        gid: 0,
+        rdev: 0,
+        blksize: 0,
         flags: 0,
     }
 }
