@@ -1,13 +1,16 @@
 //! Telling the kernel what it must no longer believe.
 //!
-//! An invalidation waits for kernel locks that requests under way hold, so it is never sent from where requests are answered:
-//! a bounded queue leads to a thread of its own. What does not fit is counted and left to the validity of what the kernel holds.
+//! Only of listings is it told. Names and attributes run out by themselves, with the validity that the master gave. To
+//! invalidate a name the kernel waits for its directory, which whoever looks a name up there holds until he is answered: killed
+//! while a thread of ours waits so, the process could not end, its device would stay open, and all who use the mount would hang
+//! for ever. Pages of a file that is being read would be waited for in the same way. A new epoch (Linux 6.16) waits for nothing, but
+//! takes down what others have mounted below. To invalidate a listing the kernel waits for nothing that waits for us.
+//!
+//! A bounded queue leads to a thread of its own. What does not fit is counted and left to the validity of what the kernel holds.
 
 use std::{
     collections::BTreeSet,
-    ffi::OsStr,
     io,
-    os::unix::ffi::OsStrExt as _,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +21,7 @@ use std::{
 
 use fuser::{INodeNo, Notifier};
 use headpond_client::Event;
-use headpond_types::{InodeId, Name};
+use headpond_types::InodeId;
 use rustix::io::Errno;
 use tokio::sync::broadcast::{
     self,
@@ -34,21 +37,10 @@ const WAITING: usize = 8192;
 /// Events that are passed on together at most, so that a directory is told of once for all of them.
 const TOGETHER: usize = 1024;
 
-/// Of what the kernel knows.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Invalidation {
-    /// A name in a directory, found or absent.
-    Entry { parent: u64, name: Name },
-    /// The listing and the attributes of a directory.
-    Listing(u64),
-    /// The attributes of an inode; its pages hold what it always held.
-    Attributes(u64),
-}
-
 /// The way to the notifying thread, which ends when this is dropped or the mount is gone.
 #[derive(Debug)]
 pub(super) struct Invalidations {
-    queue: SyncSender<Invalidation>,
+    queue: SyncSender<u64>,
     metrics: Metrics,
     overflowing: AtomicBool,
 }
@@ -67,8 +59,8 @@ impl Invalidations {
 
     /// Queues what `events` make wrong in the kernel. Never waits.
     fn send<S: Source, B: Send + Sync + 'static>(&self, fs: &FileSystem<S, B>, events: &[Event]) {
-        for invalidation in of_events(events, |inode| fs.node_of(inode)) {
-            match self.queue.try_send(invalidation) {
+        for listing in listings(events, |inode| fs.node_of(inode)) {
+            match self.queue.try_send(listing) {
                 Ok(()) => self.overflowing.store(false, Ordering::Relaxed),
                 Err(TrySendError::Full(_)) => {
                     self.metrics.invalidations_dropped.inc();
@@ -82,37 +74,24 @@ impl Invalidations {
     }
 }
 
-/// What `events` make wrong, each listing once. After a reset nothing can be named: the validity of what the kernel holds
-/// has to run out.
-fn of_events(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> Vec<Invalidation> {
-    let mut found = Vec::new();
-    let mut listings = BTreeSet::new();
-    for event in events {
-        let Event::Entry { parent, name, old } = event else { continue };
-        if let Some(node) = node_of(*parent) {
-            found.extend(name.clone().map(|name| Invalidation::Entry { parent: node, name }));
-            listings.insert(node);
-        }
-        found.extend(old.and_then(&node_of).map(Invalidation::Attributes));
-    }
-    found.extend(listings.into_iter().map(Invalidation::Listing));
-    found
+/// The nodes of the directories whose listings `events` make wrong, each once. After a reset nothing can be named: the validity
+/// of what the kernel holds has to run out.
+fn listings(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> BTreeSet<u64> {
+    let parent = |event: &Event| match event {
+        Event::Entry { parent, .. } => node_of(*parent),
+        Event::Reset => None,
+    };
+    events.iter().filter_map(parent).collect()
 }
 
-fn notify(waiting: &Receiver<Invalidation>, notifier: &Notifier, metrics: &Metrics) {
-    for invalidation in waiting {
-        let sent = match &invalidation {
-            Invalidation::Entry { parent, name } => {
-                notifier.inval_entry(INodeNo(*parent), OsStr::from_bytes(name.as_bytes()))
-            }
-            Invalidation::Listing(node) => notifier.inval_inode(INodeNo(*node), 0, 0),
-            Invalidation::Attributes(node) => notifier.inval_inode(INodeNo(*node), -1, 0),
-        };
+fn notify(waiting: &Receiver<u64>, notifier: &Notifier, metrics: &Metrics) {
+    for directory in waiting {
+        let sent = notifier.inval_inode(INodeNo(directory), 0, 0);
         metrics.invalidations.inc();
         match sent {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => return,
-            Err(error) => debug!(?invalidation, %error, "the kernel did not take an invalidation"),
+            Err(error) => debug!(directory, %error, "the kernel did not take an invalidation"),
         }
     }
 }
@@ -145,22 +124,17 @@ pub(super) async fn follow<S: Source, B: Send + Sync + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use headpond_types::Name;
+
     use super::*;
 
     #[test]
-    fn events_name_their_entries_the_old_inodes_and_each_listing_once() {
+    fn events_make_each_known_listing_wrong_once() {
         let name = Name::new("a").expect("a legal name");
         let node_of = |inode: InodeId| (inode.0 != 1).then_some(inode.0);
-        let event = Event::Entry { parent: InodeId(5), name: Some(name.clone()), old: Some(InodeId(9)) };
-        let entry = Invalidation::Entry { parent: 5, name };
-        assert_eq!(
-            of_events(&[event.clone(), event], node_of),
-            [entry.clone(), Invalidation::Attributes(9), entry, Invalidation::Attributes(9), Invalidation::Listing(5)]
-        );
-        let whole = Event::Entry { parent: InodeId(5), name: None, old: None };
-        assert_eq!(of_events(&[whole], node_of), [Invalidation::Listing(5)]);
-        let above = Event::Entry { parent: InodeId(1), name: None, old: None };
-        assert_eq!(of_events(&[above], node_of), []);
-        assert_eq!(of_events(&[Event::Reset], node_of), []);
+        let event = Event::Entry { parent: InodeId(5), name: Some(name), old: Some(InodeId(9)) };
+        let whole = Event::Entry { parent: InodeId(7), name: None, old: None };
+        let unknown = Event::Entry { parent: InodeId(1), name: None, old: None };
+        assert_eq!(listings(&[event.clone(), whole, event, unknown, Event::Reset], node_of), [5, 7].into());
     }
 }

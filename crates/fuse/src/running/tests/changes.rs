@@ -10,10 +10,14 @@ use headpond_types::InodeId;
 
 use super::*;
 
+/// How long the kernel may believe what it is told: long enough for a few system calls.
+const VALIDITY: Duration = Duration::from_secs(1);
+
 #[test]
-fn a_missing_name_is_asked_for_once_and_seen_as_soon_as_it_appears() {
+fn a_missing_name_is_asked_for_once_and_seen_when_its_validity_ends() {
     let source = FakePond::new();
     source.set_warm(false);
+    source.set_validity(VALIDITY);
     let pond = Pond::mount(&source);
     let path = pond.path("later");
     for _ in 0..3 {
@@ -22,7 +26,7 @@ fn a_missing_name_is_asked_for_once_and_seen_as_soon_as_it_appears() {
     assert_eq!(source.asked().lookups.load(Ordering::SeqCst), 1);
     source.file(InodeId::ROOT, "later", b"now");
     source.tell(InodeId::ROOT, "later", None);
-    pond.wait_for_invalidations(2);
+    pond.wait_until(|_| path.exists());
     assert_eq!(fs::read(&path).expect("readable"), b"now");
 }
 
@@ -42,6 +46,7 @@ fn a_missing_name_without_validity_is_asked_for_every_time() {
 fn a_replaced_object_is_a_new_inode_and_open_readers_keep_theirs() {
     for (dataset, complete) in [(false, false), (false, true), (true, true)] {
         let source = FakePond::new();
+        source.set_validity(VALIDITY);
         let inode = source.file(InodeId::ROOT, "f", b"old bytes");
         if complete {
             source.complete(inode);
@@ -53,9 +58,8 @@ fn a_replaced_object_is_a_new_inode_and_open_readers_keep_theirs() {
         old.read_exact_at(&mut buffer, 0).expect("readable");
 
         source.replace(InodeId::ROOT, "f", b"new and longer bytes");
-        pond.wait_for_invalidations(3);
+        pond.wait_until(|_| fs::metadata(&path).expect("attributes").ino() != inode.0);
         assert_eq!(fs::read(&path).expect("readable"), b"new and longer bytes");
-        assert_ne!(fs::metadata(&path).expect("attributes").ino(), inode.0);
         old.read_exact_at(&mut buffer, 0).expect("still readable");
         assert_eq!(&buffer, b"old bytes");
         let found = old.metadata().expect("attributes of an open file");
@@ -78,13 +82,39 @@ fn an_open_of_a_replaced_inode_finds_the_new_one_before_the_event_comes() {
 }
 
 #[test]
-fn a_removed_file_is_gone_at_once() {
+fn a_removed_file_is_gone_when_its_validity_ends() {
     let source = FakePond::new();
+    source.set_validity(VALIDITY);
     source.file(InodeId::ROOT, "f", b"x");
     let pond = Pond::mount(&source);
     let path = pond.path("f");
     assert!(fs::metadata(&path).is_ok());
     source.remove(InodeId::ROOT, "f");
-    pond.wait_for_invalidations(3);
-    assert_eq!(errno(fs::metadata(&path)), Some(libc::ENOENT));
+    pond.wait_until(|_| errno(fs::metadata(&path)) == Some(libc::ENOENT));
+}
+
+#[test]
+fn a_change_elsewhere_leaves_open_directories_and_mounts_below_where_they_are() {
+    use std::os::fd::AsRawFd as _;
+    let source = FakePond::new();
+    let inner = source.dir(InodeId::ROOT, "d");
+    source.dir(inner, "below");
+    let pond = Pond::mount(&source);
+    let open = File::open(pond.path("d")).expect("it opens");
+    let other = tempfile::tempdir().expect("a temporary directory");
+    fs::write(other.path().join("mark"), b"").expect("written");
+    // Only root may; for others this is about the open directory.
+    let bound = rustix::mount::mount_bind(other.path(), pond.path("d/below")).is_ok();
+    source.file(InodeId::ROOT, "new", b"");
+    source.tell(InodeId::ROOT, "new", None);
+    pond.wait_for_invalidations(1);
+    assert!(fs::metadata(pond.path("d")).expect("there").is_dir());
+    let name = fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).expect("a name");
+    assert_eq!(name, pond.path("d"));
+    let marked = pond.path("d/below/mark").exists();
+    if bound {
+        rustix::mount::unmount(pond.path("d/below"), rustix::mount::UnmountFlags::DETACH).expect("still mounted");
+    }
+    assert_eq!(marked, bound, "what was mounted below is gone");
+    assert_eq!(bound, is_root());
 }
