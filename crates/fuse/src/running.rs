@@ -113,8 +113,10 @@ fn attach_and_run<S: Source>(
 
     let (device, attachment) = mount::attach(mountpoint, &config.label, allow_other)?;
     let guard = Guard(Some(attachment.clone()));
-    let session = Session::start(device, fs, events, options, runtime, &tasks, metrics.clone())
-        .map_err(|error| broken("the kernel ended the conversation that starts a mount", error))?;
+    let session = Session::start(device, fs, events, options, runtime, &tasks, metrics.clone()).map_err(|error| {
+        let message = "the kernel's side of FUSE does not speak as it should";
+        Error::new(ErrorKind::NotSupported, message).with_source(error)
+    })?;
     let passthrough = Arc::clone(session.passthrough());
     let (ending, ended) = watch::channel(false);
     let served = attachment.clone();

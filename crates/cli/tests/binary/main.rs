@@ -5,4 +5,5 @@ mod config;
 mod descriptors;
 mod fs;
 mod ground;
+mod unmountable;
 mod up;

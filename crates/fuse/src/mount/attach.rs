@@ -29,6 +29,10 @@ use super::{DEVICE, SUBTYPE, detach, detach::HELPER, mountpoint::Mountpoint, ope
 /// Name of the variable that tells the helper which descriptor leads to us.
 const HELPER_SOCKET: &str = "_FUSE_COMMFD";
 
+/// What helps a root who may not mount.
+const CONTAINER: &str =
+    "mounting is not allowed in this container: start it with `--cap-add SYS_ADMIN --device /dev/fuse`";
+
 /// A mount in the tree: what was mounted over it or took its place since is left alone. It is known by path and device as
 /// long as it lives; the kernel gives the device's number to another mount once it has ended.
 #[derive(Clone, Debug)]
@@ -152,8 +156,16 @@ fn direct(path: &Path, source: &str, allow_other: bool) -> Result<Option<OwnedFd
         Err(error @ Errno::NODEV) => {
             Err(unsupported("this kernel has no FUSE: load the module with `modprobe fuse`".to_owned(), error.into()))
         }
-        Err(error) => Err(Error::new(ErrorKind::Internal, format!("mounting at {} failed", path.display()))
-            .with_source(io::Error::from(error))),
+        Err(error @ Errno::INVAL) => {
+            let message =
+                format!("{DEVICE} is not the FUSE device of this kernel: start the container with `--device {DEVICE}`");
+            Err(unsupported(message, error.into()))
+        }
+        // The mount point has been looked at: what is left is about FUSE.
+        Err(error) => Err(unsupported(
+            format!("the kernel refuses to mount a FUSE file system at {}", path.display()),
+            error.into(),
+        )),
     }
 }
 
@@ -175,7 +187,7 @@ fn through_helper(path: &Path, source: &str, allow_other: bool) -> Result<OwnedF
         .spawn()
         .map_err(|error| {
             let message = if rustix::process::geteuid().is_root() {
-                "mounting is not allowed in this container: start it with `--cap-add SYS_ADMIN --device /dev/fuse`"
+                CONTAINER
             } else {
                 "mounting as an ordinary user needs fusermount3: `apt install fuse3`"
             };
@@ -206,7 +218,8 @@ fn helper_refused(path: &Path, said: &str) -> Error {
             format!("mount point {at} is not this user's: name a directory of your own ({said})"),
         );
     }
-    Error::new(ErrorKind::NotSupported, format!("fusermount3 cannot mount at {at}: {said}"))
+    let remedy = if rustix::process::geteuid().is_root() { format!("; {CONTAINER}") } else { String::new() };
+    Error::new(ErrorKind::NotSupported, format!("fusermount3 cannot mount at {at}: {said}{remedy}"))
 }
 
 /// The one descriptor that the helper sends.
