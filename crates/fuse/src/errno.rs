@@ -15,11 +15,14 @@ pub(crate) const fn of(kind: ErrorKind) -> i32 {
         ErrorKind::InvalidArgument => libc::EINVAL,
         ErrorKind::NameTooLong => libc::ENAMETOOLONG,
         ErrorKind::Stale => libc::ESTALE,
-        ErrorKind::DeadlineExceeded => libc::ETIMEDOUT,
         ErrorKind::ResourceExhausted => libc::ENOSPC,
         ErrorKind::NotSupported => libc::EOPNOTSUPP,
-        // Not EAGAIN: programs take that for "would block" and spin.
-        ErrorKind::Unavailable | ErrorKind::Corrupt | ErrorKind::Fenced | ErrorKind::Internal => libc::EIO,
+        // Not EAGAIN, which programs take for "would block" and spin, and not ETIMEDOUT, which they do not expect of files.
+        ErrorKind::Unavailable
+        | ErrorKind::DeadlineExceeded
+        | ErrorKind::Corrupt
+        | ErrorKind::Fenced
+        | ErrorKind::Internal => libc::EIO,
     }
 }
 
@@ -36,7 +39,6 @@ pub(crate) const fn name(errno: i32) -> &'static str {
         libc::EINVAL => "EINVAL",
         libc::ENAMETOOLONG => "ENAMETOOLONG",
         libc::ESTALE => "ESTALE",
-        libc::ETIMEDOUT => "ETIMEDOUT",
         libc::ENOSPC => "ENOSPC",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::EIO => "EIO",
