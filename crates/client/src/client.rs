@@ -195,6 +195,7 @@ async fn tidy(shared: &Shared) {
     let mut tick = interval(TIDY);
     loop {
         tick.tick().await;
+        shared.local.reconnect().await;
         shared.open_files.sweep();
     }
 }

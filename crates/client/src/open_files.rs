@@ -75,7 +75,8 @@ impl OpenFiles {
         kept.map(|kept| kept.file)
     }
 
-    /// Lets go of what was not used for too long. What somebody has open anyway costs nothing and stays.
+    /// Lets go of what was not used for too long, and of cache files that are not lent any more. What somebody has open anyway
+    /// costs nothing and stays.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         for shard in &self.shards {
@@ -84,8 +85,10 @@ impl OpenFiles {
                 kept.used = now;
             }
             let idle: Vec<_> = shard.extract_if(|_, kept| now.duration_since(kept.used) >= self.idle).collect();
+            let stays: Vec<_> = shard.values().map(|kept| Arc::clone(&kept.file)).collect();
             drop(shard);
             drop(idle);
+            stays.iter().for_each(|file| file.let_go_if_not_lent());
         }
     }
 

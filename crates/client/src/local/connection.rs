@@ -11,7 +11,7 @@ use std::{
     path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -40,6 +40,8 @@ pub(crate) struct Connection {
     lent: Mutex<HashMap<u64, Loan>>,
     next_id: AtomicU64,
     closed: Shutdown,
+    /// Another connection to the same socket has been made since this one broke.
+    succeeded: AtomicBool,
     on_recall: OnRecall,
 }
 
@@ -85,6 +87,7 @@ impl Connection {
             lent: Mutex::default(),
             next_id: AtomicU64::new(1),
             closed: tasks.shutdown().child(),
+            succeeded: AtomicBool::new(false),
             on_recall,
         });
         tasks.spawn(Arc::clone(&connection).send_all(Arc::clone(&socket)));
@@ -100,6 +103,17 @@ impl Connection {
     /// Closes the connection; the worker takes all leases of it as given back.
     pub(crate) fn close(&self) {
         self.closed.begin();
+    }
+
+    /// A new connection has taken the place of this one.
+    pub(super) fn succeed(&self) {
+        self.closed.begin();
+        self.succeeded.store(true, Ordering::Release);
+    }
+
+    /// Whether a new connection has taken the place of this one.
+    pub(crate) fn is_succeeded(&self) -> bool {
+        self.succeeded.load(Ordering::Acquire)
     }
 
     /// Borrows the cache file of a content, which takes up `place`; one of at most `fill_up_to` bytes comes complete. Cancel-safe.

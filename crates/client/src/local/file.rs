@@ -64,10 +64,12 @@ impl LocalFile {
         self.complete.load(Ordering::Acquire)
     }
 
-    /// Whether the worker still knows that the file is lent, and has it in its cache. A worker that was started anew does not, and
-    /// may punch holes; one that has dropped the file keeps disk space occupied until it is given back.
+    /// Whether the file may be read: the worker knows that it is lent and has it in its cache. A complete one also after the worker
+    /// was lost, until another takes its place: nobody changes it in between, and none but its pages can be had then. A worker that
+    /// was started anew does not know the loan; one that has dropped the file keeps disk space occupied until it is given back.
     pub(crate) fn is_lent(&self) -> bool {
-        self.connection.is_open() && !self.dropped.load(Ordering::Acquire)
+        let is_known = self.connection.is_open() || (self.is_complete() && !self.connection.is_succeeded());
+        is_known && !self.dropped.load(Ordering::Acquire)
     }
 
     /// The worker has dropped the file from its cache.

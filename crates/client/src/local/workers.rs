@@ -64,6 +64,21 @@ impl LocalWorkers {
         if let Some(open) = socket.open() {
             return Some(open);
         }
+        self.connect(path, &socket).await
+    }
+
+    /// Connects again where a connection broke, so that files of a worker that was lost are given up as soon as it is back.
+    pub(crate) async fn reconnect(&self) {
+        let sockets: Vec<_> =
+            lock(&self.sockets).iter().map(|(path, socket)| (path.clone(), Arc::clone(socket))).collect();
+        for (path, socket) in sockets {
+            if lock(&socket.current).is_some() && socket.open().is_none() {
+                self.connect(&path, &socket).await;
+            }
+        }
+    }
+
+    async fn connect(&self, path: &str, socket: &Socket) -> Option<Arc<Connection>> {
         let mut retry_at = socket.retry_at.lock().await;
         if let Some(open) = socket.open() {
             return Some(open);
@@ -75,7 +90,10 @@ impl LocalWorkers {
         match timeout(self.connect_timeout, attempt).await {
             Ok(Ok(connection)) => {
                 *retry_at = None;
-                *lock(&socket.current) = Some(Arc::clone(&connection));
+                let broken = lock(&socket.current).replace(Arc::clone(&connection));
+                if let Some(broken) = broken {
+                    broken.succeed();
+                }
                 Some(connection)
             }
             failed => {
