@@ -78,6 +78,8 @@ pub(crate) struct BlockReader {
     /// When nothing must have failed to come for too long.
     deadline: Instant,
     grant_refused: bool,
+    /// What a worker answered in an earlier attempt.
+    answered: Option<Error>,
 }
 
 impl BlockReader {
@@ -94,6 +96,7 @@ impl BlockReader {
             candidates: VecDeque::new(),
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
             grant_refused: false,
+            answered: None,
         }
     }
 
@@ -226,9 +229,14 @@ impl BlockReader {
             let lasts = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Fenced | ErrorKind::Internal);
             let pause = self.backoff.pause();
             if lasts || Instant::now() + pause >= self.deadline {
-                return Err(error);
+                // An answer tells of mount and key; that the last attempt was cut short tells nothing.
+                let answered = self.answered.take().filter(|_| error.kind() == ErrorKind::DeadlineExceeded);
+                return Err(answered.unwrap_or(error));
             }
             sleep(pause).await;
+        }
+        if error.kind() != ErrorKind::DeadlineExceeded || self.answered.is_none() {
+            self.answered = Some(error);
         }
         Ok(())
     }
