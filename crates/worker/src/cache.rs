@@ -151,7 +151,8 @@ impl Cache {
             return;
         }
         self.metrics.store_fault(error);
-        if self.faults.is_news(error) {
+        // Of a directory that goes out of use the store has told.
+        if !matches!(error, StoreError::DirFailed { .. }) && self.faults.is_news(error) {
             let error: &dyn std::error::Error = error;
             tracing::warn!(error, "the cache failed, reads go on from the under store");
         }

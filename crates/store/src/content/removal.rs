@@ -63,7 +63,7 @@ impl Content {
     pub(super) fn drop_corrupt(self: &Arc<Self>, page: u32) {
         let dir = &self.dir;
         count(&dir.shared.counters.corrupt_pages, 1);
-        tracing::warn!(dir = %dir.config().path.display(), content = %self.id, page, "a cached page is corrupt, dropping it");
+        tracing::debug!(dir = %dir.config().path.display(), content = %self.id, page, "a cached page is corrupt, dropping it");
         let mut state = lock(&self.state);
         if state.loans > 0 {
             drop(state);
