@@ -91,7 +91,12 @@ fn refuse_secrets(mount: &Mount) -> Result<()> {
         let name = name.to_lowercase();
         SECRET_WORDS.iter().any(|word| name.contains(word))
     };
-    match mount.options.keys().find(secret) {
+    // http://user:password@host
+    let with_user = |value: &str| {
+        value.split_once("://").is_some_and(|(_, rest)| rest.split('/').next().is_some_and(|host| host.contains('@')))
+    };
+    let in_value = mount.options.iter().find(|(_, value)| with_user(value)).map(|(name, _)| name);
+    match mount.options.keys().find(secret).or(in_value) {
         None => Ok(()),
         Some(name) => {
             let message = format!(

@@ -324,6 +324,9 @@ async fn mounts_are_added_once_and_removed() {
     let mut secret = mount("/x", "memory://x");
     secret.options.insert("secret_access_key".to_owned(), "hush".to_owned());
     assert_eq!(add(secret).await, ErrorKind::InvalidArgument);
+    let mut secret = mount("/x", "memory://x");
+    secret.options.insert("endpoint".to_owned(), "http://me:hush@host/".to_owned());
+    assert_eq!(add(secret).await, ErrorKind::InvalidArgument);
 
     let remove = |path: &'static str| RemoveMountRequest { path: path.into(), ..Default::default() };
     admin.remove_mount(remove("/n")).await.expect("removed");
