@@ -7,7 +7,9 @@ build:
 # Everything the tests need is installed or built first, once: MinIO and the tools that read through mounts.
 test: minio tools
 	cargo build --locked --workspace --all-targets
-	cargo test --locked --workspace
+	rm -f target/test-summary
+	HEADPOND_TEST_SUMMARY=$(CURDIR)/target/test-summary cargo test --locked --workspace
+	@echo "tests that depend on what the user may do:" && sort -u target/test-summary
 
 bench: minio
 	cargo build --release --locked -p headpond-cli -p headpond-benches --all-targets

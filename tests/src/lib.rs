@@ -1,18 +1,26 @@
 //! What end-to-end tests and benchmarks stand on: real servers, processes and mounts that end with the test that
 //! started them, an S3 client of their own, and a proxy that counts, limits and breaks what passes.
 
+mod cluster;
+mod disk;
 mod minio;
+mod part;
 mod pond;
 mod port;
 mod process;
 mod proxy;
+mod rights;
 mod s3;
 mod sample;
 
+pub use cluster::{Cluster, ClusterBuilder};
+pub use disk::Disk;
 pub use minio::Minio;
+pub use part::Part;
 pub use pond::{Mounted, Pond, PondBuilder, can_passthrough, headpond_binary};
 pub use port::free_port;
-pub use process::{Process, eventually, http_get, wait_ready};
+pub use process::{Process, eventually, http_get, metric, new_folder, wait_ready, within};
 pub use proxy::{Behaviour, Proxy, Request};
+pub use rights::{is_root, run_as};
 pub use s3::{S3, TimedListing};
 pub use sample::{Sample, noise};

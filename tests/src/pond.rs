@@ -11,7 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
-use crate::{Minio, Process, eventually, free_port, http_get, wait_ready};
+use crate::{Minio, Process, eventually, free_port, is_root, metric, new_folder, wait_ready};
 
 /// The binary under test: `HEADPOND_TEST_BINARY`, or the one beside the test that runs.
 ///
@@ -29,7 +29,7 @@ pub fn headpond_binary() -> Result<PathBuf> {
 /// Whether this user may register passthrough files: needs CAP_SYS_ADMIN, which root has here.
 #[must_use]
 pub fn can_passthrough() -> bool {
-    rustix::process::geteuid().is_root()
+    is_root()
 }
 
 /// A mount point in a temporary folder, unmounted when dropped.
@@ -129,7 +129,7 @@ impl PondBuilder {
     /// # Errors
     /// It ends, or is not ready within a minute.
     pub fn start(self) -> Result<Pond> {
-        let folder = tempfile::Builder::new().prefix("headpond-test-").tempdir()?;
+        let folder = new_folder()?;
         let mounted = Mounted { path: folder.path().canonicalize()?.join("pond") };
         let mut pond = Pond {
             process: None,
@@ -281,10 +281,7 @@ impl Pond {
     /// # Errors
     /// The metrics cannot be had.
     pub fn metric(&self, name: &str) -> Result<f64> {
-        let (_, metrics) = http_get(self.http_port, "/metrics")?;
-        let of_name = |line: &&str| line.strip_prefix(name).is_some_and(|rest| rest.starts_with([' ', '{']));
-        let values = metrics.lines().filter(of_name).filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
-        Ok(values.sum())
+        metric(self.http_port, name, "")
     }
 
     /// Runs another command of the binary against this pond.

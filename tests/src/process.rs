@@ -7,11 +7,13 @@ use std::{
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::RecvTimeoutError,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
 
 /// How long servers may take to become ready, and conditions to come true, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -164,4 +166,46 @@ pub fn wait_ready(process: &mut Process, port: u16, path: &str) -> Result<()> {
         process.check_running()?;
         Ok(http_get(port, path).is_ok_and(|(status, _)| status == 200))
     })
+}
+
+/// The sum of those series of a metric that a process shows on `port` whose labels contain `label`; 0 when there is none.
+///
+/// # Errors
+/// It does not answer.
+pub fn metric(port: u16, name: &str, label: &str) -> Result<f64> {
+    let (status, text) = http_get(port, "/metrics")?;
+    ensure!(status == 200, "/metrics on port {port} answers {status}");
+    let mut sum = 0.0;
+    for line in text.lines() {
+        let Some(rest) = line.strip_prefix(name) else { continue };
+        let Some((labels, value)) = rest.rsplit_once(' ') else { continue };
+        if (labels.is_empty() || labels.starts_with('{')) && labels.contains(label) {
+            sum += value.parse::<f64>()?;
+        }
+    }
+    Ok(sum)
+}
+
+/// Does `work` on a thread of its own and answers what comes of it.
+///
+/// # Errors
+/// It takes longer than `limit`, or panics. The thread is left behind.
+pub fn within<T: Send + 'static>(limit: Duration, what: &str, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let (done, wait) = std::sync::mpsc::sync_channel(1);
+    let started = Instant::now();
+    std::thread::Builder::new().spawn(move || done.send(work()))?;
+    match wait.recv_timeout(limit) {
+        Ok(result) => Ok(result),
+        Err(RecvTimeoutError::Timeout) => bail!("{what} hangs: nothing after {limit:?}"),
+        Err(RecvTimeoutError::Disconnected) => bail!("{what} panicked after {:?}", started.elapsed()),
+    }
+}
+
+/// A temporary folder; kept for a look at it when `HEADPOND_TEST_KEEP` is set.
+///
+/// # Errors
+/// It cannot be made.
+pub fn new_folder() -> Result<TempDir> {
+    let keep = std::env::var_os("HEADPOND_TEST_KEEP").is_some();
+    Ok(tempfile::Builder::new().prefix("headpond-test-").disable_cleanup(keep).tempdir()?)
 }

@@ -1,13 +1,13 @@
 //! A bucket on a MinIO of its own, and a pond over it.
 
 use anyhow::Result;
-use headpond_tests::{Minio, Pond, PondBuilder, Proxy, S3, Sample};
+use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, S3, Sample};
 use tokio::runtime::Runtime;
 
 /// A MinIO with a bucket, and a proxy before it that the pond goes through.
 #[derive(Debug)]
 pub(crate) struct Lake {
-    _minio: Minio,
+    pub(crate) minio: Minio,
     pub(crate) s3: S3,
     pub(crate) proxy: Proxy,
     runtime: Runtime,
@@ -20,7 +20,7 @@ impl Lake {
         let minio = Minio::start()?;
         let s3 = runtime.block_on(minio.bucket("lake"))?;
         let proxy = Proxy::start(minio.port())?;
-        Ok(Self { s3, proxy, runtime, _minio: minio })
+        Ok(Self { s3, proxy, runtime, minio })
     }
 
     /// A bucket with these objects.
@@ -56,6 +56,11 @@ impl Lake {
     /// A pond over the whole bucket, through the proxy.
     pub(crate) fn pond(&self) -> PondBuilder {
         Pond::over("s3://lake", Some(&self.proxy.endpoint()))
+    }
+
+    /// A cluster of processes over the whole bucket, through the proxy.
+    pub(crate) fn cluster(&self) -> ClusterBuilder {
+        Cluster::over("s3://lake", &self.proxy.endpoint())
     }
 
     /// Requests that would change the bucket, and requests that name no key where one must be.

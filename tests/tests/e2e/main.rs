@@ -1,12 +1,17 @@
 //! Headpond end to end: a real MinIO, real processes, a real kernel mount.
 
 mod amplification;
+mod cluster;
 mod crashes;
+mod disks;
 mod faults;
 mod free;
 mod freshness;
 mod keys;
+mod kills;
 mod lake;
 mod lookups;
 mod mount;
 mod programs;
+mod secrets;
+mod stores;
