@@ -3,7 +3,7 @@
 use std::{fs::File, os::unix::fs::FileExt as _, time::Instant};
 
 use anyhow::{Result, ensure};
-use headpond_tests::{eventually, noise};
+use headpond_tests::{can_passthrough, eventually, noise};
 
 use crate::lake::Lake;
 
@@ -33,8 +33,10 @@ fn freed_contents_leave_the_disk_at_once_save_what_is_open() -> Result<()> {
 
     for (name, body) in [("d/small", &small), ("d/large", &large)] {
         ensure!(std::fs::read(pond.path(name))? == body[..], "{name} differs");
+        // Where the daemon answers reads, the kernel may still have the pages: a content's bytes never change.
         let gets = lake.object_gets();
-        ensure!(gets.iter().any(|get| get.contains(name)), "{name} was not fetched again: {gets:?}");
+        let fetched = gets.iter().any(|get| get.contains(name));
+        ensure!(fetched || !can_passthrough(), "{name} was not fetched again: {gets:?}");
     }
     drop(open);
     pond.run_ok(&["fs", "free", "--recursive", "/d"])?;
