@@ -12,6 +12,7 @@ mod kills;
 mod lake;
 mod lookups;
 mod mount;
+mod outage;
 mod programs;
 mod secrets;
 mod stores;
