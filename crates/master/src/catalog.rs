@@ -6,7 +6,7 @@ use headpond_journal::{Journal, JournalStatus};
 use headpond_namespace::{Command, Effect, Namespace, Refusal, Reply, Snapshot};
 use headpond_types::{Error, ErrorKind, Result};
 
-use crate::{denials::Denials, sessions::Sessions};
+use crate::{denials::Denials, metrics::Metrics, sessions::Sessions};
 
 /// The one way to the namespace.
 #[derive(Debug)]
@@ -15,6 +15,7 @@ pub(crate) struct Catalog {
     journal: Journal<Namespace>,
     sessions: Arc<Sessions>,
     denials: Denials,
+    metrics: Metrics,
 }
 
 impl Catalog {
@@ -23,8 +24,9 @@ impl Catalog {
         journal: Journal<Namespace>,
         sessions: Arc<Sessions>,
         denials: Denials,
+        metrics: Metrics,
     ) -> Self {
-        Self { namespace, journal, sessions, denials }
+        Self { namespace, journal, sessions, denials, metrics }
     }
 
     pub(crate) const fn denials(&self) -> &Denials {
@@ -75,9 +77,9 @@ impl Catalog {
         }
     }
 
-    /// Directories lose their listings with mounts, which sessions that are there now may hold.
+    /// Directories lose their listings with mounts, which sessions that are there now may hold if they asked for anything.
     fn unsettle(&self) {
-        if self.sessions.count() > 0 {
+        if self.sessions.count() > 0 && self.metrics.has_been_asked() {
             self.denials.be_unsure();
         }
     }

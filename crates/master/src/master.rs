@@ -79,7 +79,7 @@ impl Master {
     ) -> Result<RunningMaster> {
         let (listener, address) = http::listen("the master", &config.bind).await?;
         let sessions = Arc::new(Sessions::new());
-        let catalog = Arc::new(open(&config, sessions.clone()).await?);
+        let catalog = Arc::new(open(&config, sessions.clone(), metrics.clone()).await?);
         let core = match Core::begin(&config, catalog.clone(), sessions, connect, metrics, clock, tasks.clone()).await {
             Ok(core) => core,
             Err(error) => {
@@ -104,7 +104,7 @@ impl Master {
 }
 
 /// Opens namespace and journal.
-async fn open(config: &MasterConfig, sessions: Arc<Sessions>) -> Result<Catalog> {
+async fn open(config: &MasterConfig, sessions: Arc<Sessions>, metrics: Metrics) -> Result<Catalog> {
     let cache = usize::try_from(config.cache_bytes).unwrap_or(usize::MAX);
     let state_dir = config.state_dir.clone();
     let namespace = blocking(move || {
@@ -122,7 +122,7 @@ async fn open(config: &MasterConfig, sessions: Arc<Sessions>) -> Result<Catalog>
     if restarted {
         denials.be_unsure();
     }
-    Ok(Catalog::new(namespace, journal, sessions, denials))
+    Ok(Catalog::new(namespace, journal, sessions, denials, metrics))
 }
 
 fn router(config: &MasterConfig, core: &Core) -> Router {

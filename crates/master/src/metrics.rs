@@ -29,6 +29,11 @@ pub(crate) struct Metrics {
 pub(crate) struct Sizes(pub(crate) Core);
 
 impl Metrics {
+    /// Whether anybody asked about names or inodes since the start. Questions are counted before they are looked into.
+    pub(crate) fn has_been_asked(&self) -> bool {
+        [&self.lookups, &self.lists, &self.opens].into_iter().any(|counter| counter.get() > 0)
+    }
+
     /// Registers everything under `headpond_master_`.
     pub(crate) fn register(&self, sizes: Sizes, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("headpond_master");

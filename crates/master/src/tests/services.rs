@@ -290,6 +290,29 @@ async fn a_first_listing_is_told_only_to_whom_it_contradicts() {
 }
 
 #[tokio::test]
+async fn after_a_mount_was_added_a_first_listing_is_told_to_all_if_anybody_asked_before() {
+    for asked in [false, true] {
+        let rig = Rig::new(&["d/a", "d/b", "d/c"]).await;
+        let mut client = client(&rig).await;
+        let request = WatchRequest { client: "test".to_owned() };
+        let mut watch = client.watch(request).await.expect("begins").into_inner();
+        if asked {
+            client.get_attr(GetAttrRequest { inode: 1, ..Default::default() }).await.expect("answered");
+        }
+        let other = v1::Mount { path: "/other".into(), uri: rig.mount().uri, ..Default::default() };
+        let request = AddMountRequest { mount: Some(other), request_id: vec![7; 16].into() };
+        AdminServiceClient::new(channel(&rig).await).add_mount(request).await.expect("added");
+        assert_eq!(rig.list("/m/d").await.expect("listed"), ["a", "b", "c"]);
+        rig.put("d/y", "new").await;
+        rig.advance(super::INTERVAL);
+        assert_eq!(rig.list("/m/d").await.expect("listed"), ["a", "b", "c", "y"]);
+        let told = told_of(&mut watch, "y").await;
+        let expected: &[&str] = if asked { &["other", "d", "a", "b", "c", "y"] } else { &["other", "d", "y"] };
+        assert_eq!(told, expected);
+    }
+}
+
+#[tokio::test]
 async fn after_a_restart_a_first_listing_is_told_to_all() {
     let rig = Rig::new(&["d/a", "d/b"]).await;
     rig.find("/m/d").await.expect("asked");
