@@ -140,7 +140,7 @@ impl PageStore {
         receiver
     }
 
-    /// Changes whenever a lent content is dropped ([`crate::Loan::is_dropped`] says which): until its loans end it holds disk space for bytes
+    /// Changes whenever a lent content is dropped ([`crate::Hold::is_dropped`] says which): until its loans end it holds disk space for bytes
     /// that nobody else can find. No drop is missed, many may be one change.
     #[must_use]
     pub fn drops(&self) -> watch::Receiver<u64> {

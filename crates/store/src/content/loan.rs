@@ -24,7 +24,7 @@ pub struct Hold(Arc<Content>);
 
 impl Content {
     /// Lends the content. Does IO. The file is as long as the content; what is not present reads as zeros, so a borrower reads
-    /// only what [`Loan::present`] names, or all of it if [`Loan::complete`]. Lending is not a use: call [`Content::touch`] on each open.
+    /// only what [`Hold::present`] names, or all of it if [`Hold::complete`]. Lending is not a use: call [`Content::touch`] on each open.
     pub fn lend(self: &Arc<Self>) -> Result<Loan> {
         let place = self.begin()?;
         if !self.is_one_unit() && !self.lent_noted.load(Ordering::Acquire) {
