@@ -70,15 +70,19 @@ fn reads_go_on_when_a_worker_is_killed_and_it_comes_back_warm() -> Result<()> {
     cluster.workers[0].launch()?;
     cluster.wait_workers(3)?;
 
-    // Cached now; a kill takes nothing of it away.
+    // Cached now, by workers and not only in the kernel; a kill takes nothing of it away.
     for key in [own_key, key] {
-        read(cluster.path(0, key))??;
+        cluster.run_ok(&["fs", "load", &format!("/{key}")])?;
     }
     for worker in &mut cluster.workers {
         worker.kill()?;
         worker.launch()?;
     }
     cluster.wait_workers(3)?;
+    // Workers hear where the others are by now with their heartbeats.
+    let heartbeats = |cluster: &Cluster| cluster.workers[0].metric("headpond_worker_heartbeats_total", "");
+    let before = heartbeats(&cluster)?;
+    eventually("worker 0 knows the ring", || Ok(heartbeats(&cluster)? >= before + 2.0))?;
     lake.proxy.reset();
     for (key, body) in [(own_key, own_body), (key, body)] {
         ensure!(read(cluster.path(0, key))?? == body[..], "{key} differs after the restart");
