@@ -75,6 +75,20 @@ impl OpenFiles {
         kept.map(|kept| kept.file)
     }
 
+    /// Lets go of the file of some shard that nobody has open and that was not used for longest there.
+    pub(crate) fn forget_idle(&self) {
+        for shard in &self.shards {
+            let mut shard = lock(shard);
+            let idle = shard.iter().filter(|(_, kept)| Arc::strong_count(&kept.file) == 1);
+            let oldest = idle.min_by_key(|(_, kept)| kept.used).map(|(content, _)| *content);
+            let oldest = oldest.and_then(|content| shard.remove(&content));
+            drop(shard);
+            if oldest.is_some() {
+                return;
+            }
+        }
+    }
+
     /// Lets go of what was not used for too long, and of cache files that are not lent any more. What somebody has open anyway
     /// costs nothing and stays.
     pub(crate) fn sweep(&self) {

@@ -45,8 +45,8 @@ impl Shared {
     pub(crate) fn new(config: ClientConfig, tasks: Tasks) -> Result<Arc<Self>> {
         let masters = Masters::new(&config)?;
         let places = Places::new();
-        // Those that are open must find a place beside those that are kept.
-        let kept = config.open_files.min(places.free() / 2);
+        // One that is to be opened when all places are taken gets that of one that is only kept.
+        let kept = config.open_files.min(places.free());
         Ok(Arc::new_cyclic(|this| {
             let this = Weak::clone(this);
             // The worker wants a content back: the next open must not find it, so that it goes with its last reader. One that the

@@ -5,8 +5,10 @@ use std::sync::Arc;
 use headpond_runtime::descriptors;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// Places for open cache files: half of the descriptors that this process may open. The rest of it needs some too, and one that comes over
-/// a socket when none is free breaks the connection.
+/// Descriptors left to the rest of the process at least. One that comes over a socket when none is free breaks the connection.
+const RESERVE: usize = 64;
+
+/// Places for open cache files: three quarters of the descriptors that this process may open, less where these are few.
 #[derive(Clone, Debug)]
 pub(crate) struct Places(Arc<Semaphore>);
 
@@ -22,7 +24,8 @@ impl Places {
     }
 
     fn with_descriptors(limit: usize) -> Self {
-        Self(Arc::new(Semaphore::new((limit / 2).min(Semaphore::MAX_PERMITS))))
+        let places = limit.saturating_sub(RESERVE.max(limit / 4));
+        Self(Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))))
     }
 
     /// Places that are free.
@@ -42,8 +45,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn half_of_the_descriptors_may_be_cache_files() {
-        let places = Places::with_descriptors(5);
+    fn most_of_the_descriptors_may_be_cache_files() {
+        assert_eq!(Places::with_descriptors(20_000).free(), 15_000);
+        assert!(Places::with_descriptors(RESERVE).take().is_none());
+        let places = Places::with_descriptors(RESERVE + 2);
         let (first, second) = (places.take(), places.take());
         assert!(first.is_some() && second.is_some() && places.take().is_none());
         drop(first);
