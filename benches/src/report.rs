@@ -51,7 +51,7 @@ impl Report {
     ) -> Result<()> {
         let (mut base, mut own) = (Side { figures: Vec::new() }, Side { figures: Vec::new() });
         for round in 0..=scale.rounds {
-            let (a, b) = (rate(&mut baseline)?, rate(&mut ours)?);
+            let (a, b) = (rested(&mut baseline)?, rested(&mut ours)?);
             if round > 0 {
                 base.figures.push(a);
                 own.figures.push(b);
@@ -99,6 +99,12 @@ impl Report {
             }
         }
     }
+}
+
+/// The rate of `work`, begun when nothing is left to be written to disk: what was done before is not to be paid for by it.
+fn rested(work: &mut impl FnMut() -> Result<f64>) -> Result<f64> {
+    rustix::fs::sync();
+    rate(work)
 }
 
 fn rate(work: &mut impl FnMut() -> Result<f64>) -> Result<f64> {
