@@ -31,7 +31,7 @@ pub struct ClientConfig {
     /// more often. Default: 200000.
     pub metadata_entries: u64,
     /// Open files (descriptor or grant) kept for their next open at most; each may hold a file descriptor, and all together
-    /// never more than a quarter of what the process may open (`ulimit -n`). Default: 16384.
+    /// never more than three quarters of what the process may open (`ulimit -n`). Default: 16384.
     pub open_files: usize,
     /// How long an open file that nobody uses is kept. Longer saves opens, and keeps the worker from reclaiming the space
     /// until it asks for it. Default: `1m`.

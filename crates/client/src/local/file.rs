@@ -128,19 +128,13 @@ impl LocalFile {
     /// # Errors
     /// Of the disk.
     pub(crate) fn try_read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
-        let mut got = 0;
-        while got < buffer.len() {
-            let slice = &mut [IoSliceMut::new(&mut buffer[got..])];
-            match preadv2(&self.file, slice, offset + got as u64, ReadWriteFlags::NOWAIT) {
-                Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                Ok(more) => got += more,
-                Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => return Ok(false),
-                Err(Errno::OPNOTSUPP) => return self.file.read_exact_at(buffer, offset).map(|()| true),
-                Err(error) => return Err(error.into()),
-            }
+        match self.read_cached(offset, buffer) {
+            (got, None) if got == buffer.len() => Ok(true),
+            (_, None) => Err(io::ErrorKind::UnexpectedEof.into()),
+            (_, Some(Errno::AGAIN)) => Ok(false),
+            (_, Some(Errno::OPNOTSUPP)) => self.file.read_exact_at(buffer, offset).map(|()| true),
+            (_, Some(error)) => Err(error.into()),
         }
-        Ok(true)
     }
 
     /// Reads a range that is present.
@@ -152,7 +146,7 @@ impl LocalFile {
             Error::new(ErrorKind::InvalidArgument, format!("{range:?} does not fit into memory: read less at once"))
         })?;
         let mut buffer = BytesMut::zeroed(length);
-        let got = if length <= INLINE { self.read_cached(range.start, &mut buffer) } else { 0 };
+        let got = if length <= INLINE { self.read_cached(range.start, &mut buffer).0 } else { 0 };
         if got < length {
             let file = Arc::clone(self);
             let read = tokio::task::spawn_blocking(move || {
@@ -164,8 +158,8 @@ impl LocalFile {
         Ok(buffer.freeze())
     }
 
-    /// As much of the beginning of `buffer` as the page cache has; 0 also where the file system cannot tell.
-    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> usize {
+    /// As much of the beginning of `buffer` as the page cache has, and why it is not more: no reason at the end of the file.
+    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> (usize, Option<Errno>) {
         let mut got = 0;
         while got < buffer.len() {
             let slice = &mut [IoSliceMut::new(&mut buffer[got..])];
@@ -173,10 +167,10 @@ impl LocalFile {
                 Ok(0) => break,
                 Ok(more) => got += more,
                 Err(Errno::INTR) => {}
-                Err(_) => break,
+                Err(error) => return (got, Some(error)),
             }
         }
-        got
+        (got, None)
     }
 }
 
