@@ -5,6 +5,7 @@ mod lookups;
 mod outages;
 mod remains;
 mod services;
+mod sessions;
 mod walks;
 
 use std::{
