@@ -46,6 +46,8 @@ pub struct Content {
     state: Mutex<State>,
     /// Signalled when a page's removal or the file's creation ends.
     settled: Condvar,
+    /// Held for a write to the file: one at a time goes on in the kernel anyway, whose lock others would spend a processor on.
+    writing: Mutex<()>,
     /// Set when the file is made.
     place: OnceLock<Place>,
     /// Pages present.
@@ -113,6 +115,7 @@ impl Content {
             table,
             state: Mutex::default(),
             settled: Condvar::new(),
+            writing: Mutex::default(),
             place,
             present: AtomicU32::new(0),
             unverified: AtomicU32::new(0),

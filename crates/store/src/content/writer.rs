@@ -133,6 +133,7 @@ impl PageWriter {
     fn write_at(&self, parts: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {
         let mut parts: Vec<_> = parts.iter().filter(|part| !part.is_empty()).copied().collect();
         let mut left = parts.as_mut_slice();
+        let _one = lock(&self.content.writing);
         while !left.is_empty() {
             match pwritev(&self.file, &left[..left.len().min(MAX_PARTS)], at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
