@@ -62,6 +62,14 @@ pub(crate) enum Command {
     /// Explain the exit codes.
     #[command(long_about = exit_code::TABLE)]
     ExitCodes,
+    /// Watch over a mount, which starts this by itself.
+    #[command(name = headpond_fuse::GUARD_COMMAND, hide = true)]
+    MountGuard {
+        /// Where it is mounted.
+        mountpoint: PathBuf,
+        /// Device of its files, `major:minor`.
+        device: String,
+    },
 }
 
 #[cfg(test)]

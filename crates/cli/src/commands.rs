@@ -27,6 +27,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Admin(args) => admin::run(args),
         Command::Config(args) => config::run(&args),
         Command::Completion(args) => completion::run(&args),
+        Command::MountGuard { mountpoint, device } => Ok(headpond_fuse::guard_mount(&mountpoint, &device)?),
         Command::ExitCodes => {
             let mut out = Output::new(Format::Text);
             out.line(exit_code::TABLE)?;

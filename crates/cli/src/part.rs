@@ -88,7 +88,9 @@ impl Observed {
     }
 
     /// Mounts.
-    pub(crate) async fn mount(&self, part: &Part, config: FuseConfig, client: Client) -> Result<RunningMount> {
+    pub(crate) async fn mount(&self, part: &Part, mut config: FuseConfig, client: Client) -> Result<RunningMount> {
+        // This very program, also when another version took its place on disk.
+        config.guard = Some("/proc/self/exe".into());
         let mount = FuseMount::start(config, client, part.tasks.clone()).await?;
         self.metrics.register(|registry| mount.register_metrics(registry));
         Ok(mount)

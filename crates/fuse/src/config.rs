@@ -44,6 +44,11 @@ pub struct FuseConfig {
     /// larger pieces, and wastes more on random reads. Default: `4 MiB`.
     #[serde(with = "units::bytes")]
     pub read_ahead: u64,
+    /// Program that is started beside the mount to watch over it, with the arguments [`crate::GUARD_COMMAND`], the mount point and
+    /// the device: it must call [`crate::guard_mount`] with them. Only with a guard does the kernel hear at once of names that
+    /// changed. Default: none.
+    #[serde(skip)]
+    pub guard: Option<PathBuf>,
 }
 
 impl FuseConfig {
@@ -68,6 +73,7 @@ impl Default for FuseConfig {
             max_ttl: Duration::from_secs(30),
             request_timeout: Duration::from_mins(1),
             read_ahead: 4 << 20,
+            guard: None,
         }
     }
 }

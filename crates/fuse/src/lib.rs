@@ -14,6 +14,7 @@
 mod config;
 mod errno;
 mod fs;
+mod guard;
 mod kernel;
 mod metrics;
 mod mount;
@@ -24,4 +25,5 @@ mod source;
 mod testing;
 
 pub use config::FuseConfig;
+pub use guard::{GUARD_COMMAND, guard_mount};
 pub use running::{DataPath, Detached, FuseMount, RunningMount};

@@ -69,6 +69,7 @@ pub(crate) struct Metrics {
     pub(crate) cached_opens: Counter,
     pub(crate) bytes_read: Counter,
     pub(crate) invalidations: Counter,
+    pub(crate) names_doubted: Counter,
     pub(crate) invalidations_dropped: Counter,
 }
 
@@ -86,6 +87,7 @@ impl Metrics {
             opens,
             bytes_read: Counter::default(),
             invalidations: Counter::default(),
+            names_doubted: Counter::default(),
             invalidations_dropped: Counter::default(),
         }
     }
@@ -117,8 +119,13 @@ impl Metrics {
         registry.register("headpond_fuse_read_bytes", "Bytes read through the daemon", self.bytes_read.clone());
         registry.register(
             "headpond_fuse_invalidations",
-            "Invalidations sent to the kernel's caches",
+            "Invalidations of listings sent to the kernel's caches",
             self.invalidations.clone(),
+        );
+        registry.register(
+            "headpond_fuse_names_doubted",
+            "Names that the kernel was made to ask for again",
+            self.names_doubted.clone(),
         );
         registry.register(
             "headpond_fuse_invalidations_dropped",

@@ -103,7 +103,6 @@ fn attach_and_run<S: Source>(
 ) -> Result<RunningMount> {
     let mountpoint = Mountpoint::prepare(&config.mountpoint, config.nonempty)?;
     let allow_other = config.allow_other.unwrap_or_else(mount::may_allow_other);
-    let options = SessionOptions::new(config);
     let fs_options =
         FsOptions { root, dataset: config.dataset, max_ttl: config.max_ttl, request_timeout: config.request_timeout };
     let metrics = Metrics::new();
@@ -113,6 +112,7 @@ fn attach_and_run<S: Source>(
 
     let (device, attachment) = mount::attach(mountpoint, &config.label, allow_other)?;
     let guard = Guard(Some(attachment.clone()));
+    let options = SessionOptions::new(config, config.guard.clone().map(|program| attachment.guard(program)));
     let session = Session::start(device, fs, events, options, runtime, &tasks, metrics.clone()).map_err(|error| {
         let message = "the kernel's side of FUSE does not speak as it should";
         Error::new(ErrorKind::NotSupported, message).with_source(error)

@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Result, bail, ensure};
-use headpond_tests::{Behaviour, eventually, noise};
+use headpond_tests::{Behaviour, eventually, new_folder, noise};
 
 use crate::lake::Lake;
 
@@ -73,6 +73,25 @@ fn additions_and_deletions_appear_within_the_sync_interval() -> Result<()> {
     eventually("a new directory is there", || Ok(pond.path("e/deep/f").exists()))?;
     let gone = std::fs::read(pond.path("d/a")).expect_err("deleted");
     assert_eq!(gone.kind(), ErrorKind::NotFound);
+    Ok(())
+}
+
+#[test]
+fn what_changes_through_headpond_is_seen_at_once() -> Result<()> {
+    let lake = Lake::of([("d/f", "1")])?;
+    let pond = lake.pond().arg("--sync-interval").arg("1h").start()?;
+    let other = new_folder()?;
+    std::fs::write(other.path().join("g"), "2")?;
+    // The kernel knows by now that there is no such name, and would say so for half a minute.
+    ensure!(!pond.path("d/other").exists(), "a name before its time");
+    let started = Instant::now();
+    pond.run_ok(&["admin", "mount", "add", "/d/other", &format!("file://{}", other.path().display())])?;
+    eventually("what was mounted is there", || {
+        Ok(std::fs::read(pond.path("d/other/g")).is_ok_and(|read| read == b"2"))
+    })?;
+    pond.run_ok(&["admin", "mount", "remove", "/d/other"])?;
+    eventually("what was unmounted is gone", || Ok(!pond.path("d/other").exists()))?;
+    ensure!(started.elapsed() < Duration::from_secs(15), "seen only after {:?}", started.elapsed());
     Ok(())
 }
 

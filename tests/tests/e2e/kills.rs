@@ -153,7 +153,8 @@ fn a_mount_killed_while_it_tells_the_kernel_of_a_change_leaves_nobody_hanging() 
     let lake = Lake::of([("d/f", "1"), ("d/new", "2")])?;
     let mut cluster = lake.cluster().start()?;
     ensure!(read(cluster.path(0, "d/f"))?? == b"1", "d/f differs");
-    // Who looks a name up holds its directory in the kernel until the store has answered.
+    // Who looks a name up holds its directory in the kernel until the store has answered, and the mount waits for that directory
+    // when it makes the kernel doubt a name there.
     lake.proxy.behave(Behaviour { hang: true, only: "slow".to_owned(), ..Behaviour::default() });
     let slow = cluster.path(0, "d/slow");
     let waiting = std::thread::spawn(move || within(Cluster::DEADLINE, "looking up", move || std::fs::metadata(slow)));
@@ -161,11 +162,12 @@ fn a_mount_killed_while_it_tells_the_kernel_of_a_change_leaves_nobody_hanging() 
         Ok(lake.proxy.requests().iter().any(|request| request.target.contains("slow")))
     })?;
     // Meanwhile the mount hears of a change there.
-    let told = cluster.mounts[0].metric("headpond_fuse_invalidations_total", "")?;
+    let told = cluster.mounts[0].metric("headpond_fuse_names_doubted_total", "")?;
     cluster.run_ok(&["fs", "stat", "/d/new"])?;
     eventually("the mount tells the kernel", || {
-        Ok(waiting.is_finished() || cluster.mounts[0].metric("headpond_fuse_invalidations_total", "")? > told)
+        Ok(cluster.mounts[0].metric("headpond_fuse_names_doubted_total", "")? > told)
     })?;
+    ensure!(!waiting.is_finished(), "the store was to keep the reader waiting");
     let process = cluster.mounts[0].process()?.id();
     cluster.mounts[0].process()?.signal(rustix::process::Signal::KILL)?;
     let answer = waiting.join().map_err(|_| anyhow::anyhow!("the reader panicked"))??;

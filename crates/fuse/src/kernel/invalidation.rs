@@ -1,12 +1,10 @@
 //! Telling the kernel what it must no longer believe.
 //!
-//! Only of listings is it told. Names and attributes run out by themselves, with the validity that the master gave. To
-//! invalidate a name the kernel waits for its directory, which whoever looks a name up there holds until he is answered: killed
-//! while a thread of ours waits so, the process could not end, its device would stay open, and all who use the mount would hang
-//! for ever. Pages of a file that is being read would be waited for in the same way. A new epoch (Linux 6.16) waits for nothing, but
-//! takes down what others have mounted below. To invalidate a listing the kernel waits for nothing that waits for us.
+//! Of listings and names. To invalidate a listing the kernel waits for nothing that waits for us; names are told as
+//! [`super::names`] says. Never of pages: those of a file that is being read would be waited for, and they never change. A new epoch
+//! (Linux 6.16) waits for nothing, but takes down what others have mounted below.
 //!
-//! A bounded queue leads to a thread of its own. What does not fit is counted and left to the validity of what the kernel holds.
+//! Bounded queues lead to threads of their own. What does not fit is counted and left to the validity of what the kernel holds.
 
 use std::{
     collections::BTreeSet,
@@ -21,7 +19,7 @@ use std::{
 
 use fuser::{INodeNo, Notifier};
 use headpond_client::Event;
-use headpond_types::InodeId;
+use headpond_types::{InodeId, Name};
 use rustix::io::Errno;
 use tokio::sync::broadcast::{
     self,
@@ -29,6 +27,7 @@ use tokio::sync::broadcast::{
 };
 use tracing::{debug, warn};
 
+use super::names::Names;
 use crate::{fs::FileSystem, metrics::Metrics, source::Source};
 
 /// Invalidations waiting at most: more than a burst of events that the client holds for us.
@@ -37,39 +36,48 @@ const WAITING: usize = 8192;
 /// Events that are passed on together at most, so that a directory is told of once for all of them.
 const TOGETHER: usize = 1024;
 
-/// The way to the notifying thread, which ends when this is dropped or the mount is gone.
+/// The way to the notifying threads, which end when this is dropped or the mount is gone.
 #[derive(Debug)]
 pub(super) struct Invalidations {
     queue: SyncSender<u64>,
+    names: Option<Names>,
     metrics: Metrics,
     overflowing: AtomicBool,
 }
 
 impl Invalidations {
-    /// Starts the thread.
+    /// Starts the thread for listings. Without `names` the kernel is not told of them.
     ///
     /// # Errors
     /// No thread could be started.
-    pub(super) fn start(notifier: Notifier, metrics: Metrics) -> io::Result<Self> {
+    pub(super) fn start(notifier: Notifier, names: Option<Names>, metrics: Metrics) -> io::Result<Self> {
         let (queue, waiting) = sync_channel(WAITING);
         let sent = metrics.clone();
         thread::Builder::new().name("headpond-inval".to_owned()).spawn(move || notify(&waiting, &notifier, &sent))?;
-        Ok(Self { queue, metrics, overflowing: AtomicBool::new(false) })
+        Ok(Self { queue, names, metrics, overflowing: AtomicBool::new(false) })
     }
 
     /// Queues what `events` make wrong in the kernel. Never waits.
     fn send<S: Source, B: Send + Sync + 'static>(&self, fs: &FileSystem<S, B>, events: &[Event]) {
-        for listing in listings(events, |inode| fs.node_of(inode)) {
-            match self.queue.try_send(listing) {
-                Ok(()) => self.overflowing.store(false, Ordering::Relaxed),
-                Err(TrySendError::Full(_)) => {
-                    self.metrics.invalidations_dropped.inc();
-                    if !self.overflowing.swap(true, Ordering::Relaxed) {
-                        warn!(WAITING, "invalidations come faster than the kernel takes them: some are dropped");
-                    }
-                }
-                Err(TrySendError::Disconnected(_)) => {}
+        let node_of = |inode| fs.node_of(inode);
+        if let Some(names) = &self.names {
+            for (directory, name) in changed_names(events, node_of) {
+                self.sent(names.doubt(directory, name));
             }
+        }
+        for listing in listings(events, node_of) {
+            self.sent(!matches!(self.queue.try_send(listing), Err(TrySendError::Full(_))));
+        }
+    }
+
+    fn sent(&self, fitted: bool) {
+        if fitted {
+            self.overflowing.store(false, Ordering::Relaxed);
+            return;
+        }
+        self.metrics.invalidations_dropped.inc();
+        if !self.overflowing.swap(true, Ordering::Relaxed) {
+            warn!(WAITING, "invalidations come faster than the kernel takes them: some are dropped");
         }
     }
 }
@@ -82,6 +90,15 @@ fn listings(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> BTree
         Event::Reset => None,
     };
     events.iter().filter_map(parent).collect()
+}
+
+/// The names that `events` make wrong, with the nodes of their directories, each once.
+fn changed_names(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> BTreeSet<(u64, &Name)> {
+    let name = |event| match event {
+        &Event::Entry { parent, name: Some(ref name), .. } => Some((node_of(parent)?, name)),
+        Event::Entry { name: None, .. } | Event::Reset => None,
+    };
+    events.iter().filter_map(name).collect()
 }
 
 fn notify(waiting: &Receiver<u64>, notifier: &Notifier, metrics: &Metrics) {
@@ -124,17 +141,17 @@ pub(super) async fn follow<S: Source, B: Send + Sync + 'static>(
 
 #[cfg(test)]
 mod tests {
-    use headpond_types::Name;
-
     use super::*;
 
     #[test]
-    fn events_make_each_known_listing_wrong_once() {
+    fn events_make_each_known_listing_and_name_wrong_once() {
         let name = Name::new("a").expect("a legal name");
         let node_of = |inode: InodeId| (inode.0 != 1).then_some(inode.0);
-        let event = Event::Entry { parent: InodeId(5), name: Some(name), old: Some(InodeId(9)) };
+        let event = Event::Entry { parent: InodeId(5), name: Some(name.clone()), old: Some(InodeId(9)) };
         let whole = Event::Entry { parent: InodeId(7), name: None, old: None };
         let unknown = Event::Entry { parent: InodeId(1), name: None, old: None };
-        assert_eq!(listings(&[event.clone(), whole, event, unknown, Event::Reset], node_of), [5, 7].into());
+        let events = [event.clone(), whole, event, unknown, Event::Reset];
+        assert_eq!(listings(&events, node_of), [5, 7].into());
+        assert_eq!(changed_names(&events, node_of), [(5, &name)].into());
     }
 }

@@ -6,6 +6,7 @@ mod capabilities;
 mod complaints;
 mod convert;
 mod invalidation;
+mod names;
 mod passthrough;
 mod session;
 

@@ -17,9 +17,10 @@ use super::{
     adapter::{Adapter, Shared},
     complaints::Complaints,
     invalidation::{self, Invalidations},
+    names::Names,
     passthrough::{self, Passthrough},
 };
-use crate::{FuseConfig, fs::FileSystem, metrics::Metrics, source::Source};
+use crate::{FuseConfig, fs::FileSystem, guard::GuardCommand, metrics::Metrics, source::Source};
 
 /// Fewest and most threads that take requests: one would wait behind a slow disk read, more than the input queue's lock bears
 /// gain nothing.
@@ -33,10 +34,12 @@ pub(crate) struct SessionOptions {
     /// Levels of stacked file systems below this one that passthrough may reach.
     pub(crate) stack_depth: u32,
     threads: usize,
+    /// Without, the kernel is not told of names.
+    guard: Option<GuardCommand>,
 }
 
 impl SessionOptions {
-    pub(crate) fn new(config: &FuseConfig) -> Self {
+    pub(crate) fn new(config: &FuseConfig, guard: Option<GuardCommand>) -> Self {
         let cores = std::thread::available_parallelism().map_or(*THREADS.start(), usize::from);
         let threads = if config.threads == 0 { cores } else { config.threads };
         Self {
@@ -44,6 +47,7 @@ impl SessionOptions {
             passthrough: config.passthrough,
             stack_depth: passthrough::stack_depth(config.cache_dir.as_deref().map(Path::new)),
             threads: threads.clamp(*THREADS.start(), *THREADS.end()),
+            guard,
         }
     }
 }
@@ -78,6 +82,7 @@ impl<S: Source> Session<S> {
         config.n_threads = Some(options.threads);
         // Each thread reads from a device of its own. Whoever mounted could open it.
         config.clone_fd = true;
+        let guard = options.guard.clone();
         let shared = Shared {
             fs: Arc::clone(&fs),
             options,
@@ -89,7 +94,11 @@ impl<S: Source> Session<S> {
         };
         let session = fuser::Session::from_fd(Adapter(Arc::new(shared)), device, config.acl, config)?;
         passthrough.probe(session.as_fd());
-        let invalidations = Invalidations::start(session.notifier(), metrics)?;
+        let names = match guard {
+            Some(guard) => Some(Names::start(session.as_fd().try_clone_to_owned()?, guard, metrics.clone())?),
+            None => None,
+        };
+        let invalidations = Invalidations::start(session.notifier(), names, metrics)?;
         let _entered = runtime.enter();
         drop(tasks.spawn_until_shutdown(invalidation::follow(fs, events, invalidations)));
         Ok(Self { session, passthrough })

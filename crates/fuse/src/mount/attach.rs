@@ -8,7 +8,7 @@ use std::{
         fd::{AsRawFd as _, OwnedFd},
         unix::net::UnixStream,
     },
-    path::Path,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Arc,
@@ -25,6 +25,7 @@ use rustix::{
 use tracing::debug;
 
 use super::{DEVICE, SUBTYPE, detach, detach::HELPER, mountpoint::Mountpoint, open_device, table};
+use crate::guard::GuardCommand;
 
 /// Name of the variable that tells the helper which descriptor leads to us.
 const HELPER_SOCKET: &str = "_FUSE_COMMFD";
@@ -45,6 +46,11 @@ pub(crate) struct Attachment {
 impl Attachment {
     pub(crate) fn path(&self) -> &Path {
         self.mountpoint.path()
+    }
+
+    /// How to start a guard of it.
+    pub(crate) fn guard(&self, program: PathBuf) -> GuardCommand {
+        GuardCommand { program, mountpoint: self.path().to_owned(), device: self.device.clone() }
     }
 
     /// The kernel has ended the conversation: the mount is gone.

@@ -21,6 +21,14 @@ const DEVICE: &str = "/dev/fuse";
 /// What `findmnt` shows as the type after `fuse.`, and the source's first word: how a mount of ours is recognised.
 const SUBTYPE: &str = "headpond";
 
+/// `major:minor` of the uppermost mount at `path`, which must be absolute and normal.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(crate) fn device_at(path: &std::path::Path) -> std::io::Result<Option<String>> {
+    Ok(table::mount_at(path)?.map(|mounted| mounted.device))
+}
+
 /// Opens the FUSE device, a new conversation with the kernel.
 fn open_device() -> std::io::Result<std::os::fd::OwnedFd> {
     use std::os::unix::fs::OpenOptionsExt as _;

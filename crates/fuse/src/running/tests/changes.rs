@@ -3,7 +3,8 @@
 use std::{
     fs::{self, File},
     os::unix::fs::{FileExt as _, MetadataExt as _},
-    sync::atomic::Ordering,
+    path::PathBuf,
+    sync::{LazyLock, atomic::Ordering},
 };
 
 use headpond_types::InodeId;
@@ -94,12 +95,52 @@ fn a_removed_file_is_gone_when_its_validity_ends() {
 }
 
 #[test]
+fn a_changed_name_is_seen_at_once_while_a_guard_watches() {
+    let source = FakePond::new();
+    source.set_warm(false);
+    source.file(InodeId::ROOT, "f", b"old");
+    let pond = Pond::mount_with(&source, |config| config.guard = Some(watching_program()));
+    assert_eq!(errno(fs::metadata(pond.path("later"))), Some(libc::ENOENT));
+    let old = fs::metadata(pond.path("f")).expect("there").ino();
+    source.file(InodeId::ROOT, "later", b"now");
+    source.tell(InodeId::ROOT, "later", None);
+    source.replace(InodeId::ROOT, "f", b"new");
+    pond.wait_until(|_| fs::metadata(pond.path("later")).is_ok());
+    pond.wait_until(|_| fs::metadata(pond.path("f")).expect("there").ino() != old);
+}
+
+#[test]
+fn without_a_guard_the_kernel_is_told_of_no_name() {
+    for program in [None, Some("/nonexistent".into()), Some("/bin/false".into())] {
+        let source = FakePond::new();
+        source.file(InodeId::ROOT, "f", b"");
+        let pond = Pond::mount_with(&source, |config| config.guard = program);
+        source.tell(InodeId::ROOT, "f", None);
+        pond.wait_for_invalidations(1);
+        assert_eq!(pond.running().metrics.names_doubted.get(), 0);
+    }
+}
+
+/// A program that says that it watches, until it is dismissed.
+fn watching_program() -> PathBuf {
+    use std::os::unix::fs::PermissionsExt as _;
+    static PROGRAM: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("watch");
+        fs::write(&path, "#!/bin/sh\nprintf .\nread -r word\n").expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");
+        (dir, path)
+    });
+    PROGRAM.1.clone()
+}
+
+#[test]
 fn a_change_elsewhere_leaves_open_directories_and_mounts_below_where_they_are() {
     use std::os::fd::AsRawFd as _;
     let source = FakePond::new();
     let inner = source.dir(InodeId::ROOT, "d");
     source.dir(inner, "below");
-    let pond = Pond::mount(&source);
+    let pond = Pond::mount_with(&source, |config| config.guard = Some(watching_program()));
     let open = File::open(pond.path("d")).expect("it opens");
     let other = tempfile::tempdir().expect("a temporary directory");
     fs::write(other.path().join("mark"), b"").expect("written");
@@ -107,7 +148,9 @@ fn a_change_elsewhere_leaves_open_directories_and_mounts_below_where_they_are() 
     let bound = rustix::mount::mount_bind(other.path(), pond.path("d/below")).is_ok();
     source.file(InodeId::ROOT, "new", b"");
     source.tell(InodeId::ROOT, "new", None);
-    pond.wait_for_invalidations(1);
+    source.tell(InodeId::ROOT, "d", None);
+    source.tell(inner, "below", None);
+    pond.wait_until(|metrics| metrics.names_doubted.get() >= 3);
     assert!(fs::metadata(pond.path("d")).expect("there").is_dir());
     let name = fs::read_link(format!("/proc/self/fd/{}", open.as_raw_fd())).expect("a name");
     assert_eq!(name, pond.path("d"));
