@@ -21,6 +21,6 @@ pub use pond::{Mounted, Pond, PondBuilder, can_passthrough, headpond_binary};
 pub use port::free_port;
 pub use process::{Process, eventually, http_get, metric, new_folder, wait_ready, within};
 pub use proxy::{Behaviour, Proxy, Request};
-pub use rights::{is_root, run_as};
+pub use rights::{can_guard, is_root, run_as};
 pub use s3::{S3, TimedListing};
 pub use sample::{Sample, noise};

@@ -11,6 +11,13 @@ pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
 }
 
+/// Whether a process of this user can abort a FUSE connection of his, so that a guard can watch over a mount.
+#[must_use]
+pub fn can_guard() -> bool {
+    // The connections' file system has no entries while no FUSE file system is mounted, but a device of its own.
+    is_root() || std::fs::read_to_string("/proc/self/mountinfo").is_ok_and(|table| table.contains(" - fusectl "))
+}
+
 /// States in which of its ways a test is run: on stderr past the capture of the test harness, and for the closing summary.
 pub fn run_as(what: &str, how: &str) {
     let line = format!("{what}: run as {how}\n");
