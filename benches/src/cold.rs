@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, anyhow};
 use headpond_tests::{Behaviour, S3, noise};
 
 use crate::{
-    report::{Report, figure},
+    report::{Report, figure, rested},
     world::{MIB, Scale, World, float, read_through},
 };
 
@@ -51,7 +51,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
         } else {
             (world.pond().start()?, &world.s3)
         };
-        report.compare(
+        let ours = report.compare(
             scale,
             title,
             "MB/s",
@@ -62,6 +62,17 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
                 Ok(float(read_through(&pond.path(&format!("cold-{n}.bin")))?) / 1e6)
             },
         )?;
+        let copies = (0..=scale.rounds)
+            .map(|_| rested(|| Ok(float(world.direct_copy(s3, "big.bin", length, 16)?) / 1e6)))
+            .collect::<Result<Vec<_>>>()?;
+        let copy = middle_of(copies);
+        report.fact(
+            "the same, against that client writing what it reads into a file",
+            &format!("{} MB/s", figure(copy)),
+            &format!("{} MB/s", figure(ours)),
+            &format!("{:.2} ×", ours / copy),
+            "",
+        );
     }
 
     world.proxy.behave(Behaviour::default());

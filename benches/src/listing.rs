@@ -59,7 +59,8 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
         "≥ 0.5 ×",
         || list(&native),
         || list(&ours),
-    )
+    )?;
+    Ok(())
 }
 
 /// What was timed, in seconds, round by round: first and all of the store's listing, first, all and again of ours.

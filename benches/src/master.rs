@@ -62,7 +62,8 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
         "≥ 200 k/s",
         || each(Work::Empty(calls)),
         || each(Work::Batch(batches)),
-    )
+    )?;
+    Ok(())
 }
 
 #[derive(Clone, Copy)]

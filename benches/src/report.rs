@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 
-use crate::world::{MIB, Scale};
+use crate::world::Scale;
 
 /// Figures of the rounds of one side: larger is better.
 #[derive(Clone, Debug)]
@@ -39,7 +39,7 @@ impl Report {
     }
 
     /// Measures a baseline and Headpond in turn, so that both see the same weather. Each closure does its work once and answers
-    /// how much was done, in `unit`s; the figures are rates.
+    /// how much was done, in `unit`s; the figures are rates. Answers ours.
     pub(crate) fn compare(
         &mut self,
         scale: Scale,
@@ -48,10 +48,10 @@ impl Report {
         reach: &str,
         mut baseline: impl FnMut() -> Result<f64>,
         mut ours: impl FnMut() -> Result<f64>,
-    ) -> Result<()> {
+    ) -> Result<f64> {
         let (mut base, mut own) = (Side { figures: Vec::new() }, Side { figures: Vec::new() });
         for round in 0..=scale.rounds {
-            let (a, b) = (rested(scale, &mut baseline)?, rested(scale, &mut ours)?);
+            let (a, b) = (rested(&mut baseline)?, rested(&mut ours)?);
             if round > 0 {
                 base.figures.push(a);
                 own.figures.push(b);
@@ -66,7 +66,7 @@ impl Report {
             format!("{:.2} × ({low:.2}–{high:.2})", median(&ratios)),
             reach.to_owned(),
         ]);
-        Ok(())
+        Ok(own.median())
     }
 
     /// A row without a timing of its own.
@@ -101,22 +101,10 @@ impl Report {
     }
 }
 
-/// The rate of `work`, begun when nothing is left to be written to disk and memory is at hand: what was done before is not to be
-/// paid for by it.
-fn rested(scale: Scale, work: &mut impl FnMut() -> Result<f64>) -> Result<f64> {
+/// The rate of `work`, begun when nothing is left to be written to disk: what was done before is not to be paid for by it.
+pub(crate) fn rested(mut work: impl FnMut() -> Result<f64>) -> Result<f64> {
     rustix::fs::sync();
-    touch_memory(3 * 1024 * MIB / scale.divisor)?;
-    rate(work)
-}
-
-/// Uses `bytes` of memory once and gives them back. A virtual machine that returns free memory to its host pays for each page it
-/// takes again, ten times what a copy into the page costs: a reader that fills the page cache would be measured by that, its
-/// baseline, which reads into the same buffers again and again, would not.
-fn touch_memory(bytes: u64) -> Result<()> {
-    let mut memory = vec![0u8; usize::try_from(bytes)?];
-    memory.iter_mut().step_by(4096).for_each(|byte| *byte = 1);
-    std::hint::black_box(&memory);
-    Ok(())
+    rate(&mut work)
 }
 
 fn rate(work: &mut impl FnMut() -> Result<f64>) -> Result<f64> {

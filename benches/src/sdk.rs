@@ -60,5 +60,6 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
                 Ok(float(sum) / 1e6)
             })
         },
-    )
+    )?;
+    Ok(())
 }

@@ -87,7 +87,8 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
         "≥ 0.6 ×",
         || visit(&native, &larger_names, 100 << 10, 4),
         || visit(&root, &larger_names, 100 << 10, 4),
-    )
+    )?;
+    Ok(())
 }
 
 /// Opens, reads up to `length` bytes of, and closes each file, shared out among threads.

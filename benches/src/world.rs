@@ -69,10 +69,28 @@ impl World {
 
     /// Reads an object with `parallel` ranged GETs of 8 MiB in flight and answers its bytes: the good direct client.
     pub(crate) fn direct_read(&self, s3: &S3, key: &str, length: u64, parallel: usize) -> Result<u64> {
+        self.direct_read_with(s3, key, length, parallel, |_, _| Ok(()))
+    }
+
+    /// The same, with all that it reads written into a new file.
+    pub(crate) fn direct_copy(&self, s3: &S3, key: &str, length: u64, parallel: usize) -> Result<u64> {
+        let file = tempfile::tempfile_in(&self.folder)?;
+        file.set_len(length)?;
+        self.direct_read_with(s3, key, length, parallel, |offset, bytes| file.write_all_at(bytes, offset))
+    }
+
+    fn direct_read_with(
+        &self,
+        s3: &S3,
+        key: &str,
+        length: u64,
+        parallel: usize,
+        take: impl Fn(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<u64> {
         let ranges = (0..length).step_by(8 << 20).map(|start| (start, (start + (8 << 20)).min(length)));
         self.runtime.block_on(
             stream::iter(ranges)
-                .map(|(start, end)| s3.get_range(key, start, end))
+                .map(|(start, end)| s3.get_range_with(key, start, end, &take))
                 .buffer_unordered(parallel)
                 .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) }),
         )

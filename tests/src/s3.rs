@@ -98,17 +98,33 @@ impl S3 {
         Ok(())
     }
 
-    /// The bytes `start..end` of an object.
+    /// Reads the bytes `start..end` of an object and answers how many there were.
     ///
     /// # Errors
     /// The store refuses, or sends fewer bytes.
     pub async fn get_range(&self, key: &str, start: u64, end: u64) -> Result<u64> {
+        self.get_range_with(key, start, end, |_, _| Ok(())).await
+    }
+
+    /// As [`S3::get_range`]; `take` gets what arrives, with its offset in the object.
+    ///
+    /// # Errors
+    /// Those of `take` as well.
+    pub async fn get_range_with(
+        &self,
+        key: &str,
+        start: u64,
+        end: u64,
+        take: impl Fn(u64, &[u8]) -> std::io::Result<()>,
+    ) -> Result<u64> {
         let range = format!("bytes={start}-{}", end - 1);
         let result = self.client.get_object().bucket(&self.bucket).key(key).range(range).send().await;
         let mut body = result.map_err(|error| anyhow::anyhow!("get {key}: {}", DisplayErrorContext(error)))?.body;
         let mut length = 0;
         while let Some(chunk) = body.next().await {
-            length += chunk?.len() as u64;
+            let chunk = chunk?;
+            take(start + length, &chunk)?;
+            length += chunk.len() as u64;
         }
         anyhow::ensure!(length == end - start, "get {key}: {length} bytes instead of {}", end - start);
         Ok(length)
