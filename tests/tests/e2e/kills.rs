@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
-use headpond_tests::{Behaviour, Cluster, Part, Sample, can_guard, eventually, noise, within};
+use headpond_tests::{Behaviour, Cluster, Part, Sample, can_guard, eventually, headpond_binary, noise, within};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
 use crate::lake::Lake;
@@ -145,6 +145,24 @@ fn a_killed_mount_is_dead_at_once_and_cleared_by_the_next() -> Result<()> {
     ensure!(lake.object_gets().is_empty(), "the worker did not go on: {:?}", lake.object_gets());
     cluster.mounts[0].stop()?;
     ensure!(!cluster.mountpoint(0).is_mounted()?, "a clean end leaves no mount");
+    Ok(())
+}
+
+#[test]
+fn a_mount_that_does_not_answer_is_an_error_for_the_next_and_not_a_wait() -> Result<()> {
+    let lake = Lake::of([("f", "1")])?;
+    let mut cluster = lake.cluster().start()?;
+    cluster.mounts[0].process()?.signal(rustix::process::Signal::STOP)?;
+    let mountpoint = cluster.mountpoint(0).path().display().to_string();
+    let master = cluster.master();
+    let mut second = std::process::Command::new(headpond_binary()?);
+    second.args(["mount", &mountpoint, "--master", &master]).env_clear();
+    let output = within(Cluster::DEADLINE, "the end of the second mount", move || second.output())?;
+    cluster.mounts[0].process()?.signal(rustix::process::Signal::CONT)?;
+    let output = output?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains("does not answer"), "{said}");
+    ensure!(read(cluster.path(0, "f"))?? == b"1", "f differs");
     Ok(())
 }
 

@@ -3,6 +3,9 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::mpsc,
+    thread,
+    time::Duration,
 };
 
 use headpond_types::{Error, ErrorKind, Result};
@@ -10,6 +13,9 @@ use rustix::io::Errno;
 use tracing::info;
 
 use super::{detach, table};
+
+/// How long something mounted at the mount point may take to answer.
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// A directory that is fit to be mounted on, under its real name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,11 +26,12 @@ impl Mountpoint {
     ///
     /// # Errors
     /// `NotFound`, `NotADirectory` and `NotEmpty` (unless `nonempty`); `AlreadyExists` when something is mounted there: a
-    /// live mount of Headpond, or a dead one of somebody else. Each says what to do.
+    /// live mount of Headpond, or a dead one of somebody else; `DeadlineExceeded` when what is mounted there does not answer.
+    /// Each says what to do.
     pub(crate) fn prepare(path: &Path, nonempty: bool) -> Result<Self> {
         let real = real_name(path)?;
         if let Some(mounted) = mounted(&real)? {
-            if !is_dead(&real) {
+            if !is_dead(&real)? {
                 if mounted.is_ours() {
                     return Err(Error::new(
                         ErrorKind::AlreadyExists,
@@ -81,7 +88,7 @@ impl Mountpoint {
     }
 }
 
-/// The name of `path` in the table of mounts. Only the directories above are looked into: the last one may be dead.
+/// The name of `path` in the table of mounts. What is mounted there is not asked anything: it may be dead, or never answer.
 fn real_name(path: &Path) -> Result<PathBuf> {
     let Some(name) = path.file_name() else {
         return fs::canonicalize(path).map_err(|error| unusable(path, error));
@@ -91,7 +98,7 @@ fn real_name(path: &Path) -> Result<PathBuf> {
         Some(_) | None => Path::new("."),
     };
     let real = fs::canonicalize(above).map_err(|error| unusable(path, error))?.join(name);
-    if fs::symlink_metadata(&real).is_ok_and(|found| found.is_symlink()) {
+    if mounted(&real)?.is_none() && fs::symlink_metadata(&real).is_ok_and(|found| found.is_symlink()) {
         return fs::canonicalize(&real).map_err(|error| unusable(path, error));
     }
     Ok(real)
@@ -105,8 +112,28 @@ fn mounted(path: &Path) -> Result<Option<table::MountEntry>> {
 
 /// Whether the process behind the FUSE mount at `path` is gone. Asks for the file system's size: unlike the attributes of its root,
 /// which the kernel answers from memory for as long as they are valid, that always goes to the process.
-fn is_dead(path: &Path) -> bool {
-    matches!(rustix::fs::statfs(path), Err(Errno::NOTCONN | Errno::CONNABORTED))
+///
+/// # Errors
+/// `DeadlineExceeded`: there is a process, which does not answer.
+fn is_dead(path: &Path) -> Result<bool> {
+    let (sender, answer) = mpsc::sync_channel(1);
+    let asked = path.to_owned();
+    let thread = thread::Builder::new().name("headpond-statfs".to_owned());
+    // Left behind if there is no answer: it ends with the other mount or with this process.
+    let spawned = thread.spawn(move || sender.send(rustix::fs::statfs(&asked).map(drop)));
+    spawned.map_err(|error| {
+        Error::new(ErrorKind::ResourceExhausted, "no thread to look at the mount point").with_source(error)
+    })?;
+    match answer.recv_timeout(ANSWER) {
+        Ok(found) => Ok(matches!(found, Err(Errno::NOTCONN | Errno::CONNABORTED))),
+        Err(_) => Err(Error::new(
+            ErrorKind::DeadlineExceeded,
+            format!(
+                "what is mounted at {} does not answer: `umount -f` ends it, or name another directory",
+                path.display()
+            ),
+        )),
+    }
 }
 
 fn unusable(path: &Path, error: io::Error) -> Error {
