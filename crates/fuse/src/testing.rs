@@ -5,7 +5,7 @@ use std::{
     fs::File,
     io::Write as _,
     sync::{
-        Arc, Mutex, MutexGuard,
+        Arc, Mutex, MutexGuard, OnceLock,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -74,8 +74,8 @@ struct Node {
 pub(crate) struct FakeFile {
     attr: Arc<Attr>,
     data: Vec<u8>,
-    local: Arc<File>,
-    complete: AtomicBool,
+    /// Set when it is complete.
+    local: OnceLock<Arc<File>>,
     /// Reads answer when it is true.
     flowing: watch::Sender<bool>,
     asked_reads: AtomicUsize,
@@ -131,8 +131,9 @@ impl FakePond {
     pub(crate) fn complete(&self, inode: InodeId) {
         let state = self.state();
         let file = state.nodes[&inode].file.as_ref().unwrap();
-        (&*file.local).write_all(&file.data).unwrap();
-        file.complete.store(true, Ordering::SeqCst);
+        let mut local = tempfile::tempfile().unwrap();
+        local.write_all(&file.data).unwrap();
+        file.local.set(Arc::new(local)).unwrap();
     }
 
     /// Lets reads of `inode` wait, or go on.
@@ -185,8 +186,7 @@ impl FakePond {
             Arc::new(FakeFile {
                 attr: Arc::clone(&attr),
                 data: data.to_vec(),
-                local: Arc::new(tempfile::tempfile().unwrap()),
-                complete: AtomicBool::new(false),
+                local: OnceLock::new(),
                 flowing: watch::channel(true).0,
                 asked_reads: AtomicUsize::new(0),
             })
@@ -327,12 +327,12 @@ impl SourceFile for FakeFile {
     }
 
     fn complete(&self) -> Option<Arc<File>> {
-        self.complete.load(Ordering::SeqCst).then(|| Arc::clone(&self.local))
+        self.local.get().cloned()
     }
 
     fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
         use std::os::unix::fs::FileExt as _;
-        self.complete.load(Ordering::SeqCst).then(|| self.local.read_at(buffer, offset).unwrap())
+        self.local.get().map(|local| local.read_at(buffer, offset).unwrap())
     }
 
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
