@@ -1,6 +1,7 @@
 //! What end-to-end tests and benchmarks stand on: real servers, processes and mounts that end with the test that
 //! started them, an S3 client of their own, and a proxy that counts, limits and breaks what passes.
 
+mod authority;
 mod cluster;
 mod disk;
 mod minio;
@@ -13,6 +14,7 @@ mod rights;
 mod s3;
 mod sample;
 
+pub use authority::{Authority, Issued};
 pub use cluster::{Cluster, ClusterBuilder};
 pub use disk::Disk;
 pub use minio::Minio;

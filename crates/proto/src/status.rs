@@ -1,7 +1,9 @@
 //! The one table between [`ErrorKind`] and gRPC statuses.
 //!
 //! A status carries the precise kind in the metadata `headpond-error`; without it (a proxy answered, or the transport
-//! failed) the kind follows from the code alone.
+//! failed) the kind follows from the code, unless the transport says that one side will not have the other.
+
+use std::{error::Error as StdError, io};
 
 use headpond_types::{Error, ErrorKind};
 use tonic::{Code, Status, metadata::MetadataValue};
@@ -71,7 +73,7 @@ pub fn kind(text: &str) -> Option<ErrorKind> {
 #[must_use]
 pub fn message_with_causes(error: &Error) -> String {
     let mut message = error.to_string();
-    let mut source = std::error::Error::source(error);
+    let mut source = error.source();
     while let Some(cause) = source {
         message = format!("{message}: {cause}");
         source = cause.source();
@@ -92,21 +94,32 @@ pub fn from_error(error: &Error) -> Status {
 #[must_use]
 pub fn to_error(status: &Status, what: &str) -> Error {
     let precise = status.metadata().get(KIND_KEY).and_then(|value| value.to_str().ok()).and_then(kind);
-    precise.map_or_else(
-        || Error::new(of_code(status.code()), format!("{what}: {}", root_cause(status))),
-        |kind| Error::new(kind, status.message()),
-    )
+    if let Some(kind) = precise {
+        return Error::new(kind, status.message());
+    }
+    let causes = || std::iter::successors(status.source(), |&cause| cause.source());
+    if let Some((kind, reason)) = causes().find_map(refusal) {
+        return Error::new(kind, format!("{what}: {reason}"));
+    }
+    // What the transport says at the bottom: its own errors only repeat that they failed.
+    let text = causes().last().map_or_else(|| status.message().to_owned(), ToString::to_string);
+    Error::new(of_code(status.code()), format!("{what}: {text}"))
 }
 
-/// What the transport says at the bottom: its own errors only repeat that they failed.
-fn root_cause(status: &Status) -> String {
-    let mut source = std::error::Error::source(status);
-    let mut text = status.message().to_owned();
-    while let Some(cause) = source {
-        text = cause.to_string();
-        source = cause.source();
+/// Whether the two sides will not have each other, so that trying again is of no use: the connector of `headpond-transport` says so
+/// with an error of ours that has no cause, or, once HTTP/2 runs, by the kind of an I/O error that is not the system's; a server
+/// without plaintext by the reason of its GOAWAY.
+fn refusal(cause: &(dyn StdError + 'static)) -> Option<(ErrorKind, String)> {
+    if let Some(error) = cause.downcast_ref::<Error>() {
+        return error.source().is_none().then(|| (error.kind(), error.to_string()));
     }
-    text
+    let http = cause.downcast_ref::<h2::Error>();
+    if http.and_then(h2::Error::reason) == Some(h2::Reason::INADEQUATE_SECURITY) {
+        return Some((ErrorKind::InvalidArgument, "it speaks nothing but TLS: set [tls] here too".to_owned()));
+    }
+    let io = http.and_then(h2::Error::get_io).or_else(|| cause.downcast_ref::<io::Error>())?;
+    let ours = io.kind() == io::ErrorKind::PermissionDenied && io.raw_os_error().is_none();
+    ours.then(|| (ErrorKind::PermissionDenied, io.to_string()))
 }
 
 /// Whether a service of Headpond answered this status; otherwise the transport or something between us did.
