@@ -59,7 +59,7 @@ impl ClusterBuilder {
         self
     }
 
-    /// Sets an environment variable of all parts.
+    /// Sets an environment variable of all parts and commands.
     #[must_use]
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.environment.push((key.to_owned(), value.to_owned()));
@@ -239,6 +239,7 @@ impl Cluster {
         let mut command = Command::new(headpond_binary()?);
         command.args(arguments).env("HEADPOND_MASTER", self.master()).env("HEADPOND_CLIENT__NODE", "nowhere");
         command.env("HEADPOND_CLIENT__READ_TIMEOUT", "5s");
+        command.envs(self.builder.environment.iter().map(|(key, value)| (key, value)));
         command.output().with_context(|| format!("cannot run headpond {arguments:?}"))
     }
 

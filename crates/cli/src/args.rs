@@ -41,6 +41,26 @@ pub(crate) struct ProcessArgs {
     /// How to log: text or json.
     #[arg(long, value_name = "FORMAT")]
     pub(crate) log_format: Option<LogFormat>,
+    #[command(flatten)]
+    pub(crate) tls: TlsArgs,
+}
+
+/// TLS between the parts of a cluster.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "TLS (section [tls])")]
+pub(crate) struct TlsArgs {
+    /// PEM file with the authorities that sign the cluster's certificates. Default: none, which means plaintext.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// PEM file with the certificate of this process.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// PEM file with the private key of --tls-cert.
+    #[arg(long, global = true, value_name = "FILE")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Name that certificates of servers must have. Default: the host that is dialled.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(crate) tls_server_name: Option<String>,
 }
 
 /// Reads an argument that is a size, such as 64GiB.

@@ -9,7 +9,7 @@ use headpond_runtime::{Shutdown, Tasks, telemetry};
 use headpond_types::{Attr, Error, ErrorKind, NsPath};
 
 use crate::{
-    args::ProcessArgs,
+    args::{ProcessArgs, TlsArgs},
     failure::{Failure, Result, remark},
     output::{Format, Output},
     settings::{self, Role, Settings, flag},
@@ -47,6 +47,8 @@ pub(crate) struct SessionArgs {
     /// Log what happens to stderr: error, warn, info, debug or trace. Default: nothing.
     #[arg(long, help_heading = "Common options", global = true, value_name = "LEVEL")]
     log_level: Option<String>,
+    #[command(flatten)]
+    tls: TlsArgs,
 }
 
 /// A connected client and where output goes.
@@ -58,9 +60,10 @@ pub(crate) struct Session {
 
 /// Runs `command` with a session.
 pub(crate) fn run(args: &SessionArgs, command: impl AsyncFnOnce(&mut Session) -> Result<()>) -> Result<()> {
-    let process = ProcessArgs { config: args.config.clone(), log_level: args.log_level.clone(), log_format: None };
+    let (config, log_level) = (args.config.clone(), args.log_level.clone());
+    let process = ProcessArgs { config, log_level, log_format: None, tls: args.tls.clone() };
     let layers = settings::layers(&Settings::of(Role::Command), &process)?;
-    let settings: Settings = flag(layers, "--master", "client.masters", args.master.as_ref())?.load()?.value;
+    let settings = Settings::load(&flag(layers, "--master", "client.masters", args.master.as_ref())?)?;
     if args.log_level.is_some() {
         telemetry::init(&settings.log)?;
     }

@@ -7,10 +7,14 @@ use headpond_client::ClientConfig;
 use headpond_fuse::FuseConfig;
 use headpond_master::MasterConfig;
 use headpond_runtime::{CredentialConfig, HttpConfig, LogConfig, config::Layers};
+use headpond_transport::TlsConfig;
 use headpond_worker::WorkerConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::{args::ProcessArgs, failure::Result};
+use crate::{
+    args::{ProcessArgs, TlsArgs},
+    failure::Result,
+};
 
 /// Read when no file is named, if it exists.
 const DEFAULT_FILE: &str = "/etc/headpond/headpond.toml";
@@ -27,6 +31,8 @@ pub(crate) struct Settings {
     pub(crate) mount: FuseConfig,
     /// `[client]`: the SDK inside mounts and commands.
     pub(crate) client: ClientConfig,
+    /// `[tls]`: of all gRPC.
+    pub(crate) tls: TlsConfig,
     /// `[log]`.
     pub(crate) log: LogConfig,
     /// `[http]`: metrics and health.
@@ -67,6 +73,15 @@ impl Settings {
         }
         settings
     }
+
+    /// What `layers` say, to all parts.
+    pub(crate) fn load(layers: &Layers) -> Result<Self> {
+        let mut settings: Self = layers.load()?.value;
+        for tls in [&mut settings.master.tls, &mut settings.worker.tls, &mut settings.client.tls] {
+            tls.clone_from(&settings.tls);
+        }
+        Ok(settings)
+    }
 }
 
 /// Layers over `defaults`: the configuration file, the environment and the flags that all processes take. A command adds its
@@ -82,7 +97,12 @@ pub(crate) fn layers(defaults: &Settings, process: &ProcessArgs) -> Result<Layer
     let layers = layers
         .environment(variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?))));
     let layers = flag(layers, "--log-level", "log.level", process.log_level.as_ref())?;
-    flag(layers, "--log-format", "log.format", process.log_format.as_ref())
+    let layers = flag(layers, "--log-format", "log.format", process.log_format.as_ref())?;
+    let TlsArgs { tls_ca, tls_cert, tls_key, tls_server_name } = &process.tls;
+    let layers = flag(layers, "--tls-ca", "tls.ca", tls_ca.as_ref())?;
+    let layers = flag(layers, "--tls-cert", "tls.cert", tls_cert.as_ref())?;
+    let layers = flag(layers, "--tls-key", "tls.key", tls_key.as_ref())?;
+    flag(layers, "--tls-server-name", "tls.server_name", tls_server_name.as_ref())
 }
 
 /// Adds a flag if it was given.

@@ -1,14 +1,23 @@
-//! Who asks: the user that this process runs as.
+//! Who asks: the user that this client's certificate names, or else the one that its process runs as.
 //!
 //! A client speaks for one user, so what it keeps in memory may be shown to that user without asking again. A mount for other
 //! users has to run as root; the kernel then checks what each of them may do.
 
 use headpond_proto::v1;
+use headpond_transport::Role;
 use rustix::process::{getegid, geteuid, getgroups};
 
-/// Whom masters are to check permissions for: this process's effective user and all its groups. `None` for root, whom
+/// Whom masters are to check permissions for: the user of a certificate with that role, else as of [`of_process`].
+pub(crate) fn of(role: Option<Role>) -> Option<v1::Caller> {
+    match role {
+        Some(Role::User(user)) => Some(v1::Caller { uid: user.uid, gids: user.gids }),
+        Some(Role::Node | Role::Admin) | None => of_process(),
+    }
+}
+
+/// This process's effective user and all its groups. `None` for root, whom
 /// permissions do not bind.
-pub(crate) fn of_process() -> Option<v1::Caller> {
+fn of_process() -> Option<v1::Caller> {
     // Without its further groups a process has fewer rights, never more.
     let further = getgroups().unwrap_or_default();
     caller(geteuid().as_raw(), getegid().as_raw(), further.into_iter().map(rustix::process::Gid::as_raw))

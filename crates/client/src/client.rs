@@ -48,7 +48,7 @@ impl Client {
     /// tokio runtime; the session runs in `tasks` and ends with its shutdown or with the last clone.
     ///
     /// # Errors
-    /// `InvalidArgument` when there is no master or an address cannot be one.
+    /// `InvalidArgument` when there is no master, an address cannot be one, or a TLS file cannot be used.
     pub fn connect(config: ClientConfig, tasks: Tasks) -> Result<Self> {
         let shared = Shared::new(config, tasks)?;
         let stop = shared.tasks.shutdown().child();

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headpond_runtime::units;
+use headpond_transport::TlsConfig;
 use serde::{Deserialize, Serialize};
 
 /// Configuration of a [`crate::Client`]. Every field needs a restart to change. Holds no secret.
@@ -47,6 +48,10 @@ pub struct ClientConfig {
     /// reached; 0 never. Longer survives longer outages with older data. Default: `10m`.
     #[serde(with = "units::duration")]
     pub offline_reads: Duration,
+    /// How masters and workers are reached, and who this client is to them; a section of its own. Default: in plaintext, as the user
+    /// that the process runs as.
+    #[serde(skip)]
+    pub tls: TlsConfig,
 }
 
 impl Default for ClientConfig {
@@ -64,6 +69,7 @@ impl Default for ClientConfig {
             readahead_max: 256 << 20,
             prefer_local: true,
             offline_reads: Duration::from_mins(10),
+            tls: TlsConfig::default(),
         }
     }
 }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use headpond_proto::{MAX_MESSAGE, status, v1};
+use headpond_transport::Transport;
 use headpond_types::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{
@@ -72,12 +73,12 @@ impl From<CallError> for Error {
 }
 
 impl Masters {
-    pub(crate) fn new(config: &ClientConfig) -> Result<Self> {
+    pub(crate) fn new(config: &ClientConfig, transport: &Transport) -> Result<Self> {
         if config.masters.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "no master is configured: set `masters` to host:port"));
         }
         let masters = config.masters.iter().map(|address| {
-            let channel = endpoint(address, config.connect_timeout)?.connect_lazy();
+            let channel = transport.channel(&endpoint(address, config.connect_timeout)?);
             Ok(Master { address: address.clone(), channel })
         });
         let masters = masters.collect::<Result<_>>()?;

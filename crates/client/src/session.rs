@@ -65,6 +65,7 @@ impl Session {
 /// Keeps a session until the client ends.
 pub(crate) async fn run(shared: Arc<Shared>) {
     let mut backoff = new_backoff();
+    let mut refused = None;
     loop {
         match begin(&shared).await {
             Ok((first, stream)) => {
@@ -77,7 +78,16 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 shared.session.tell(Event::Reset);
                 tracing::warn!(%error, "the session with the master broke: cached metadata is revalidated");
             }
-            Err(failed) => tracing::debug!(error = %failed.error, "no session with a master"),
+            Err(failed) => {
+                let error = failed.error.to_string();
+                let lasts = matches!(failed.error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument);
+                if lasts && refused.as_ref() != Some(&error) {
+                    tracing::error!(error, "the master will not have this client, trying on");
+                    refused = Some(error);
+                } else {
+                    tracing::debug!(error, "no session with a master");
+                }
+            }
         }
         tokio::select! {
             () = sleep(backoff.pause()) => {}

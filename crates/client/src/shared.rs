@@ -4,6 +4,7 @@ use std::sync::{Arc, Weak};
 
 use headpond_proto::v1;
 use headpond_runtime::Tasks;
+use headpond_transport::Transport;
 use headpond_types::{ContentId, InodeId, Result, Ring};
 use moka::sync::Cache;
 
@@ -43,7 +44,9 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: ClientConfig, tasks: Tasks) -> Result<Arc<Self>> {
-        let masters = Masters::new(&config)?;
+        let transport = Transport::load(&config.tls, &tasks)?;
+        let masters = Masters::new(&config, &transport)?;
+        let caller = caller::of(transport.role());
         let places = Places::new();
         // One that is to be opened when all places are taken gets that of one that is only kept.
         let kept = config.open_files.min(places.free());
@@ -59,12 +62,12 @@ impl Shared {
                 }
             };
             Self {
-                caller: caller::of_process(),
+                caller,
                 masters,
                 cache: MetaCache::new(config.metadata_entries),
                 batches: Batches::new(),
                 session: Session::new(),
-                workers: Workers::new(config.connect_timeout),
+                workers: Workers::new(config.connect_timeout, transport),
                 local: LocalWorkers::new(&config, tasks.clone(), places, Arc::new(on_recall)),
                 grants: Cache::new(GRANTS),
                 open_files: OpenFiles::new(kept, config.open_file_idle),

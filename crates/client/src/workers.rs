@@ -7,6 +7,7 @@ use std::{
 };
 
 use headpond_proto::{MAX_MESSAGE, v1::worker_service_client::WorkerServiceClient};
+use headpond_transport::Transport;
 use headpond_types::{ContentId, Member, Result, Ring};
 use tokio::time::Instant;
 use tonic::transport::Channel;
@@ -29,6 +30,7 @@ const AVOID: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(crate) struct Workers {
     connect_timeout: Duration,
+    transport: Transport,
     /// Not held across an await; no other lock is taken inside.
     state: Mutex<State>,
 }
@@ -40,8 +42,8 @@ struct State {
 }
 
 impl Workers {
-    pub(crate) fn new(connect_timeout: Duration) -> Self {
-        Self { connect_timeout, state: Mutex::default() }
+    pub(crate) fn new(connect_timeout: Duration, transport: Transport) -> Self {
+        Self { connect_timeout, transport, state: Mutex::default() }
     }
 
     /// The service of a worker; connects when it is first used.
@@ -53,11 +55,11 @@ impl Workers {
         let channel = match state.channels.get(&member.address) {
             Some(channel) => channel.clone(),
             None => {
-                let channel = master::endpoint(&member.address, self.connect_timeout)?
+                let endpoint = master::endpoint(&member.address, self.connect_timeout)?
                     .initial_stream_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)
-                    .max_frame_size(FRAME)
-                    .connect_lazy();
+                    .max_frame_size(FRAME);
+                let channel = self.transport.channel(&endpoint);
                 state.channels.insert(member.address.clone(), channel.clone());
                 channel
             }

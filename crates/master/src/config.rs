@@ -3,6 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use headpond_runtime::units;
+use headpond_transport::TlsConfig;
 use serde::{Deserialize, Serialize};
 
 /// Settings of the master. All take effect at its next start.
@@ -45,6 +46,9 @@ pub struct MasterConfig {
     /// Default: 30 s. Longer spares requests to the under store; 0 asks it at every use. Applies to mounts made later.
     #[serde(with = "units::duration_or_never")]
     pub sync_interval: Option<Duration>,
+    /// How the gRPC services are protected; a section of its own. Default: not at all.
+    #[serde(skip)]
+    pub tls: TlsConfig,
 }
 
 impl Default for MasterConfig {
@@ -60,6 +64,7 @@ impl Default for MasterConfig {
             store_deadline: Duration::from_secs(8),
             call_deadline: Duration::from_secs(60),
             sync_interval: Some(Duration::from_secs(30)),
+            tls: TlsConfig::default(),
         }
     }
 }

@@ -12,12 +12,13 @@ use headpond_proto::{
     },
 };
 use headpond_runtime::{Clock, Tasks, http};
+use headpond_transport::{Incoming, Peer, Transport};
 use headpond_types::{Error, ErrorKind, Result};
 use headpond_ufs::CredentialSource;
-use tokio::{net::TcpListener, time::Instant};
-use tonic::transport::{
-    Server,
-    server::{Router, TcpIncoming},
+use tokio::time::Instant;
+use tonic::{
+    service::interceptor::InterceptedService,
+    transport::{Server, server::Router},
 };
 
 use crate::{
@@ -57,8 +58,8 @@ impl Master {
     /// Under stores are asked at their first use: a master starts also when they are down.
     ///
     /// # Errors
-    /// For an address that cannot be had or a state directory that is in use, damaged or of a later release, naming it and
-    /// the remedy; nothing runs then.
+    /// For an address that cannot be had, TLS files that cannot be used, or a state directory that is in use, damaged or of a later
+    /// release, naming it and the remedy; nothing runs then.
     pub async fn start(
         config: MasterConfig,
         credentials: Arc<dyn CredentialSource>,
@@ -77,6 +78,7 @@ impl Master {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<RunningMaster> {
+        let transport = Transport::load(&config.tls, &tasks)?;
         let (listener, address) = http::listen("the master", &config.bind).await?;
         let sessions = Arc::new(Sessions::new());
         let catalog = Arc::new(open(&config, sessions.clone(), metrics.clone()).await?);
@@ -88,7 +90,8 @@ impl Master {
                 return Err(error);
             }
         };
-        let server = tasks.spawn(serve(listener, router(&config, &core), core.clone()));
+        let incoming = transport.incoming("the master", listener, &tasks);
+        let server = tasks.spawn(serve(incoming, router(&config, &core), core.clone()));
         let workers = core.workers.clone();
         tasks.spawn_until_shutdown(async move {
             let mut ticks = tokio::time::interval(config.heartbeat.max(SHORTEST_TICK));
@@ -129,8 +132,10 @@ fn router(config: &MasterConfig, core: &Core) -> Router {
     let namespace = MasterServiceServer::new(NamespaceService(core.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
-    let registry = Registry { core: core.clone(), heartbeat: config.heartbeat };
-    let admin = Admin { core: core.clone(), started: Instant::now() };
+    let registry = RegistryServiceServer::new(Registry { core: core.clone(), heartbeat: config.heartbeat })
+        .max_decoding_message_size(MAX_MESSAGE);
+    let admin = AdminServiceServer::new(Admin { core: core.clone(), started: Instant::now() })
+        .max_decoding_message_size(MAX_MESSAGE);
     Server::builder()
         .tcp_nodelay(true)
         .max_concurrent_streams(STREAMS)
@@ -139,14 +144,13 @@ fn router(config: &MasterConfig, core: &Core) -> Router {
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
         .timeout(config.call_deadline)
-        .add_service(namespace)
-        .add_service(RegistryServiceServer::new(registry).max_decoding_message_size(MAX_MESSAGE))
-        .add_service(AdminServiceServer::new(admin).max_decoding_message_size(MAX_MESSAGE))
+        .add_service(InterceptedService::new(namespace, Peer::admit))
+        .add_service(InterceptedService::new(registry, Peer::admit_node))
+        .add_service(InterceptedService::new(admin, Peer::admit))
 }
 
 /// Serves until shutdown, then closes the journal.
-async fn serve(listener: TcpListener, router: Router, core: Core) -> Result<()> {
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+async fn serve(incoming: Incoming, router: Router, core: Core) -> Result<()> {
     let served = router.serve_with_incoming_shutdown(incoming, core.tasks.shutdown().begun()).await;
     let closed = core.catalog.shutdown().await;
     served.map_err(|error| Error::new(ErrorKind::Internal, "the server failed").with_source(error))?;

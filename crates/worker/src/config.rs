@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use headpond_transport::TlsConfig;
 use headpond_types::{BLOCK_SIZE, Error, ErrorKind, PAGE_SIZE, Result};
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +47,9 @@ pub struct WorkerConfig {
     /// Speed at which the scrubber reads, in bytes per second. Default: 16 MiB.
     #[serde(with = "headpond_runtime::units::bytes")]
     pub scrub_rate: u64,
+    /// How gRPC is protected, towards masters, clients and other workers; a section of its own. Default: not at all.
+    #[serde(skip)]
+    pub tls: TlsConfig,
 }
 
 /// One cache directory.
@@ -96,6 +100,7 @@ impl Default for WorkerConfig {
             max_in_flight: 512 << 20,
             scrub_interval: Duration::from_hours(7 * 24),
             scrub_rate: 16 << 20,
+            tls: TlsConfig::default(),
         }
     }
 }

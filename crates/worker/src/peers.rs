@@ -8,6 +8,7 @@ use headpond_proto::{
     MAX_MESSAGE, status,
     v1::{self, worker_service_client::WorkerServiceClient},
 };
+use headpond_transport::Transport;
 use headpond_types::{ByteRange, Error, ErrorKind, Member, Result};
 use tokio::time::Instant;
 use tonic::transport::{Channel, Endpoint};
@@ -39,13 +40,14 @@ enum Peer {
 #[derive(Debug)]
 pub(crate) struct Peers {
     by_address: Mutex<HashMap<String, Peer>>,
+    transport: Transport,
     deadlines: Deadlines,
 }
 
 impl Peers {
     /// No connections yet.
-    pub(crate) fn new(deadlines: Deadlines) -> Self {
-        Self { by_address: Mutex::default(), deadlines }
+    pub(crate) fn new(transport: Transport, deadlines: Deadlines) -> Self {
+        Self { by_address: Mutex::default(), transport, deadlines }
     }
 
     /// The bytes `range` of the content of `grant` from `member`, the owner of the block, which fetches what it lacks. Each part is
@@ -140,15 +142,15 @@ impl Peers {
         let endpoint = Endpoint::from_shared(format!("http://{address}")).map_err(|error| {
             Error::new(ErrorKind::Unavailable, format!("{address:?} is not the address of a worker")).with_source(error)
         })?;
-        let channel = endpoint
+        let endpoint = endpoint
             .connect_timeout(self.deadlines.connect)
             .tcp_nodelay(true)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_frame_size(FRAME)
             .http2_keep_alive_interval(PING)
-            .keep_alive_timeout(self.deadlines.connect)
-            .connect_lazy();
+            .keep_alive_timeout(self.deadlines.connect);
+        let channel = self.transport.channel(&endpoint);
         peers.insert(address.to_owned(), Peer::Connected(channel.clone()));
         Ok(channel)
     }

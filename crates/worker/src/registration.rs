@@ -15,6 +15,7 @@ use headpond_proto::{
     },
 };
 use headpond_runtime::Shutdown;
+use headpond_transport::Transport;
 use headpond_types::{Error, ErrorKind, Result};
 use tonic::transport::{Channel, Endpoint};
 
@@ -59,6 +60,7 @@ impl Standing {
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) masters: Vec<String>,
+    pub(crate) transport: Transport,
     pub(crate) deadlines: Deadlines,
     /// What is told at registration; the capacity is filled in.
     pub(crate) announcement: RegisterRequest,
@@ -121,9 +123,7 @@ impl Registration {
                 .with_source(error)
         })?;
         let endpoint = endpoint.connect_timeout(self.deadlines.connect).tcp_nodelay(true);
-        let channel = self.within(&what, endpoint.connect()).await?.map_err(|error| {
-            Error::new(ErrorKind::Unavailable, format!("master {master} cannot be reached")).with_source(error)
-        })?;
+        let channel = self.transport.channel(&endpoint);
         let mut client = RegistryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
         let capacity = self.cache.store().usage().capacity_bytes();
         let announcement = RegisterRequest { capacity, ..self.announcement.clone() };

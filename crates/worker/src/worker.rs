@@ -13,6 +13,7 @@ use headpond_proto::{
 };
 use headpond_runtime::{Clock, Tasks};
 use headpond_store::{DirConfig, PageStore, StoreConfig};
+use headpond_transport::{Incoming, Peer, Transport};
 use headpond_types::{ContentId, Error, ErrorKind, Result};
 use headpond_ufs::CredentialSource;
 use tokio::{
@@ -20,7 +21,7 @@ use tokio::{
     sync::{broadcast, mpsc},
     task::spawn_blocking,
 };
-use tonic::transport::{Server, server::TcpIncoming};
+use tonic::{service::interceptor::InterceptedService, transport::Server};
 
 use crate::{
     cache::Cache,
@@ -83,6 +84,7 @@ impl Worker {
         tasks: Tasks,
     ) -> Result<RunningWorker> {
         config.check()?;
+        let transport = Transport::load(&config.tls, &tasks)?;
         let listener = listen(&config.bind).await?;
         let (store, identity) = open(&config).await?;
         // Clients have other working directories.
@@ -97,8 +99,14 @@ impl Worker {
         }
         let recalls = store.recalls();
         let cache = Arc::new(Cache::new(Arc::new(store), metrics.clone()));
-        let filler =
-            Filler::new(config.clone(), Arc::clone(&cache), Arc::clone(&cluster), metrics.clone(), tasks.clone());
+        let filler = Filler::new(
+            config.clone(),
+            transport.clone(),
+            Arc::clone(&cache),
+            Arc::clone(&cluster),
+            metrics.clone(),
+            tasks.clone(),
+        );
         let reader = Arc::new(Reader {
             cache: Arc::clone(&cache),
             filler: Arc::new(filler),
@@ -109,7 +117,7 @@ impl Worker {
         });
         let standing = Arc::new(Standing::new());
 
-        serve(listener, Arc::clone(&reader), &tasks);
+        serve(transport.incoming("the worker", listener, &tasks), Arc::clone(&reader), &tasks);
         if let Some(socket) = socket {
             let (sender, _) = broadcast::channel(RECALLS);
             tasks.spawn_until_shutdown(spread(recalls, sender.clone()));
@@ -117,6 +125,7 @@ impl Worker {
         }
         let registration = Registration {
             masters: config.masters.clone(),
+            transport,
             deadlines: config.deadlines,
             announcement: RegisterRequest {
                 uuid: identity.uuid(),
@@ -181,7 +190,7 @@ async fn open(config: &WorkerConfig) -> Result<(PageStore, Identity)> {
         .map_err(|error| Error::new(ErrorKind::Internal, "opening the cache").with_source(error))?
 }
 
-fn serve(listener: TcpListener, reader: Arc<Reader>, tasks: &Tasks) {
+fn serve(incoming: Incoming, reader: Arc<Reader>, tasks: &Tasks) {
     let service = WorkerServiceServer::new(Service(reader)).max_decoding_message_size(MAX_MESSAGE);
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
@@ -189,9 +198,8 @@ fn serve(listener: TcpListener, reader: Arc<Reader>, tasks: &Tasks) {
         .max_frame_size(FRAME)
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
-        .add_service(service);
+        .add_service(InterceptedService::new(service, Peer::admit));
     let shutdown = tasks.shutdown().clone();
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
     tasks.spawn(async move {
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, async { shutdown.begun().await }).await {
             tracing::error!(%error, "the worker's gRPC service has failed");

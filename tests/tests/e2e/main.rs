@@ -16,3 +16,4 @@ mod outage;
 mod programs;
 mod secrets;
 mod stores;
+mod tls;

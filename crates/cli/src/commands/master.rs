@@ -16,7 +16,7 @@ use crate::{
 
 /// Run a master: the namespace over its under stores.
 ///
-/// Settings are those of `master`, `http`, `log` and `credentials.NAME`; `headpond config show --for master` lists them.
+/// Settings are those of `master`, `tls`, `http`, `log` and `credentials.NAME`; `headpond config show --for master` lists them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -41,7 +41,7 @@ pub(crate) fn run(args: MasterArgs) -> Result<()> {
     let layers = flag(layers, "--bind", "master.bind", args.bind.as_ref())?;
     let layers = flag(layers, "--state-dir", "master.state_dir", args.state_dir.as_ref())?;
     let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
-    let settings: Settings = layers.load()?.value;
+    let settings = Settings::load(&layers)?;
     process::run(&settings.log.clone(), async |signals| serve(settings, signals).await)
 }
 

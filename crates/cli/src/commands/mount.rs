@@ -17,8 +17,8 @@ use crate::{
 
 /// Mount the namespace.
 ///
-/// Runs until Ctrl-C, which unmounts, or until somebody unmounts it. Settings are those of `mount`, `client`, `http` and
-/// `log`; `headpond config show --for mount` lists them.
+/// Runs until Ctrl-C, which unmounts, or until somebody unmounts it. Settings are those of `mount`, `client`, `tls`,
+/// `http` and `log`; `headpond config show --for mount` lists them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -77,7 +77,7 @@ pub(crate) fn run(args: MountArgs) -> Result<()> {
     let layers = flag(layers, "--root", "mount.root", args.root.map(|root| root.to_string()).as_ref())?;
     let layers = flag(layers, "--master", "client.masters", args.master.as_ref())?;
     let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
-    let settings: Settings = apply(&args.options, layers)?.load()?.value;
+    let settings = Settings::load(&apply(&args.options, layers)?)?;
     process::run(&settings.log.clone(), async |signals| serve(settings, signals).await)
 }
 

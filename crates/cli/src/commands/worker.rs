@@ -19,7 +19,7 @@ use crate::{
 
 /// Run a worker: the cache on this machine's disks.
 ///
-/// Settings are those of `worker`, `http`, `log` and `credentials.NAME`; `headpond config show --for worker` lists them.
+/// Settings are those of `worker`, `tls`, `http`, `log` and `credentials.NAME`; `headpond config show --for worker` lists them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -64,7 +64,7 @@ pub(crate) fn run(args: WorkerArgs) -> Result<()> {
     let layers = flag(layers, "--node", "worker.node", args.node.as_ref())?;
     let layers = flag(layers, "--zone", "worker.zone", args.zone.as_ref())?;
     let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
-    let mut settings: Settings = layers.load()?.value;
+    let mut settings = Settings::load(&layers)?;
     settings.worker.socket = socket_of(&settings.worker)?;
     process::run(&settings.log.clone(), async |signals| serve(settings, signals).await)
 }

@@ -6,6 +6,7 @@ use headpond_proto::v1::{
     ProbeRequest, ProbeResponse, RemoveMountRequest, RemoveMountResponse, StatusRequest, StatusResponse, WorkerStatus,
     admin_service_server::AdminService,
 };
+use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, Result};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -32,6 +33,7 @@ impl AdminService for Admin {
     }
 
     async fn add_mount(&self, request: Request<AddMountRequest>) -> Result<Response<AddMountResponse>, Status> {
+        Peer::of(&request).and_then(|peer| peer.require_operator("add mounts")).map_err(refuse)?;
         let added = self.mount(request.into_inner()).await.map_err(refuse)?;
         Ok(Response::new(added))
     }
@@ -40,6 +42,7 @@ impl AdminService for Admin {
         &self,
         request: Request<RemoveMountRequest>,
     ) -> Result<Response<RemoveMountResponse>, Status> {
+        Peer::of(&request).and_then(|peer| peer.require_operator("remove mounts")).map_err(refuse)?;
         let request = request.into_inner();
         let path = path(&request.path).map_err(refuse)?;
         let request_id = request_id(&request.request_id).map_err(refuse)?;
@@ -82,7 +85,9 @@ impl AdminService for Admin {
     }
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
+        let peer = Peer::of(&request).map_err(refuse)?;
         if request.into_inner().durable {
+            peer.require_operator("write to the journal").map_err(refuse)?;
             self.core.catalog.propose(Command::Noop).await.map_err(refuse)?;
         }
         Ok(Response::new(ProbeResponse { applied_index: self.core.catalog.applied_index() }))

@@ -4,12 +4,13 @@ use futures::{StreamExt, stream};
 use headpond_proto::{
     failure,
     v1::{
-        BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest, ListRequest,
-        LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult, ResolveRequest,
-        StatFsRequest, StatFsResponse, WatchRequest, lookup_result::Result as LookupAnswer,
+        self, BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest,
+        ListRequest, LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult,
+        ResolveRequest, StatFsRequest, StatFsResponse, WatchRequest, lookup_result::Result as LookupAnswer,
         master_service_server::MasterService, open_result,
     },
 };
+use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, Name, Result};
 use tonic::{Request, Response, Status};
 
@@ -40,7 +41,7 @@ impl MasterService for NamespaceService {
     type WatchStream = Events;
 
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<LookupResponse>, Status> {
-        let request = request.into_inner();
+        let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lookups.inc();
         let path = path(&request.path).map_err(refuse)?;
         let caller = request.caller.map(Caller::from);
@@ -49,7 +50,7 @@ impl MasterService for NamespaceService {
     }
 
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
-        let request = request.into_inner();
+        let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lookups.inc();
         let name = name(&request.name).map_err(refuse)?;
         let caller = request.caller.map(Caller::from);
@@ -62,7 +63,11 @@ impl MasterService for NamespaceService {
         &self,
         request: Request<BatchLookupRequest>,
     ) -> Result<Response<BatchLookupResponse>, Status> {
-        let BatchLookupRequest { lookups, known_only } = request.into_inner();
+        let peer = Peer::of(&request).map_err(refuse)?;
+        let BatchLookupRequest { mut lookups, known_only } = request.into_inner();
+        for question in &mut lookups {
+            question.caller = peer.caller(question.caller.take()).map_err(refuse)?;
+        }
         self.0.metrics.lookups.inc_by(lookups.len() as u64);
         let results = self.lookup_all(lookups, known_only).await.map_err(refuse)?;
         let results = results.into_iter().map(|result| LookupResult { result: Some(result) }).collect();
@@ -70,7 +75,7 @@ impl MasterService for NamespaceService {
     }
 
     async fn get_attr(&self, request: Request<GetAttrRequest>) -> Result<Response<LookupResponse>, Status> {
-        let request = request.into_inner();
+        let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lookups.inc();
         let inode = InodeId(request.inode);
         self.require_way(inode, request.caller.map(Caller::from).as_ref()).map_err(refuse)?;
@@ -80,7 +85,7 @@ impl MasterService for NamespaceService {
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Pages>, Status> {
-        let request = request.into_inner();
+        let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lists.inc();
         let walk = self.walk(request).await.map_err(refuse)?;
         Ok(Response::new(walk))
@@ -88,11 +93,16 @@ impl MasterService for NamespaceService {
 
     async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
         self.0.metrics.opens.inc();
-        self.open_one(request.into_inner()).await.map(Response::new).map_err(refuse)
+        let request = asked(request, |request| &mut request.caller)?;
+        self.open_one(request).await.map(Response::new).map_err(refuse)
     }
 
     async fn batch_open(&self, request: Request<BatchOpenRequest>) -> Result<Response<BatchOpenResponse>, Status> {
-        let questions = request.into_inner().opens;
+        let peer = Peer::of(&request).map_err(refuse)?;
+        let mut questions = request.into_inner().opens;
+        for question in &mut questions {
+            question.caller = peer.caller(question.caller.take()).map_err(refuse)?;
+        }
         self.0.metrics.opens.inc_by(questions.len() as u64);
         let opened = stream::iter(questions).map(|question| self.open_one(question)).buffered(AT_ONCE);
         let results = opened.map(|opened| {
@@ -231,6 +241,15 @@ impl NamespaceService {
         let attr = attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?;
         Ok(Located { attr, valid, as_of })
     }
+}
+
+/// What is asked, with the caller for whom it counts.
+fn asked<T>(request: Request<T>, caller: impl FnOnce(&mut T) -> &mut Option<v1::Caller>) -> Result<T, Status> {
+    let peer = Peer::of(&request).map_err(refuse)?;
+    let mut asked = request.into_inner();
+    let caller = caller(&mut asked);
+    *caller = peer.caller(caller.take()).map_err(refuse)?;
+    Ok(asked)
 }
 
 fn lookup_answer(answer: Result<Answer>) -> LookupAnswer {

@@ -11,6 +11,7 @@ use std::{
 
 use headpond_runtime::Tasks;
 use headpond_store::Content;
+use headpond_transport::Transport;
 use headpond_types::{BLOCK_SIZE, ByteRange, PAGE_SIZE, pages_of};
 
 use super::{
@@ -67,6 +68,7 @@ impl Filler {
     /// Nothing under way yet.
     pub(crate) fn new(
         config: WorkerConfig,
+        transport: Transport,
         cache: Arc<Cache>,
         cluster: Arc<Cluster>,
         metrics: Metrics,
@@ -75,7 +77,7 @@ impl Filler {
         Self {
             cache,
             cluster,
-            peers: Peers::new(config.deadlines),
+            peers: Peers::new(transport, config.deadlines),
             flights: FlightTable::default(),
             direct: Admission::new(config.max_in_flight),
             via_owner: Admission::new(config.max_in_flight),

@@ -8,6 +8,7 @@ use headpond_proto::{
 };
 use headpond_runtime::{Shutdown, SystemClock, Tasks};
 use headpond_store::{DirConfig, PageStore, StoreConfig};
+use headpond_transport::Transport;
 use headpond_types::{ByteRange, Error, Result};
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
@@ -135,7 +136,14 @@ pub(super) async fn lone_reader(lake: &Arc<Lake>, key: &str, dir: &Path) -> (Arc
     let (config, metrics) = (WorkerConfig::default(), Metrics::default());
     let cache = Arc::new(Cache::new(Arc::new(PageStore::open(store).expect("a store")), metrics.clone()));
     let deadlines = config.deadlines;
-    let filler = Arc::new(Filler::new(config, Arc::clone(&cache), Arc::clone(&cluster), metrics.clone(), tasks));
+    let filler = Arc::new(Filler::new(
+        config,
+        Transport::plaintext(),
+        Arc::clone(&cache),
+        Arc::clone(&cluster),
+        metrics.clone(),
+        tasks,
+    ));
     let reader = Reader { cache, filler, cluster, clock: Arc::new(SystemClock), metrics, deadlines };
     (Arc::new(reader), master.grant(lake, key))
 }

@@ -69,7 +69,7 @@ impl Plan {
         let layers = flag(layers, "--master-bind", "master.bind", args.master_bind.as_ref())?;
         let layers = flag(layers, "--worker-bind", "worker.bind", args.worker_bind.as_ref())?;
         let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
-        let mut settings: Settings = mount::apply(&args.options, layers)?.load()?.value;
+        let mut settings = Settings::load(&mount::apply(&args.options, layers)?)?;
         settings.client.node.clone_from(&settings.worker.node);
         if settings.mount.cache_dir.is_none() {
             settings.mount.cache_dir = settings.worker.dirs.first().map(|dir| dir.path.clone());

@@ -1,6 +1,10 @@
 //! The parts of `headpond up` at work.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
+    time::Duration,
+};
 
 use headpond_client::Client;
 use headpond_fuse::RunningMount;
@@ -41,7 +45,7 @@ impl Pond {
 
         let part = Part::new("master");
         let master = observed.master(&part, settings.master.clone(), credentials.clone()).await?;
-        let masters = vec![master.address().to_string()];
+        let masters = vec![dialled(master.address()).to_string()];
         self.master = Some((part, master));
 
         let session = self.session.insert(Part::new("client"));
@@ -119,6 +123,14 @@ impl Pond {
     pub(super) fn worker(&self) -> Option<&RunningWorker> {
         self.worker.as_ref().map(|(_, worker)| worker)
     }
+}
+
+/// Where this process reaches what listens at `address`: a certificate names no wildcard.
+fn dialled(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
+    }
+    address
 }
 
 /// Waits until the master has the worker in the ring, so that the first read finds it.
