@@ -3,6 +3,7 @@
 //! * [`Bounds`], with the times of the last checks (`freshness`), say whether the namespace may answer by itself.
 //! * [`SyncEngine::check`] asks about one name, [`SyncEngine::listing`] about a directory or all below it; each question is
 //!   asked once at a time (`flight`). A directory in which many names are asked for is listed by itself (`survey`).
+//!   A listing goes on from the page by which its directory was found a moment ago (`first_page`).
 //! * A listing is placed (`translate`), brought into the order of names (`name_order`), compared (`difference`) and merged
 //!   (`merge`); readers follow its [`Progress`].
 //!
@@ -10,6 +11,7 @@
 
 mod difference;
 mod engine;
+mod first_page;
 mod flight;
 mod freshness;
 mod merge;

@@ -9,6 +9,7 @@ use headpond_ufs::{Key, ListRequest, UnderStore};
 
 use super::{
     difference::is_same,
+    first_page::{FirstPage, FirstPages},
     flight::{Flight, Flights},
     freshness::{Bounds, Freshness},
     metrics::SyncMetrics,
@@ -34,6 +35,8 @@ pub(crate) struct SyncEngine {
     surveying: Flights<InodeId, Progress>,
     surveys: Surveys,
     checks: Flights<(InodeId, Name), ()>,
+    first_pages: FirstPages,
+    tasks: Tasks,
 }
 
 impl SyncEngine {
@@ -52,15 +55,17 @@ impl SyncEngine {
             listings: Flights::new(clock.clone(), tasks.clone()),
             surveying: Flights::new(clock.clone(), tasks.clone()),
             surveys: Surveys::new(),
-            checks: Flights::new(clock, tasks),
+            checks: Flights::new(clock, tasks.clone()),
+            first_pages: FirstPages::new(),
+            tasks,
         }
     }
 
-    /// The listing of `scope` for somebody who arrived at `arrived`: one under way that `bounds` allow, or a new one. It
-    /// goes on whether or not anybody waits. Cancel-safe.
+    /// The listing of `scope` for somebody who arrived at `arrived`: one under way that `bounds` allow, or a new one, which goes on
+    /// from a first page that they allow. It goes on whether or not anybody waits. Cancel-safe.
     ///
     /// # Errors
-    /// `Unavailable` when the master is shutting down; the listing itself tells its own in [`Flight::landed`].
+    /// `Unavailable` when the master is shutting down, the namespace's; the listing itself tells its own in [`Flight::landed`].
     pub(crate) async fn listing(
         self: &Arc<Self>,
         mount: &Arc<LiveMount>,
@@ -68,15 +73,18 @@ impl SyncEngine {
         bounds: Bounds,
         arrived: Timestamp,
     ) -> Result<Arc<Flight<Progress>>> {
+        let first = if scope.recursive { None } else { self.first_page(mount, scope.dir, bounds, arrived)? };
+        let began = first.as_ref().map(|first| first.began);
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
             engine.metrics.listings.inc();
-            let listed = Run::perform(engine.clone(), mount, scope, flight, None).await;
+            let first = first.map(|first| first.page);
+            let listed = Run::perform(engine.clone(), mount, scope, flight, first, None).await;
             listed.map(|_| ()).inspect_err(|_| {
                 engine.metrics.failures.inc();
             })
         };
-        self.listings.join(scope, |began| bounds.answers(began, arrived), Progress::new, ask).await
+        self.listings.join(scope, |began| bounds.answers(began, arrived), began, Progress::new, ask).await
     }
 
     /// Has the store asked about one name, and gives when the asking began; the namespace holds the answer then. A small
@@ -103,25 +111,34 @@ impl SyncEngine {
         let name = name.clone();
         let ask = move |flight: Arc<Flight<()>>| async move {
             engine.metrics.checks.inc();
-            engine.check_name(&asked_of, dir, name, flight.began).await.inspect_err(|_| {
+            engine.check_name(&asked_of, dir, name, bounds, flight.began).await.inspect_err(|_| {
                 engine.metrics.failures.inc();
             })
         };
-        let flight = self.checks.join(key, |began| bounds.answers(began, arrived), || (), ask).await?;
+        let flight = self.checks.join(key, |began| bounds.answers(began, arrived), None, || (), ask).await?;
         flight.landed().await?;
         if !bounds.is_always() && self.surveys.is_due(dir) {
-            self.survey(mount, dir).await?;
+            self.survey(mount, dir, bounds, arrived).await?;
         }
         Ok(flight.began)
     }
 
     /// Has a directory listed in the background, to its end if that is not far.
-    async fn survey(self: &Arc<Self>, mount: &Arc<LiveMount>, dir: InodeId) -> Result<()> {
+    async fn survey(
+        self: &Arc<Self>,
+        mount: &Arc<LiveMount>,
+        dir: InodeId,
+        bounds: Bounds,
+        arrived: Timestamp,
+    ) -> Result<()> {
+        let first = self.first_page(mount, dir, bounds, arrived)?;
+        let began = first.as_ref().map(|first| first.began);
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
             engine.metrics.listings.inc();
             let scope = Scope { dir, recursive: false };
-            match Run::perform(engine.clone(), mount, scope, flight, Some(LIMIT)).await {
+            let first = first.map(|first| first.page);
+            match Run::perform(engine.clone(), mount, scope, flight, first, Some(LIMIT)).await {
                 Ok(Outcome::Complete) => engine.surveys.completed(dir),
                 Ok(Outcome::GivenUp) => {}
                 Err(_) => {
@@ -130,7 +147,24 @@ impl SyncEngine {
             }
             Ok(())
         };
-        self.surveying.join(dir, |_| true, Progress::new, ask).await.map(|_| ())
+        self.surveying.join(dir, |_| true, began, Progress::new, ask).await.map(|_| ())
+    }
+
+    /// The first page that came when `dir` was looked up, if `bounds` allow it and no listing has ended since.
+    fn first_page(
+        &self,
+        mount: &LiveMount,
+        dir: InodeId,
+        bounds: Bounds,
+        arrived: Timestamp,
+    ) -> Result<Option<FirstPage>> {
+        let Some(first) = self.first_pages.take(dir) else { return Ok(None) };
+        let listed = self.freshness.directory(&self.snapshot()?, dir)?;
+        let serves = first.mount == mount.mount.id
+            && first.is_recent(arrived)
+            && bounds.answers(first.began, arrived)
+            && listed.is_none_or(|listed| listed < first.began);
+        Ok(serves.then_some(first))
     }
 
     pub(crate) const fn freshness(&self) -> &Freshness {
@@ -139,6 +173,10 @@ impl SyncEngine {
 
     pub(crate) const fn metrics(&self) -> &SyncMetrics {
         &self.metrics
+    }
+
+    pub(super) const fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub(crate) fn mounts(&self) -> &Mounts {
@@ -180,22 +218,36 @@ impl SyncEngine {
         Ok(page.is_some_and(|page| !page.entries.is_empty()))
     }
 
-    /// Asks for `name` both as an object and as a directory: only both answers together say that it does not exist.
-    async fn check_name(&self, mount: &LiveMount, dir: InodeId, name: Name, began: Timestamp) -> Result<()> {
+    /// Asks for `name` both as an object and as a directory: only both answers together say that it does not exist. As a directory
+    /// it is asked for as by its listing, unless `bounds` forbid that a listing goes on from there.
+    async fn check_name(
+        &self,
+        mount: &LiveMount,
+        dir: InodeId,
+        name: Name,
+        bounds: Bounds,
+        began: Timestamp,
+    ) -> Result<()> {
         self.catalog.denials().note(dir, &name);
         let store = mount.store().await?;
         let location = self.snapshot()?.location(dir)?;
         let location = location.filter(|location| location.mount == mount.mount.id).ok_or_else(|| stale(dir))?;
         let mut names = location.names;
         names.push(name.clone());
-        let (file_key, directory_key) = (mount.file_key(&names), mount.directory_key(&names));
+        let file_key = mount.file_key(&names);
+        let max_keys = u32::from(bounds.is_always());
+        let first =
+            ListRequest { prefix: mount.directory_key(&names), delimited: true, max_keys, ..ListRequest::default() };
         let (object, below) = futures::future::join(
             mount.ask("find", &file_key, store.head(&file_key)),
-            self.is_directory(mount, store, directory_key),
+            mount.ask("list", &first.prefix, store.list(&first)),
         )
         .await;
-        let seen =
-            if below? { Some(ObservedKind::Directory) } else { object?.map(|meta| observed(store.identity(), &meta)) };
+        let below = below?.filter(|page| !page.entries.is_empty());
+        let seen = match below {
+            Some(_) => Some(ObservedKind::Directory),
+            None => object?.map(|meta| observed(store.identity(), &meta)),
+        };
 
         let snapshot = self.snapshot()?;
         let listed = self.freshness.directory(&snapshot, dir)?;
@@ -206,6 +258,12 @@ impl SyncEngine {
                 self.propose(command).await?;
             }
             self.freshness.entry_checked(dir, &name, began);
+        }
+        if let (Some(page), false) = (below, bounds.is_always())
+            && let Some(found) = self.snapshot()?.lookup(dir, &name)?
+            && found.mount == mount.mount.id
+        {
+            self.first_pages.keep(found.inode, FirstPage { mount: found.mount, began, page });
         }
         Ok(())
     }

@@ -73,7 +73,8 @@ where
     }
 
     /// The flight about `key` that began at a time which `accept`s, or else a new one that shares `state` and does what
-    /// `ask` says. Waits only for a flight that is not accepted. Cancel-safe.
+    /// `ask` says; it begins now, or began at `began` if a part of it was asked before. Waits only for a flight that is not
+    /// accepted. Cancel-safe.
     ///
     /// # Errors
     /// `Unavailable` when the master is shutting down.
@@ -81,6 +82,7 @@ where
         &self,
         key: K,
         accept: impl Fn(Timestamp) -> bool,
+        began: Option<Timestamp>,
         state: S0,
         ask: A,
     ) -> Result<Arc<Flight<S>>>
@@ -97,7 +99,8 @@ where
                     Some(flight) => flight.clone(),
                     None => {
                         let (announce, landing) = watch::channel(None);
-                        let flight = Arc::new(Flight { began: self.clock.now(), state: state(), landing });
+                        let began = began.unwrap_or_else(|| self.clock.now());
+                        let flight = Arc::new(Flight { began, state: state(), landing });
                         running.insert(key.clone(), flight.clone());
                         break (announce, flight);
                     }
@@ -163,7 +166,7 @@ fn told(landing: &Landing) -> Result<()> {
         .map_err(|error| Error::new(error.kind(), error.message()).with_source(SharedCause(error.clone())))
 }
 
-fn shutting_down() -> Error {
+pub(super) fn shutting_down() -> Error {
     Error::new(ErrorKind::Unavailable, "the master is shutting down: try again in a moment")
 }
 
@@ -193,8 +196,8 @@ mod tests {
                 Err(Error::new(ErrorKind::Unavailable, "down").with_source(std::io::Error::other("cause")))
             }
         };
-        let first = flights.join(1, |_| true, || (), ask()).await.expect("begins");
-        let second = flights.join(1, |_| true, || (), ask()).await.expect("joins");
+        let first = flights.join(1, |_| true, None, || (), ask()).await.expect("begins");
+        let second = flights.join(1, |_| true, None, || (), ask()).await.expect("joins");
         gate.notify_one();
         for flight in [first, second] {
             let error = flight.landed().await.expect_err("down");
@@ -204,7 +207,7 @@ mod tests {
         assert_eq!(asked.load(Ordering::SeqCst), 1);
 
         gate.notify_one();
-        let third = flights.join(1, |_| false, || (), ask()).await.expect("begins anew");
+        let third = flights.join(1, |_| false, None, || (), ask()).await.expect("begins anew");
         third.landed().await.expect_err("down");
         assert_eq!(asked.load(Ordering::SeqCst), 2);
     }
@@ -213,7 +216,7 @@ mod tests {
     async fn shutdown_ends_those_who_wait() {
         let tasks = Tasks::new(Shutdown::new());
         let flights = Flights::<u32, ()>::new(Arc::new(ManualClock::default()), tasks.clone());
-        let flight = flights.join(1, |_| true, || (), |_| std::future::pending()).await.expect("begins");
+        let flight = flights.join(1, |_| true, None, || (), |_| std::future::pending()).await.expect("begins");
         tasks.shutdown().begin();
         assert_eq!(flight.landed().await.expect_err("ended").kind(), ErrorKind::Unavailable);
     }

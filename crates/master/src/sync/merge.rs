@@ -19,6 +19,9 @@ use super::{
 /// Entries in a command, and of the namespace looked at in one go.
 const BATCH: usize = 1000;
 
+/// Entries in the first command of a directory: what a program's first question takes comes without waiting for the rest of the page.
+const FIRST_BATCH: usize = 100;
+
 /// Entries held back by one open name, from which on the store is asked about that name.
 const ASK_FROM: usize = 500;
 
@@ -31,12 +34,14 @@ pub(crate) struct Merge {
     order: NameOrder,
     /// Merged up to this name.
     cursor: Option<Name>,
+    /// Entries in the next command.
+    batch: usize,
     vanished: HashSet<InodeId>,
 }
 
 impl Merge {
     pub(crate) fn new(dir: InodeId, prefix: Vec<u8>, ordered: bool) -> Self {
-        Self { dir, prefix, order: NameOrder::new(ordered), cursor: None, vanished: HashSet::new() }
+        Self { dir, prefix, order: NameOrder::new(ordered), cursor: None, batch: FIRST_BATCH, vanished: HashSet::new() }
     }
 
     pub(crate) const fn dir(&self) -> InodeId {
@@ -117,8 +122,12 @@ impl Merge {
         run.progress().add_vanished(&vanished);
         self.vanished.extend(vanished.into_iter().map(|(_, inode)| inode));
         while !changed.is_empty() {
-            let rest = changed.split_off(changed.len().min(BATCH));
+            let rest = changed.split_off(changed.len().min(self.batch));
             run.upsert(self.dir, std::mem::replace(&mut changed, rest)).await?;
+            self.batch = BATCH;
+            if let Some(next) = changed.first() {
+                run.progress().advance(self.dir, Settled::Below(next.name.as_bytes().to_vec()));
+            }
         }
         Ok(())
     }

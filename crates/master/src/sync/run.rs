@@ -3,12 +3,13 @@
 
 mod delimited;
 mod flat;
+mod pages;
 
 use std::{collections::HashSet, sync::Arc};
 
 use headpond_namespace::{Command, Observed, Snapshot};
 use headpond_types::{Error, ErrorKind, InodeId, MountId, Name, Result, Timestamp};
-use headpond_ufs::{Key, ListPage, ListRequest, UnderStore};
+use headpond_ufs::{Key, ListPage, UnderStore};
 
 use super::{engine::SyncEngine, flight::Flight, name_order::OutOfOrder, progress::Progress};
 use crate::{mount::LiveMount, mounts::MountTable};
@@ -45,8 +46,8 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// Lists and merges; entries are readable in the namespace as [`Progress`] tells. One directory is given up when there are more
-    /// than about `limit` entries.
+    /// Lists and merges; entries are readable in the namespace as [`Progress`] tells. Of one directory the page
+    /// `first` may be there already, asked for when the flight began, and it is given up when there are more than about `limit` entries.
     ///
     /// # Errors
     /// Those of store and journal. Nothing of a directory that was not listed to its end is forgotten.
@@ -55,6 +56,7 @@ impl Run {
         mount: Arc<LiveMount>,
         scope: Scope,
         flight: Arc<Flight<Progress>>,
+        first: Option<ListPage>,
         limit: Option<u64>,
     ) -> Result<Outcome> {
         let store = mount.store().await?.clone();
@@ -66,7 +68,7 @@ impl Run {
         if scope.recursive {
             run.list_tree(scope.dir, prefix).await.map(|()| Outcome::Complete)
         } else {
-            run.list_directory(scope.dir, prefix, limit.unwrap_or(u64::MAX)).await
+            run.list_directory(scope.dir, prefix, first, limit.unwrap_or(u64::MAX)).await
         }
     }
 
@@ -119,14 +121,6 @@ impl Run {
     /// Whether the store has anything under the prefix `key`, which ends in `/`.
     pub(crate) async fn is_directory(&self, key: Vec<u8>) -> Result<bool> {
         self.engine.is_directory(&self.mount, &self.store, Key::from(key)).await
-    }
-
-    async fn fetch(&self, request: ListRequest) -> Result<ListPage> {
-        let page = self.mount.ask("list", &request.prefix, self.store.list(&request)).await?;
-        // A store without such a prefix shows nothing there.
-        let page = page.unwrap_or_default();
-        self.engine.metrics().listed.inc_by(page.entries.len() as u64);
-        Ok(page)
     }
 
     fn ordered(&self) -> bool {

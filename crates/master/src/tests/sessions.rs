@@ -51,6 +51,7 @@ async fn a_first_listing_is_told_only_to_whom_it_contradicts() {
     let mut watch = client(&rig).await.watch(request.clone()).await.expect("begins").into_inner();
     assert_eq!(rig.find("/m/d/x").await.expect("asked"), None);
     rig.put("d/x", "new").await;
+    rig.advance(super::INTERVAL / 2);
     assert_eq!(rig.list("/m/d").await.expect("listed"), ["a", "b", "x"]);
     rig.put("d/y", "new").await;
     rig.advance(super::INTERVAL);

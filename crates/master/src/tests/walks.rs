@@ -50,6 +50,43 @@ async fn concurrent_first_listings_cost_one() {
 }
 
 #[tokio::test]
+async fn a_directory_looked_up_and_then_listed_costs_one_request_a_page() {
+    let keys: Vec<_> = (0..2500).map(|n| format!("d/k{n:05}")).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    for (interval, pause, requests) in [
+        (Some(INTERVAL), Duration::ZERO, 3),
+        (Some(INTERVAL), Duration::from_secs(3), 4),
+        (Some(Duration::from_secs(1)), Duration::from_secs(1), 4),
+        (None, Duration::ZERO, 3),
+    ] {
+        let rig = Rig::with_interval(interval, &keys).await;
+        rig.store.script(Op::List, [None; 10]);
+        rig.inode("/m/d").await;
+        rig.put("d/a", "new").await;
+        rig.advance(pause);
+        let listed = rig.list("/m/d").await.expect("listed");
+        assert_eq!(10 - rig.store.scripted(Op::List), requests);
+        assert_eq!(listed.len(), if pause.is_zero() { 2500 } else { 2501 });
+    }
+}
+
+#[tokio::test]
+async fn who_wants_the_store_asked_is_shown_no_page_from_before() {
+    let keys: Vec<_> = (0..1500).map(|n| format!("d/k{n:05}")).collect();
+    let keys: Vec<_> = keys.iter().map(String::as_str).collect();
+    for interval in [Duration::ZERO, INTERVAL] {
+        let rig = Rig::with_interval(Some(interval), &keys).await;
+        let dir = rig.inode("/m/d").await;
+        rig.put("d/a", "new").await;
+        rig.advance(Duration::from_millis(1));
+        let options = WalkOptions { refresh: !interval.is_zero(), ..WalkOptions::default() };
+        let walk = rig.master.core.lookups.walk(dir, options).await.expect("begins");
+        let pages: Vec<_> = walk.try_collect().await.expect("listed");
+        assert_eq!(pages.iter().map(|page| page.entries.len()).sum::<usize>(), 1501);
+    }
+}
+
+#[tokio::test]
 async fn entries_come_before_the_listing_is_complete() {
     let keys: Vec<_> = (0..3000).map(|n| format!("part-{n:05}")).collect();
     let rig = Rig::new(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;

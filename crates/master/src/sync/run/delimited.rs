@@ -12,28 +12,30 @@ use crate::sync::{
 
 impl Run {
     /// Lists the keys directly below `prefix` and merges them into `dir`, unless they are more than `limit`.
-    pub(super) async fn list_directory(&self, dir: InodeId, prefix: Key, limit: u64) -> Result<Outcome> {
+    pub(super) async fn list_directory(
+        &self,
+        dir: InodeId,
+        prefix: Key,
+        first: Option<ListPage>,
+        limit: u64,
+    ) -> Result<Outcome> {
         let mut merge = Merge::new(dir, prefix.as_bytes().to_vec(), self.ordered());
-        let mut request = ListRequest { prefix, delimited: true, ..ListRequest::default() };
-        let mut page = self.fetch(request.clone()).await?;
-        let mut seen = 0;
-        while let Some(continuation) = page.continuation.take() {
-            seen += page.entries.len() as u64;
-            if seen >= limit {
+        let request = ListRequest { prefix, delimited: true, ..ListRequest::default() };
+        let mut pages = self.pages(request, first, limit);
+        let mut listed = 0;
+        loop {
+            let page = pages.next().await?;
+            listed += page.entries.len() as u64;
+            let more = page.continuation.is_some();
+            if more && listed >= limit {
                 return Ok(Outcome::GivenUp);
             }
-            request.continuation = Some(continuation);
-            let merged = async {
-                self.see_page(&mut merge, &page)?;
-                merge.advance(self).await
-            };
-            // The next request goes out before this page is worked on.
-            let (next, merged) = futures::future::join(self.fetch(request.clone()), merged).await;
-            merged?;
-            page = next?;
+            self.see_page(&mut merge, &page)?;
+            if !more {
+                return merge.finish(self).await.map(|()| Outcome::Complete);
+            }
+            merge.advance(self).await?;
         }
-        self.see_page(&mut merge, &page)?;
-        merge.finish(self).await.map(|()| Outcome::Complete)
     }
 
     fn see_page(&self, merge: &mut Merge, page: &ListPage) -> Result<()> {

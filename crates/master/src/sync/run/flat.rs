@@ -32,17 +32,14 @@ impl Run {
             return Err(Error::new(ErrorKind::NotSupported, message));
         }
         let mut path = vec![Merge::new(top, prefix.as_bytes().to_vec(), true)];
-        let mut request = ListRequest { prefix, ..ListRequest::default() };
-        let mut page = self.fetch(request.clone()).await?;
-        while let Some(continuation) = page.continuation.take() {
-            request.continuation = Some(continuation);
-            // The next request goes out before this page is worked on.
-            let (next, merged) =
-                futures::future::join(self.fetch(request.clone()), self.merge_page(&mut path, &page)).await;
-            merged?;
-            page = next?;
+        let mut pages = self.pages(ListRequest { prefix, ..ListRequest::default() }, None, u64::MAX);
+        loop {
+            let page = pages.next().await?;
+            self.merge_page(&mut path, &page).await?;
+            if page.continuation.is_none() {
+                break;
+            }
         }
-        self.merge_page(&mut path, &page).await?;
         while let Some(merge) = path.pop() {
             merge.finish(self).await?;
         }
