@@ -80,6 +80,7 @@ impl Core {
             catalog: catalog.clone(),
             mounts: mounts.clone(),
             engine: engine.clone(),
+            lookups: lookups.clone(),
             workers: workers.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),

@@ -8,6 +8,8 @@ use headpond_types::{Error, ErrorKind, InodeId, NsPath, RequestId, Result};
 
 use crate::{
     catalog::{Catalog, unexpected},
+    health::is_outage,
+    lookup::Lookups,
     mounts::Mounts,
     sync::SyncEngine,
     workers::Workers,
@@ -22,13 +24,15 @@ pub(crate) struct Mounting {
     pub(crate) catalog: Arc<Catalog>,
     pub(crate) mounts: Arc<Mounts>,
     pub(crate) engine: Arc<SyncEngine>,
+    pub(crate) lookups: Arc<Lookups>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
 }
 
 impl Mounting {
-    /// Binds a path to an under store after having listed the store's root once.
+    /// Binds a path to an under store after having listed the store's root once. Where the path lies in another mount, that one's
+    /// store is asked, too: the namespace refuses to hide the files that it knows. While that store is down this is left out, and logged.
     ///
     /// # Errors
     /// `InvalidArgument` for a bad URI or option, the store's error when it cannot be listed, `AlreadyExists` and
@@ -36,6 +40,13 @@ impl Mounting {
     pub(crate) async fn add(&self, request: RequestId, mount: Mount) -> Result<Mount> {
         refuse_secrets(&mount)?;
         self.mounts.live(mount.clone(), InodeId::ROOT)?.try_out().await?;
+        match self.lookups.resolve(&mount.path, None, false).await {
+            Ok(_) => {}
+            Err(error) if is_outage(&error) => {
+                tracing::warn!(path = %mount.path, %error, "cannot see whether this mount hides a file");
+            }
+            Err(error) => return Err(error),
+        }
         let command = Command::AddMount { request, mount, now: self.clock.now() };
         match self.change(command).await? {
             Reply::Mount(mount) => {

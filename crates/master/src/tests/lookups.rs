@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use headpond_types::{ErrorKind, FileKind, InodeId};
+use headpond_ufs::{Fault, Op, UfsErrorKind};
 
 use super::{INTERVAL, Rig, name};
 use crate::access::Caller;
@@ -207,4 +208,33 @@ async fn directories_above_mounts_need_no_store() {
     assert_eq!(rig.tree("/").await.expect("listed").len(), 6);
     let missing = rig.master.core.lookups.lookup(InodeId(999), &name("x"), None, false).await;
     assert_eq!(missing.expect_err("no such directory").kind(), ErrorKind::Stale);
+}
+
+#[tokio::test]
+async fn a_mount_that_would_hide_a_file_is_refused_also_if_nobody_has_seen_that_file() {
+    let rig = Rig::new(&["a/f", "d/x"]).await;
+    let mount_at = |path: &str| {
+        let mut mount = rig.mount();
+        (mount.path, mount.uri) = (path.parse().expect("a path"), mount.uri + "/");
+        rig.master.ensure_mount(mount)
+    };
+    for path in ["/m/a/f", "/m/a/f/below"] {
+        let refused = mount_at(path).await.expect_err("hides a file");
+        assert_eq!(refused.kind(), ErrorKind::NotADirectory);
+        assert!(refused.message().contains("/m/a/f"), "{refused}");
+    }
+    for path in ["/m/new/deeper", "/m/d"] {
+        mount_at(path).await.expect("mounted");
+    }
+}
+
+#[tokio::test]
+async fn a_mount_below_another_comes_up_while_that_ones_store_is_down() {
+    let rig = Rig::new(&["a/f"]).await;
+    // The try-out of the new mount passes, the question about the way to it does not.
+    rig.store.script(Op::List, [None, Some(Fault::Error(UfsErrorKind::Transient))]);
+    let mut mount = rig.mount();
+    (mount.path, mount.uri) = ("/m/a".parse().expect("a path"), mount.uri + "/");
+    rig.master.ensure_mount(mount).await.expect("mounted");
+    assert_eq!(rig.store.scripted(Op::List), 0);
 }
