@@ -62,18 +62,25 @@ impl Merge {
     /// # Errors
     /// Those of the journal and, when the store has to be asked about an open name, of the store.
     pub(crate) async fn advance(&mut self, run: &Run) -> Result<()> {
-        loop {
-            let (bound, seen) = (self.order.bound(), self.order.release());
-            self.merge(run, &bound, seen).await?;
-            run.progress().advance(self.dir, bound);
-            if self.order.held() < ASK_FROM {
-                return Ok(());
-            }
-            let Some(open) = self.order.open() else { return Ok(()) };
+        self.ask(run).await?;
+        let (bound, seen) = (self.order.bound(), self.order.release());
+        self.merge(run, &bound, seen).await?;
+        run.progress().advance(self.dir, bound);
+        Ok(())
+    }
+
+    /// Asks the store about open names that hold back many others.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(crate) async fn ask(&mut self, run: &Run) -> Result<()> {
+        while self.order.held_back() >= ASK_FROM {
+            let Some(open) = self.order.open() else { break };
             let key = [&self.prefix, open.as_bytes(), b"/"].concat();
             let directory = run.is_directory(key).await?;
             self.order.settle(open, directory);
         }
+        Ok(())
     }
 
     /// Merges the rest, forgets what was not seen, and marks the directory as listed. The listing has reached its end.

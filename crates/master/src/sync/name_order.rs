@@ -126,9 +126,12 @@ impl NameOrder {
         std::mem::replace(&mut self.held, kept).into_iter().collect()
     }
 
-    /// How many entries are held back.
-    pub(crate) fn held(&self) -> usize {
-        self.held.len()
+    /// How many entries are not settled.
+    pub(crate) fn held_back(&self) -> usize {
+        match self.bound() {
+            Settled::All => 0,
+            Settled::Below(bound) => self.held.keys().rev().take_while(|name| name.as_bytes() >= &bound[..]).count(),
+        }
     }
 
     /// Keys that no path can express, those hidden by a directory of the same name included.

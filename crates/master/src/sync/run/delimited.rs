@@ -20,10 +20,22 @@ impl Run {
         limit: u64,
     ) -> Result<Outcome> {
         let mut merge = Merge::new(dir, prefix.as_bytes().to_vec(), self.ordered());
-        let request = ListRequest { prefix, delimited: true, ..ListRequest::default() };
-        let mut pages = self.pages(request, first, limit);
+        let mut request = ListRequest { prefix, delimited: true, ..ListRequest::default() };
         let mut listed = 0;
+        if let Some(first) = first {
+            listed = first.entries.len() as u64;
+            self.engine.metrics().listed.inc_by(listed);
+            self.see_page(&mut merge, &first)?;
+            if first.continuation.is_none() {
+                return merge.finish(self).await.map(|()| Outcome::Complete);
+            }
+            request.continuation = first.continuation;
+            // The first entries wait for this: before the store is busy with the next page.
+            merge.ask(self).await?;
+        }
+        let mut pages = self.pages(request, limit.saturating_sub(listed));
         loop {
+            merge.advance(self).await?;
             let page = pages.next().await?;
             listed += page.entries.len() as u64;
             let more = page.continuation.is_some();
@@ -34,7 +46,6 @@ impl Run {
             if !more {
                 return merge.finish(self).await.map(|()| Outcome::Complete);
             }
-            merge.advance(self).await?;
         }
     }
 

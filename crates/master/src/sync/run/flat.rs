@@ -32,7 +32,7 @@ impl Run {
             return Err(Error::new(ErrorKind::NotSupported, message));
         }
         let mut path = vec![Merge::new(top, prefix.as_bytes().to_vec(), true)];
-        let mut pages = self.pages(ListRequest { prefix, ..ListRequest::default() }, None, u64::MAX);
+        let mut pages = self.pages(ListRequest { prefix, ..ListRequest::default() }, u64::MAX);
         loop {
             let page = pages.next().await?;
             self.merge_page(&mut path, &page).await?;

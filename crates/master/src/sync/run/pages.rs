@@ -30,11 +30,10 @@ impl Pages {
 }
 
 impl Run {
-    /// Gives `first`, if it is there already, and asks for the pages of `request` behind it, to their end or until about `limit` entries
-    /// were given.
+    /// Asks for `request` and the pages behind it, to their end or until `limit` entries were given.
     ///
     /// The asking goes on by itself: the store is at work while the namespace is.
-    pub(super) fn pages(&self, request: ListRequest, first: Option<ListPage>, limit: u64) -> Pages {
+    pub(super) fn pages(&self, request: ListRequest, limit: u64) -> Pages {
         let (give, pages) = mpsc::channel(AHEAD);
         let asker = Asker {
             mount: self.mount.clone(),
@@ -42,7 +41,7 @@ impl Run {
             metrics: self.engine.metrics().clone(),
             request,
         };
-        self.engine.tasks().spawn_until_shutdown(asker.ask(first, limit, give));
+        self.engine.tasks().spawn_until_shutdown(asker.ask(limit, give));
         Pages(pages)
     }
 }
@@ -56,13 +55,13 @@ struct Asker {
 }
 
 impl Asker {
-    async fn ask(mut self, first: Option<ListPage>, limit: u64, give: mpsc::Sender<Result<ListPage>>) {
+    async fn ask(mut self, limit: u64, give: mpsc::Sender<Result<ListPage>>) {
         let mut listed = 0;
-        let mut next = match first {
-            Some(page) => Ok(page),
-            None => self.page().await,
-        };
         loop {
+            let next = tokio::select! {
+                page = self.page() => page,
+                () = give.closed() => return,
+            };
             let continuation = next.as_ref().ok().and_then(|page| page.continuation.clone());
             let entries = next.as_ref().map_or(0, |page| page.entries.len() as u64);
             self.metrics.listed.inc_by(entries);
@@ -71,10 +70,6 @@ impl Asker {
                 return;
             }
             self.request.continuation = continuation;
-            next = tokio::select! {
-                page = self.page() => page,
-                () = give.closed() => return,
-            };
         }
     }
 
