@@ -104,6 +104,19 @@ async fn entries_come_before_the_listing_is_complete() {
 }
 
 #[tokio::test]
+async fn what_holds_the_first_entries_back_is_asked_before_the_second_page() {
+    let keys: Vec<_> = (0..3000).map(|n| format!("d/part-{n:05}")).collect();
+    let rig = Rig::new(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let dir = rig.inode("/m/d").await;
+    // Whether `part` is a directory is answered, the second page never.
+    rig.store.script(Op::List, [None, Some(Fault::Hang)]);
+    let walk = rig.master.core.lookups.walk(dir, WalkOptions::default()).await.expect("begins");
+    let mut walk = std::pin::pin!(walk);
+    let first = walk.next().await.expect("more").expect("a page");
+    assert_eq!(first.entries.first().map(|(name, attr)| shown(name, attr)).as_deref(), Some("part-00000"));
+}
+
+#[tokio::test]
 async fn a_page_that_fails_in_the_middle_removes_nothing() {
     let keys: Vec<_> = (0..2500).map(|n| format!("k{n:05}")).collect();
     let rig = Rig::new(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
