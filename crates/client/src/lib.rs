@@ -55,6 +55,7 @@ pub use cached::{Freed, Presence, StatFs};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use event::Event;
+pub use headpond_transport::TlsConfig;
 pub use listing::{ListEntry, ListOptions, ListPage, ListTarget};
 pub use load::{LoadFailure, LoadOptions, LoadProgress};
 pub use local::LocalFile;

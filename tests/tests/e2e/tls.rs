@@ -11,7 +11,9 @@ use headpond_proto::v1::{
     admin_service_client::AdminServiceClient, master_service_client::MasterServiceClient,
     registry_service_client::RegistryServiceClient, worker_service_client::WorkerServiceClient,
 };
-use headpond_tests::{Authority, Cluster, Issued, eventually, free_port, headpond_binary, new_folder, noise};
+use headpond_tests::{
+    Authority, Cluster, Issued, Mounted, Process, eventually, free_port, headpond_binary, new_folder, noise,
+};
 use tempfile::TempDir;
 use tonic::{
     Code, Status,
@@ -49,14 +51,18 @@ impl Fortress {
     }
 
     /// A command with that certificate, or without TLS.
-    fn run_as(&self, certificate: Option<&Issued>, arguments: &[&str]) -> Result<Output> {
+    fn command(&self, certificate: Option<&Issued>, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(headpond_binary()?);
         command.args(arguments).env("HEADPOND_MASTER", self.cluster.master());
         command.env("HEADPOND_CLIENT__NODE", "nowhere").env("HEADPOND_CLIENT__METADATA_TIMEOUT", "3s");
         if let Some(certificate) = certificate {
             command.envs(certificate.environment());
         }
-        Ok(command.output()?)
+        Ok(command)
+    }
+
+    fn run_as(&self, certificate: Option<&Issued>, arguments: &[&str]) -> Result<Output> {
+        Ok(self.command(certificate, arguments)?.output()?)
     }
 }
 
@@ -143,6 +149,14 @@ fn nobody_gets_in_without_a_certificate_of_the_authority() -> Result<()> {
     let elsewhere = new_folder()?;
     let foreign = Authority::new()?.issue(elsewhere.path(), "foreign", &[NODE])?;
     holds(&fortress.run_as(Some(&foreign), &["fs", "ls", "/"])?, 7, &[&master, "cannot be trusted"])?;
+    let mounted = Mounted::at(elsewhere.path().join("mount"))?;
+    let mountpoint = mounted.path().display().to_string();
+    for (certificate, code) in [(Some(&foreign), 7), (None, 2)] {
+        let command = fortress.command(certificate, &["mount", &mountpoint, "--http-bind", "127.0.0.1:0"])?;
+        let mut mount = Process::start("a mount that is refused", command, &elsewhere.path().join("mount.log"))?;
+        let (status, said) = (mount.wait()?, mount.output());
+        ensure!(status.code() == Some(code) && said.contains(&master), "a mount: {status} {said}");
+    }
     // Who trusts it all the same is not trusted.
     let sly = Issued { ca: node.ca.clone(), ..foreign };
     let runtime = tokio::runtime::Runtime::new()?;
@@ -155,17 +169,21 @@ fn nobody_gets_in_without_a_certificate_of_the_authority() -> Result<()> {
             let Ok(channel) = channel else { continue };
             let resolve = ResolveRequest { path: b"/"[..].into(), caller: None, refresh: false };
             let answer = MasterServiceClient::new(channel).resolve(resolve).await;
-            ensure!(answer.is_err_and(|status| status.code() != Code::Unimplemented), "somebody got in");
+            let status = answer.err().context("somebody got in")?;
+            let answered = status.code() == Code::Unimplemented || status.metadata().contains_key("headpond-error");
+            ensure!(!answered, "somebody got in: {status}");
         }
         anyhow::Ok(())
     })?;
+    let log = fortress.cluster.master.output();
+    ensure!(log.contains("the master refused 127.0.0.1:") && log.contains("it does not speak TLS"), "{log}");
     // A worker of a foreign authority says why it does not join, and does not join.
     let (log, bind) = (elsewhere.path().join("worker.log"), format!("127.0.0.1:{}", free_port()?));
     let mut command = Command::new(headpond_binary()?);
     command.args(["worker", "--http-bind", "127.0.0.1:0", "--bind", &bind, "--master", &master]);
     command.arg("--dir").arg(format!("{}=64MiB", elsewhere.path().join("cache").display()));
     command.envs(Authority::new()?.issue(elsewhere.path(), "worker", &[NODE])?.environment());
-    let worker = headpond_tests::Process::start("a foreign worker", command, &log)?;
+    let worker = Process::start("a foreign worker", command, &log)?;
     eventually("the worker says why", || Ok(worker.output().contains("cannot be trusted")))?;
     ensure!(worker.output().contains(&master), "{}", worker.output());
     fortress.cluster.wait_workers(1)?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use headpond_client::Client;
 use headpond_runtime::{Ending, Signals, config::Layers};
-use headpond_types::NsPath;
+use headpond_types::{Error, ErrorKind, NsPath};
 
 use crate::{
     args::ProcessArgs,
@@ -87,19 +87,39 @@ async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
     let mut config = settings.client;
     "mount".clone_into(&mut config.name);
     let client = Client::connect(config, session.tasks().clone())?;
+    let asking = client.clone();
     let mount = tokio::select! {
         started = observed.mount(&part, settings.mount, client) => started?,
         signal = signals.next() => return Err(interrupted(signal).into()),
     };
     observed.started();
-    tokio::select! {
-        signal = signals.next() => tracing::info!(signal, "unmounting"),
-        () = mount.ended() => tracing::info!("was unmounted"),
-    }
+    let refused = tokio::select! {
+        signal = signals.next() => {
+            tracing::info!(signal, "unmounting");
+            None
+        }
+        () = mount.ended() => {
+            tracing::info!("was unmounted");
+            None
+        }
+        error = refused(asking) => Some(error),
+    };
     let end = async {
         let unmounted = unmount(mount).await;
         let ended = worse(part.end().await, session.end().await);
         worse(worse(unmounted, ended), observed.end().await)
     };
-    Ok(signals.or_force(end).await)
+    let ending = signals.or_force(end).await;
+    refused.map_or(Ok(ending), |error| Err(error.into()))
+}
+
+/// Ends when the first answer of a master is that it will not have this mount, or that the mount cannot have it: no waiting helps then.
+async fn refused(client: Client) -> Error {
+    match client.stat_fs().await {
+        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument) => error,
+        Ok(_) | Err(_) => {
+            drop(client);
+            std::future::pending().await
+        }
+    }
 }
