@@ -39,7 +39,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
             rounds.add([pages.first, pages.all, first, all, started.elapsed()]);
         }
     }
-    // Ours includes the look-up of the directory's name, of which the store is asked apart.
+    // Ours includes the look-up of the directory's name, which brings the first page.
     rounds.report(report, "cold listing of 100,000 keys: first entry, against the first raw page", 0, 2, "< 0.1 s");
     rounds.report(report, "the same: all, against raw paged listing", 1, 3, "≤ 1.1 × the time");
     rounds.report(report, "the same, right after that", 1, 4, "≤ 0.06 s");
