@@ -112,9 +112,13 @@ impl Masters {
             let what = format!("{what} at master {}", master.address);
             let Ok(answer) = timeout_at(deadline, call(master.channel.clone())).await else {
                 self.step_over(current);
+                // How earlier attempts failed, be they of other calls, says more than that the last was cut short.
+                let outage = if deadline < began + self.timeout { self.reach.outage(&what) } else { None };
+                if let Some(error) = outage {
+                    return Err(failed.unwrap_or(CallError { error, unreachable: true }));
+                }
                 let message = format!("{what}: no answer within {} ms", began.elapsed().as_millis());
                 let error = Error::new(ErrorKind::DeadlineExceeded, message);
-                // How earlier attempts failed says more than that the last was cut short.
                 let failed = failed.unwrap_or(CallError { error, unreachable: true });
                 if failed.unreachable {
                     self.reach.timed_out(began, &failed.error);
@@ -202,4 +206,28 @@ pub(crate) fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpo
         .http2_keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .keep_alive_while_idle(true))
+}
+
+#[cfg(test)]
+mod tests {
+    use headpond_runtime::{Shutdown, Tasks};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_an_outage_leaves_no_time_says_what_is_wrong() {
+        let config = ClientConfig { masters: vec!["a:1".to_owned()], ..ClientConfig::default() };
+        let transport = Transport::load(&config.tls, &Tasks::new(Shutdown::new())).expect("plaintext");
+        let masters = Masters::new(&config, &transport).expect("an address");
+        let silent = async |_| std::future::pending::<Result<Response<()>, Status>>().await;
+        let late = masters.call("stat", Retry::Yes, silent).await.expect_err("no answer").error;
+        assert_eq!(late.kind(), ErrorKind::DeadlineExceeded, "it had all of its time: {late}");
+
+        masters.reach.answered();
+        masters.reach.failed(Instant::now(), &Error::new(ErrorKind::Unavailable, "a:1 refused"));
+        tokio::time::advance(config.metadata_timeout - Duration::from_micros(1)).await;
+        let cut = masters.call("stat", Retry::Yes, silent).await.expect_err("no answer").error;
+        assert_eq!(cut.kind(), ErrorKind::Unavailable, "{cut}");
+        assert!(cut.message().ends_with("the last time a:1 refused"), "{cut}");
+    }
 }

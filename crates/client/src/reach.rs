@@ -49,6 +49,14 @@ pub(crate) struct Admitted {
     pub(crate) is_probe: bool,
 }
 
+impl Outage {
+    fn error(&self, what: &str) -> Error {
+        let (seconds, last) = (self.since.elapsed().as_secs(), &self.last);
+        let message = format!("{what}: no master could be reached for {seconds} s, the last time {last}");
+        Error::new(ErrorKind::Unavailable, message)
+    }
+}
+
 impl Reach {
     pub(crate) fn new(patience: Duration) -> Self {
         Self {
@@ -81,9 +89,12 @@ impl Reach {
             outage.next_probe = now + PROBE_PATIENCE;
             return Ok(Admitted { deadline: now + PROBE_PATIENCE.min(self.patience), is_probe: true });
         }
-        let seconds = now.duration_since(outage.since).as_secs();
-        let message = format!("{what}: no master could be reached for {seconds} s, the last time {}", outage.last);
-        Err(Error::new(ErrorKind::Unavailable, message))
+        Err(outage.error(what))
+    }
+
+    /// Why the call `what` fails if there is an outage, which left it less time than an answer may take.
+    pub(crate) fn outage(&self, what: &str) -> Option<Error> {
+        self.lock().as_ref().map(|outage| outage.error(what))
     }
 
     /// A master answered, if only with an error.
