@@ -57,4 +57,11 @@ mod tests {
         drop(signed);
         assert!(answer.is_unique());
     }
+
+    #[tokio::test]
+    async fn a_grant_is_not_shown() {
+        let signed = SignedGrant { grant: Bytes::from_static(b"bearer"), signature: Bytes::from_static(b"signed") };
+        let shown = format!("{:?}", Grant::new(&signed, Instant::now(), Duration::from_secs(1)));
+        assert!(!shown.contains("bearer") && !shown.contains("signed"), "{shown}");
+    }
 }

@@ -2,17 +2,25 @@
 
 use std::{
     net::TcpListener,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 
 use anyhow::{Context as _, Result};
-use headpond_tests::{Minio, free_port};
+use headpond_tests::{Minio, eventually, free_port};
 
 use crate::ground::{Ground, stderr, stdout};
 
 /// Runs `command`, which must fail with `code` and one line that says all of `says`.
 fn fails(mut command: Command, code: i32, says: &[&str]) -> Result<Output> {
-    let output = command.output().with_context(|| format!("cannot run {command:?}"))?;
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = child.with_context(|| format!("cannot run {command:?}"))?;
+    // What is wrongly accepted may run until it is told to end.
+    let ended = eventually(&format!("{command:?} ends"), || Ok(child.try_wait()?.is_some()));
+    if ended.is_err() {
+        child.kill()?;
+    }
+    let output = child.wait_with_output()?;
+    ended?;
     let said = stderr(&output);
     assert_eq!(output.status.code(), Some(code), "{command:?} said: {said}");
     assert!(said.starts_with("headpond: ") && said.trim_end().lines().count() == 1, "{command:?} said: {said}");

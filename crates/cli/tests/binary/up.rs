@@ -126,6 +126,20 @@ impl Drop for Overlay {
 }
 
 #[test]
+fn logs_are_json_where_that_is_asked_for() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.up(&["--no-mount", "--log-level", "info", "--log-format", "json"])?.interrupt()?;
+    let log = std::fs::read_to_string(ground.path("headpond.log"))?;
+    let events: Vec<serde_json::Value> = log
+        .lines()
+        .filter(|line| line.starts_with('{') || line.contains("INFO"))
+        .map(|line| serde_json::from_str(line).with_context(|| line.to_owned()))
+        .collect::<Result<_>>()?;
+    assert!(events.iter().any(|event| event["level"] == "INFO" && event["message"].is_string()), "{log}");
+    Ok(())
+}
+
+#[test]
 fn the_parts_run_as_processes_of_their_own() -> Result<()> {
     let mut ground = Ground::new()?;
     ground.write("data/a", "one")?;

@@ -1,6 +1,6 @@
 //! Reading through the worker of the client's node.
 
-use std::{path::Path, sync::Arc};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use futures::TryStreamExt;
 use headpond_client::ClientConfig;
@@ -202,6 +202,20 @@ async fn a_broken_socket_is_read_around_and_comes_back() {
         assert_eq!(open.read_at(5, 10).await.expect("read"), bytes(5..15));
     }
     assert_eq!(socket.state().lends, 1);
+}
+
+#[tokio::test]
+async fn a_worker_that_does_not_answer_on_its_socket_is_read_around() {
+    let folder = folder();
+    let socket = FakeSocket::listen(folder.path());
+    let short = ClientConfig { read_timeout: Duration::from_secs(1), ..config() };
+    let cluster = Cluster::build(1, Some(folder.path()), short).await;
+    cluster.master.put(1, "a", file(7, BIG));
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    socket.state().hang_ensuring = true;
+    let read = tokio::time::timeout(Duration::from_secs(30), open.read_at(0, 10)).await;
+    assert_eq!(read.expect("not for ever").expect("read"), bytes(0..10));
+    assert_eq!(cluster.workers[0].reads(), 1);
 }
 
 #[tokio::test]

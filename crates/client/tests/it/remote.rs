@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures::TryStreamExt;
 use headpond_client::ClientConfig;
-use headpond_types::{BLOCK_SIZE, ErrorKind, InodeId};
+use headpond_types::{Attr, BLOCK_SIZE, ContentId, ErrorKind, InodeId};
 
 use crate::fakes::{Behaviour, Cluster, bytes, config, directory, file};
 
@@ -141,6 +141,18 @@ async fn a_refused_grant_is_renewed_once() {
     let error = open.read_at(0, 10).await.expect_err("refused again");
     assert_eq!(error.kind(), ErrorKind::PermissionDenied);
     assert_eq!(cluster.master.calls("open"), 3);
+}
+
+#[tokio::test]
+async fn a_grant_for_other_bytes_is_not_used() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.put(1, "a", file(7, 100));
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    cluster.master.put(1, "a", Attr { content: Some(ContentId(99)), ..file(7, 100) });
+    cluster.workers[0].behave(Behaviour::FailOnce(ErrorKind::PermissionDenied));
+    let error = open.read_at(0, 10).await.expect_err("another version");
+    assert_eq!(error.kind(), ErrorKind::Stale);
+    assert_eq!(cluster.workers[0].reads(), 1, "nobody is asked for the new version's bytes");
 }
 
 #[tokio::test]

@@ -146,6 +146,12 @@ impl Files {
         self.file = Arc::new(File::open(&self.path).expect("opens"));
     }
 
+    /// From here on writes succeed, and nothing can be made durable.
+    #[cfg(test)]
+    pub(super) fn deny_syncs(&mut self) {
+        self.file = Arc::new(OpenOptions::new().write(true).open("/dev/null").expect("opens"));
+    }
+
     /// Goes on in a new file. All that was written before is durable.
     fn begin_segment(&mut self, number: u64) -> Result<(), JournalError> {
         let path = segment_path(&self.dir, number);

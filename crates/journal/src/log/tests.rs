@@ -192,6 +192,17 @@ async fn the_first_failed_write_is_the_last() {
     log.close().await.expect_err("did not end well");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn what_could_not_be_synced_is_not_acknowledged() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let mut files = open(&one_file(dir.path())).expect("opens");
+    files.deny_syncs();
+    let (log, _) = Log::start(files).expect("starts");
+    let error = log.write_durably(Record::Vote(Vote::new(1, 1))).await.expect_err("written and not durable");
+    assert!(matches!(&error, JournalError::Stopped { reason } if reason.contains("syncing")), "{error}");
+    log.close().await.expect_err("did not end well");
+}
+
 #[derive(Clone, Debug)]
 enum Step {
     Append { count: u64, bytes: usize },

@@ -162,3 +162,26 @@ impl Flights<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_waits_for_a_page_waits_as_long_as_its_run_makes_headway() {
+        const DEADLINE: Duration = Duration::from_secs(10);
+        let headway = Arc::new(Headway::new(Priority::Now));
+        let ticket = Ticket::Flying(Arc::new(Flight::new(3, Arc::clone(&headway))));
+        let begin = tokio::time::Instant::now();
+        let advances = async {
+            for _ in 0..3 {
+                tokio::time::sleep(DEADLINE - Duration::from_secs(1)).await;
+                headway.advance(1);
+            }
+        };
+        let (waited, ()) = tokio::join!(ticket.wait(DEADLINE), advances);
+        assert_eq!(waited.expect_err("it never lands").kind(), ErrorKind::DeadlineExceeded);
+        let waited = begin.elapsed();
+        assert!(waited >= 3 * DEADLINE && waited <= 4 * DEADLINE, "{waited:?}");
+    }
+}

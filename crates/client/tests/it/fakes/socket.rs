@@ -37,6 +37,8 @@ pub(crate) struct State {
     pub(crate) complete: bool,
     pub(crate) refuse_lending: Option<ErrorKind>,
     pub(crate) refuse_ensuring: Option<ErrorKind>,
+    /// Nothing is answered to ensuring.
+    pub(crate) hang_ensuring: bool,
     pub(crate) lends: usize,
     pub(crate) ensures: Vec<v1::EnsureRequest>,
     pub(crate) returned: Vec<u64>,
@@ -152,6 +154,9 @@ fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<F
         }
         Request::Ensure(ensure) => {
             state.ensures.push(ensure.clone());
+            if state.hang_ensuring {
+                return (None, None);
+            }
             if let Some(kind) = state.refuse_ensuring {
                 return (Some(refusal(kind)), None);
             }
