@@ -64,6 +64,24 @@ impl Mounted {
         Ok(table.lines().any(|line| line.split(' ').nth(4) == Some(&path)))
     }
 
+    /// Ends the kernel's conversation with the mount's process: whatever hangs in it fails.
+    ///
+    /// # Errors
+    /// It is not mounted, or (as an ordinary user) /sys/fs/fuse/connections is not.
+    pub fn abort(&self) -> Result<()> {
+        if is_root() {
+            // The conversation ends also where the mount is in use and stays.
+            let _busy = rustix::mount::unmount(&self.path, UnmountFlags::FORCE);
+            return Ok(());
+        }
+        let table = std::fs::read_to_string("/proc/self/mountinfo")?;
+        let path = self.path.to_string_lossy();
+        let entry = table.lines().find(|line| line.split(' ').nth(4) == Some(&path));
+        let device = entry.and_then(|line| line.split(' ').nth(2)).and_then(|device| device.split(':').nth(1));
+        let number = device.context("it is not mounted")?;
+        Ok(std::fs::write(format!("/sys/fs/fuse/connections/{number}/abort"), "1")?)
+    }
+
     /// Waits until the kernel shows the mount.
     ///
     /// # Errors
@@ -310,11 +328,7 @@ impl Pond {
     /// # Errors
     /// It has ended.
     pub fn resident_bytes(&mut self) -> Result<u64> {
-        let id = self.process()?.id();
-        let status = std::fs::read_to_string(format!("/proc/{id}/status"))?;
-        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
-        let kib: u64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
-        Ok(kib << 10)
+        self.process()?.resident_bytes()
     }
 
     /// How long a test waits at most for what must not hang.

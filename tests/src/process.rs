@@ -52,6 +52,17 @@ impl Process {
         self.child.id()
     }
 
+    /// Its resident memory in bytes.
+    ///
+    /// # Errors
+    /// It has ended.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).context("no VmRSS")?;
+        let kib: u64 = line.split_whitespace().nth(1).context("no figure")?.parse()?;
+        Ok(kib << 10)
+    }
+
     /// What the process has printed so far.
     #[must_use]
     pub fn output(&self) -> String {

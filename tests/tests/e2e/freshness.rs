@@ -53,6 +53,30 @@ fn an_open_reader_keeps_its_version_whole() -> Result<()> {
 }
 
 #[test]
+fn a_reader_of_an_object_that_is_deleted_keeps_what_is_cached_and_is_told_of_the_rest() -> Result<()> {
+    let body = noise(1, 40 * MIB);
+    let lake = Lake::of([("d/gone", body.clone()), ("d/stays", noise(2, MIB))])?;
+    let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;
+    let path = pond.path("d/gone");
+    let reader = File::open(&path)?;
+    let mut buffer = vec![0; MIB];
+    reader.read_exact_at(&mut buffer, 0)?;
+    ensure!(buffer == body[..MIB], "the bytes differ");
+    lake.delete("d/gone")?;
+    let error = reader.read_exact_at(&mut buffer, 30 * MIB as u64).expect_err("nobody has that any more");
+    ensure!(error.raw_os_error() == Some(rustix::io::Errno::STALE.raw_os_error()), "the cold part answers {error}");
+    eventually("the name is gone", || {
+        Ok(std::fs::metadata(&path).is_err_and(|error| error.kind() == ErrorKind::NotFound))
+    })?;
+    let opened = File::open(&path).expect_err("deleted");
+    ensure!(opened.kind() == ErrorKind::NotFound, "an open answers {opened}");
+    reader.read_exact_at(&mut buffer, 0)?;
+    ensure!(buffer == body[..MIB], "what was read before differs");
+    ensure!(std::fs::read(pond.path("d/stays"))? == noise(2, MIB)[..], "its neighbour differs");
+    Ok(())
+}
+
+#[test]
 fn additions_and_deletions_appear_within_the_sync_interval() -> Result<()> {
     let lake = Lake::of([("d/a", "1"), ("d/b", "2")])?;
     let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;

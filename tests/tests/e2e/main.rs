@@ -11,6 +11,7 @@ mod keys;
 mod kills;
 mod lake;
 mod lookups;
+mod memory;
 mod mount;
 mod outage;
 mod programs;
