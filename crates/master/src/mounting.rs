@@ -45,6 +45,8 @@ impl Mounting {
             Err(error) if is_outage(&error) => {
                 tracing::warn!(path = %mount.path, %error, "cannot see whether this mount hides a file");
             }
+            // The file on the way is known now, and the namespace says what it is in the way of.
+            Err(error) if error.kind() == ErrorKind::NotADirectory => {}
             Err(error) => return Err(error),
         }
         let command = Command::AddMount { request, mount, now: self.clock.now() };
