@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use futures::stream::BoxStream;
 use headpond_proto::v1;
 use headpond_runtime::{Shutdown, Tasks};
-use headpond_types::{ContentId, InodeId, Name, NsPath, Result, Ring};
+use headpond_types::{Attr, ContentId, InodeId, Name, NsPath, Result, Ring};
 use tokio::{sync::broadcast, time::interval};
 
 use crate::{
@@ -113,6 +113,15 @@ impl Client {
     /// `IsADirectory`; `Stale` when the inode was replaced: look its name up again.
     pub async fn open(&self, inode: InodeId) -> Result<Arc<OpenFile>> {
         opening::open(self.shared(), inode).await
+    }
+
+    /// Opens the version of a file that `attr` tells of, also when it was replaced since: for who has it open without this client
+    /// knowing. Its bytes are to be had while workers hold them.
+    ///
+    /// # Errors
+    /// `Stale` when it was not opened lately; otherwise as of [`Client::open`].
+    pub async fn reopen(&self, attr: Arc<Attr>) -> Result<Arc<OpenFile>> {
+        opening::reopen(self.shared(), attr).await
     }
 
     /// The answer of [`Client::open`] if the attributes are valid and the content is open already, unless the worker of this

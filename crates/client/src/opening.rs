@@ -44,6 +44,16 @@ pub(crate) async fn open(shared: &Arc<Shared>, inode: InodeId) -> Result<Arc<Ope
     }
 }
 
+/// Opens the version that `attr` tells of, replaced or not, if the right to read it is still held.
+pub(crate) async fn reopen(shared: &Arc<Shared>, attr: Arc<Attr>) -> Result<Arc<OpenFile>> {
+    if let Some(file) = kept(shared, &attr) {
+        return Ok(file);
+    }
+    let held = attr.content.and_then(|content| shared.grants.get(&content)).filter(|grant| grant.is_accepted());
+    let grant = held.ok_or_else(|| gone(attr.inode))?;
+    build(shared, attr, grant).await
+}
+
 /// Attributes and grant of `inode` now, from the master; with no master to be reached, those known until lately.
 pub(crate) async fn ask(shared: &Shared, inode: InodeId) -> Result<(Arc<Attr>, Arc<Grant>)> {
     let Some(known) = known(shared, inode) else { return Ok(ask_master(shared, inode, Retry::Yes).await?) };

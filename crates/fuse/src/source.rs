@@ -21,6 +21,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     fn lookup(&self, parent: InodeId, name: &Name) -> impl Future<Output = Result<Lookup>> + Send;
     fn attr(&self, inode: InodeId) -> impl Future<Output = Result<Lookup>> + Send;
     fn open(&self, inode: InodeId) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
+    /// The version that `attr` tells of, also when it was replaced since.
+    fn reopen(&self, attr: Arc<Attr>) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
     fn stat_fs(&self) -> impl Future<Output = Result<StatFs>> + Send;
 
     /// Entries after `after` in byte order. Ends after the first error, and never without one before the listing is whole.
@@ -75,6 +77,10 @@ impl Source for Client {
 
     async fn open(&self, inode: InodeId) -> Result<Arc<OpenFile>> {
         self.open(inode).await
+    }
+
+    async fn reopen(&self, attr: Arc<Attr>) -> Result<Arc<OpenFile>> {
+        self.reopen(attr).await
     }
 
     async fn stat_fs(&self) -> Result<StatFs> {

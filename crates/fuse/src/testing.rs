@@ -59,6 +59,8 @@ pub(crate) struct Asked {
 #[derive(Debug, Default)]
 struct State {
     nodes: HashMap<InodeId, Node>,
+    /// Files that have no name any more.
+    replaced: HashMap<InodeId, Arc<FakeFile>>,
     last: u64,
 }
 
@@ -83,7 +85,7 @@ pub(crate) struct FakeFile {
 
 impl FakePond {
     pub(crate) fn new() -> Self {
-        let mut state = State { nodes: HashMap::new(), last: 1 };
+        let mut state = State { nodes: HashMap::new(), replaced: HashMap::new(), last: 1 };
         let root = attr(InodeId::ROOT, InodeId::ROOT, FileKind::Directory, 0);
         state.nodes.insert(InodeId::ROOT, Node { attr: root, children: BTreeMap::new(), file: None });
         Self(Arc::new(Inner {
@@ -173,7 +175,9 @@ impl FakePond {
     fn remove_silently(&self, parent: InodeId, name: &str) -> Option<InodeId> {
         let mut state = self.state();
         let inode = state.nodes.get_mut(&parent).unwrap().children.remove(&Name::new(name).unwrap())?;
-        state.nodes.remove(&inode);
+        if let Some(file) = state.nodes.remove(&inode)?.file {
+            state.replaced.insert(inode, file);
+        }
         Some(inode)
     }
 
@@ -282,6 +286,10 @@ impl Source for FakePond {
     async fn open(&self, inode: InodeId) -> Result<Arc<FakeFile>> {
         self.0.asked.opens.fetch_add(1, Ordering::SeqCst);
         self.state().nodes.get(&inode).and_then(|node| node.file.clone()).ok_or_else(|| stale(inode))
+    }
+
+    async fn reopen(&self, attr: Arc<Attr>) -> Result<Arc<FakeFile>> {
+        self.state().replaced.get(&attr.inode).cloned().ok_or_else(|| stale(attr.inode))
     }
 
     async fn stat_fs(&self) -> Result<StatFs> {

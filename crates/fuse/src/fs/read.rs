@@ -52,7 +52,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.within("reading", async {
             let file = match self.readable(inode) {
                 Some(file) => file,
-                None => self.source.open(inode).await?,
+                None => self.open_to_read(inode).await?,
             };
             let wanted = wanted(&*file, offset, len);
             let bytes = file.read_at(offset, wanted).await?;
@@ -65,6 +65,21 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             Ok(bytes)
         })
         .await
+    }
+
+    /// A dataset mount reads what it was never asked to open, and its readers keep a file that is replaced meanwhile.
+    async fn open_to_read(&self, inode: InodeId) -> Result<Arc<S::File>> {
+        let opened = match self.source.open(inode).await {
+            Err(error) => match self.recent.as_ref().and_then(|recent| recent.get(inode)) {
+                Some(attr) => self.source.reopen(attr).await.map_err(|_| error),
+                None => Err(error),
+            },
+            opened => opened,
+        };
+        if let (Ok(file), Some(recent)) = (&opened, &self.recent) {
+            recent.keep(inode, file.attr());
+        }
+        opened
     }
 
     fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {

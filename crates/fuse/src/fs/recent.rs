@@ -1,14 +1,14 @@
 //! Attributes of the inodes that a dataset mount read lately.
 //!
 //! It hears of no open and no close, yet who has a file open that is replaced meanwhile keeps it: the kernel asks for its
-//! attributes when a reader comes to its end, long after the source has forgotten the inode.
+//! attributes when a reader comes to its end, and for pages that it gave up, long after the source has forgotten the inode.
 
 use std::sync::Arc;
 
 use headpond_types::{Attr, InodeId};
 use moka::sync::Cache;
 
-/// Most inodes remembered. A reader of one forgotten may get `ESTALE` at the end of what it reads.
+/// Most inodes remembered. A reader of one forgotten may get `ESTALE`.
 const MOST: u64 = 16 << 10;
 
 /// What was read lately.
