@@ -139,6 +139,8 @@ impl Guard {
     pub(crate) fn start(command: &GuardCommand) -> io::Result<Self> {
         use std::os::unix::process::CommandExt as _;
         let mut child = Command::new(&command.program)
+            // What lists of processes show.
+            .arg0("headpond")
             .arg(GUARD_COMMAND)
             .arg(&command.mountpoint)
             .arg(&command.device)
