@@ -127,6 +127,22 @@ fn files_are_loaded_located_and_freed() -> Result<()> {
 }
 
 #[test]
+fn long_work_shows_its_progress_on_a_terminal_and_nowhere_else() -> Result<()> {
+    let ground = pond()?;
+    for command in [&["fs", "load", "-r", "/"][..], &["fs", "checksum", "/dir/b.bin"]] {
+        let quiet = ground.run(command)?;
+        assert!(quiet.status.success() && quiet.stderr.is_empty(), "{command:?}: {}", stderr(&quiet));
+        // script(1) gives it a terminal.
+        let line = format!("{} {}", env!("CARGO_BIN_EXE_headpond"), command.join(" "));
+        let mut terminal = std::process::Command::new("script");
+        terminal.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("HEADPOND_MASTER", ground.master());
+        let shown = terminal.output()?;
+        assert!(shown.status.success() && stdout(&shown).contains("/3.00 MiB  "), "{command:?}: {}", stdout(&shown));
+    }
+    Ok(())
+}
+
+#[test]
 fn a_path_that_fails_is_named_and_the_others_go_on() -> Result<()> {
     let ground = pond()?;
     let output = ground.run(&["fs", "cat", "/nowhere", "/a.txt"])?;
