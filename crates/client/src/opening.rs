@@ -49,8 +49,7 @@ pub(crate) async fn reopen(shared: &Arc<Shared>, attr: Arc<Attr>) -> Result<Arc<
     if let Some(file) = kept(shared, &attr) {
         return Ok(file);
     }
-    let held = attr.content.and_then(|content| shared.grants.get(&content)).filter(|grant| grant.is_accepted());
-    let grant = held.ok_or_else(|| gone(attr.inode))?;
+    let grant = held(shared, &attr).ok_or_else(|| gone(attr.inode))?;
     build(shared, attr, grant).await
 }
 
@@ -72,8 +71,13 @@ pub(crate) async fn ask(shared: &Shared, inode: InodeId) -> Result<(Arc<Attr>, A
 
 fn known(shared: &Shared, inode: InodeId) -> Option<(Arc<Attr>, Arc<Grant>)> {
     let attr = shared.cache.known_attr(inode, shared.config.offline_reads)?.attr?;
-    let grant = shared.grants.get(&attr.content?).filter(|grant| grant.is_accepted())?;
+    let grant = held(shared, &attr)?;
     Some((attr, grant))
+}
+
+/// A grant that workers still accept.
+fn held(shared: &Shared, attr: &Attr) -> Option<Arc<Grant>> {
+    shared.grants.get(&attr.content?).filter(|grant| grant.is_accepted())
 }
 
 async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Arc<Attr>, Arc<Grant>), CallError> {

@@ -12,19 +12,17 @@ use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
-    sync::mpsc::{self, RecvTimeoutError},
-    thread,
-    time::Duration,
 };
 
 use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
     fs::{Mode, OFlags},
     io::Errno,
     mount::UnmountFlags,
     process::Pid,
 };
 
-use crate::mount::device_at;
+use crate::mount::is_mounted;
 
 /// First argument of a guard's command line; the mount point and the device follow.
 pub const GUARD_COMMAND: &str = "mount-guard";
@@ -33,7 +31,7 @@ pub const GUARD_COMMAND: &str = "mount-guard";
 const WORD: [u8; 1] = [b'.'];
 
 /// How often a guard looks whether the daemon lives.
-const LOOK: Duration = Duration::from_millis(200);
+const LOOK: Timespec = Timespec { tv_sec: 0, tv_nsec: 200_000_000 };
 
 /// Where the kernel shows the connections of FUSE mounts, if that file system is mounted.
 const CONNECTIONS: &str = "/sys/fs/fuse/connections";
@@ -50,18 +48,15 @@ pub fn guard_mount(mountpoint: &Path, device: &str) -> io::Result<()> {
     let mut out = io::stdout();
     out.write_all(&WORD)?;
     out.flush()?;
-    let (sender, dismissed) = mpsc::sync_channel(1);
-    thread::Builder::new().name("headpond-leash".to_owned()).spawn(move || {
-        // The end of the pipe is no word: the daemon is dying then.
-        if io::stdin().read_exact(&mut [0; WORD.len()]).is_ok() {
-            sender.send(()).unwrap_or(());
-        }
-    })?;
+    let mut leash = io::stdin();
     loop {
-        match dismissed.recv_timeout(LOOK) {
-            Ok(()) => return Ok(()),
-            Err(RecvTimeoutError::Timeout) if lives(daemon) => {}
-            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return lever.pull(),
+        match poll(&mut [PollFd::new(&leash, PollFlags::IN)], Some(&LOOK)) {
+            Ok(0) if lives(daemon) => {}
+            Ok(0) => return lever.pull(),
+            // The end of the pipe is no word: the daemon is dying then.
+            Ok(_) => return leash.read_exact(&mut [0; WORD.len()]).or_else(|_| lever.pull()),
+            Err(Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
         }
     }
 }
@@ -104,7 +99,7 @@ impl Lever {
                 // Held, the mount is in use and stays: what was a mount must not turn into an empty directory.
                 let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let _held: OwnedFd = rustix::fs::open(&mountpoint, flags, Mode::empty())?;
-                if device_at(&mountpoint)?.as_deref() != Some(&*device) {
+                if !is_mounted(&mountpoint, &device)? {
                     return Ok(());
                 }
                 match rustix::mount::unmount(&mountpoint, UnmountFlags::FORCE | UnmountFlags::NOFOLLOW) {

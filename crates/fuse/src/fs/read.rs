@@ -76,18 +76,19 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             },
             opened => opened,
         };
-        if let (Ok(file), Some(recent)) = (&opened, &self.recent) {
-            recent.keep(inode, file.attr());
-        }
-        opened
+        opened.inspect(|file| self.remember(inode, file))
     }
 
     fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {
         let file = self.opens.file(inode).or_else(|| self.source.cached_open(inode))?;
+        self.remember(inode, &file);
+        Some(file)
+    }
+
+    fn remember(&self, inode: InodeId, file: &S::File) {
         if let Some(recent) = &self.recent {
             recent.keep(inode, file.attr());
         }
-        Some(file)
     }
 }
 

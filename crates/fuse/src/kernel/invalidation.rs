@@ -30,8 +30,8 @@ use tracing::{debug, warn};
 use super::names::Names;
 use crate::{fs::FileSystem, metrics::Metrics, source::Source};
 
-/// Invalidations waiting at most: more than a burst of events that the client holds for us.
-const WAITING: usize = 8192;
+/// Invalidations waiting in a queue at most: more than a burst of events that the client holds for us.
+pub(super) const WAITING: usize = 8192;
 
 /// Events that are passed on together at most, so that a directory is told of once for all of them.
 const TOGETHER: usize = 1024;
@@ -66,7 +66,7 @@ impl Invalidations {
             }
         }
         for listing in listings(events, node_of) {
-            self.sent(!matches!(self.queue.try_send(listing), Err(TrySendError::Full(_))));
+            self.sent(fits(&self.queue, listing));
         }
     }
 
@@ -80,6 +80,12 @@ impl Invalidations {
             warn!(WAITING, "invalidations come faster than the kernel takes them: some are dropped");
         }
     }
+}
+
+/// Queues `what`, and answers whether there was room. Gone is the thread behind the queue when the kernel is not to be told any more:
+/// that is no lack of room. Never waits.
+pub(super) fn fits<T>(queue: &SyncSender<T>, what: T) -> bool {
+    !matches!(queue.try_send(what), Err(TrySendError::Full(_)))
 }
 
 /// The nodes of the directories whose listings `events` make wrong, each once. After a reset nothing can be named: the validity

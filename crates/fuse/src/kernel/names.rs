@@ -7,7 +7,7 @@
 use std::{
     io::{self, IoSlice},
     os::fd::OwnedFd,
-    sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    sync::mpsc::{Receiver, SyncSender, sync_channel},
     thread,
 };
 
@@ -15,13 +15,11 @@ use headpond_types::Name;
 use rustix::io::{Errno, writev};
 use tracing::{debug, info, warn};
 
+use super::invalidation::{WAITING, fits};
 use crate::{
     guard::{Guard, GuardCommand},
     metrics::Metrics,
 };
-
-/// Names waiting at most: more than a burst of events that the client holds for us.
-const WAITING: usize = 8192;
 
 /// `FUSE_NOTIFY_INVAL_ENTRY` and `FUSE_EXPIRE_ONLY` of linux/fuse.h. Before Linux 6.2 the flag is not looked at and the name is dropped.
 const INVAL_ENTRY: i32 = 3;
@@ -46,8 +44,7 @@ impl Names {
 
     /// Queues a name. Never waits; answers whether there was room.
     pub(super) fn doubt(&self, directory: u64, name: &Name) -> bool {
-        // Gone is the thread when the kernel is not to be told: that is no lack of room.
-        !matches!(self.0.try_send((directory, name.clone())), Err(TrySendError::Full(_)))
+        fits(&self.0, (directory, name.clone()))
     }
 }
 

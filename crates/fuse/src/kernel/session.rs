@@ -69,7 +69,7 @@ impl<S: Source> Session<S> {
         device: OwnedFd,
         fs: FileSystem<S, BackingId>,
         events: broadcast::Receiver<Event>,
-        options: SessionOptions,
+        mut options: SessionOptions,
         runtime: &Handle,
         tasks: &Tasks,
         metrics: Metrics,
@@ -82,7 +82,7 @@ impl<S: Source> Session<S> {
         config.n_threads = Some(options.threads);
         // Each thread reads from a device of its own. Whoever mounted could open it.
         config.clone_fd = true;
-        let guard = options.guard.clone();
+        let guard = options.guard.take();
         let shared = Shared {
             fs: Arc::clone(&fs),
             options,
@@ -94,10 +94,8 @@ impl<S: Source> Session<S> {
         };
         let session = fuser::Session::from_fd(Adapter(Arc::new(shared)), device, config.acl, config)?;
         passthrough.probe(session.as_fd());
-        let names = match guard {
-            Some(guard) => Some(Names::start(session.as_fd().try_clone_to_owned()?, guard, metrics.clone())?),
-            None => None,
-        };
+        let start = |guard| Names::start(session.as_fd().try_clone_to_owned()?, guard, metrics.clone());
+        let names = guard.map(start).transpose()?;
         let invalidations = Invalidations::start(session.notifier(), names, metrics)?;
         let _entered = runtime.enter();
         drop(tasks.spawn_until_shutdown(invalidation::follow(fs, events, invalidations)));

@@ -60,8 +60,7 @@ impl Attachment {
 
     /// Whether it is still the uppermost mount at its path.
     fn is_attached(&self) -> bool {
-        !self.ended.load(Ordering::SeqCst)
-            && table::mount_at(self.path()).is_ok_and(|found| found.is_some_and(|found| found.device == self.device))
+        !self.ended.load(Ordering::SeqCst) && table::is_mounted(self.path(), &self.device).unwrap_or(false)
     }
 
     /// Unmounts it unless it is in use; fine if it is gone already. Blocks.

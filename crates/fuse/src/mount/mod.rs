@@ -14,20 +14,13 @@ use rustix::fs::OFlags;
 
 pub(crate) use attach::{Attachment, attach, may_allow_other};
 pub(crate) use mountpoint::Mountpoint;
+pub(crate) use table::is_mounted;
 
 /// The kernel's side of all FUSE mounts.
 const DEVICE: &str = "/dev/fuse";
 
 /// What `findmnt` shows as the type after `fuse.`, and the source's first word: how a mount of ours is recognised.
 const SUBTYPE: &str = "headpond";
-
-/// `major:minor` of the uppermost mount at `path`, which must be absolute and normal.
-///
-/// # Errors
-/// `/proc` cannot be read.
-pub(crate) fn device_at(path: &std::path::Path) -> std::io::Result<Option<String>> {
-    Ok(table::mount_at(path)?.map(|mounted| mounted.device))
-}
 
 /// Opens the FUSE device, a new conversation with the kernel.
 fn open_device() -> std::io::Result<std::os::fd::OwnedFd> {

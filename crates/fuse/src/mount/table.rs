@@ -36,6 +36,14 @@ pub(super) fn mount_at(path: &Path) -> io::Result<Option<MountEntry>> {
     Ok(parse(&table).filter(|entry| entry.mountpoint == path).last())
 }
 
+/// Whether the uppermost mount at `path`, which must be absolute and normal, is that of `device`.
+///
+/// # Errors
+/// `/proc` cannot be read.
+pub(crate) fn is_mounted(path: &Path, device: &str) -> io::Result<bool> {
+    Ok(mount_at(path)?.is_some_and(|found| found.device == device))
+}
+
 fn parse(table: &[u8]) -> impl Iterator<Item = MountEntry> {
     table.split(|byte| *byte == b'\n').filter_map(|line| {
         let mut fields = line.split(|byte| *byte == b' ');

@@ -74,11 +74,10 @@ impl SyncEngine {
         arrived: Timestamp,
     ) -> Result<Arc<Flight<Progress>>> {
         let first = if scope.recursive { None } else { self.first_page(mount, scope.dir, bounds, arrived)? };
-        let began = first.as_ref().map(|first| first.began);
+        let (began, first) = first.map(|first| (first.began, first.page)).unzip();
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
             engine.metrics.listings.inc();
-            let first = first.map(|first| first.page);
             let listed = Run::perform(engine.clone(), mount, scope, flight, first, None).await;
             listed.map(|_| ()).inspect_err(|_| {
                 engine.metrics.failures.inc();
@@ -132,12 +131,11 @@ impl SyncEngine {
         arrived: Timestamp,
     ) -> Result<()> {
         let first = self.first_page(mount, dir, bounds, arrived)?;
-        let began = first.as_ref().map(|first| first.began);
+        let (began, first) = first.map(|first| (first.began, first.page)).unzip();
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
             engine.metrics.listings.inc();
             let scope = Scope { dir, recursive: false };
-            let first = first.map(|first| first.page);
             match Run::perform(engine.clone(), mount, scope, flight, first, Some(LIMIT)).await {
                 Ok(Outcome::Complete) => engine.surveys.completed(dir),
                 Ok(Outcome::GivenUp) => {}
