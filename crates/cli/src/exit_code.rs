@@ -26,6 +26,8 @@ pub(crate) const fn of(kind: ErrorKind) -> u8 {
         ErrorKind::Corrupt => 14,
         ErrorKind::NotSupported => 15,
         ErrorKind::Fenced => 16,
+        ErrorKind::Busy => 17,
+        ErrorKind::CrossMount => 18,
         ErrorKind::Internal => 70,
     }
 }
@@ -51,6 +53,8 @@ What the exit code of headpond says:
   14  bytes did not match their checksum
   15  not supported here, or state written by a newer version
   16  superseded by another process with the same identity
+  17  somebody else is using it; try again later
+  18  the two paths lie in different mounts
   20  the end was forced before everything in flight was finished
   70  a defect of headpond; please report it";
 
@@ -74,6 +78,8 @@ mod tests {
             ErrorKind::StoreRefused,
             ErrorKind::Unavailable,
             ErrorKind::DeadlineExceeded,
+            ErrorKind::Busy,
+            ErrorKind::CrossMount,
             ErrorKind::ResourceExhausted,
             ErrorKind::Corrupt,
             ErrorKind::NotSupported,

@@ -256,6 +256,8 @@ const fn is_workers_own(kind: ErrorKind) -> bool {
         | ErrorKind::NotADirectory
         | ErrorKind::IsADirectory
         | ErrorKind::NotEmpty
+        | ErrorKind::Busy
+        | ErrorKind::CrossMount
         | ErrorKind::PermissionDenied
         | ErrorKind::ReadOnly
         | ErrorKind::InvalidArgument

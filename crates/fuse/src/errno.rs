@@ -15,6 +15,8 @@ pub(crate) const fn of(kind: ErrorKind) -> i32 {
         ErrorKind::InvalidArgument => libc::EINVAL,
         ErrorKind::NameTooLong => libc::ENAMETOOLONG,
         ErrorKind::Stale => libc::ESTALE,
+        ErrorKind::Busy => libc::EBUSY,
+        ErrorKind::CrossMount => libc::EXDEV,
         ErrorKind::ResourceExhausted => libc::ENOSPC,
         ErrorKind::NotSupported => libc::EOPNOTSUPP,
         // Not EAGAIN, which programs take for "would block" and spin, and not ETIMEDOUT, which they do not expect of files.
@@ -39,6 +41,8 @@ pub(crate) const fn name(errno: i32) -> &'static str {
         libc::EINVAL => "EINVAL",
         libc::ENAMETOOLONG => "ENAMETOOLONG",
         libc::ESTALE => "ESTALE",
+        libc::EBUSY => "EBUSY",
+        libc::EXDEV => "EXDEV",
         libc::ENOSPC => "ENOSPC",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::EIO => "EIO",

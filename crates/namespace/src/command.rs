@@ -6,7 +6,7 @@
 use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 
-/// A change of the namespace.
+/// A change of the namespace. Variants are journalled by their number: new ones come at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
     /// Changes nothing; proves that the journal takes commands.
@@ -69,6 +69,102 @@ pub enum Command {
     /// Clears away some of what lies below directories that are gone. Every command clears a little, so this is for idle times, while
     /// [`crate::Snapshot::has_remains`]. Answers [`Reply::Done`].
     Sweep,
+    /// Makes a file that no under store holds yet: of no bytes and without a version. Answers [`Reply::Inode`], or [`Refusal::Exists`].
+    Create {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The directory, in a mount.
+        parent: InodeId,
+        /// The name, which must be free.
+        name: Name,
+        /// Whose it is.
+        owner: Owner,
+        /// When it was asked for.
+        now: Timestamp,
+    },
+    /// The under store was made to hold a version of a file that we wrote: the inode keeps its id. Answers [`Reply::Done`], or
+    /// [`Refusal::Gone`].
+    Commit {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The file.
+        inode: InodeId,
+        /// Where the object is, relative to the mount's prefix. Not where the path says: the object is to be relocated.
+        key: Vec<u8>,
+        /// What the store says of it, and what it is called.
+        version: Version,
+        /// When the write was begun.
+        now: Timestamp,
+    },
+    /// The writer of a file is gone. One that never got a version goes, too. Answers [`Reply::Done`].
+    Discard {
+        /// The file.
+        inode: InodeId,
+    },
+    /// Makes a directory, known to be empty. Answers [`Reply::Inode`], or [`Refusal::Exists`].
+    MakeDirectory {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The directory above, in a mount.
+        parent: InodeId,
+        /// The name, which must be free.
+        name: Name,
+        /// Whose it is.
+        owner: Owner,
+        /// When it was asked for.
+        now: Timestamp,
+    },
+    /// Removes a file or an empty directory, which the under store holds no more. Answers [`Reply::Done`], or [`Refusal::NotEmpty`] or
+    /// [`Refusal::Gone`].
+    Remove {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The directory.
+        parent: InodeId,
+        /// The name.
+        name: Name,
+        /// What the name must lead to.
+        inode: InodeId,
+        /// When it was asked for.
+        now: Timestamp,
+    },
+    /// Renames, as rename(2) says. Nothing below is touched: a moved inode keeps its key, and a [`Relocation`] is begun unless no under store
+    /// holds anything of it. Answers [`Reply::Renamed`].
+    Rename {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The directory and the name that goes.
+        from: (InodeId, Name),
+        /// The directory and the name that comes, in the same mount.
+        to: (InodeId, Name),
+        /// Refuse when the new name exists.
+        no_replace: bool,
+        /// When it was asked for.
+        now: Timestamp,
+    },
+    /// A relocation has moved objects. Files that changed or went meanwhile are passed over. Answers [`Reply::Moved`].
+    Moved {
+        /// Which.
+        relocation: u64,
+        /// What was moved.
+        files: Vec<MovedFile>,
+    },
+    /// All objects of a relocation are where the paths say. Its mask and its prefix go. Answers [`Reply::Done`].
+    EndRelocation {
+        /// Which; one that is not known is left alone.
+        relocation: u64,
+    },
+    /// Changes attributes. Answers [`Reply::Done`], or [`Refusal::Gone`].
+    SetAttr {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The inode.
+        inode: InodeId,
+        /// What to change.
+        change: AttrChange,
+        /// When it was asked for.
+        now: Timestamp,
+    },
 }
 
 /// An entry as the under store has it.
@@ -96,6 +192,73 @@ pub enum ObservedKind {
         /// Identity of its bytes.
         content: ContentId,
     },
+}
+
+/// Whose a new inode is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Permission bits (`0o7777` at most).
+    pub mode: u32,
+    /// Owner.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
+/// A version of a file, as its under store has it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    /// Bytes.
+    pub size: u64,
+    /// Last modification.
+    pub mtime: Timestamp,
+    /// The store's name of this version.
+    pub version: String,
+    /// Identity of its bytes: drawn, for what we wrote.
+    pub content: ContentId,
+}
+
+/// Attributes to change; those that are `None` stay.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttrChange {
+    /// Permission bits (`0o7777` at most).
+    pub mode: Option<u32>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Last change of the content.
+    pub mtime: Option<Timestamp>,
+}
+
+/// A file whose object was copied to where its path says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MovedFile {
+    /// The file.
+    pub inode: InodeId,
+    /// The version that was copied; if the file has another by now, it is passed over.
+    pub from: String,
+    /// Where the copy is, relative to the mount's prefix.
+    pub key: Vec<u8>,
+    /// The store's name of the copy.
+    pub version: String,
+}
+
+/// Objects that are to be moved to where the namespace says that they belong, since a rename.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Relocation {
+    /// Given in order, never again.
+    pub id: u64,
+    /// The mount.
+    pub mount: MountId,
+    /// What was renamed: a file, or a directory whose files below may still have their old keys.
+    pub inode: InodeId,
+    /// Where the objects are, relative to the mount's prefix: a key, or a prefix ending in `/`.
+    pub from: Vec<u8>,
+    /// The name that is masked: what the under store shows there is what was renamed.
+    pub masked: (InodeId, Name),
+    /// The version of the object that the rename replaced, which the move may overwrite.
+    pub replaces: Option<String>,
 }
 
 /// A namespace path bound to an under store.
@@ -138,6 +301,12 @@ pub enum Reply {
     Mount(Mount),
     /// It was refused; nothing changed.
     Refused(Refusal),
+    /// The new inode.
+    Inode(InodeId),
+    /// It is renamed; the relocation that this begins.
+    Renamed(Option<u64>),
+    /// The inodes that were passed over.
+    Moved(Vec<InodeId>),
 }
 
 /// Why a command was refused.
@@ -155,6 +324,36 @@ pub enum Refusal {
     /// A file is in the way.
     #[error("{0} is a file and cannot hold or be a mount point")]
     NotADirectory(NsPath),
+    /// The name is taken.
+    #[error("{0} exists already")]
+    Exists(Name),
+    /// The inode, or what a name led to, is not in the tree any more.
+    #[error("inode {0} is gone or was replaced: look its name up again")]
+    Gone(InodeId),
+    /// There is no such name.
+    #[error("{0} does not exist")]
+    NoEntry(Name),
+    /// A directory was needed.
+    #[error("{0} is not a directory")]
+    NoDirectory(Name),
+    /// A file was needed.
+    #[error("{0} is a directory")]
+    IsDirectory(Name),
+    /// The directory has entries.
+    #[error("{0} is not empty")]
+    NotEmpty(Name),
+    /// A directory cannot go below itself.
+    #[error("{0} cannot be moved below itself")]
+    IntoItself(Name),
+    /// The two names lie in different mounts.
+    #[error("{0} and {1} lie in different mounts: copy instead")]
+    CrossMount(Name, Name),
+    /// It is a mount point, leads to one, or lies outside all mounts.
+    #[error("{0} is a mount point, lies above one or outside all mounts: `headpond admin mount` changes those")]
+    Fixed(Name),
+    /// Its objects are still being moved since an earlier rename.
+    #[error("{0} was renamed a moment ago and its objects are still being moved: try again later")]
+    Relocating(Name),
 }
 
 /// What a command changed that others may have cached.

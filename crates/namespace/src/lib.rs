@@ -24,7 +24,10 @@ mod rows;
 mod snapshot;
 mod view;
 
-pub use command::{Command, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Reply};
+pub use command::{
+    AttrChange, Command, Effect, Mount, MovedFile, Observed, ObservedKind, Outcome, Owner, Refusal, Relocation, Reply,
+    Version,
+};
 pub use namespace::Namespace;
 pub use snapshot::Snapshot;
 pub use view::{Counts, Listed, Location};

@@ -10,7 +10,12 @@ use headpond_types::{Error, ErrorKind, Timestamp};
 use prost::Message;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use crate::v1::{ContentGrant, SignedGrant};
+use crate::v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant};
+
+/// Stand before the bytes that are signed for a kind of grant, so that none passes for one of another kind. A [`ContentGrant`] has none;
+/// no message begins with these bytes.
+const STAGING: &[u8] = b"\0staging\0";
+const PERSIST: &[u8] = b"\0persist\0";
 
 /// Signs grants; the master has one.
 pub struct GrantSigner {
@@ -39,9 +44,26 @@ impl GrantSigner {
     #[must_use]
     pub fn sign(&self, mut grant: ContentGrant) -> SignedGrant {
         grant.cluster = self.cluster;
-        let grant = grant.encode_to_vec();
-        let signature = self.key.sign(&grant).as_ref().to_vec();
-        SignedGrant { grant: grant.into(), signature: signature.into() }
+        self.sign_bytes(&[], &grant.encode_to_vec())
+    }
+
+    /// Signs the right to stage bytes, after setting its cluster.
+    #[must_use]
+    pub fn sign_staging(&self, mut grant: StagingGrant) -> SignedGrant {
+        grant.cluster = self.cluster;
+        self.sign_bytes(STAGING, &grant.encode_to_vec())
+    }
+
+    /// Signs the right to persist staged bytes, after setting its cluster.
+    #[must_use]
+    pub fn sign_persist(&self, mut grant: PersistGrant) -> SignedGrant {
+        grant.cluster = self.cluster;
+        self.sign_bytes(PERSIST, &grant.encode_to_vec())
+    }
+
+    fn sign_bytes(&self, domain: &[u8], grant: &[u8]) -> SignedGrant {
+        let signature = self.key.sign(&[domain, grant].concat()).as_ref().to_vec();
+        SignedGrant { grant: grant.to_vec().into(), signature: signature.into() }
     }
 }
 
@@ -70,20 +92,55 @@ impl GrantVerifier {
     /// # Errors
     /// `PermissionDenied` otherwise, saying what to do about it.
     pub fn verify(&self, signed: &SignedGrant, now: Timestamp) -> Result<ContentGrant, Error> {
-        let refuse = |message: &str| Error::new(ErrorKind::PermissionDenied, message);
-        UnparsedPublicKey::new(&ED25519, &self.key)
-            .verify(&signed.grant, &signed.signature)
-            .map_err(|_| refuse("the grant was not signed by this worker's master: open the file again"))?;
-        let grant = ContentGrant::decode(&signed.grant[..])
-            .map_err(|error| refuse("the grant cannot be read: open the file again").with_source(error))?;
-        if grant.cluster != self.cluster {
-            return Err(refuse("the grant belongs to another cluster: open the file again"));
-        }
-        if grant.expires_ns < now.0 {
-            return Err(refuse("the grant has expired: open the file again"));
-        }
+        let grant: ContentGrant = self.signed(&[], signed)?;
+        self.check(grant.cluster, grant.expires_ns, now)?;
         Ok(grant)
     }
+
+    /// As [`GrantVerifier::verify`], of the right to stage bytes. Whoever may end a staged file, which asks for no more than the right to
+    /// have begun it, gives `Timestamp(i64::MIN)` as `now`.
+    ///
+    /// # Errors
+    /// As [`GrantVerifier::verify`].
+    pub fn verify_staging(&self, signed: &SignedGrant, now: Timestamp) -> Result<StagingGrant, Error> {
+        let grant: StagingGrant = self.signed(STAGING, signed)?;
+        self.check(grant.cluster, grant.expires_ns, now)?;
+        Ok(grant)
+    }
+
+    /// As [`GrantVerifier::verify`], of the right to persist staged bytes.
+    ///
+    /// # Errors
+    /// As [`GrantVerifier::verify`].
+    pub fn verify_persist(&self, signed: &SignedGrant, now: Timestamp) -> Result<PersistGrant, Error> {
+        let grant: PersistGrant = self.signed(PERSIST, signed)?;
+        self.check(grant.cluster, grant.expires_ns, now)?;
+        Ok(grant)
+    }
+
+    /// The message that the master signed for the kind of grant that `domain` stands for.
+    fn signed<T: Message + Default>(&self, domain: &[u8], signed: &SignedGrant) -> Result<T, Error> {
+        let bytes = [domain, &signed.grant].concat();
+        UnparsedPublicKey::new(&ED25519, &self.key)
+            .verify(&bytes, &signed.signature)
+            .map_err(|_| refuse("the grant was not signed by this worker's master: open the file again"))?;
+        T::decode(&signed.grant[..])
+            .map_err(|error| refuse("the grant cannot be read: open the file again").with_source(error))
+    }
+
+    fn check(&self, cluster: u64, expires_ns: i64, now: Timestamp) -> Result<(), Error> {
+        if cluster != self.cluster {
+            return Err(refuse("the grant belongs to another cluster: open the file again"));
+        }
+        if expires_ns < now.0 {
+            return Err(refuse("the grant has expired: open the file again"));
+        }
+        Ok(())
+    }
+}
+
+fn refuse(message: &str) -> Error {
+    Error::new(ErrorKind::PermissionDenied, message)
 }
 
 #[cfg(test)]
@@ -114,5 +171,21 @@ mod tests {
         assert!(verifier.verify(&changed, Timestamp(0)).is_err());
         let elsewhere = GrantVerifier::new(signer.public_key(), 6);
         assert!(elsewhere.verify(&signer.sign(grant()), Timestamp(0)).is_err());
+    }
+
+    #[test]
+    fn a_grant_of_one_kind_is_none_of_another() {
+        let signer = GrantSigner::new(&[1; 32], 5).expect("32 bytes");
+        let verifier = GrantVerifier::new(signer.public_key(), 5);
+        let staging = signer.sign_staging(StagingGrant { lease: 7, expires_ns: 100, ..Default::default() });
+        let persist = signer.sign_persist(PersistGrant { lease: 7, expires_ns: 100, ..Default::default() });
+        let now = Timestamp(100);
+        assert_eq!(verifier.verify_staging(&staging, now).expect("valid").lease, 7);
+        assert_eq!(verifier.verify_persist(&persist, now).expect("valid").lease, 7);
+        assert!(verifier.verify_staging(&persist, now).is_err() && verifier.verify_persist(&staging, now).is_err());
+        assert!(verifier.verify(&staging, now).is_err() && verifier.verify(&persist, now).is_err());
+        let content = signer.sign(grant());
+        assert!(verifier.verify_staging(&content, now).is_err() && verifier.verify_persist(&content, now).is_err());
+        assert!(verifier.verify_staging(&staging, Timestamp(101)).is_err());
     }
 }

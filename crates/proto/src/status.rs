@@ -12,7 +12,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 const KIND_KEY: &str = "headpond-error";
 
 /// Every kind, to read names back.
-const KINDS: [ErrorKind; 18] = [
+const KINDS: [ErrorKind; 20] = [
     ErrorKind::NotFound,
     ErrorKind::AlreadyExists,
     ErrorKind::NotADirectory,
@@ -26,6 +26,8 @@ const KINDS: [ErrorKind; 18] = [
     ErrorKind::StoreRefused,
     ErrorKind::Unavailable,
     ErrorKind::DeadlineExceeded,
+    ErrorKind::Busy,
+    ErrorKind::CrossMount,
     ErrorKind::ResourceExhausted,
     ErrorKind::Corrupt,
     ErrorKind::NotSupported,
@@ -49,6 +51,8 @@ const fn row(kind: ErrorKind) -> (&'static str, Code) {
         ErrorKind::StoreRefused => ("store_refused", Code::FailedPrecondition),
         ErrorKind::Unavailable => ("unavailable", Code::Unavailable),
         ErrorKind::DeadlineExceeded => ("deadline_exceeded", Code::DeadlineExceeded),
+        ErrorKind::Busy => ("busy", Code::FailedPrecondition),
+        ErrorKind::CrossMount => ("cross_mount", Code::FailedPrecondition),
         ErrorKind::ResourceExhausted => ("resource_exhausted", Code::ResourceExhausted),
         ErrorKind::Corrupt => ("corrupt", Code::DataLoss),
         ErrorKind::NotSupported => ("not_supported", Code::Unimplemented),

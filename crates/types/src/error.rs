@@ -32,6 +32,10 @@ pub enum ErrorKind {
     Unavailable,
     /// The deadline passed; whether anything happened is not known.
     DeadlineExceeded,
+    /// Somebody else is using the thing; it may be free later.
+    Busy,
+    /// The two ends lie in different mounts.
+    CrossMount,
     /// Disk, quota, memory or queue is full.
     ResourceExhausted,
     /// Bytes did not match their checksum and could not be had elsewhere.

@@ -263,7 +263,7 @@ impl Connection {
                     (self.on_recall)(content);
                 }
             }
-            None => tracing::debug!("a response of a newer worker was passed over"),
+            Some(Response::Staged(_)) | None => tracing::debug!("a response of a newer worker was passed over"),
         }
         Ok(())
     }

@@ -60,6 +60,8 @@ const fn is_trouble(kind: ErrorKind) -> bool {
         | ErrorKind::NotADirectory
         | ErrorKind::IsADirectory
         | ErrorKind::NotEmpty
+        | ErrorKind::Busy
+        | ErrorKind::CrossMount
         | ErrorKind::PermissionDenied
         | ErrorKind::ReadOnly
         | ErrorKind::InvalidArgument

@@ -119,7 +119,16 @@ impl<'t> Apply<'t> {
                 self.mark_listed(*dir, *at, *skipped)?;
                 Reply::Done
             }
-            Command::Sweep => Reply::Done,
+            Command::Create { .. }
+            | Command::Commit { .. }
+            | Command::Discard { .. }
+            | Command::MakeDirectory { .. }
+            | Command::Remove { .. }
+            | Command::Rename { .. }
+            | Command::Moved { .. }
+            | Command::EndRelocation { .. }
+            | Command::SetAttr { .. }
+            | Command::Sweep => Reply::Done,
         };
         self.sweep(matches!(command, Command::Sweep))?;
         Ok(Outcome { reply, effects: std::mem::take(&mut self.effects) })

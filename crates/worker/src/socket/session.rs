@@ -139,7 +139,9 @@ impl Session {
             Some(Request::Lend(lend)) => return self.answer_lend(request.id, lend, answers).await,
             Some(Request::Ensure(ensure)) => self.ensure(ensure).await,
             Some(Request::GiveBack(lease)) => return self.give_back(lease.lease).await,
-            None => Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request")),
+            Some(Request::Stage(_)) | None => {
+                Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request"))
+            }
         };
         let response = answered.unwrap_or_else(|error| Response::Failure(told(&error)));
         // It fails only when the session is ending.

@@ -170,5 +170,6 @@ fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<F
             state.returned.push(back.lease);
             (None, None)
         }
+        Request::Stage(_) => (Some(refusal(ErrorKind::NotSupported)), None),
     }
 }
