@@ -50,7 +50,7 @@ pub(crate) struct Lookups {
     pub(super) mounts: Arc<Mounts>,
     pub(super) engine: Arc<SyncEngine>,
     pub(super) clock: Arc<dyn Clock>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 /// What a snapshot says about an entry.

@@ -87,7 +87,12 @@ enum Cover {
     /// The namespace has all of it, and it holds so long.
     Complete(Duration),
     /// A run brings it.
-    Run(Arc<Flight<Progress>>, Arc<LiveMount>),
+    Run {
+        flight: Arc<Flight<Progress>>,
+        mount: Arc<LiveMount>,
+        /// The directory was listed before and nothing of the run was given: an outage is answered with what was known.
+        known: bool,
+    },
 }
 
 /// What a directory gives next.
@@ -155,29 +160,20 @@ impl Lookups {
         }
         let bounds = if refresh { bounds.refreshed() } else { bounds };
         let scope = Scope { dir: dir.inode, recursive };
-        let serves = !refresh && snapshot.listed(dir.inode)?.is_some();
+        let known = !refresh && snapshot.listed(dir.inode)?.is_some();
         drop(snapshot);
-        if serves && mount.health.is_down() {
+        if known && mount.health.is_down() {
             if mount.health.may_probe() {
-                self.engine.listing(mount, scope, bounds, arrived).await?;
+                let (engine, mount) = (self.engine.clone(), mount.clone());
+                // Its failure is noted where it happens; nobody waits for it.
+                self.tasks.spawn_until_shutdown(async move {
+                    let _ = engine.listing(&mount, scope, bounds, arrived).await;
+                });
             }
             return Ok(self.outdated_cover());
         }
         let flight = self.engine.listing(mount, scope, bounds, arrived).await?;
-        if !serves {
-            return Ok(Cover::Run(flight, mount.clone()));
-        }
-        // Once a part is given, a failure is an error; before, it can still be answered with what was known.
-        let mut changes = flight.state.watch();
-        let landed = tokio::select! {
-            biased;
-            landed = flight.landed() => landed,
-            _ = changes.changed() => Ok(()),
-        };
-        match landed {
-            Err(error) if is_outage(&error) => Ok(self.outdated_cover()),
-            landed => landed.map(|()| Cover::Run(flight, mount.clone())),
-        }
+        Ok(Cover::Run { flight, mount: mount.clone(), known })
     }
 
     /// When all that a walk of `dir` gives was last listed.
@@ -263,7 +259,7 @@ impl Walk {
             caller.require(dir, LIST | SEARCH, || describe(&snapshot, dir.inode))?;
         }
         let inherited = match above {
-            Cover::Run(flight, mount) => (mount.mount.id == dir.mount).then_some(Cover::Run(flight, mount)),
+            Cover::Run { ref mount, .. } => (mount.mount.id == dir.mount).then_some(above),
             Cover::Complete(valid) => {
                 let table = lookups.mounts.table();
                 let bare = table.get(dir.mount).is_none();
@@ -283,7 +279,7 @@ impl Walk {
 
 impl Level {
     fn step(&mut self, lookups: &Lookups, room: usize) -> Result<Step> {
-        let (flight, mount) = match &self.cover {
+        let (flight, mount, known) = match &self.cover {
             Cover::Complete(valid) => {
                 let valid = *valid;
                 let snapshot = lookups.catalog.snapshot()?;
@@ -294,11 +290,17 @@ impl Level {
                 }
                 return Ok(Step::Entries { entries, valid, as_of: snapshot.position() });
             }
-            Cover::Run(flight, mount) => (flight.clone(), mount.clone()),
+            Cover::Run { flight, mount, known } => (flight.clone(), mount.clone(), *known),
         };
         // Watching begins before looking, so that no change falls between.
         let changes = flight.state.watch();
-        let landed = flight.outcome().transpose()?.is_some();
+        let landed = match flight.outcome() {
+            Some(Err(error)) if known && is_outage(&error) => {
+                self.cover = lookups.outdated_cover();
+                return self.step(lookups, room);
+            }
+            outcome => outcome.transpose()?.is_some(),
+        };
         let merged = flight.state.merged(self.dir);
         let snapshot = lookups.catalog.snapshot()?;
         // A directory below the top is complete before the run is over; the namespace says so.
@@ -320,7 +322,9 @@ impl Level {
         }
         self.move_behind(&entries);
         flight.state.retain_present(&mut entries, |(_, attr)| attr.inode);
-        Ok(Step::Entries { entries, valid: lookups.left(&mount, flight.began), as_of: snapshot.position() })
+        let valid = lookups.left(&mount, flight.began);
+        self.cover = Cover::Run { flight, mount, known: false };
+        Ok(Step::Entries { entries, valid, as_of: snapshot.position() })
     }
 
     fn move_behind(&mut self, entries: &[(Name, Attr)]) {

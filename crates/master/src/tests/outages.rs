@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
 use headpond_types::ErrorKind;
 use headpond_ufs::{Fault, Op, UfsErrorKind};
 
-use super::{INTERVAL, Rig, name};
-use crate::lookup::STALE_VALIDITY;
+use super::{INTERVAL, Rig, name, shown};
+use crate::{lookup::STALE_VALIDITY, sync::Scope, walk::WalkOptions};
 
 #[tokio::test]
 async fn while_a_store_fails_known_names_are_served_and_unknown_ones_refused() {
@@ -44,6 +45,51 @@ async fn while_a_store_fails_known_names_are_served_and_unknown_ones_refused() {
 }
 
 #[tokio::test]
+async fn the_listing_that_finds_the_outage_is_answered_with_what_was_known() {
+    let keys: Vec<_> = (0..2500).map(|n| format!("d/{n:05}")).collect();
+    let rig = Rig::new(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    let dir = rig.inode("/m/d").await;
+    let core = &rig.master.core;
+    let mount = core.mounts.table().get(rig.mount().id).expect("mounted").clone();
+    for recursive in [false, true] {
+        let options = WalkOptions { recursive, ..WalkOptions::default() };
+        let known = rig.walk("/m/d", options.clone()).await.expect("listed");
+        tokio::time::pause();
+        // The first page is not answered; the second is not, before anything of the first is taken; after it was.
+        for (pages, taken) in [(0, false), (1, false), (1, true)] {
+            rig.advance(INTERVAL);
+            let listings = rig.listings();
+            rig.store.script(Op::List, std::iter::repeat_n(None, pages).chain([Some(Fault::Hang)]));
+            let mut walk = Box::pin(core.lookups.walk(dir, options.clone()).await.expect("begins"));
+            let mut names = Vec::new();
+            if !taken {
+                let (scope, bounds) = (Scope { dir, recursive }, core.mounts.bounds(&mount));
+                let run = core.engine.listing(&mount, scope, bounds, core.clock.now()).await.expect("joined");
+                assert_eq!(run.landed().await.expect_err("hangs").kind(), ErrorKind::DeadlineExceeded);
+            }
+            let end = loop {
+                match walk.next().await {
+                    Some(Ok(page)) => names.extend(page.entries.iter().map(|(name, attr)| shown(name, attr))),
+                    Some(Err(error)) => break Err(error),
+                    None => break Ok(()),
+                }
+            };
+            assert_eq!(rig.listings(), listings + 1);
+            if taken {
+                // What was known is not to be mixed with what is new.
+                assert_eq!(end.expect_err("a part was taken").kind(), ErrorKind::DeadlineExceeded);
+                assert!(!names.is_empty() && names.len() < known.len());
+            } else {
+                end.expect("what is known");
+                assert_eq!(names, known);
+            }
+            rig.find("/m/unknown").await.expect("answers again");
+        }
+        tokio::time::resume();
+    }
+}
+
+#[tokio::test]
 async fn a_name_is_absent_only_when_both_questions_say_so() {
     let rig = Rig::new(&["d/x", "f"]).await;
     let failing = Fault::Error(UfsErrorKind::Transient);
@@ -60,9 +106,7 @@ async fn a_name_is_absent_only_when_both_questions_say_so() {
 async fn one_waits_for_a_store_that_hangs_and_the_others_do_not() {
     let rig = Rig::new(&["f", "g"]).await;
     let dir = rig.inode("/m").await;
-    for text in ["f", "g"] {
-        rig.inode(&format!("/m/{text}")).await;
-    }
+    assert_eq!(rig.list("/m").await.expect("listed"), ["f", "g"]);
     rig.advance(INTERVAL);
     rig.store.chance(None, 1.0, Fault::Hang);
     tokio::time::pause();
@@ -76,6 +120,14 @@ async fn one_waits_for_a_store_that_hangs_and_the_others_do_not() {
         assert!(lookups.lookup(dir, &name(text), None, false).await.expect("known").attr.is_some());
     }
     assert_eq!(begin.elapsed(), waited);
+    // Nor do those who list, while what they leave behind tries the store.
+    for _ in 0..3 {
+        rig.advance(INTERVAL);
+        tokio::time::advance(Duration::from_secs(1)).await;
+        let begin = tokio::time::Instant::now();
+        assert_eq!(rig.list("/m").await.expect("known"), ["f", "g"]);
+        assert_eq!(begin.elapsed(), Duration::ZERO);
+    }
 }
 
 #[tokio::test]
