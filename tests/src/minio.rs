@@ -77,7 +77,8 @@ impl Minio {
     }
 
     fn wait(&mut self) -> Result<()> {
-        wait_ready(&mut self.process, self.port, "/minio/health/ready")
+        // The one called `ready` says so before the server has read its buckets and keys.
+        wait_ready(&mut self.process, self.port, "/minio/health/cluster")
     }
 }
 

@@ -70,10 +70,12 @@ impl Minio {
     async fn is_ready(&self) -> bool {
         let ask = async {
             let mut connection = TcpStream::connect(("127.0.0.1", self.port)).await?;
-            connection.write_all(b"GET / HTTP/1.1\r\nHost: minio\r\nConnection: close\r\n\r\n").await?;
+            connection
+                .write_all(b"GET /minio/health/cluster HTTP/1.1\r\nHost: minio\r\nConnection: close\r\n\r\n")
+                .await?;
             let mut answer = Vec::new();
             connection.read_to_end(&mut answer).await?;
-            std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 403"))
+            std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
         };
         ask.await.unwrap_or(false)
     }
