@@ -57,7 +57,7 @@ impl Client {
         shared.tasks.spawn(async move {
             tokio::select! {
                 () = ending.begun() => {}
-                () = session::run(Arc::clone(&background)) => {}
+                () = session::run(Arc::clone(&background), ending.clone()) => {}
                 () = tidy(&background) => {}
             }
             background.local.close();

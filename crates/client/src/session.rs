@@ -5,6 +5,7 @@
 use std::{sync::Arc, time::Duration};
 
 use headpond_proto::v1::{self, watch_event};
+use headpond_runtime::Shutdown;
 use headpond_types::{Error, ErrorKind, InodeId, Name, Result, Ring};
 use tokio::{
     sync::{broadcast, watch},
@@ -62,8 +63,8 @@ impl Session {
     }
 }
 
-/// Keeps a session until the client ends.
-pub(crate) async fn run(shared: Arc<Shared>) {
+/// Keeps a session until the client ends, which `stop` tells.
+pub(crate) async fn run(shared: Arc<Shared>, stop: Shutdown) {
     let mut backoff = new_backoff();
     let mut refused = None;
     loop {
@@ -73,6 +74,10 @@ pub(crate) async fn run(shared: Arc<Shared>) {
                 shared.cache.begin_session();
                 shared.masters.reach.set_in_session(true);
                 let error = follow(&shared, first, stream).await;
+                if stop.has_begun() {
+                    // What ends with the client is no news.
+                    return;
+                }
                 shared.masters.reach.set_in_session(false);
                 shared.cache.end_session();
                 shared.session.tell(Event::Reset);
