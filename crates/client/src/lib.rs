@@ -60,4 +60,5 @@ pub use listing::{ListEntry, ListOptions, ListPage, ListTarget};
 pub use load::{LoadFailure, LoadOptions, LoadProgress};
 pub use local::LocalFile;
 pub use lookup::Lookup;
+pub use master::is_refusal;
 pub use open_file::OpenFile;

@@ -166,6 +166,13 @@ impl Masters {
     }
 }
 
+/// Whether a call failed in a way that no waiting helps: the masters will not have this client, or it cannot have them as it is
+/// configured.
+#[must_use]
+pub const fn is_refusal(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument)
+}
+
 /// Whether no service of Headpond answered, but the way to it failed.
 fn is_of_transport(status: &Status) -> bool {
     use tonic::Code;

@@ -16,7 +16,7 @@ use tonic::Streaming;
 use crate::{
     Event,
     backoff::Backoff,
-    master::{self, Retry},
+    master::{self, Retry, is_refusal},
     shared::Shared,
 };
 
@@ -85,8 +85,7 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: Shutdown) {
             }
             Err(failed) => {
                 let error = failed.error.to_string();
-                let lasts = matches!(failed.error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument);
-                if lasts && refused.as_ref() != Some(&error) {
+                if is_refusal(&failed.error) && refused.as_ref() != Some(&error) {
                     tracing::error!(error, "the master will not have this client, trying on");
                     refused = Some(error);
                 } else {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
-use headpond_client::Client;
+use headpond_client::{Client, is_refusal};
 use headpond_runtime::{Ending, Signals, config::Layers};
-use headpond_types::{Error, ErrorKind, NsPath};
+use headpond_types::{Error, NsPath};
 
 use crate::{
     args::ProcessArgs,
@@ -116,7 +116,7 @@ async fn serve(settings: Settings, signals: &mut Signals) -> Result<Ending> {
 /// Ends when the first answer of a master is that it will not have this mount, or that the mount cannot have it: no waiting helps then.
 async fn refused(client: Client) -> Error {
     match client.stat_fs().await {
-        Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument) => error,
+        Err(error) if is_refusal(&error) => error,
         Ok(_) | Err(_) => {
             drop(client);
             std::future::pending().await
