@@ -147,6 +147,7 @@ mod tests {
             nlink: 1,
             size: 0,
             mtime: Timestamp(0),
+            own_mtime: false,
             ctime: Timestamp(0),
             content: Some(ContentId(id)),
             version: "v".to_owned(),

@@ -94,6 +94,7 @@ impl TryFrom<v1::Attr> for Attr {
             nlink: attr.nlink,
             size: attr.size,
             mtime: Timestamp(attr.mtime_ns),
+            own_mtime: false,
             ctime: Timestamp(attr.ctime_ns),
             content: attr.content.map(Into::into),
             version: attr.version,

@@ -18,6 +18,7 @@ fn attr() -> Arc<Attr> {
         nlink: 1,
         size: 3,
         mtime: Timestamp(0),
+        own_mtime: false,
         ctime: Timestamp(0),
         content: Some(ContentId(9)),
         version: "v".to_owned(),

@@ -77,6 +77,7 @@ mod tests {
             nlink: 1,
             size: 1,
             mtime: Timestamp(5_400_000_000),
+            own_mtime: false,
             ctime: Timestamp(0),
             content: Some(ContentId(content)).filter(|content| content.0 != 0),
             version: String::new(),

@@ -36,6 +36,7 @@ pub(crate) fn file(inode: u64, size: u64) -> Attr {
         nlink: 1,
         size,
         mtime: Timestamp(1),
+        own_mtime: false,
         ctime: Timestamp(1),
         content: Some(ContentId(u128::from(inode) << 64 | 7)),
         version: format!("v{inode}"),
