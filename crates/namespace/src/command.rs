@@ -255,8 +255,10 @@ pub struct Relocation {
     pub inode: InodeId,
     /// Where the objects are, relative to the mount's prefix: a key, or a prefix ending in `/`.
     pub from: Vec<u8>,
-    /// The name that is masked: what the under store shows there is what was renamed.
-    pub masked: (InodeId, Name),
+    /// Names that are masked: what the under store shows there is what was renamed. The old name; later also names of directories that
+    /// held a masked one and are gone, and the new name when what was renamed is removed. None when no name was left: the file was
+    /// written where its path no longer says.
+    pub masked: Vec<(InodeId, Name)>,
     /// The version of the object that the rename replaced, which the move may overwrite.
     pub replaces: Option<String>,
 }

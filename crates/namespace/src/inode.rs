@@ -2,11 +2,15 @@
 //!
 //! A file's row must stay small: with its directory entry it has a budget of 300 bytes of disk at a million inodes. So numbers
 //! are as short as they can be, hexadecimal ETags are packed, and what an inode inherits from its mount (mode, owner,
-//! group) is not stored.
+//! group) is not stored. What few inodes have (a key that is not where the path says, attributes of their own) takes no byte of
+//! the others.
 
 use headpond_types::{ContentId, InodeId, Name, Timestamp};
 
-use crate::codec::{Reader, put_counted, put_varint};
+use crate::{
+    codec::{Reader, put_counted, put_varint},
+    own::Own,
+};
 
 /// Format of the row in the upper half of its first byte; the kind is in the lower.
 const FILE: u8 = 0x11;
@@ -19,10 +23,18 @@ const PACKED: u8 = 2;
 /// The time is a whole number of milliseconds and stored as that.
 const MILLIS: u8 = 4;
 
+/// Flags of both kinds. The inode has an [`Inode::key`].
+const KEY: u8 = 0x20;
+/// The inode has attributes of its own.
+const OWN: u8 = 0x40;
+
 /// See [`Directory::made`].
 const MADE: u8 = 1;
 /// The directory was listed completely.
 const LISTED: u8 = 2;
+
+/// Where the flags are in a row.
+const FLAGS: usize = 1;
 
 const NANOS_PER_MILLI: i64 = 1_000_000;
 
@@ -37,6 +49,10 @@ pub(crate) struct Inode {
     pub(crate) parent: DirKey,
     /// The name there; `None` for the root only.
     pub(crate) name: Option<Name>,
+    /// Where the under store has it, relative to the mount's prefix, if not where the directory's prefix and the name say: the key of a
+    /// file, or the prefix of what is below a directory, which ends in `/`.
+    pub(crate) key: Option<Vec<u8>>,
+    pub(crate) own: Own,
     pub(crate) node: Node,
 }
 
@@ -50,6 +66,7 @@ pub(crate) enum Node {
 pub(crate) struct File {
     pub(crate) size: u64,
     pub(crate) mtime: Timestamp,
+    /// Empty when no under store holds anything of it yet.
     pub(crate) version: String,
     pub(crate) content: ContentId,
 }
@@ -89,6 +106,14 @@ impl Inode {
             Node::File(file) => file.encode(self.parent, &mut out),
             Node::Directory(directory) => directory.encode(self.parent, &mut out),
         }
+        if let Some(key) = &self.key {
+            out[FLAGS] |= KEY;
+            put_counted(&mut out, key);
+        }
+        if self.own != Own::default() {
+            out[FLAGS] |= OWN;
+            self.own.encode(&mut out);
+        }
         out.extend_from_slice(self.name.as_ref().map_or(&[], Name::as_bytes));
         out
     }
@@ -100,21 +125,30 @@ impl Inode {
         let flags = reader.byte()?;
         let parent = DirKey(reader.varint()?);
         let node = match tag {
-            FILE => Node::File(File::decode(flags, &mut reader)?),
-            DIRECTORY => Node::Directory(Directory::decode(flags, &mut reader)?),
+            FILE => Node::File(File::decode(flags & !(KEY | OWN), &mut reader)?),
+            DIRECTORY => Node::Directory(Directory::decode(flags & !(KEY | OWN), &mut reader)?),
             _ => return None,
         };
+        let key = if flags & KEY == 0 { None } else { Some(reader.counted()?.to_vec()) };
+        let own = if flags & OWN == 0 { Own::default() } else { Own::decode(&mut reader)? };
         let name = match reader.rest() {
             [] => None,
             name => Some(Name::new(name).ok()?),
         };
-        Some(Self { parent, name, node })
+        Some(Self { parent, name, key, own, node })
     }
 
     pub(crate) const fn directory(&self) -> Option<&Directory> {
         match &self.node {
             Node::Directory(directory) => Some(directory),
             Node::File(_) => None,
+        }
+    }
+
+    pub(crate) const fn file(&self) -> Option<&File> {
+        match &self.node {
+            Node::File(file) => Some(file),
+            Node::Directory(_) => None,
         }
     }
 
@@ -127,6 +161,16 @@ impl Inode {
 }
 
 impl File {
+    /// A file that is only in the namespace.
+    pub(crate) const fn unpersisted(now: Timestamp) -> Self {
+        Self { size: 0, mtime: now, version: String::new(), content: ContentId(0) }
+    }
+
+    /// Whether the under store holds a version of it.
+    pub(crate) const fn is_persisted(&self) -> bool {
+        !self.version.is_empty()
+    }
+
     fn encode(&self, parent: DirKey, out: &mut Vec<u8>) {
         let (quoted, text) = match self.version.strip_prefix('"').and_then(|text| text.strip_suffix('"')) {
             Some(inner) => (QUOTED, inner),
@@ -251,9 +295,17 @@ mod tests {
             Node::Directory(Directory { mtime: Timestamp(mtime), children, listed, made })
         });
         let name = proptest::option::of(proptest::collection::vec(1..=u8::MAX, 1..256));
-        (any::<u64>(), name, prop_oneof![file, directory]).prop_map(|(parent, name, node)| Inode {
+        let number = || proptest::option::of(any::<u32>());
+        let ctime = proptest::option::of(any::<i64>().prop_map(Timestamp));
+        let own = (number(), number(), number(), ctime, any::<bool>());
+        let own = own.prop_map(|(mode, uid, gid, ctime, mtime)| Own { mode, uid, gid, ctime, mtime });
+        let own = prop_oneof![Just(Own::default()), own];
+        let key = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
+        (any::<u64>(), name, key, own, prop_oneof![file, directory]).prop_map(|(parent, name, key, own, node)| Inode {
             parent: DirKey(parent),
             name: name.and_then(|bytes| Name::new(bytes).ok()),
+            key,
+            own,
             node,
         })
     }
@@ -279,6 +331,8 @@ mod tests {
         let inode = Inode {
             parent: DirKey(300),
             name: Some(Name::new("x".repeat(62)).expect("a legal name")),
+            key: None,
+            own: Own::default(),
             node: Node::File(File {
                 size: 1 << 20,
                 mtime: Timestamp(1_700_000_000_000_000_000),
@@ -289,9 +343,38 @@ mod tests {
         assert_eq!(inode.encode().len(), 2 + 2 + 3 + 6 + 16 + 16 + 1 + 62);
     }
 
+    fn root() -> Inode {
+        Inode {
+            parent: DirKey(2),
+            name: None,
+            key: None,
+            own: Own::default(),
+            node: Node::Directory(Directory::default()),
+        }
+    }
+
+    #[test]
+    fn rows_of_before_there_was_writing_are_what_is_written_still() {
+        let directory = [&[0x12, 3, 2], &5i64.to_le_bytes()[..], &[7], &6i64.to_le_bytes(), &[1], b"d"].concat();
+        let file = [&[0x11, 6, 0xac, 0x02, 10, 14], &[0; 15][..], &[9], &[0x0f; 16], &[2], b"-2", b"f"].concat();
+        let known = Directory { mtime: Timestamp(5), children: 7, listed: Some((Timestamp(6), 1)), made: true };
+        let known = Inode { name: Name::new("d").ok(), node: Node::Directory(known), ..root() };
+        let object = File {
+            size: 10,
+            mtime: Timestamp(7_000_000),
+            version: format!("{}-2", "0f".repeat(16)),
+            content: ContentId(9),
+        };
+        let object = Inode { parent: DirKey(300), name: Name::new("f").ok(), node: Node::File(object), ..root() };
+        for (bytes, inode) in [(directory, known), (file, object)] {
+            assert_eq!(inode.encode(), bytes);
+            assert_eq!(Inode::decode(&bytes), Some(inode));
+        }
+    }
+
     #[test]
     fn a_row_of_a_later_release_is_not_guessed_at() {
-        let mut bytes = Inode { parent: DirKey(2), name: None, node: Node::Directory(Directory::default()) }.encode();
+        let mut bytes = root().encode();
         bytes[1] |= 0x80;
         assert_eq!(Inode::decode(&bytes), None);
         bytes[1] = 0;

@@ -18,10 +18,12 @@ mod header;
 mod inode;
 mod mounts;
 mod namespace;
+mod own;
 #[cfg(test)]
 mod reference;
 mod rows;
 mod snapshot;
+mod unsettled;
 mod view;
 
 pub use command::{

@@ -23,6 +23,7 @@ use crate::{
     mounts::Mounts,
     rows::{ENTRIES, INODES, Rows, WriteRows},
     snapshot::{Snapshot, View},
+    unsettled::{MASKS, RELOCATING, RELOCATIONS, UNPERSISTED, Unsettled, WriteUnsettled},
 };
 
 /// Rows changed since the last durable commit that call for another: pages that later commits free are reused only then, so
@@ -134,6 +135,26 @@ impl Namespace {
         for row in orphans.iter().expect("reads") {
             rows.push((row.expect("reads").0.value().to_be_bytes().to_vec(), Vec::new()));
         }
+        let tables = Unsettled {
+            relocations: txn.open_table(RELOCATIONS).expect("opens"),
+            relocating: txn.open_table(RELOCATING).expect("opens"),
+            masks: txn.open_table(MASKS).expect("opens"),
+            unpersisted: txn.open_table(UNPERSISTED).expect("opens"),
+        };
+        for row in tables.relocations.iter().expect("reads") {
+            let (id, row) = row.expect("reads");
+            rows.push((id.value().to_be_bytes().to_vec(), row.value().to_vec()));
+        }
+        for row in tables.relocating.iter().expect("reads") {
+            let (inode, id) = row.expect("reads");
+            rows.push((inode.value().to_be_bytes().to_vec(), id.value().to_be_bytes().to_vec()));
+        }
+        for row in tables.masks.iter().expect("reads") {
+            rows.push((row.expect("reads").0.value().to_vec(), Vec::new()));
+        }
+        for row in tables.unpersisted.iter().expect("reads") {
+            rows.push((row.expect("reads").0.value().to_be_bytes().to_vec(), Vec::new()));
+        }
         rows
     }
 
@@ -182,11 +203,26 @@ fn begin(database: &Database, durability: Durability) -> Result<WriteTransaction
 fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError> {
     let txn = database.begin_read()?;
     let rows = Rows { entries: txn.open_table(ENTRIES)?, inodes: txn.open_table(INODES)? };
-    Ok(Arc::new(View::new(rows, applied.header.clone(), Arc::clone(&applied.mounts), applied.has_remains)))
+    let unsettled = Unsettled {
+        relocations: txn.open_table(RELOCATIONS)?,
+        relocating: txn.open_table(RELOCATING)?,
+        masks: txn.open_table(MASKS)?,
+        unpersisted: txn.open_table(UNPERSISTED)?,
+    };
+    Ok(Arc::new(View::new(rows, unsettled, applied.header.clone(), Arc::clone(&applied.mounts), applied.has_remains)))
 }
 
 pub(crate) fn write_rows(txn: &WriteTransaction) -> Result<WriteRows<'_>, TableError> {
     Ok(Rows { entries: txn.open_table(ENTRIES)?, inodes: txn.open_table(INODES)? })
+}
+
+pub(crate) fn write_unsettled(txn: &WriteTransaction) -> Result<WriteUnsettled<'_>, TableError> {
+    Ok(Unsettled {
+        relocations: txn.open_table(RELOCATIONS)?,
+        relocating: txn.open_table(RELOCATING)?,
+        masks: txn.open_table(MASKS)?,
+        unpersisted: txn.open_table(UNPERSISTED)?,
+    })
 }
 
 /// What a lock guards is replaced as a whole, so a panic elsewhere leaves it whole.

@@ -89,6 +89,68 @@ where
         Err(TableError::Damaged { table: "inode", key: dir.to_string() })
     }
 
+    /// What `visit` answers first of `from` and the inodes above it within its mount, the mount's root not included.
+    pub(crate) fn climb<T>(
+        &self,
+        mounts: &Mounts,
+        from: InodeId,
+        mut visit: impl FnMut(InodeId, &Inode) -> Result<Option<T>, TableError>,
+    ) -> Result<Option<T>, TableError> {
+        let mut at = from;
+        for _ in 0..DEPTH_MAX {
+            if at == InodeId::ROOT || mounts.rooted_at(at).is_some() {
+                return Ok(None);
+            }
+            let Some(row) = self.inode(at)? else { return Ok(None) };
+            if let Some(found) = visit(at, &row)? {
+                return Ok(Some(found));
+            }
+            at = mounts.directory(row.parent);
+        }
+        Err(TableError::Damaged { table: "inode", key: from.to_string() })
+    }
+
+    /// Whether `inode` is `dir` or lies below, both in one mount; `dir` is no mount's root.
+    pub(crate) fn lies_within(&self, mounts: &Mounts, inode: InodeId, dir: InodeId) -> Result<bool, TableError> {
+        Ok(self.climb(mounts, inode, |at, _| Ok((at == dir).then_some(())))?.is_some())
+    }
+
+    /// Where the under store has what lies right below `dir`, relative to the mount's prefix: nothing, or with `/` at the end. `dir` is in
+    /// a mount.
+    pub(crate) fn prefix(&self, mounts: &Mounts, dir: InodeId) -> Result<Vec<u8>, TableError> {
+        let mut names = Vec::new();
+        let explicit = self.climb(mounts, dir, |_, row| {
+            names.extend(row.key.is_none().then(|| row.name.clone()).flatten());
+            Ok(row.key.clone())
+        })?;
+        Ok(joined(explicit.unwrap_or_default(), names))
+    }
+
+    /// Where it would be if nothing was being relocated.
+    pub(crate) fn path_prefix(&self, mounts: &Mounts, dir: InodeId) -> Result<Vec<u8>, TableError> {
+        let mut names = Vec::new();
+        self.climb(mounts, dir, |_, row| {
+            names.extend(row.name.clone());
+            Ok(None::<()>)
+        })?;
+        Ok(joined(Vec::new(), names))
+    }
+
+    /// The key of a file, or the prefix of a directory, that is what `row` says if it says none itself.
+    pub(crate) fn implied_key(&self, mounts: &Mounts, row: &Inode) -> Result<Vec<u8>, TableError> {
+        Ok(below(self.prefix(mounts, mounts.directory(row.parent))?, row))
+    }
+
+    /// The key of a file, or the prefix of a directory, that the path says.
+    pub(crate) fn path_key(&self, mounts: &Mounts, row: &Inode) -> Result<Vec<u8>, TableError> {
+        Ok(below(self.path_prefix(mounts, mounts.directory(row.parent))?, row))
+    }
+
+    /// The key of a file, or the prefix of a directory, where the under store has it now.
+    pub(crate) fn key(&self, mounts: &Mounts, row: &Inode) -> Result<Vec<u8>, TableError> {
+        row.key.clone().map_or_else(|| self.implied_key(mounts, row), Ok)
+    }
+
     /// Names from `stop` (exclusive) down to `inode`, `None` when `inode` does not lie below `stop`.
     pub(crate) fn names_below(
         &self,
@@ -110,6 +172,23 @@ where
         }
         Err(TableError::Damaged { table: "inode", key: inode.to_string() })
     }
+}
+
+/// `prefix` and the names, of which the last comes first.
+fn joined(mut prefix: Vec<u8>, names: Vec<Name>) -> Vec<u8> {
+    for name in names.iter().rev() {
+        prefix.extend_from_slice(name.as_bytes());
+        prefix.push(b'/');
+    }
+    prefix
+}
+
+fn below(mut prefix: Vec<u8>, row: &Inode) -> Vec<u8> {
+    prefix.extend_from_slice(row.name.as_ref().map_or(&[], Name::as_bytes));
+    if row.directory().is_some() {
+        prefix.push(b'/');
+    }
+    prefix
 }
 
 /// The key of an entry.

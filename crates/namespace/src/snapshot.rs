@@ -9,12 +9,13 @@ use std::{
 use headpond_types::{Attr, FileKind, InodeId, MountId, Name, NsPath, Result};
 
 use crate::{
-    command::Mount,
+    command::{Mount, Relocation},
     error::TableError,
     header::Header,
     inode::{Entry, Inode, Node},
     mounts::Mounts,
     rows::ReadRows,
+    unsettled::ReadUnsettled,
     view::{Counts, Listed, Location},
 };
 
@@ -27,6 +28,7 @@ const BARE_MODE: u32 = 0o755;
 /// Tables and derived state at one position of the journal; shared by the snapshots taken there.
 pub(crate) struct View {
     rows: ReadRows,
+    unsettled: ReadUnsettled,
     header: Header,
     mounts: Arc<Mounts>,
     has_remains: bool,
@@ -43,8 +45,14 @@ pub(crate) struct View {
 pub struct Snapshot(Arc<View>);
 
 impl View {
-    pub(crate) fn new(rows: ReadRows, header: Header, mounts: Arc<Mounts>, has_remains: bool) -> Self {
-        Self { rows, header, mounts, has_remains, known: RwLock::default() }
+    pub(crate) fn new(
+        rows: ReadRows,
+        unsettled: ReadUnsettled,
+        header: Header,
+        mounts: Arc<Mounts>,
+        has_remains: bool,
+    ) -> Self {
+        Self { rows, unsettled, header, mounts, has_remains, known: RwLock::default() }
     }
 
     /// The mount that a directory is in; `None` when it is not in the tree.
@@ -92,30 +100,32 @@ impl View {
     fn attr(&self, id: InodeId, mount: MountId, inode: Inode) -> Attr {
         let mount = self.mounts.rooted_at(id).unwrap_or(mount);
         let shown = self.mounts.get(mount);
+        let own = inode.own;
         let base = Attr {
             inode: id,
             parent: self.mounts.directory(inode.parent),
             mount,
             kind: FileKind::Directory,
-            mode: shown.map_or(BARE_MODE, |mount| mount.dir_mode),
-            uid: shown.map_or(0, |mount| mount.uid),
-            gid: shown.map_or(0, |mount| mount.gid),
+            mode: own.mode.unwrap_or_else(|| shown.map_or(BARE_MODE, |mount| mount.dir_mode)),
+            uid: own.uid.unwrap_or_else(|| shown.map_or(0, |mount| mount.uid)),
+            gid: own.gid.unwrap_or_else(|| shown.map_or(0, |mount| mount.gid)),
             nlink: 2,
             size: 0,
             mtime: Default::default(),
+            own_mtime: own.mtime,
             ctime: Default::default(),
             content: None,
             version: String::new(),
         };
         match inode.node {
-            Node::Directory(directory) => Attr { mtime: directory.mtime, ctime: directory.mtime, ..base },
+            Node::Directory(directory) => Attr { mtime: directory.mtime, ctime: own.changed(directory.mtime), ..base },
             Node::File(file) => Attr {
                 kind: FileKind::File,
-                mode: shown.map_or(BARE_MODE, |mount| mount.file_mode),
+                mode: own.mode.unwrap_or_else(|| shown.map_or(BARE_MODE, |mount| mount.file_mode)),
                 nlink: 1,
                 size: file.size,
                 mtime: file.mtime,
-                ctime: file.mtime,
+                ctime: own.changed(file.mtime),
                 content: Some(file.content),
                 version: file.version,
                 ..base
@@ -132,8 +142,18 @@ impl View {
         let Some((mount, root)) = mount.and_then(|mount| Some((mount, self.mounts.root_of(mount)?))) else {
             return Ok(None);
         };
-        let names = self.rows.names_below(&self.mounts, root, id)?;
-        Ok(names.map(|names| Location { mount, names }))
+        let Some(names) = self.rows.names_below(&self.mounts, root, id)? else { return Ok(None) };
+        let key = match inode.file() {
+            _ if id == root => Vec::new(),
+            Some(file) if !file.is_persisted() => self.rows.path_key(&self.mounts, &inode)?,
+            Some(_) => self.rows.key(&self.mounts, &inode)?,
+            None => {
+                let mut prefix = self.rows.key(&self.mounts, &inode)?;
+                prefix.pop();
+                prefix
+            }
+        };
+        Ok(Some(Location { mount, names, key }))
     }
 }
 
@@ -194,6 +214,50 @@ impl Snapshot {
     /// As for all methods.
     pub fn location(&self, inode: InodeId) -> Result<Option<Location>> {
         Ok(self.0.location(inode)?)
+    }
+
+    /// Relocations under way, in the order in which they were begun.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn relocations(&self) -> Result<Vec<Relocation>> {
+        Ok(self.0.unsettled.relocations()?)
+    }
+
+    /// The relocation under way that an inode is, or lies below.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn relocation_of(&self, inode: InodeId) -> Result<Option<u64>> {
+        let view = &self.0;
+        if view.inode(inode)?.is_none() {
+            return Ok(None);
+        }
+        Ok(view.unsettled.relocation_of(&view.rows, &view.mounts, inode)?)
+    }
+
+    /// Whether what the under store shows at `name` in `dir` is passed over, because objects that were renamed away are still there.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn masks(&self, dir: InodeId, name: &Name) -> Result<bool> {
+        Ok(self.0.unsettled.is_masked(dir, name)?)
+    }
+
+    /// The files that no under store holds yet, in order of their ids: without a writer, they are to be discarded.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn unpersisted(&self) -> Result<Vec<InodeId>> {
+        let view = &self.0;
+        let mut files = Vec::new();
+        for row in redb::ReadableTable::iter(&view.unsettled.unpersisted).map_err(TableError::from)? {
+            let file = InodeId(row.map_err(TableError::from)?.0.value());
+            if view.inode(file)?.is_some() {
+                files.push(file);
+            }
+        }
+        Ok(files)
     }
 
     /// The path of an inode.

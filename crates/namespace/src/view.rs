@@ -20,6 +20,10 @@ pub struct Location {
     pub mount: MountId,
     /// The names from the mount point down; empty for the mount point itself.
     pub names: Vec<Name>,
+    /// Where the object is now, relative to the mount's prefix; of a directory, the prefix of what lies below without its last `/`, and
+    /// empty for the mount point. Not what the names say while a relocation is under way. Of a file without a version: where the
+    /// names say that it is to go.
+    pub key: Vec<u8>,
 }
 
 /// Sizes of the namespace.

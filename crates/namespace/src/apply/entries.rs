@@ -1,4 +1,8 @@
 //! What the under store was seen to hold.
+//!
+//! Seeing never undoes what was done through Headpond: where the under store is not yet what the namespace says, it is passed over.
+//! That is under masked names, in directories that are being relocated (which are only filled, until they were listed once), and of files
+//! that have no version or are not where their directory and name say.
 
 use headpond_types::{InodeId, MountId, Name, Timestamp};
 
@@ -7,15 +11,19 @@ use crate::{
     command::{Effect, Observed, ObservedKind},
     error::TableError,
     inode::{Directory, Entry, File, Inode, Node},
+    own::Own,
     rows::entry_key,
 };
 
 impl Apply<'_> {
     pub(super) fn upsert(&mut self, dir: InodeId, entries: &[Observed], at: Timestamp) -> Result<(), TableError> {
-        let Some((row, mut directory)) = self.mounted_directory(dir)? else { return Ok(()) };
+        let Some((mut row, mut directory)) = self.mounted_directory(dir)? else { return Ok(()) };
         let before = self.effects.len();
+        let is_relocating = self.relocation_of(dir)?.is_some();
         for observed in entries {
-            self.upsert_entry(dir, &mut directory, observed, at)?;
+            if !self.unsettled.is_masked(dir, &observed.name)? {
+                self.upsert_entry(dir, &mut directory, is_relocating, observed, at)?;
+            }
         }
         if self.effects.len() == before {
             return Ok(());
@@ -23,6 +31,7 @@ impl Apply<'_> {
         // Loading a directory is no change of it; a change after that is.
         if directory.listed.is_some() && directory.mtime < at {
             directory.mtime = at;
+            row.own.mtime = false;
         }
         self.put_directory(dir, row, directory)
     }
@@ -31,22 +40,31 @@ impl Apply<'_> {
         &mut self,
         dir: InodeId,
         directory: &mut Directory,
+        is_relocating: bool,
         observed: &Observed,
         at: Timestamp,
     ) -> Result<(), TableError> {
-        let old = self.rows.entry(self.mounts.key(dir), &observed.name)?;
+        let name = &observed.name;
+        let old = self.rows.entry(self.mounts.key(dir), name)?;
+        if is_relocating && (old.is_some() || directory.listed.is_some()) {
+            return Ok(());
+        }
+        if let Some(entry) = old.filter(|entry| self.mounts.keeps(entry.inode)) {
+            return self.set_made(entry.inode, !matches!(observed.object, ObservedKind::Directory));
+        }
+        let mut own = Own::default();
         let node = match (&observed.object, old) {
-            (object, Some(entry)) if self.mounts.keeps(entry.inode) => {
-                return self.set_made(entry.inode, !matches!(object, ObservedKind::Directory));
-            }
             (ObservedKind::Directory, Some(Entry { is_directory: true, .. })) => return Ok(()),
+            (_, Some(entry)) if self.is_unsettled(entry)? => return Ok(()),
             (ObservedKind::Directory, _) => Node::Directory(new_directory(at, false)),
             (ObservedKind::File { size, mtime, version, content }, old) => {
                 let file = File { size: *size, mtime: *mtime, version: version.clone(), content: *content };
-                if let Some(entry) = old.filter(|entry| !entry.is_directory)
-                    && self.refresh_file(entry.inode, dir, &observed.name, &file)?
-                {
-                    return Ok(());
+                if let Some(entry) = old.filter(|entry| !entry.is_directory) {
+                    let (row, known) = self.file_row(entry.inode)?;
+                    if is_same(&known, &file) {
+                        return self.refresh_file(entry.inode, dir, row, &known, file);
+                    }
+                    own = row.own.of_replaced();
                 }
                 Node::File(file)
             }
@@ -55,8 +73,8 @@ impl Apply<'_> {
             Some(entry) => self.remove_inode(entry)?,
             None => directory.children += 1,
         }
-        self.insert(dir, &observed.name, node)?;
-        let (parent, name) = (dir, observed.name.clone());
+        self.insert(dir, name, own, node)?;
+        let (parent, name) = (dir, name.clone());
         self.effects.push(match old {
             None if directory.listed.is_none() => Effect::Discovered { parent, name },
             old => Effect::Entry { parent, name, old: old.map(|entry| entry.inode) },
@@ -64,30 +82,45 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// Brings the row of a file up to date if it still has the content of `file`; `false` if it has another.
-    fn refresh_file(&mut self, id: InodeId, dir: InodeId, name: &Name, file: &File) -> Result<bool, TableError> {
-        let row = self.rows.inode(id)?.unwrap_or_else(|| panic!("inode {id} has an entry but no row"));
-        let Node::File(known) = &row.node else { panic!("inode {id} is a directory but its entry says a file") };
-        if known.content != file.content {
-            return Ok(false);
-        }
-        if known != file {
+    /// Brings the row of a file up to date whose content is still the `known` one.
+    fn refresh_file(
+        &mut self,
+        id: InodeId,
+        dir: InodeId,
+        row: Inode,
+        known: &File,
+        seen: File,
+    ) -> Result<(), TableError> {
+        let mtime = if row.own.mtime { known.mtime } else { seen.mtime };
+        // What we wrote keeps the name that its bytes have in caches.
+        let file = File { mtime, content: known.content, ..seen };
+        if *known != file {
             self.header.file_bytes = self.header.file_bytes - known.size + file.size;
-            self.put_inode(id, &Inode { node: Node::File(file.clone()), ..row })?;
-            self.effects.push(Effect::Entry { parent: dir, name: name.clone(), old: None });
+            let name = row.name.clone().expect("only the root has no name");
+            self.put_inode(id, &Inode { node: Node::File(file), ..row })?;
+            self.effects.push(Effect::Entry { parent: dir, name, old: None });
         }
-        Ok(true)
+        Ok(())
     }
 
     pub(super) fn forget(&mut self, dir: InodeId, entries: &[(Name, InodeId)]) -> Result<(), TableError> {
         let Some((row, mut directory)) = self.mounted_directory(dir)? else { return Ok(()) };
+        if self.relocation_of(dir)?.is_some() {
+            return Ok(());
+        }
         let before = self.effects.len();
         let key = self.mounts.key(dir);
         for (name, inode) in entries {
             let found = self.rows.entry(key, name)?.filter(|entry| entry.inode == *inode);
             let Some(entry) = found else { continue };
+            if self.unsettled.is_masked(dir, name)? {
+                continue;
+            }
             if self.mounts.keeps(entry.inode) {
                 self.set_made(entry.inode, true)?;
+                continue;
+            }
+            if self.is_unsettled(entry)? {
                 continue;
             }
             self.rows.entries.remove(entry_key(key, name.as_bytes()).as_slice())?;
@@ -108,11 +141,11 @@ impl Apply<'_> {
     }
 
     /// Gives `name` in `dir` a new inode. An entry that is there already leads to it from now on.
-    pub(super) fn insert(&mut self, dir: InodeId, name: &Name, node: Node) -> Result<InodeId, TableError> {
+    pub(super) fn insert(&mut self, dir: InodeId, name: &Name, own: Own, node: Node) -> Result<InodeId, TableError> {
         let key = self.mounts.key(dir);
         let inode = self.new_id();
         let is_directory = matches!(node, Node::Directory(_));
-        let row = Inode { parent: key, name: Some(name.clone()), node };
+        let row = Inode { parent: key, name: Some(name.clone()), key: None, own, node };
         self.header.inodes += 1;
         self.header.file_bytes += row.bytes();
         self.put_inode(inode, &row)?;
@@ -120,6 +153,25 @@ impl Apply<'_> {
         self.rows.entries.insert(entry_key(key, name.as_bytes()).as_slice(), entry.encode())?;
         self.changed_rows += 1;
         Ok(inode)
+    }
+
+    /// Whether what an entry leads to is not yet in the under store as the namespace says, or holds such a thing. It lies in no directory
+    /// that is being relocated.
+    fn is_unsettled(&self, entry: Entry) -> Result<bool, TableError> {
+        if entry.is_directory {
+            return Ok(self.relocates_within(entry.inode)?
+                || self.unsettled.awaits_within(&self.rows, &self.mounts, entry.inode)?);
+        }
+        let (row, file) = self.file_row(entry.inode)?;
+        let Some(key) = row.key.as_ref().filter(|_| file.is_persisted()) else { return Ok(!file.is_persisted()) };
+        Ok(*key != self.rows.implied_key(&self.mounts, &row)?)
+    }
+
+    /// The row of a file that an entry leads to.
+    fn file_row(&self, id: InodeId) -> Result<(Inode, File), TableError> {
+        let row = self.rows.inode(id)?.unwrap_or_else(|| panic!("inode {id} has an entry but no row"));
+        let file = row.file().cloned().unwrap_or_else(|| panic!("inode {id} is a directory but its entry says a file"));
+        Ok((row, file))
     }
 
     /// The row of a directory that is in the tree and in a mount; others hold nothing of an under store.
@@ -141,4 +193,9 @@ impl Apply<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether two versions have the same bytes: in the words of the under store, or of what is computed from them.
+fn is_same(known: &File, seen: &File) -> bool {
+    known.content == seen.content || (&known.version, known.size) == (&seen.version, seen.size)
 }

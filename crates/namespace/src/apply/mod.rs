@@ -3,9 +3,15 @@
 //! A row that a command finds missing or contradicting another is a broken invariant and ends the process: going on would spread it to
 //! every replica.
 
+mod attributes;
 mod entries;
+mod files;
 mod mount_points;
+mod names;
+mod relocations;
+mod renames;
 mod requests;
+mod stop;
 mod sweep;
 
 #[cfg(test)]
@@ -22,8 +28,10 @@ use crate::{
     header::{HEADER, Header},
     inode::{DirKey, Directory, Inode, Node},
     mounts::Mounts,
-    namespace::write_rows,
+    namespace::{write_rows, write_unsettled},
+    own::Own,
     rows::WriteRows,
+    unsettled::WriteUnsettled,
 };
 
 /// Mount id → packed (root inode, mount).
@@ -36,6 +44,7 @@ pub(crate) const ORPHANS: TableDefinition<'static, u64, ()> = TableDefinition::n
 /// One batch of commands in one transaction.
 pub(crate) struct Apply<'t> {
     rows: WriteRows<'t>,
+    unsettled: WriteUnsettled<'t>,
     header_table: Table<'t, &'static str, &'static [u8]>,
     mount_table: Table<'t, u32, &'static [u8]>,
     workers: Table<'t, &'static str, u32>,
@@ -60,13 +69,21 @@ pub(crate) struct Applied {
 
 /// Makes the tables that are missing, and the root; answers the header.
 pub(crate) fn create_tables(txn: &WriteTransaction) -> Result<Header, TableError> {
+    // Tables of before there was writing have none of these.
+    write_unsettled(txn)?;
     let mut table = txn.open_table(HEADER)?;
     if let Some(header) = Header::read(&table)? {
         return Ok(header);
     }
     let header = Header::first();
     header.write(&mut table)?;
-    let root = Inode { parent: DirKey(header.root_key), name: None, node: Node::Directory(Directory::default()) };
+    let root = Inode {
+        parent: DirKey(header.root_key),
+        name: None,
+        key: None,
+        own: Own::default(),
+        node: Node::Directory(Directory::default()),
+    };
     write_rows(txn)?.inodes.insert(InodeId::ROOT.0, root.encode().as_slice())?;
     txn.open_table(MOUNTS)?;
     txn.open_table(WORKERS)?;
@@ -81,6 +98,7 @@ impl<'t> Apply<'t> {
         let has_orphans = !redb::ReadableTableMetadata::is_empty(&orphans)?;
         Ok(Self {
             rows: write_rows(txn)?,
+            unsettled: write_unsettled(txn)?,
             header_table: txn.open_table(HEADER)?,
             mount_table: txn.open_table(MOUNTS)?,
             workers: txn.open_table(WORKERS)?,
@@ -105,8 +123,12 @@ impl<'t> Apply<'t> {
                 Reply::Term(self.header.term)
             }
             Command::RegisterWorker { uuid } => Reply::Worker(self.register_worker(uuid)?),
-            Command::AddMount { request, mount, now } => self.once(*request, |apply| apply.add_mount(mount, *now))?,
-            Command::RemoveMount { request, path, now: _ } => self.once(*request, |apply| apply.remove_mount(path))?,
+            Command::AddMount { request, mount, now } => {
+                self.once(*request, |apply| Ok(apply.add_mount(mount, *now)?))?
+            }
+            Command::RemoveMount { request, path, now: _ } => {
+                self.once(*request, |apply| Ok(apply.remove_mount(path)?))?
+            }
             Command::Upsert { dir, entries, at } => {
                 self.upsert(*dir, entries, *at)?;
                 Reply::Done
@@ -119,16 +141,34 @@ impl<'t> Apply<'t> {
                 self.mark_listed(*dir, *at, *skipped)?;
                 Reply::Done
             }
-            Command::Create { .. }
-            | Command::Commit { .. }
-            | Command::Discard { .. }
-            | Command::MakeDirectory { .. }
-            | Command::Remove { .. }
-            | Command::Rename { .. }
-            | Command::Moved { .. }
-            | Command::EndRelocation { .. }
-            | Command::SetAttr { .. }
-            | Command::Sweep => Reply::Done,
+            Command::Create { request, parent, name, owner, now } => {
+                self.once(*request, |apply| apply.create(*parent, name, owner, *now))?
+            }
+            Command::Commit { request, inode, key, version, now: _ } => {
+                self.once(*request, |apply| apply.commit(*inode, key, version))?
+            }
+            Command::Discard { inode } => {
+                self.discard(*inode)?;
+                Reply::Done
+            }
+            Command::MakeDirectory { request, parent, name, owner, now } => {
+                self.once(*request, |apply| apply.make_directory(*parent, name, owner, *now))?
+            }
+            Command::Remove { request, parent, name, inode, now } => {
+                self.once(*request, |apply| apply.remove(*parent, name, *inode, *now))?
+            }
+            Command::Rename { request, from: (dir, name), to, no_replace, now } => {
+                self.once(*request, |apply| apply.rename((*dir, name), (to.0, &to.1), *no_replace, *now))?
+            }
+            Command::Moved { relocation, files } => Reply::Moved(self.moved(*relocation, files)?),
+            Command::EndRelocation { relocation } => {
+                self.end_relocation(*relocation)?;
+                Reply::Done
+            }
+            Command::SetAttr { request, inode, change, now } => {
+                self.once(*request, |apply| apply.set_attr(*inode, change, *now))?
+            }
+            Command::Sweep => Reply::Done,
         };
         self.sweep(matches!(command, Command::Sweep))?;
         Ok(Outcome { reply, effects: std::mem::take(&mut self.effects) })

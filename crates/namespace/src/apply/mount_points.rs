@@ -11,6 +11,7 @@ use crate::{
     header::pack,
     inode::{Directory, Entry, Inode, Node},
     mounts::Mounts,
+    own::Own,
     rows::entry_key,
 };
 
@@ -57,6 +58,7 @@ impl Apply<'_> {
         let mut by_id = self.mounts.by_id().clone();
         let (root, _) = by_id.remove(&mount).expect("the mount was just found");
         self.mount_table.remove(mount.0)?;
+        self.end_relocations_of(mount)?;
         self.changed_rows += 1;
         if root == InodeId::ROOT {
             self.empty_root()?;
@@ -93,7 +95,7 @@ impl Apply<'_> {
     }
 
     fn make(&mut self, dir: InodeId, name: &Name, now: Timestamp) -> Result<InodeId, TableError> {
-        let inode = self.insert(dir, name, Node::Directory(new_directory(now, true)))?;
+        let inode = self.insert(dir, name, Own::default(), Node::Directory(new_directory(now, true)))?;
         self.adjust_parent(dir, 1, false)?;
         self.effects.push(Effect::Entry { parent: dir, name: name.clone(), old: None });
         Ok(inode)
@@ -122,7 +124,8 @@ impl Apply<'_> {
         let kept = self.kept_below(old.inode)?;
         self.remove_inode(old)?;
         let children = kept.len() as u64;
-        let new = self.insert(dir, name, Node::Directory(Directory { children, ..new_directory(now, known.made) }))?;
+        let directory = Directory { children, ..new_directory(now, known.made) };
+        let new = self.insert(dir, name, Own::default(), Node::Directory(directory))?;
         self.effects.push(Effect::Entry { parent: dir, name: name.clone(), old: Some(old.inode) });
         for (id, row, name) in kept {
             self.rows.entries.remove(entry_key(row.parent, name.as_bytes()).as_slice())?;
@@ -179,6 +182,7 @@ impl Apply<'_> {
         self.header.root_key = self.new_id().0;
         let (mut row, directory) = self.directory_row(InodeId::ROOT)?;
         row.parent = crate::inode::DirKey(self.header.root_key);
+        row.own = Own::default();
         self.put_directory(InodeId::ROOT, row, Directory { mtime: directory.mtime, ..Directory::default() })
     }
 }

@@ -3,15 +3,16 @@
 use headpond_types::RequestId;
 use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
-use super::Apply;
+use super::{Apply, stop::Stop};
 use crate::{
-    command::Reply,
+    command::{Refusal, Reply},
     error::TableError,
     header::{pack, unpack},
 };
 
-/// How many requests are remembered: the newest. Only administrators make them, so these reach back for months.
-const REMEMBERED: u64 = 4096;
+/// How many requests are remembered: the newest. Every change that a client makes is one, and clients repeat them for less than a minute:
+/// at 4,000 changes a second these reach back that far. They take about 40 MB of disk.
+const REMEMBERED: u64 = if cfg!(test) { 4096 } else { 262_144 };
 
 /// Request id → packed reply.
 const REPLIES: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("request");
@@ -37,24 +38,34 @@ impl<'t> Requests<'t> {
         self.replies.insert(request.0, pack(reply).as_slice())?;
         self.order.insert(number, request.0)?;
         if let Some(forgotten) = number.checked_sub(REMEMBERED) {
-            let request = self.order.remove(forgotten)?.expect("requests are numbered without gaps").value();
-            self.replies.remove(request)?;
+            // A release that remembered fewer has forgotten it already.
+            let request = self.order.remove(forgotten)?.map(|request| request.value());
+            if let Some(request) = request {
+                self.replies.remove(request)?;
+            }
         }
         Ok(())
     }
 }
 
 impl Apply<'_> {
-    /// Does `work` unless `request` was done before; the answer is that of the first time.
+    /// Does `work` unless `request` was done before; the answer is that of the first time. A refusal that passes by itself is not
+    /// remembered.
     pub(super) fn once(
         &mut self,
         request: RequestId,
-        work: impl FnOnce(&mut Self) -> Result<Reply, TableError>,
+        work: impl FnOnce(&mut Self) -> Result<Reply, Stop>,
     ) -> Result<Reply, TableError> {
         if let Some(reply) = self.requests.find(request)? {
             return Ok(reply);
         }
-        let reply = work(self)?;
+        let reply = match work(self) {
+            Ok(reply) => reply,
+            // It may be asked again once the relocation has ended.
+            Err(Stop::Refused(refusal @ Refusal::Relocating(_))) => return Ok(Reply::Refused(refusal)),
+            Err(Stop::Refused(refusal)) => Reply::Refused(refusal),
+            Err(Stop::Failed(error)) => return Err(error),
+        };
         self.requests.remember(self.header.next_request, request, &reply)?;
         self.header.next_request += 1;
         self.changed_rows += 2;

@@ -6,7 +6,7 @@ use redb::ReadableTable;
 use super::Apply;
 use crate::{
     error::TableError,
-    inode::{DirKey, Entry},
+    inode::{DirKey, Entry, Inode},
     rows::entry_key,
 };
 
@@ -42,15 +42,18 @@ impl Apply<'_> {
 
     /// Removes an inode to which no entry leads any more; of a directory, what lies below follows later.
     pub(super) fn remove_inode(&mut self, entry: Entry) -> Result<(), TableError> {
-        let bytes = {
+        let inode = {
             let row = self.rows.inodes.remove(entry.inode.0)?;
             let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", entry.inode));
-            crate::inode::Inode::decode(row.value()).map(|inode| inode.bytes())
+            Inode::decode(row.value())
         };
-        let bytes = bytes.ok_or_else(|| TableError::Damaged { table: "inode", key: entry.inode.to_string() })?;
+        let inode = inode.ok_or_else(|| TableError::Damaged { table: "inode", key: entry.inode.to_string() })?;
+        if inode.file().is_some_and(|file| !file.is_persisted()) {
+            self.unsettled.unpersisted.remove(entry.inode.0)?;
+        }
         self.changed_rows += 2;
         self.header.inodes -= 1;
-        self.header.file_bytes -= bytes;
+        self.header.file_bytes -= inode.bytes();
         if entry.is_directory {
             self.orphan(self.mounts.key(entry.inode))?;
         }

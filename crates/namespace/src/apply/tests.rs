@@ -1,8 +1,15 @@
 //! One command at a time: what it answers, what it leaves, what it reports.
 
+mod attributes;
+mod changes;
 mod entries;
+mod files;
 mod mounts;
+mod names;
+mod relocations;
+mod renames;
 mod requests;
+mod unsettled;
 
 use std::path::Path;
 
@@ -10,7 +17,7 @@ use headpond_journal::{Position, StateMachine};
 use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Timestamp};
 use tempfile::TempDir;
 
-use crate::{Command, Effect, Mount, Namespace, Observed, ObservedKind, Outcome, Reply, Snapshot};
+use crate::{Command, Effect, Mount, Namespace, Observed, ObservedKind, Outcome, Refusal, Reply, Snapshot};
 
 const ROOT: InodeId = InodeId::ROOT;
 
@@ -145,6 +152,10 @@ fn file_at(text: &str, content: u128, mtime: i64) -> Observed {
 
 fn discovered(parent: InodeId, text: &str) -> Effect {
     Effect::Discovered { parent, name: name(text) }
+}
+
+fn refused(refusal: Refusal) -> Outcome {
+    Outcome { reply: Reply::Refused(refusal), effects: vec![] }
 }
 
 fn entry(parent: InodeId, text: &str, old: Option<InodeId>) -> Effect {

@@ -26,6 +26,7 @@ impl Model {
             let location = self.mounts.get(&mount).map(|(_, found)| Location {
                 mount: MountId(mount),
                 names: path.names()[found.path.names().len()..].to_vec(),
+                key: snapshot.location(inode).expect("reads").expect("is there").key,
             });
             assert_eq!(snapshot.location(inode).expect("reads"), location);
             let listed = snapshot.listed(inode).expect("reads");

@@ -2,8 +2,8 @@
 
 use headpond_types::{MountId, Timestamp};
 
-use super::{Bed, ROOT, described, dir, entry, file, name, path};
-use crate::{Command, Effect, Location, Mount, Outcome, Refusal, Reply};
+use super::{Bed, ROOT, described, dir, entry, file, name, path, refused};
+use crate::{Command, Effect, Location, Mount, Refusal, Reply};
 
 #[test]
 fn a_mount_makes_the_directories_above_it_and_takes_them_along() {
@@ -37,7 +37,6 @@ fn mounts_are_refused_where_they_cannot_be() {
     let mut bed = Bed::mounted();
     bed.upsert(ROOT, &[file("f", 1)]);
     bed.mount("/m");
-    let refused = |refusal| Outcome { reply: Reply::Refused(refusal), effects: vec![] };
     assert_eq!(bed.mount("/m"), refused(Refusal::MountExists(path("/m"))));
     assert_eq!(bed.mount("/f"), refused(Refusal::NotADirectory(path("/f"))));
     assert_eq!(bed.mount("/f/x/y"), refused(Refusal::NotADirectory(path("/f"))));
@@ -60,10 +59,13 @@ fn a_mount_point_hides_what_the_store_around_it_has_there() {
     let root = bed.id("/d/m");
     assert_eq!(outcome.effects, [entry(d, "m", Some(old)), Effect::Mounts]);
     assert_eq!(bed.names(root), [""; 0]);
-    assert_eq!(bed.snapshot().location(root).expect("reads"), Some(Location { mount: MountId(2), names: vec![] }));
+    assert_eq!(
+        bed.snapshot().location(root).expect("reads"),
+        Some(Location { mount: MountId(2), names: vec![], key: vec![] })
+    );
     assert_eq!(
         bed.snapshot().location(d).expect("reads"),
-        Some(Location { mount: MountId(1), names: vec![name("d")] })
+        Some(Location { mount: MountId(1), names: vec![name("d")], key: b"d".to_vec() })
     );
 
     assert_eq!(bed.upsert(d, &[file("m", 9)]), [], "a file of that name in the store around is hidden");
@@ -77,7 +79,7 @@ fn a_mount_point_hides_what_the_store_around_it_has_there() {
     assert_eq!(bed.snapshot().path(f).expect("reads"), Some(path("/d/m/f")));
     assert_eq!(
         bed.snapshot().location(f).expect("reads"),
-        Some(Location { mount: MountId(2), names: vec![name("f")] })
+        Some(Location { mount: MountId(2), names: vec![name("f")], key: b"f".to_vec() })
     );
 
     bed.upsert(ROOT, &[dir("d")]);
@@ -119,7 +121,10 @@ fn a_mount_around_others_keeps_them_and_drops_the_rest() {
     assert_eq!(bed.names(new_b), ["c"]);
     let snapshot = bed.snapshot();
     assert_eq!(snapshot.path(f).expect("reads"), Some(path("/a/b/c/f")));
-    assert_eq!(snapshot.location(new_b).expect("reads"), Some(Location { mount: MountId(3), names: vec![name("b")] }));
+    assert_eq!(
+        snapshot.location(new_b).expect("reads"),
+        Some(Location { mount: MountId(3), names: vec![name("b")], key: b"b".to_vec() })
+    );
     assert_eq!(snapshot.attr(b).expect("reads"), None);
     bed.effects(&Command::Sweep);
     let counts = bed.snapshot().counts().expect("reads");

@@ -1,0 +1,69 @@
+//! Files that are written through Headpond.
+
+use headpond_types::{InodeId, MountId};
+
+use super::{Apply, stop::Stop};
+use crate::{
+    command::{Effect, Refusal, Relocation, Reply, Version},
+    error::TableError,
+    inode::{Entry, File, Inode, Node},
+};
+
+impl Apply<'_> {
+    pub(super) fn commit(&mut self, id: InodeId, key: &[u8], version: &Version) -> Result<Reply, Stop> {
+        let row = self.rows.inode(id)?.ok_or(Refusal::Gone(id))?;
+        let parent = self.mounts.directory(row.parent);
+        let mount = self.rows.mount_of(&self.mounts, parent)?.ok_or(Refusal::Gone(id))?;
+        let name = row.name.clone().ok_or(Refusal::Gone(id))?;
+        let Some(known) = row.file() else { return Err(Refusal::IsDirectory(name).into()) };
+        let Version { size, mtime, version, content } = version.clone();
+        let file = File { size, mtime, version, content };
+        self.header.file_bytes = self.header.file_bytes - known.size + size;
+        if file.is_persisted() {
+            self.unsettled.unpersisted.remove(id.0).map_err(TableError::from)?;
+        }
+        let mut row = Inode { node: Node::File(file), ..row };
+        row.own.mtime = false;
+        self.place(&mut row, key)?;
+        self.put_inode(id, &row)?;
+        self.effects.push(Effect::Entry { parent, name, old: Some(id) });
+        self.begin_to_move_written(id, mount, key, &row)?;
+        Ok(Reply::Done)
+    }
+
+    /// Has a file relocated that was written where its path does not say, unless what is under way moves it.
+    fn begin_to_move_written(
+        &mut self,
+        inode: InodeId,
+        mount: MountId,
+        key: &[u8],
+        row: &Inode,
+    ) -> Result<(), TableError> {
+        if self.rows.path_key(&self.mounts, row)? == key || self.relocation_of(inode)?.is_some() {
+            return Ok(());
+        }
+        let id = self.new_id().0;
+        self.begin_relocation(&Relocation { id, mount, inode, from: key.to_vec(), masked: Vec::new(), replaces: None })
+    }
+
+    pub(super) fn discard(&mut self, id: InodeId) -> Result<(), TableError> {
+        let Some(row) = self.rows.inode(id)? else { return Ok(()) };
+        let parent = self.mounts.directory(row.parent);
+        let is_unpersisted = row.file().is_some_and(|file| !file.is_persisted());
+        if !is_unpersisted || self.rows.mount_of(&self.mounts, parent)?.is_none() {
+            return Ok(());
+        }
+        let name = row.name.expect("only the root has no name");
+        self.remove_name(parent, &name, Entry { inode: id, is_directory: false })?;
+        self.adjust_parent(parent, -1, false)
+    }
+
+    /// Says of a row that the under store has it at `key`, in so many words only if that is needed.
+    pub(super) fn place(&self, row: &mut Inode, key: &[u8]) -> Result<(), TableError> {
+        row.key = None;
+        if self.rows.implied_key(&self.mounts, row)? != key {
+            row.key = Some(key.to_vec());
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,115 @@
+//! Names that are made and removed through Headpond.
+
+use headpond_types::{InodeId, MountId, Name, Timestamp};
+
+use super::{Apply, new_directory, stop::Stop};
+use crate::{
+    command::{AttrChange, Effect, Owner, Refusal, Reply},
+    error::TableError,
+    inode::{Directory, Entry, File, Node},
+    own::Own,
+    rows::entry_key,
+};
+
+impl Apply<'_> {
+    pub(super) fn create(
+        &mut self,
+        parent: InodeId,
+        name: &Name,
+        owner: &Owner,
+        now: Timestamp,
+    ) -> Result<Reply, Stop> {
+        let inode = self.make_new(parent, name, owner, now, Node::File(File::unpersisted(now)))?;
+        self.unsettled.unpersisted.insert(inode.0, ()).map_err(TableError::from)?;
+        Ok(Reply::Inode(inode))
+    }
+
+    pub(super) fn make_directory(
+        &mut self,
+        parent: InodeId,
+        name: &Name,
+        owner: &Owner,
+        now: Timestamp,
+    ) -> Result<Reply, Stop> {
+        let empty = Directory { listed: Some((now, 0)), ..new_directory(now, false) };
+        Ok(Reply::Inode(self.make_new(parent, name, owner, now, Node::Directory(empty))?))
+    }
+
+    pub(super) fn remove(
+        &mut self,
+        parent: InodeId,
+        name: &Name,
+        inode: InodeId,
+        now: Timestamp,
+    ) -> Result<Reply, Stop> {
+        self.changeable(parent, name)?;
+        let found = self.rows.entry(self.mounts.key(parent), name)?.filter(|entry| entry.inode == inode);
+        let entry = found.ok_or(Refusal::Gone(inode))?;
+        if self.mounts.keeps(inode) {
+            return Err(Refusal::Fixed(name.clone()).into());
+        }
+        if entry.is_directory && self.directory_row(inode)?.1.children > 0 {
+            return Err(Refusal::NotEmpty(name.clone()).into());
+        }
+        self.remove_name(parent, name, entry)?;
+        self.count_child(parent, -1, now)?;
+        Ok(Reply::Done)
+    }
+
+    /// The mount of a directory in which `name` is to be changed.
+    pub(super) fn changeable(&self, dir: InodeId, name: &Name) -> Result<MountId, Stop> {
+        let mount = self.rows.mount_of(&self.mounts, dir)?.ok_or(Refusal::Gone(dir))?;
+        let row = self.rows.inode(dir)?.ok_or(Refusal::Gone(dir))?;
+        if row.directory().is_none() {
+            return Err(Refusal::NoDirectory(row.name.expect("only the root has no name")).into());
+        }
+        if mount == MountId(0) {
+            return Err(Refusal::Fixed(name.clone()).into());
+        }
+        Ok(mount)
+    }
+
+    /// A new inode under a name that is free.
+    fn make_new(
+        &mut self,
+        parent: InodeId,
+        name: &Name,
+        owner: &Owner,
+        now: Timestamp,
+        node: Node,
+    ) -> Result<InodeId, Stop> {
+        let mount = self.changeable(parent, name)?;
+        if self.rows.entry(self.mounts.key(parent), name)?.is_some() {
+            return Err(Refusal::Exists(name.clone()).into());
+        }
+        if self.unsettled.is_masked(parent, name)? {
+            return Err(Refusal::Relocating(name.clone()).into());
+        }
+        let Owner { mode, uid, gid } = *owner;
+        let owner = AttrChange { mode: Some(mode), uid: Some(uid), gid: Some(gid), mtime: None };
+        let own = self.changed_own(Own::default(), mount, matches!(node, Node::Directory(_)), &owner);
+        let inode = self.insert(parent, name, own, node)?;
+        self.count_child(parent, 1, now)?;
+        self.effects.push(Effect::Entry { parent, name: name.clone(), old: None });
+        Ok(inode)
+    }
+
+    /// Removes a name and the inode that it leads to, a file or an empty directory.
+    pub(super) fn remove_name(&mut self, parent: InodeId, name: &Name, entry: Entry) -> Result<(), TableError> {
+        self.rows.entries.remove(entry_key(self.mounts.key(parent), name.as_bytes()).as_slice())?;
+        self.mask_in_place_of(entry, parent, name)?;
+        self.remove_inode(entry)?;
+        self.effects.push(Effect::Entry { parent, name: name.clone(), old: Some(entry.inode) });
+        Ok(())
+    }
+
+    /// An entry of a directory came or went at `now`.
+    pub(super) fn count_child(&mut self, dir: InodeId, children: i64, now: Timestamp) -> Result<(), TableError> {
+        let (mut row, mut directory) = self.directory_row(dir)?;
+        let counted = directory.children.checked_add_signed(children);
+        directory.children = counted.expect("no directory has less than no entries");
+        directory.mtime = now;
+        row.own.mtime = false;
+        self.put_directory(dir, row, directory)
+    }
+}
