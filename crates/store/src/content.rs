@@ -1,5 +1,6 @@
 //! One content in the store: which of its pages are present, who uses them, and how they come and go.
 
+mod adoption;
 mod check;
 mod file;
 mod loan;

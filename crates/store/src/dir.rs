@@ -1,10 +1,11 @@
 //! One cache directory: its files, its index, its room.
 //!
-//! Layout: `index`, `lock`, `boot` (the machine's boot id when it was last opened), and `pages/<first byte of the id>/<id>.<generation>`, one file per content. Directories have mode
-//! 0700, files 0600. A generation is used once, so a file name never means two files.
+//! Layout: `index`, `lock`, `boot` (the machine's boot id when it was last opened), `pages/<first byte of the id>/<id>.<generation>`, one file per content, and `staged/<generation>`, files that are
+//! being written. Directories have mode 0700, files 0600. A generation is used once, so a file name never means two files.
 
 mod recovery;
 mod room;
+mod staged;
 
 use std::{
     fmt,
@@ -37,6 +38,7 @@ pub(crate) struct Dir {
     config: DirConfig,
     root: OwnedFd,
     files: OwnedFd,
+    staged: OwnedFd,
     pub(crate) shared: Arc<Shared>,
     pub(crate) policy: Mutex<Policy>,
     index: Mutex<IndexLog>,

@@ -15,12 +15,14 @@
 //!    process that handed them out. Such a content is dropped whole, by unlink, which open descriptors survive; a successor of the
 //!    same id gets a file of its own (the generation in the file's name).
 //! 4. Bytes leave through [`Content::read`] only from pages whose checksum was compared since the store was opened.
+//! 5. A [`Staging`] file belongs to no content, is never evicted, and is removed at the next open. It becomes a content's file when nobody
+//!    writes it any more ([`PageStore::adopt`]).
 //!
 //! # Locks
 //!
 //! All are short; none is held across IO except a directory's index lock over one append of 40 bytes, and its removal lock
 //! (shared by evictors, exclusive only when the directory is closed). Order: removal lock; then one of map shard, policy
-//! and index; then a content's state, a leaf.
+//! and index; then a content's state or a staged file's charge, leaves.
 //!
 //! # Blocking
 //!
@@ -37,6 +39,7 @@ mod pages;
 mod policy;
 mod scrub;
 mod shared;
+mod staging;
 mod store;
 mod usage;
 
@@ -44,5 +47,6 @@ pub use config::{DirConfig, StoreConfig};
 pub use content::{Content, Hold, Loan, PageWriter};
 pub use error::{Result, StoreError};
 pub use scrub::Scrubbed;
+pub use staging::{Staging, checksums};
 pub use store::PageStore;
 pub use usage::{Counters, DirUsage, Usage};

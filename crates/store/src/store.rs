@@ -3,7 +3,10 @@
 use std::{
     hash::{BuildHasher, BuildHasherDefault, DefaultHasher},
     path::PathBuf,
-    sync::{Arc, Mutex, RwLock},
+    sync::{
+        Arc, Mutex, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use headpond_types::ContentId;
@@ -16,6 +19,7 @@ use crate::{
     error::{Result, StoreError},
     scrub::{Cursor, Scrubbed},
     shared::{Shared, lock, read, write},
+    staging::Staging,
     usage::{Counters, DirUsage, Usage},
 };
 
@@ -29,6 +33,8 @@ pub struct PageStore {
     shared: Arc<Shared>,
     dirs: Vec<Mount>,
     scrub: Mutex<Cursor>,
+    /// Files staged so far, to spread them.
+    staged: AtomicU64,
 }
 
 /// A configured directory and what became of it.
@@ -57,7 +63,7 @@ impl PageStore {
             return Err(StoreError::Config { dir: PathBuf::new(), problem });
         }
         let shared = Arc::new(Shared::new());
-        let mut store = Self { shared, dirs: Vec::new(), scrub: Mutex::default() };
+        let mut store = Self { shared, dirs: Vec::new(), scrub: Mutex::default(), staged: AtomicU64::default() };
         for config in config.dirs {
             let state = match Dir::open(config.clone(), Arc::clone(&store.shared)) {
                 Ok(dir) => State::Open(dir),
@@ -103,6 +109,24 @@ impl PageStore {
             return None;
         }
         Some(content)
+    }
+
+    /// An empty file for bytes that are no content yet, in the directory with the most room. Does IO.
+    ///
+    /// `DirFailed`: no directory is in use. `Full`: the disk is.
+    pub fn stage(&self) -> Result<Staging> {
+        let number = self.staged.fetch_add(1, Ordering::Relaxed);
+        Staging::create(self.place(ContentId(number.into()))?)
+    }
+
+    /// Makes a staged file the complete and verified cache file of content `id`, whose pages have these CRC32Cs. Does IO: reads the file, and
+    /// appends a record per page. Nobody may write the file any more: the caller answers for it that descriptors which he handed out are
+    /// closed. If there is something of the content already, the staged file is dropped.
+    ///
+    /// After any error the staged file is gone, which costs only that the content has to be fetched. `Corrupt`: a page has another
+    /// checksum. `Full`, `DirFailed`: as everywhere.
+    pub fn adopt(&self, staging: Staging, id: ContentId, checksums: &[u32]) -> Result<()> {
+        if self.find(id).is_some() { Ok(()) } else { Content::adopt(staging, id, checksums) }
     }
 
     /// Drops what is cached of `id`, and says how many bytes that was. Does IO. If it is lent, the bytes come free when the last loan ends.

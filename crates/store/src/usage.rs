@@ -16,7 +16,7 @@ pub struct DirUsage {
     pub path: PathBuf,
     /// Bytes it may hold.
     pub capacity_bytes: u64,
-    /// Bytes it holds: present pages rounded up to 4 KiB, pages being written, and dropped contents still lent.
+    /// Bytes it holds: present pages rounded up to 4 KiB, pages being written, staged files, and dropped contents still lent.
     pub used_bytes: u64,
     /// Present pages.
     pub pages: u64,

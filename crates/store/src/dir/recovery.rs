@@ -7,7 +7,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{self, Read},
-    os::fd::OwnedFd,
+    os::fd::{AsFd, OwnedFd},
     os::unix::fs::{DirBuilderExt, FileExt},
     sync::{
         Arc, Mutex, OnceLock, RwLock,
@@ -21,7 +21,10 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, PAGES, Place, parse_file_name};
+use super::{
+    Dir, PAGES, Place, parse_file_name,
+    staged::{STAGED, open_emptied},
+};
 use crate::{
     config::DirConfig,
     content::{Content, MAX_LENGTH},
@@ -75,11 +78,13 @@ impl Dir {
             found.borrowed = !restarted && (found.borrowed || torn || page_count(found.length) <= WHOLE_UNIT_PAGES);
         }
         match_files(&files, &mut slots).map_err(failed)?;
+        let staged = open_emptied(&root).map_err(failed)?;
 
         let next_generation = slots.iter().flatten().map(|found| found.generation).max().map_or(0, |last| last + 1);
         let dir = Arc::new(Self {
             root,
             files,
+            staged,
             policy: Mutex::new(Policy::new(config.capacity_bytes)),
             config,
             shared,
@@ -137,11 +142,13 @@ impl Dir {
 }
 
 fn open_dirs(config: &DirConfig) -> io::Result<OwnedFd> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(config.path.join(PAGES))?;
+    for name in [PAGES, STAGED] {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(config.path.join(name))?;
+    }
     Ok(rustix::fs::open(&config.path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?)
 }
 
-fn open_dir(at: &OwnedFd, name: &str) -> rustix::io::Result<OwnedFd> {
+pub(super) fn open_dir(at: impl AsFd, name: &str) -> rustix::io::Result<OwnedFd> {
     rustix::fs::openat(at, name, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())
 }
 
@@ -252,7 +259,7 @@ fn remove_stray(folder: &OwnedFd, name: &str, is_file: bool) {
     }
 }
 
-fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
+pub(super) fn names(dir: &OwnedFd) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     let mut buffer = Vec::with_capacity(32 << 10);
     let mut entries = RawDir::new(dir, buffer.spare_capacity_mut());

@@ -22,6 +22,19 @@ impl Reservation {
     pub(crate) fn keep(mut self) {
         self.bytes = 0;
     }
+
+    /// Counts `bytes` from now on, room or not: they are on the disk already.
+    pub(crate) fn set(&mut self, bytes: u64) {
+        self.dir.used.fetch_add(bytes, Ordering::Relaxed);
+        self.dir.used.fetch_sub(std::mem::replace(&mut self.bytes, bytes), Ordering::Relaxed);
+    }
+
+    /// Counts `bytes` from now on, evicting what is needed. Does IO. After an error it counts what it did before.
+    pub(crate) fn resize(&mut self, bytes: u64) -> Result<()> {
+        let _more = self.dir.reserve(bytes.saturating_sub(self.bytes))?;
+        self.set(bytes);
+        Ok(())
+    }
 }
 
 impl Drop for Reservation {
@@ -41,6 +54,11 @@ pub(crate) enum Eviction {
 }
 
 impl Dir {
+    /// A reservation of no bytes.
+    pub(crate) fn nothing_reserved(self: &Arc<Self>) -> Reservation {
+        Reservation { dir: Arc::clone(self), bytes: 0 }
+    }
+
     /// Sets `bytes` aside, evicting what is needed. Does IO.
     pub(crate) fn reserve(self: &Arc<Self>, bytes: u64) -> Result<Reservation> {
         self.used.fetch_add(bytes, Ordering::Relaxed);

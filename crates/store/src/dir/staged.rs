@@ -1,0 +1,71 @@
+//! The files of a directory that belong to no content yet: `staged/<generation>`.
+
+use std::{
+    fs::File,
+    io,
+    os::fd::{AsFd, OwnedFd},
+};
+
+use headpond_types::ContentId;
+use rustix::{
+    fs::{AtFlags, Mode, OFlags},
+    io::Errno,
+};
+
+use super::{Dir, fan_out, file_name};
+
+/// Below the configured directory: files that are being written.
+pub(super) const STAGED: &str = "staged";
+
+impl Dir {
+    /// Makes an empty file, open for reading and writing. Does IO.
+    pub(crate) fn create_staged(&self, generation: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let file = rustix::fs::openat(&self.staged, name(generation), flags, Mode::RUSR | Mode::WUSR)?;
+        Ok(File::from(file))
+    }
+
+    /// Opens the file once more, with an offset of its own. Does IO.
+    pub(crate) fn open_staged(&self, generation: u32) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CLOEXEC;
+        Ok(File::from(rustix::fs::openat(&self.staged, name(generation), flags, Mode::empty())?))
+    }
+
+    /// Removes the file, unless the directory is closed: then somebody else may have it, who removes what he finds. Does IO.
+    pub(crate) fn remove_staged(&self, generation: u32) {
+        if let Some(_removing) = self.removing()
+            && let Err(error) = rustix::fs::unlinkat(&self.staged, name(generation), AtFlags::empty())
+        {
+            tracing::debug!(dir = %self.config.path.display(), %error, "cannot remove a staged file");
+        }
+    }
+
+    /// Makes the file that of a content, with its generation. Does IO.
+    pub(crate) fn move_staged(&self, generation: u32, id: ContentId) -> io::Result<()> {
+        let Some(_removing) = self.removing() else { return Err(io::Error::other("the directory is closed")) };
+        let (from, to) = (name(generation), file_name(id, generation));
+        let rename = || rustix::fs::renameat(&self.staged, &from, &self.files, &to);
+        match rename() {
+            Err(Errno::NOENT) => match rustix::fs::mkdirat(&self.files, fan_out(id), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => Ok(rename()?),
+                Err(error) => Err(error.into()),
+            },
+            moved => Ok(moved?),
+        }
+    }
+}
+
+/// Opens the directory of staged files and removes those that an earlier process left: nobody can find them any more.
+pub(super) fn open_emptied(root: impl AsFd) -> io::Result<OwnedFd> {
+    let staged = super::recovery::open_dir(root, STAGED)?;
+    for name in super::recovery::names(&staged)? {
+        if let Err(error) = rustix::fs::unlinkat(&staged, &name, AtFlags::empty()) {
+            tracing::debug!(name, %error, "cannot remove a staged file of an earlier process");
+        }
+    }
+    Ok(staged)
+}
+
+fn name(generation: u32) -> String {
+    format!("{generation:x}")
+}

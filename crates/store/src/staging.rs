@@ -1,0 +1,159 @@
+//! Files that are being written.
+
+use std::{
+    fs::File,
+    io,
+    os::unix::fs::FileExt,
+    sync::{Arc, Mutex},
+};
+
+use bytes::Bytes;
+use headpond_types::PAGE_SIZE;
+use rustix::{buffer::spare_capacity, io::Errno};
+
+use crate::{
+    content::MAX_LENGTH,
+    dir::{Dir, FULL_DISK_BYTES, Reservation, is_full},
+    error::{Result, StoreError},
+    policy::charge,
+    shared::lock,
+};
+
+/// A sparse file in a cache directory whose bytes are no content yet. What it occupies counts against the directory's capacity, and clean
+/// contents are evicted for it. Dropping it removes the file; descriptors that were handed out then lead to a file without a name.
+///
+/// Every method does IO. Methods may run side by side; what overlapping writes leave is theirs to settle.
+#[derive(Debug)]
+pub struct Staging {
+    dir: Arc<Dir>,
+    file: File,
+    generation: u32,
+    /// What the file occupied when it was last looked at.
+    charge: Mutex<Reservation>,
+    /// The file is a content's by now.
+    moved: bool,
+}
+
+impl Staging {
+    pub(crate) fn create(dir: Arc<Dir>) -> Result<Self> {
+        let (generation, charge) = (dir.next_generation(), Mutex::new(dir.nothing_reserved()));
+        let create = || dir.create_staged(generation);
+        let mut file = create();
+        if file.as_ref().is_err_and(is_full) && dir.evict_bytes(FULL_DISK_BYTES) {
+            file = create();
+        }
+        let file = file.map_err(|error| dir.write_error("stage a file", error))?;
+        Ok(Self { dir, file, generation, charge, moved: false })
+    }
+
+    /// Writes `bytes` at `offset`; what lies between there and the end before reads as zeros.
+    ///
+    /// `Full`: no room can be made, or the disk is full; some of the bytes may have been written.
+    pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let length = bytes.len() as u64;
+        self.check_end(offset.saturating_add(length))?;
+        let _ahead = self.dir.reserve(charge(length))?;
+        let write = || self.file.write_all_at(bytes, offset);
+        let mut written = write();
+        if written.as_ref().is_err_and(is_full) && self.dir.evict_bytes(length.max(FULL_DISK_BYTES)) {
+            written = write();
+        }
+        let counted = self.count();
+        written.and(counted).map_err(|error| self.dir.write_error("write a staged file", error))
+    }
+
+    /// The bytes from `offset`, up to `length`; fewer only at the end of the file.
+    pub fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let mut buffer = Vec::with_capacity(length);
+        while buffer.len() < length {
+            let at = offset.saturating_add(buffer.len() as u64);
+            if at > MAX_LENGTH {
+                break;
+            }
+            match rustix::io::pread(&self.file, spare_capacity(&mut buffer), at) {
+                Ok(0) => break,
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(self.dir.error("read a staged file", error.into())),
+            }
+        }
+        // The allocator may have given more room than was asked for.
+        buffer.truncate(length);
+        Ok(buffer.into())
+    }
+
+    /// Makes the file `length` bytes long; what is added reads as zeros.
+    ///
+    /// `Full`: files cannot be so long.
+    pub fn set_len(&self, length: u64) -> Result<()> {
+        self.check_end(length)?;
+        let done = self.file.set_len(length).and_then(|()| self.count());
+        done.map_err(|error| self.dir.write_error("set the length of a staged file", error))
+    }
+
+    /// Bytes in the file, holes included.
+    #[expect(clippy::len_without_is_empty, reason = "a length that is asked of the disk")]
+    pub fn len(&self) -> Result<u64> {
+        Ok(self.file.metadata().map_err(|error| self.dir.error("look at a staged file", error))?.len())
+    }
+
+    /// The file, opened once more for reading and writing, to be handed to another process.
+    pub fn descriptor(&self) -> Result<File> {
+        self.dir.open_staged(self.generation).map_err(|error| self.dir.error("open a staged file", error))
+    }
+
+    /// Counts what was written through descriptors, and makes room for it.
+    ///
+    /// `Full`: there is none to be made; the bytes are there all the same.
+    pub fn account(&self) -> Result<()> {
+        self.count().map_err(|error| self.dir.error("look at a staged file", error))?;
+        self.dir.reserve(0).map(drop)
+    }
+
+    /// Counts what the file occupies now, room or not.
+    fn count(&self) -> io::Result<()> {
+        // Under the lock, so that the latest count is the one that stays.
+        let mut charge = lock(&self.charge);
+        let blocks = rustix::fs::fstat(&self.file)?.st_blocks;
+        charge.set(u64::try_from(blocks).unwrap_or(0).saturating_mul(512));
+        drop(charge);
+        Ok(())
+    }
+
+    fn check_end(&self, end: u64) -> Result<()> {
+        if end <= MAX_LENGTH { Ok(()) } else { Err(StoreError::Full { dir: self.dir.config().path.clone() }) }
+    }
+
+    pub(crate) const fn dir(&self) -> &Arc<Dir> {
+        &self.dir
+    }
+
+    pub(crate) const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Counts `bytes`, which the file may come to occupy, and makes room for them.
+    pub(crate) fn reserve(&self, bytes: u64) -> Result<()> {
+        lock(&self.charge).resize(bytes)
+    }
+
+    /// The file has another name and another owner from now on; its bytes stay counted.
+    pub(crate) fn into_moved(mut self) -> Reservation {
+        self.moved = true;
+        let nothing = self.dir.nothing_reserved();
+        std::mem::replace(&mut *lock(&self.charge), nothing)
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        if !self.moved {
+            self.dir.remove_staged(self.generation);
+        }
+    }
+}
+
+/// The CRC32C of each page of `bytes`, which begin where a page does.
+#[must_use]
+pub fn checksums(bytes: &[u8]) -> Vec<u32> {
+    bytes.chunks(usize::try_from(PAGE_SIZE).expect("a page fits in memory")).map(crc32c::crc32c).collect()
+}
