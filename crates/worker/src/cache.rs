@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use headpond_store::{Content, Loan, PageStore, StoreError};
+use headpond_store::{Content, Loan, PageStore, Staging, StoreError};
 use headpond_types::{ByteRange, ContentId, page_count};
 use tokio::task::spawn_blocking;
 
@@ -108,6 +108,31 @@ impl Cache {
             let _ = self.verify(&content, page..page + 1).await;
         }
         self.verifying.lock().expect("no panic while held").remove(&content.id());
+    }
+
+    /// An empty file for bytes that are written.
+    ///
+    /// # Errors
+    /// [`StoreError`], counted and logged.
+    pub(crate) async fn stage(&self) -> Result<Staging, StoreError> {
+        let store = Arc::clone(&self.store);
+        blocking(move || store.stage()).await.inspect_err(|error| self.fault(error))
+    }
+
+    /// Keeps what `take` gives as the whole of a content whose pages have these checksums; caching it is only a favour.
+    pub(crate) async fn adopt(&self, take: impl FnOnce() -> Option<(Staging, ContentId, Arc<[u32]>)> + Send + 'static) {
+        let store = Arc::clone(&self.store);
+        let adopted = blocking(move || {
+            let Some((file, content, checksums)) = take() else { return Ok(()) };
+            store.adopt(file, content, &checksums)
+        });
+        match adopted.await {
+            Ok(()) => {}
+            Err(StoreError::Corrupt { content, .. }) => {
+                tracing::debug!(%content, "a file was written after it was stored, it is not cached");
+            }
+            Err(error) => self.fault(&error),
+        }
     }
 
     /// Drops what is cached of `content`; the bytes that it had.

@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use headpond_proto::{
     grant::GrantVerifier,
-    v1::{ContentGrant, SignedGrant},
+    v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant},
 };
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::Key;
@@ -87,19 +87,42 @@ impl Grants {
     /// `PermissionDenied` when it is not one of this cluster or has expired, `Unavailable` before a master was ever
     /// reached, `InvalidArgument` when there is none.
     pub(crate) fn check(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<Arc<Grant>> {
-        let signed = signed.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a request without a grant"))?;
+        let signed = shown(signed)?;
         if let Some(grant) = self.good.get(signed)
             && now <= grant.expires
         {
             return Ok(grant);
         }
-        let verifier = self.verifier.read().expect("no panic while held").clone().ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "this worker has not reached a master yet and cannot check grants")
-        })?;
-        let grant = Arc::new(Grant::new(verifier.verify(signed, now)?, signed)?);
+        let grant = Arc::new(Grant::new(self.verifier()?.verify(signed, now)?, signed)?);
         self.good.insert(signed.clone(), Arc::clone(&grant));
         Ok(grant)
     }
+
+    /// The right to stage bytes in `signed`. Whoever ends a staged file gives the least time as `now`.
+    ///
+    /// # Errors
+    /// As [`Grants::check`].
+    pub(crate) fn check_staging(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<StagingGrant> {
+        self.verifier()?.verify_staging(shown(signed)?, now)
+    }
+
+    /// The right to store staged bytes in `signed`.
+    ///
+    /// # Errors
+    /// As [`Grants::check`].
+    pub(crate) fn check_persist(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<PersistGrant> {
+        self.verifier()?.verify_persist(shown(signed)?, now)
+    }
+
+    fn verifier(&self) -> Result<GrantVerifier> {
+        self.verifier.read().expect("no panic while held").clone().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "this worker has not reached a master yet and cannot check grants")
+        })
+    }
+}
+
+fn shown(signed: Option<&SignedGrant>) -> Result<&SignedGrant> {
+    signed.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a request without a grant"))
 }
 
 #[cfg(test)]

@@ -1,4 +1,6 @@
-//! The worker's gRPC service.
+//! The worker's gRPC services.
+
+mod staging;
 
 use std::{pin::Pin, sync::Arc, time::Duration};
 
@@ -14,6 +16,7 @@ use headpond_types::{ByteRange, Error, Result, page_count, page_range};
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
+pub(crate) use self::staging::StagingRpc;
 use crate::{
     fill::{Job, Pages, Route, Step},
     grants::claimed_content,

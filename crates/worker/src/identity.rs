@@ -80,8 +80,8 @@ impl Identity {
     }
 }
 
-/// Replaces a file as a whole: written beside it, made durable, renamed over it.
-fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
+/// Replaces a file as a whole: written beside it, made durable, renamed over it. Blocks.
+pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
     let beside = dir.join(format!("{name}.new"));
     let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
     file.write_all(bytes)?;

@@ -3,6 +3,7 @@
 //!
 //! * [`Worker::start`] opens the store, listens on gRPC and on the unix socket, and joins the cluster in the background.
 //! * `grpc` and `socket` answer; both read through `reader`, which hides every fault of the cache from them.
+//! * `staging` holds files that are being written, and stores them.
 //! * `fill` brings missing pages, each once; its invariants stand there.
 //! * `cluster` is what is known of the others (ring and earlier rings, mounts, key of grants), kept current by `registration` and across
 //!   restarts by `identity`.
@@ -27,6 +28,7 @@ mod rings;
 mod running;
 mod shared_error;
 mod socket;
+mod staging;
 mod worker;
 
 #[cfg(test)]

@@ -45,12 +45,16 @@ pub(crate) struct Metrics {
     failed_owners: Counter,
     served_bytes: Counter,
     store_faults: Family<Kind, Counter>,
+    persisted_bytes: Counter,
+    failed_persists: Family<Kind, Counter>,
     heartbeats: Counter,
     failed_heartbeats: Counter,
     /// Connections on the unix socket.
     pub(crate) local_clients: Gauge,
     /// Contents lent out.
     pub(crate) leases: Gauge,
+    /// Files that are being written.
+    pub(crate) staged: Gauge,
     /// Requests to under stores, by mount.
     pub(crate) stores: Meters,
 }
@@ -80,6 +84,14 @@ impl Metrics {
         self.served_bytes.inc_by(bytes as u64);
     }
 
+    /// A staged file was stored, or could not be.
+    pub(crate) fn persisted(&self, bytes: Result<u64, ErrorKind>) {
+        match bytes {
+            Ok(bytes) => self.persisted_bytes.inc_by(bytes),
+            Err(kind) => self.failed_persists.get_or_create(&Kind { kind: status::name(kind) }).inc(),
+        };
+    }
+
     /// The page store failed.
     pub(crate) fn store_fault(&self, error: &StoreError) {
         self.store_faults.get_or_create(&Kind { kind: status::name(error.kind()) }).inc();
@@ -107,6 +119,9 @@ impl Metrics {
         let bytes = || Unit::Bytes;
         registry.register_with_unit("filled", "Bytes fetched, by source", bytes(), self.filled_bytes.clone());
         registry.register_with_unit("served", "Bytes read over gRPC", bytes(), self.served_bytes.clone());
+        registry.register_with_unit("persisted", "Bytes stored in under stores", bytes(), self.persisted_bytes.clone());
+        registry.register("failed_persists", "Files that could not be stored, by kind", self.failed_persists.clone());
+        registry.register("staged", "Files that are being written", self.staged.clone());
         registry.register("failed_fills", "Fetches that failed, by kind of error", self.failed_fills.clone());
         registry.register("failed_owners", "Fetches from a block's owner that failed", self.failed_owners.clone());
         registry.register("store_faults", "Failures of the page store, by kind", self.store_faults.clone());

@@ -9,3 +9,4 @@ mod local;
 mod master;
 mod pond;
 mod restart;
+mod staging;

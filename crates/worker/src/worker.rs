@@ -9,7 +9,7 @@ use std::{
 
 use headpond_proto::{
     MAX_MESSAGE,
-    v1::{RegisterRequest, worker_service_server::WorkerServiceServer},
+    v1::{RegisterRequest, staging_service_server::StagingServiceServer, worker_service_server::WorkerServiceServer},
 };
 use headpond_runtime::{Clock, Tasks};
 use headpond_store::{DirConfig, PageStore, StoreConfig};
@@ -29,7 +29,7 @@ use crate::{
     config::WorkerConfig,
     connector::Connector,
     fill::Filler,
-    grpc::Service,
+    grpc::{Service, StagingRpc},
     identity::Identity,
     metrics::Metrics,
     mounts::Connect,
@@ -37,9 +37,10 @@ use crate::{
     registration::{Registration, Standing},
     running::RunningWorker,
     socket::Listener,
+    staging::{Abandoned, Stager},
 };
 
-/// HTTP/2 windows for what clients send, which is little.
+/// HTTP/2 windows for what clients send: requests, and bytes that are staged from other nodes.
 const WINDOW: u32 = 1 << 20;
 
 /// Largest HTTP/2 frame that we take.
@@ -86,7 +87,7 @@ impl Worker {
         config.check()?;
         let transport = Transport::load(&config.tls, &tasks)?;
         let listener = listen(&config.bind).await?;
-        let (store, identity) = open(&config).await?;
+        let (store, identity, abandoned) = open(&config).await?;
         // Clients have other working directories.
         let socket_path = config.socket.as_deref().map(absolute).transpose()?;
         let socket = socket_path.as_deref().map(Listener::bind).transpose()?;
@@ -111,18 +112,28 @@ impl Worker {
             cache: Arc::clone(&cache),
             filler: Arc::new(filler),
             cluster: Arc::clone(&cluster),
-            clock,
+            clock: Arc::clone(&clock),
             metrics: metrics.clone(),
             deadlines: config.deadlines,
         });
+        let stager = Arc::new(Stager::new(
+            Arc::clone(&cache),
+            Arc::clone(&cluster),
+            clock,
+            metrics.clone(),
+            tasks.clone(),
+            Arc::clone(&abandoned),
+        ));
         let standing = Arc::new(Standing::new());
 
-        serve(transport.incoming("the worker", listener, &tasks), Arc::clone(&reader), &tasks);
+        serve(transport.incoming("the worker", listener, &tasks), Arc::clone(&reader), Arc::clone(&stager), &tasks);
         if let Some(socket) = socket {
             let (sender, _) = broadcast::channel(RECALLS);
             tasks.spawn_until_shutdown(spread(recalls, sender.clone()));
-            tasks.spawn(socket.serve(Arc::clone(&reader), sender, tasks.clone()));
+            tasks.spawn(socket.serve(Arc::clone(&reader), Arc::clone(&stager), sender, tasks.clone()));
         }
+        tasks.spawn_until_shutdown(async move { stager.maintain().await });
+        tasks.spawn_until_shutdown(abandoned.run(Arc::clone(&cluster)));
         let registration = Registration {
             masters: config.masters.clone(),
             transport,
@@ -173,8 +184,8 @@ fn absolute(path: &Path) -> Result<PathBuf> {
     })
 }
 
-/// Opens the page store and finds out who this worker is.
-async fn open(config: &WorkerConfig) -> Result<(PageStore, Identity)> {
+/// Opens the page store, and finds out who this worker is and which uploads it left.
+async fn open(config: &WorkerConfig) -> Result<(PageStore, Identity, Arc<Abandoned>)> {
     let dirs = config.dirs.iter().map(|dir| DirConfig { path: dir.path.clone(), capacity_bytes: dir.capacity });
     let store = StoreConfig { dirs: dirs.collect() };
     let open = move || {
@@ -183,22 +194,29 @@ async fn open(config: &WorkerConfig) -> Result<(PageStore, Identity)> {
             let message = error.to_string();
             Error::new(error.kind(), message).with_source(error)
         })?;
-        Ok((store, Identity::open(&first)?))
+        let identity = Identity::open(&first)?;
+        let abandoned = Abandoned::open(&first).map_err(|error| {
+            let message = format!("cannot keep notes of uploads in {}: repair the directory", first.display());
+            Error::new(ErrorKind::InvalidArgument, message).with_source(error)
+        })?;
+        Ok((store, identity, Arc::new(abandoned)))
     };
     spawn_blocking(open)
         .await
         .map_err(|error| Error::new(ErrorKind::Internal, "opening the cache").with_source(error))?
 }
 
-fn serve(incoming: Incoming, reader: Arc<Reader>, tasks: &Tasks) {
+fn serve(incoming: Incoming, reader: Arc<Reader>, stager: Arc<Stager>, tasks: &Tasks) {
     let service = WorkerServiceServer::new(Service(reader)).max_decoding_message_size(MAX_MESSAGE);
+    let staging = StagingServiceServer::new(StagingRpc(stager)).max_decoding_message_size(MAX_MESSAGE);
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
-        .add_service(InterceptedService::new(service, Peer::admit));
+        .add_service(InterceptedService::new(service, Peer::admit))
+        .add_service(InterceptedService::new(staging, Peer::admit));
     let shutdown = tasks.shutdown().clone();
     tasks.spawn(async move {
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, async { shutdown.begun().await }).await {

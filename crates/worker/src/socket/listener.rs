@@ -13,7 +13,7 @@ use headpond_types::{ContentId, Error, ErrorKind, Result};
 use tokio::{net::UnixListener, sync::broadcast};
 
 use super::session::Session;
-use crate::reader::Reader;
+use crate::{reader::Reader, staging::Stager};
 
 /// Longest path that fits `sockaddr_un` with its final NUL (unix(7)).
 const MAX_PATH: usize = 107;
@@ -71,7 +71,13 @@ impl Listener {
 
     /// Serves every connection until shutdown begins; each then ends by itself. `recalls` tells which lent contents are
     /// wanted back.
-    pub(crate) async fn serve(self, reader: Arc<Reader>, recalls: broadcast::Sender<ContentId>, tasks: Tasks) {
+    pub(crate) async fn serve(
+        self,
+        reader: Arc<Reader>,
+        stager: Arc<Stager>,
+        recalls: broadcast::Sender<ContentId>,
+        tasks: Tasks,
+    ) {
         loop {
             let accepted = tokio::select! {
                 () = tasks.shutdown().begun() => return,
@@ -79,7 +85,7 @@ impl Listener {
             };
             match accepted {
                 Ok((socket, _)) => {
-                    let session = Session::new(socket, Arc::clone(&reader), tasks.clone());
+                    let session = Session::new(socket, Arc::clone(&reader), Arc::clone(&stager), tasks.clone());
                     tasks.spawn(session.serve(recalls.subscribe()));
                 }
                 Err(error) => {

@@ -1,7 +1,7 @@
 //! One local client: its requests, its leases, and what it is asked to give back.
 //!
 //! A session is one task. Requests are answered in the order in which they become ready; when the session ends, those that
-//! are left are dropped (fills go on), and all its leases with them.
+//! are left are dropped (fills go on), and all its leases and staged files with them.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ use headpond_proto::{
     failure, frames,
     v1::{
         EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalFailure, LocalRequest, LocalResponse,
-        RecallNotice, local_request::Request, local_response::Response,
+        RecallNotice, StageFileRequest, StageFileResponse, local_request::Request, local_response::Response,
     },
 };
 use headpond_runtime::Tasks;
@@ -31,13 +31,16 @@ use tokio::{
 };
 
 use super::lease::Lease;
-use crate::{ranges::checked, reader::Reader};
+use crate::{ranges::checked, reader::Reader, staging::Stager};
 
 /// Requests of one client worked on at once; further ones wait in the socket.
 const MAX_REQUESTS: usize = 256;
 
 /// How long a client may leave its answers unread before it is cut off.
 const STALLED: Duration = Duration::from_mins(1);
+
+/// Ids of sessions; none is used twice by one process.
+static NEXT_SESSION: AtomicU64 = AtomicU64::new(1);
 
 /// Ids of leases; none is used twice by one process.
 static NEXT_LEASE: AtomicU64 = AtomicU64::new(1);
@@ -70,15 +73,18 @@ impl Answer {
 /// A connected client.
 #[derive(Debug)]
 pub(super) struct Session {
+    id: u64,
     socket: UnixStream,
     reader: Arc<Reader>,
+    stager: Arc<Stager>,
     tasks: Tasks,
     leases: Mutex<HashMap<u64, Held>>,
 }
 
 impl Session {
-    pub(super) fn new(socket: UnixStream, reader: Arc<Reader>, tasks: Tasks) -> Self {
-        Self { socket, reader, tasks, leases: Mutex::default() }
+    pub(super) fn new(socket: UnixStream, reader: Arc<Reader>, stager: Arc<Stager>, tasks: Tasks) -> Self {
+        let id = NEXT_SESSION.fetch_add(1, Ordering::Relaxed);
+        Self { id, socket, reader, stager, tasks, leases: Mutex::default() }
     }
 
     /// Serves the client until it hangs up or shutdown begins; then what it has asked is still answered.
@@ -93,6 +99,7 @@ impl Session {
         let leases = std::mem::take(&mut *self.leases());
         self.reader.metrics.leases.dec_by(i64::try_from(leases.len()).unwrap_or(i64::MAX));
         self.reader.cache.take_back(leases).await;
+        self.stager.end_session(self.id).await;
     }
 
     async fn receive(
@@ -139,9 +146,8 @@ impl Session {
             Some(Request::Lend(lend)) => return self.answer_lend(request.id, lend, answers).await,
             Some(Request::Ensure(ensure)) => self.ensure(ensure).await,
             Some(Request::GiveBack(lease)) => return self.give_back(lease.lease).await,
-            Some(Request::Stage(_)) | None => {
-                Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request"))
-            }
+            Some(Request::Stage(stage)) => return self.answer_stage(request.id, stage, answers).await,
+            None => Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request")),
         };
         let response = answered.unwrap_or_else(|error| Response::Failure(told(&error)));
         // It fails only when the session is ending.
@@ -169,6 +175,14 @@ impl Session {
         if dropped {
             self.tell_dropped(answers).await;
         }
+    }
+
+    async fn answer_stage(&self, request: u64, stage: StageFileRequest, answers: mpsc::Sender<Answer>) {
+        let answer = match self.stager.lend(stage.grant.as_ref(), self.id).await {
+            Ok(file) => Answer::new(request, Response::Staged(StageFileResponse {}), Some(file)),
+            Err(error) => Answer::new(request, Response::Failure(told(&error)), None),
+        };
+        let _ = answers.send(answer).await;
     }
 
     async fn ensure(&self, request: EnsureRequest) -> Result<Response> {

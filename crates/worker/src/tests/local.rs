@@ -6,7 +6,7 @@ use headpond_proto::{
     frames::{FrameReader, send},
     v1::{
         EnsureRequest, EnsureResponse, FreeRequest, LendRequest, LendResponse, LocalRequest, LocalResponse, Range,
-        RecallNotice, ReturnRequest, SignedGrant, local_request::Request, local_response::Response,
+        RecallNotice, ReturnRequest, SignedGrant, StageFileRequest, local_request::Request, local_response::Response,
     },
 };
 use headpond_types::{ByteRange, Result};
@@ -65,6 +65,12 @@ impl LocalClient {
         let Response::Lent(lent) = self.ask(request).await? else { panic!("another answer") };
         let file = self.frames.take_descriptor().expect("a descriptor comes with it");
         Ok((lent, file.into()))
+    }
+
+    pub(super) async fn stage(&mut self, grant: &SignedGrant) -> Result<File> {
+        let request = Request::Stage(StageFileRequest { grant: Some(grant.clone()) });
+        let Response::Staged(_) = self.ask(request).await? else { panic!("another answer") };
+        Ok(self.frames.take_descriptor().expect("a descriptor comes with it").into())
     }
 
     pub(super) async fn ensure(&mut self, lease: u64, range: ByteRange) -> Result<EnsureResponse> {

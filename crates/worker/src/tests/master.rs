@@ -6,13 +6,13 @@ use headpond_proto::{
     grant::GrantSigner,
     status,
     v1::{
-        ContentGrant, HeartbeatRequest, HeartbeatResponse, LeaveRequest, LeaveResponse, Member, Mount, RegisterRequest,
-        RegisterResponse, Ring, SignedGrant,
+        ContentGrant, HeartbeatRequest, HeartbeatResponse, LeaveRequest, LeaveResponse, Member, Mount, PersistGrant,
+        RegisterRequest, RegisterResponse, Ring, SignedGrant, StagingGrant,
         registry_service_server::{RegistryService, RegistryServiceServer},
     },
 };
 use headpond_runtime::Tasks;
-use headpond_types::{Error, ErrorKind};
+use headpond_types::{ContentId, Error, ErrorKind};
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     Request, Response, Status,
@@ -88,6 +88,38 @@ impl Master {
         let content = Some(content.into());
         let key = key.to_owned().into();
         self.signer.sign(ContentGrant { content, length, mount, key, version, expires_ns: i64::MAX, cluster: 0 })
+    }
+
+    /// The right to stage bytes for a lease.
+    pub(super) fn staging(&self, lease: u64) -> SignedGrant {
+        let grant = StagingGrant { lease, inode: 100 + lease, expires_ns: i64::MAX, cluster: 0 };
+        self.signer.sign_staging(grant)
+    }
+
+    /// The right to store what is staged for a lease, in mount 1.
+    pub(super) fn persist(&self, lease: u64, key: &str, replaces: Option<&str>, content: ContentId) -> SignedGrant {
+        self.signer.sign_persist(PersistGrant {
+            lease,
+            mount: 1,
+            key: key.to_owned().into(),
+            replaces: replaces.map(str::to_owned),
+            content: Some(content.into()),
+            expires_ns: i64::MAX,
+            cluster: 0,
+        })
+    }
+
+    /// The right to read a content.
+    pub(super) fn content(&self, content: ContentId, key: &str, version: &str, length: u64) -> SignedGrant {
+        self.signer.sign(ContentGrant {
+            content: Some(content.into()),
+            length,
+            mount: 1,
+            key: key.to_owned().into(),
+            version: version.to_owned(),
+            expires_ns: i64::MAX,
+            cluster: 0,
+        })
     }
 
     /// Waits until the registry is as wanted.

@@ -2,14 +2,16 @@
 
 use std::{path::Path, sync::Arc, time::Duration};
 
+use futures::future::BoxFuture;
 use headpond_proto::{
     MAX_MESSAGE, status,
-    v1::{Origin, ReadRequest, SignedGrant, worker_service_client::WorkerServiceClient},
+    v1::{Mount, Origin, ReadRequest, SignedGrant, worker_service_client::WorkerServiceClient},
 };
 use headpond_runtime::{Shutdown, SystemClock, Tasks};
 use headpond_store::{DirConfig, PageStore, StoreConfig};
 use headpond_transport::Transport;
 use headpond_types::{ByteRange, Error, Result};
+use headpond_ufs::UnderStore;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -19,7 +21,7 @@ use super::{
 };
 use crate::{
     CacheDir, RunningWorker, Worker, WorkerConfig, cache::Cache, cluster::Cluster, fill::Filler, metrics::Metrics,
-    reader::Reader,
+    mounts::Connect, reader::Reader,
 };
 
 /// One MiB, a page.
@@ -58,7 +60,18 @@ impl Pond {
         let mut config = config(dir.path(), &self.master.address.to_string());
         change(&mut config);
         let before = self.master.registry.borrow().registrations;
-        let worker = start(config, &self.lake, dir).await.expect("started");
+        self.registered(start(config, &self.lake, dir).await.expect("started"), before).await
+    }
+
+    /// A worker in `dir` whose mounts all lead to `store`, registered.
+    pub(super) async fn worker_on(&self, store: Arc<dyn UnderStore>, dir: TempDir) -> TestWorker {
+        let before = self.master.registry.borrow().registrations;
+        let config = config(dir.path(), &self.master.address.to_string());
+        let worker = start_with(config, Arc::new(ToStore(store)), dir).await.expect("started");
+        self.registered(worker, before).await
+    }
+
+    async fn registered(&self, worker: TestWorker, before: usize) -> TestWorker {
         self.master.until(|registry| registry.registrations > before).await;
         self.master.until_ring_is_known().await;
         worker
@@ -87,12 +100,26 @@ pub(super) fn config(dir: &Path, master: &str) -> WorkerConfig {
 
 /// Starts a worker, registered or not.
 pub(super) async fn start(config: WorkerConfig, lake: &Arc<Lake>, dir: TempDir) -> Result<TestWorker> {
+    start_with(config, Arc::new(ToLake(Arc::clone(lake))), dir).await
+}
+
+async fn start_with(config: WorkerConfig, connect: Arc<dyn Connect>, dir: TempDir) -> Result<TestWorker> {
     let tasks = Tasks::new(Shutdown::new());
-    let connect = Arc::new(ToLake(Arc::clone(lake)));
     let running = Worker::start_with(config, connect, Metrics::default(), Arc::new(SystemClock), tasks.clone()).await?;
     let endpoint = Endpoint::from_shared(format!("http://{}", running.address())).expect("an address");
     let client = WorkerServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE);
     Ok(TestWorker { running, client, tasks, dir })
+}
+
+/// Connects every mount to one store.
+#[derive(Debug)]
+struct ToStore(Arc<dyn UnderStore>);
+
+impl Connect for ToStore {
+    fn connect<'a>(&'a self, _: &'a Mount) -> BoxFuture<'a, Result<Arc<dyn UnderStore>>> {
+        let store = Arc::clone(&self.0);
+        Box::pin(async { Ok(store) })
+    }
 }
 
 impl TestWorker {

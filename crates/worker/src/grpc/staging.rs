@@ -1,0 +1,51 @@
+//! Staged files over gRPC.
+
+use std::sync::Arc;
+
+use headpond_proto::v1::{
+    EndStagingRequest, EndStagingResponse, PersistRequest, PersistResponse, ReadStagedRequest, ReadStagedResponse,
+    ResizeStagedRequest, ResizeStagedResponse, StageRequest, StageResponse, staging_service_server::StagingService,
+};
+use tonic::{Request, Response, Status};
+
+use super::to_status;
+use crate::staging::Stager;
+
+/// Answers clients that write.
+#[derive(Debug)]
+pub(crate) struct StagingRpc(pub(crate) Arc<Stager>);
+
+#[tonic::async_trait]
+impl StagingService for StagingRpc {
+    async fn stage(&self, request: Request<StageRequest>) -> Result<Response<StageResponse>, Status> {
+        let StageRequest { grant, offset, data, continues } = request.into_inner();
+        self.0.stage(grant.as_ref(), offset, data, continues).await.map_err(to_status)?;
+        Ok(Response::new(StageResponse {}))
+    }
+
+    async fn read_staged(&self, request: Request<ReadStagedRequest>) -> Result<Response<ReadStagedResponse>, Status> {
+        let ReadStagedRequest { grant, offset, length } = request.into_inner();
+        let data = self.0.read(grant.as_ref(), offset, length).await.map_err(to_status)?;
+        Ok(Response::new(ReadStagedResponse { data }))
+    }
+
+    async fn resize_staged(
+        &self,
+        request: Request<ResizeStagedRequest>,
+    ) -> Result<Response<ResizeStagedResponse>, Status> {
+        let ResizeStagedRequest { grant, length, continues } = request.into_inner();
+        self.0.resize(grant.as_ref(), length, continues).await.map_err(to_status)?;
+        Ok(Response::new(ResizeStagedResponse {}))
+    }
+
+    async fn persist(&self, request: Request<PersistRequest>) -> Result<Response<PersistResponse>, Status> {
+        let PersistRequest { grant, length } = request.into_inner();
+        self.0.persist(grant.as_ref(), length).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn end_staging(&self, request: Request<EndStagingRequest>) -> Result<Response<EndStagingResponse>, Status> {
+        let EndStagingRequest { grant, content } = request.into_inner();
+        self.0.end(grant.as_ref(), content.map(Into::into)).await.map_err(to_status)?;
+        Ok(Response::new(EndStagingResponse {}))
+    }
+}

@@ -1,0 +1,219 @@
+//! Files that are being written: their bytes until the under store has them.
+//!
+//! * [`Stager`] does what clients ask for over gRPC and the unix socket. Each write lease has at most one staged file ([`table`]).
+//! * A staged file is one process's: nothing of it was acknowledged, so a restart loses it, and whoever goes on with it is told so.
+//! * [`persist`] stores its bytes as one object; [`upload`] is how, [`settle`] what to make of an answer that was lost.
+//! * [`abandoned`] aborts uploads that nobody goes on with, also those of an earlier process.
+
+mod abandoned;
+mod persist;
+mod sent;
+mod settle;
+mod table;
+mod upload;
+
+use std::{fs::File, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use headpond_proto::v1::{PersistResponse, SignedGrant, StagingGrant};
+use headpond_runtime::{Clock, Tasks};
+use headpond_types::{ContentId, Error, ErrorKind, Result, Timestamp};
+use tokio::sync::Semaphore;
+
+pub(crate) use self::abandoned::Abandoned;
+use self::table::{Staged, Table};
+use crate::{cache::Cache, cluster::Cluster, metrics::Metrics};
+
+/// Most bytes in one message of staged data.
+const MAX_DATA: usize = 4 << 20;
+
+/// Staged files made over gRPC go when nothing was asked about them for so long.
+const UNUSED: Duration = Duration::from_mins(10);
+
+/// Pause between two looks at how large staged files have become whose descriptors are out.
+const ACCOUNT: Duration = Duration::from_secs(1);
+
+/// Pause between two searches for staged files that nobody uses.
+const SWEEP: Duration = Duration::from_mins(1);
+
+/// Memory for parts on their way to under stores, over all uploads, in MiB.
+const UPLOAD_MEMORY: usize = 256;
+
+/// Holds the staged files of this worker.
+#[derive(Debug)]
+pub(crate) struct Stager {
+    cache: Arc<Cache>,
+    cluster: Arc<Cluster>,
+    clock: Arc<dyn Clock>,
+    metrics: Metrics,
+    tasks: Tasks,
+    abandoned: Arc<Abandoned>,
+    table: Table,
+    /// A permit for each MiB.
+    memory: Semaphore,
+}
+
+impl Stager {
+    pub(crate) fn new(
+        cache: Arc<Cache>,
+        cluster: Arc<Cluster>,
+        clock: Arc<dyn Clock>,
+        metrics: Metrics,
+        tasks: Tasks,
+        abandoned: Arc<Abandoned>,
+    ) -> Self {
+        let memory = Semaphore::new(UPLOAD_MEMORY);
+        Self { cache, cluster, clock, metrics, tasks, abandoned, table: Table::default(), memory }
+    }
+
+    /// Writes into the staged file of a lease. One that is missing is made, unless the client `continues`.
+    ///
+    /// # Errors
+    /// Those of the grant; `Stale` when the staged file is lost; `ResourceExhausted` when there is no room.
+    pub(crate) async fn stage(
+        &self,
+        grant: Option<&SignedGrant>,
+        offset: u64,
+        data: Bytes,
+        continues: bool,
+    ) -> Result<()> {
+        if data.len() > MAX_DATA {
+            let message = format!("{} bytes are too many to be staged at once: send at most 4 MiB", data.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let staged = self.staged(grant, continues).await?;
+        staged.on_file(move |file| file.write_at(offset, &data)).await
+    }
+
+    /// The bytes of a staged file from `offset`; fewer than `length` only at its end.
+    ///
+    /// # Errors
+    /// As [`Self::stage`].
+    pub(crate) async fn read(&self, grant: Option<&SignedGrant>, offset: u64, length: u64) -> Result<Bytes> {
+        let length = usize::try_from(length).unwrap_or(MAX_DATA).min(MAX_DATA);
+        let staged = self.staged(grant, true).await?;
+        staged.on_file(move |file| file.read_at(offset, length)).await
+    }
+
+    /// Sets the length of a staged file. One that is missing is made, unless the client `continues`.
+    ///
+    /// # Errors
+    /// As [`Self::stage`].
+    pub(crate) async fn resize(&self, grant: Option<&SignedGrant>, length: u64, continues: bool) -> Result<()> {
+        let staged = self.staged(grant, continues).await?;
+        staged.on_file(move |file| file.set_len(length)).await
+    }
+
+    /// A descriptor of the staged file of a lease, which is made if it is missing. It belongs to the connection `session` from now on.
+    ///
+    /// # Errors
+    /// As [`Self::stage`].
+    pub(crate) async fn lend(&self, grant: Option<&SignedGrant>, session: u64) -> Result<File> {
+        let staged = self.staged(grant, false).await?;
+        staged.bind(session);
+        staged.on_file(headpond_store::Staging::descriptor).await
+    }
+
+    /// Stores the staged bytes as one object. Goes on when it is dropped; a repetition with the same grant joins it, or gets its answer.
+    ///
+    /// # Errors
+    /// Those of the grant; `Stale` when the store holds another version than the grant says, or the staged file is lost; what the store
+    /// answered else.
+    pub(crate) async fn persist(
+        self: &Arc<Self>,
+        signed: Option<&SignedGrant>,
+        length: u64,
+    ) -> Result<PersistResponse> {
+        let grant = self.cluster.grants.check_persist(signed, self.clock.now())?;
+        let lease = grant.lease;
+        let staged = self.table.find(lease).ok_or_else(|| lost(lease))?;
+        let asked = (signed.cloned().unwrap_or_default(), length);
+        persist::run(Arc::clone(self), staged, asked, grant).await
+    }
+
+    /// Ends a staged file. If `content` is what its bytes were last persisted as, they stay cached; whoever ends it has closed its
+    /// descriptors. No staged file is no error.
+    ///
+    /// # Errors
+    /// Those of the grant, which may have expired.
+    pub(crate) async fn end(&self, grant: Option<&SignedGrant>, content: Option<ContentId>) -> Result<()> {
+        let grant = self.cluster.grants.check_staging(grant, Timestamp(i64::MIN))?;
+        if let Some(staged) = self.table.remove(grant.lease) {
+            self.metrics.staged.dec();
+            self.finish(staged, content).await;
+        }
+        Ok(())
+    }
+
+    /// Drops the staged files of a connection that has ended: their client is gone.
+    pub(crate) async fn end_session(&self, session: u64) {
+        self.drop_all(self.table.extract(|staged| staged.session() == Some(session))).await;
+    }
+
+    /// Counts what clients write through descriptors, and drops files that nobody uses. Never ends.
+    pub(crate) async fn maintain(&self) {
+        let accounting = async {
+            loop {
+                tokio::time::sleep(ACCOUNT).await;
+                for staged in self.table.all().into_iter().filter(|staged| staged.session().is_some()) {
+                    // That there is no room is told to the client by the disk.
+                    let _ = staged.on_file(headpond_store::Staging::account).await;
+                }
+            }
+        };
+        let sweeping = async {
+            loop {
+                tokio::time::sleep(SWEEP).await;
+                self.drop_all(self.table.extract(|staged| staged.is_unused(UNUSED))).await;
+            }
+        };
+        tokio::join!(accounting, sweeping);
+    }
+
+    /// The staged file that `signed` is for, in use from now on.
+    async fn staged(&self, signed: Option<&SignedGrant>, continues: bool) -> Result<Arc<Staged>> {
+        let grant = self.cluster.grants.check_staging(signed, self.clock.now())?;
+        let StagingGrant { lease, inode, .. } = grant;
+        let staged = match self.table.find(lease) {
+            Some(staged) => staged,
+            None if continues => return Err(lost(lease)),
+            None => {
+                let file = self.cache.stage().await?;
+                let (staged, made) = self.table.insert(lease, Staged::new(lease, inode, file));
+                if made {
+                    self.metrics.staged.inc();
+                }
+                staged
+            }
+        };
+        if staged.inode() != inode {
+            let message = format!("lease {lease} is staged for another file: open the file again");
+            return Err(Error::new(ErrorKind::Stale, message));
+        }
+        staged.touch();
+        Ok(staged)
+    }
+
+    async fn drop_all(&self, staged: Vec<Arc<Staged>>) {
+        self.metrics.staged.dec_by(i64::try_from(staged.len()).unwrap_or(i64::MAX));
+        for staged in staged {
+            self.finish(staged, None).await;
+        }
+    }
+
+    /// Drops the file of what is in the table no more, or makes it that of `content` if its bytes were stored as such.
+    async fn finish(&self, staged: Arc<Staged>, content: Option<ContentId>) {
+        let take = move || {
+            let file = staged.take()?;
+            let content = content?;
+            let checksums = staged.with_sent(|sent| sent.stored_as(content))?;
+            Some((file, content, checksums))
+        };
+        self.cache.adopt(take).await;
+    }
+}
+
+fn lost(lease: u64) -> Error {
+    let message = format!("what was staged for lease {lease} is lost: write the file again");
+    Error::new(ErrorKind::Stale, message)
+}

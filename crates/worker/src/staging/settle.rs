@@ -1,0 +1,198 @@
+//! The request that makes the object: sent until it is known whether the store carried it out.
+//!
+//! A request without an answer may have been carried out. Then its repetition meets an object where none must be, or another version than
+//! the one to be replaced, and only the object itself tells whether it is ours: it is if it has the version that the store once
+//! answered to us, or, where no answer came, the very bytes that were sent. ETags are not computed for it: what they are made of
+//! depends on how a store encrypts.
+//!
+//! Of a request that was answered with a refusal it is certain that it was not carried out. So an object that somebody else has
+//! put there is never taken for ours, not even one of the same bytes.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::{StreamExt as _, future::BoxFuture};
+use headpond_store::checksums;
+use headpond_types::{Error, ErrorKind, PAGE_SIZE, Result};
+use headpond_ufs::{ObjectMeta, Precondition, UfsError, UfsErrorKind};
+
+use super::{sent::Try, upload::Upload};
+
+/// Tries without an answer, each with the store's own deadline, after which the failure is told.
+const TRIES: u32 = 4;
+
+/// Pause before the second try; it doubles.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// An object that an earlier request of this staged file made.
+struct Ours {
+    meta: ObjectMeta,
+    /// It has the bytes that are to be stored.
+    is_done: bool,
+}
+
+impl Upload<'_> {
+    /// Makes the object of bytes with these checksums by `send`, which is given the condition to send along.
+    ///
+    /// Where the store has no conditions, the object is looked at just before: somebody who writes it between that and the request is
+    /// overwritten.
+    pub(super) async fn make<'s>(
+        &'s self,
+        checksums: Arc<[u32]>,
+        mut condition: Precondition,
+        send: impl Fn(Precondition) -> BoxFuture<'s, Result<ObjectMeta, UfsError>>,
+    ) -> Result<ObjectMeta> {
+        let request = Try {
+            mount: self.target.mount,
+            key: self.target.key.clone(),
+            content: self.target.content,
+            length: self.length,
+            checksums: Arc::clone(&checksums),
+            version: None,
+        };
+        let id = self.staged.with_sent(|sent| sent.begin(request));
+        let mut unanswered = 0;
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let answer = match self.admit(&condition).await {
+                Ok(condition) => send(condition).await,
+                Err(error) => Err(error),
+            };
+            let error = match answer {
+                Ok(meta) => return Ok(self.done(id, meta)),
+                Err(error) => error,
+            };
+            if may_have_been_carried_out(error.kind()) {
+                unanswered += 1;
+                if unanswered < TRIES {
+                    tracing::debug!(%error, "storing a file again");
+                    tokio::time::sleep(pause).await;
+                    pause *= 2;
+                    continue;
+                }
+            }
+            let unmet = error.kind() == UfsErrorKind::Precondition;
+            let refused = (unanswered == 0).then_some(id);
+            let found = if unmet || unanswered > 0 { self.find_ours(&checksums, refused).await } else { Ok(None) };
+            let error = match found {
+                Ok(Some(ours)) if ours.is_done => return Ok(self.done(id, ours.meta)),
+                // Stored by us before, and not taken over by the master: that is what is replaced.
+                Ok(Some(ours)) if unmet && condition != matches(&ours.meta) => {
+                    condition = matches(&ours.meta);
+                    continue;
+                }
+                Err(unknown) if unmet => unknown,
+                Ok(_) | Err(_) => self.told(error),
+            };
+            if let Some(refused) = refused {
+                self.staged.with_sent(|sent| sent.failed(refused));
+            }
+            return Err(error);
+        }
+    }
+
+    fn done(&self, id: u64, meta: ObjectMeta) -> ObjectMeta {
+        self.staged.with_sent(|sent| sent.succeeded(id, &meta.version));
+        meta
+    }
+
+    /// The condition for the store to check; what it cannot check was checked by looking.
+    async fn admit(&self, condition: &Precondition) -> Result<Precondition, UfsError> {
+        if self.store.capabilities().conditional_put {
+            return Ok(condition.clone());
+        }
+        let present = match self.store.head(&self.target.key).await {
+            Ok(meta) => Some(meta.version),
+            Err(error) if error.kind() == UfsErrorKind::NotFound => None,
+            Err(error) => return Err(error),
+        };
+        let holds = match condition {
+            Precondition::None => true,
+            Precondition::Absent => present.is_none(),
+            Precondition::Matches(version) => present.as_ref() == Some(version),
+        };
+        let unmet = || UfsError::new(UfsErrorKind::Precondition, format!("{} is another version", self.target));
+        holds.then_some(Precondition::None).ok_or_else(unmet)
+    }
+
+    /// The object under the key, if a request of this staged file made it; another than `refused`.
+    async fn find_ours(&self, checksums: &[u32], refused: Option<u64>) -> Result<Option<Ours>> {
+        let sent = self.staged.with_sent(|sent| sent.under(self.target.mount, &self.target.key, refused));
+        if sent.is_empty() {
+            return Ok(None);
+        }
+        let meta = match self.store.head(&self.target.key).await {
+            Ok(meta) => meta,
+            Err(error) if error.kind() == UfsErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.told(error)),
+        };
+        for sent in sent {
+            let ours = match &sent.version {
+                Some(version) => *version == meta.version,
+                None => sent.length == meta.size && self.has_bytes(&meta, &sent.checksums).await?,
+            };
+            if ours {
+                let is_done = sent.length == self.length && *sent.checksums == *checksums;
+                return Ok(Some(Ours { meta, is_done }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether the pages of an object have these checksums.
+    async fn has_bytes(&self, meta: &ObjectMeta, expected: &[u32]) -> Result<bool> {
+        if meta.size == 0 {
+            return Ok(expected.is_empty());
+        }
+        let body = self.store.get(&self.target.key, 0..meta.size, &meta.version).await;
+        let mut body = body.map_err(|error| self.told(error))?;
+        let one_page = usize::try_from(PAGE_SIZE).expect("a page fits in memory");
+        let (mut found, mut buffer) = (Vec::with_capacity(expected.len()), Vec::new());
+        while let Some(chunk) = body.next().await {
+            buffer.extend_from_slice(&chunk.map_err(|error| self.told(error))?);
+            let whole = buffer.len() / one_page * one_page;
+            found.extend(checksums(&buffer[..whole]));
+            buffer.drain(..whole);
+        }
+        found.extend(checksums(&buffer));
+        Ok(found == expected)
+    }
+
+    /// What a failure of the store is for the client.
+    pub(super) fn told(&self, error: UfsError) -> Error {
+        let target = self.target;
+        match error.kind() {
+            UfsErrorKind::Precondition | UfsErrorKind::Changed => {
+                let message = format!("{target} was changed by somebody else: open the file again");
+                Error::new(ErrorKind::Stale, message).with_source(error)
+            }
+            // Of an upload that is gone; a missing object is none of a write.
+            UfsErrorKind::NotFound => {
+                let message = format!("the store has lost the upload of {target}: store it again");
+                Error::new(ErrorKind::Unavailable, message).with_source(error)
+            }
+            _ => {
+                let error = Error::from(error);
+                Error::new(error.kind(), format!("cannot store {target}")).with_source(error)
+            }
+        }
+    }
+}
+
+fn matches(meta: &ObjectMeta) -> Precondition {
+    Precondition::Matches(meta.version.clone())
+}
+
+/// Whether a failure leaves open what became of the request.
+const fn may_have_been_carried_out(kind: UfsErrorKind) -> bool {
+    match kind {
+        UfsErrorKind::Transient | UfsErrorKind::Protocol | UfsErrorKind::DeadlineExceeded => true,
+        UfsErrorKind::NotFound
+        | UfsErrorKind::NoSuchStore
+        | UfsErrorKind::Changed
+        | UfsErrorKind::Precondition
+        | UfsErrorKind::Refused
+        | UfsErrorKind::SlowDown
+        | UfsErrorKind::Unsupported
+        | UfsErrorKind::Invalid => false,
+    }
+}

@@ -1,0 +1,150 @@
+//! The staged files of this worker, by write lease.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+    time::Duration,
+};
+
+use headpond_store::{Staging, StoreError};
+use headpond_types::Result;
+use tokio::{task::spawn_blocking, time::Instant};
+
+use super::{lost, persist::Current, sent::Sent};
+
+/// A staged file and what became of its bytes so far.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    lease: u64,
+    inode: u64,
+    /// `None` once it was ended. Read-locked by each use, where blocking is allowed; so whoever takes it out knows that nobody writes.
+    file: RwLock<Option<Staging>>,
+    state: Mutex<State>,
+    /// Held by whoever stores the bytes: one at a time.
+    pub(super) turn: tokio::sync::Mutex<()>,
+}
+
+/// Held for a few instructions.
+#[derive(Debug)]
+struct State {
+    /// The connection that has a descriptor, if one has.
+    session: Option<u64>,
+    used: Instant,
+    /// The last persist that was asked for.
+    current: Option<Current>,
+    /// What of this file the store may hold.
+    sent: Sent,
+}
+
+impl Staged {
+    pub(super) fn new(lease: u64, inode: u64, file: Staging) -> Self {
+        let state = State { session: None, used: Instant::now(), current: None, sent: Sent::default() };
+        Self {
+            lease,
+            inode,
+            file: RwLock::new(Some(file)),
+            state: Mutex::new(state),
+            turn: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(super) const fn lease(&self) -> u64 {
+        self.lease
+    }
+
+    pub(super) const fn inode(&self) -> u64 {
+        self.inode
+    }
+
+    pub(super) fn session(&self) -> Option<u64> {
+        self.state().session
+    }
+
+    pub(super) fn bind(&self, session: u64) {
+        self.state().session = Some(session);
+    }
+
+    pub(super) fn touch(&self) {
+        self.state().used = Instant::now();
+    }
+
+    /// Whether it belongs to no connection, nothing was asked about it for `time`, and nothing is being stored.
+    pub(super) fn is_unused(&self, time: Duration) -> bool {
+        let state = self.state();
+        state.session.is_none() && state.used.elapsed() >= time && self.turn.try_lock().is_ok()
+    }
+
+    /// Replaces the current persist by what `choose` makes of it.
+    pub(super) fn with_current<T>(&self, choose: impl FnOnce(&mut Option<Current>) -> T) -> T {
+        choose(&mut self.state().current)
+    }
+
+    /// Looks at or changes what is known of the bytes that were sent.
+    pub(super) fn with_sent<T>(&self, look: impl FnOnce(&mut Sent) -> T) -> T {
+        look(&mut self.state().sent)
+    }
+
+    /// Runs `work` on the file where it may block. Goes on to its end when dropped.
+    ///
+    /// # Errors
+    /// `Stale` when the file was ended; what `work` answers else.
+    pub(super) async fn on_file<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Staging) -> Result<T, StoreError> + Send + 'static,
+    ) -> Result<T> {
+        let staged = Arc::clone(self);
+        let done = spawn_blocking(move || {
+            let file = staged.file.read().unwrap_or_else(PoisonError::into_inner);
+            file.as_ref().map(work)
+        });
+        let done = done.await.expect("work on a staged file does not panic");
+        Ok(done.ok_or_else(|| lost(self.lease))??)
+    }
+
+    /// Takes the file out, when all uses have ended. Blocks.
+    pub(crate) fn take(&self) -> Option<Staging> {
+        self.file.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while held")
+    }
+}
+
+/// Staged files by lease. One short lock: it is taken once for up to 4 MiB.
+#[derive(Debug, Default)]
+pub(super) struct Table(Mutex<HashMap<u64, Arc<Staged>>>);
+
+impl Table {
+    pub(super) fn find(&self, lease: u64) -> Option<Arc<Staged>> {
+        self.files().get(&lease).cloned()
+    }
+
+    /// The staged file of `lease`, which is `new` and `true` if there was none.
+    pub(super) fn insert(&self, lease: u64, new: Staged) -> (Arc<Staged>, bool) {
+        let mut files = self.files();
+        if let Some(known) = files.get(&lease) {
+            return (Arc::clone(known), false);
+        }
+        let staged = Arc::new(new);
+        files.insert(lease, Arc::clone(&staged));
+        drop(files);
+        (staged, true)
+    }
+
+    pub(super) fn remove(&self, lease: u64) -> Option<Arc<Staged>> {
+        self.files().remove(&lease)
+    }
+
+    pub(super) fn extract(&self, unwanted: impl Fn(&Staged) -> bool) -> Vec<Arc<Staged>> {
+        self.files().extract_if(|_, staged| unwanted(staged)).map(|(_, staged)| staged).collect()
+    }
+
+    pub(super) fn all(&self) -> Vec<Arc<Staged>> {
+        self.files().values().cloned().collect()
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashMap<u64, Arc<Staged>>> {
+        self.0.lock().expect("no panic while held")
+    }
+}
