@@ -29,6 +29,11 @@ fn under_a_limit() {
     for _ in 0..2 {
         assert!(matches!(large.page_writer(0), Err(StoreError::Full { .. })));
     }
+    let staging = store.stage().unwrap();
+    let page = bytes_of(&large, 0);
+    staging.write_at(0, &page).unwrap();
+    assert!(matches!(staging.write_at(2 * PAGE_SIZE, &page), Err(StoreError::Full { .. })));
+    assert_eq!(staging.read_at(0, page.len()).unwrap(), page);
     assert!(store.usage().dirs[0].problem.is_none(), "a full disk is no broken disk");
     assert!(store.counters().write_errors.load(Ordering::Relaxed) > 0);
     let small = store.content(id(1), PAGE_SIZE).unwrap();
@@ -236,4 +241,25 @@ fn a_file_that_is_removed_or_cut_behind_our_back_costs_only_itself() {
     assert!(matches!(cut.read(0..10), Err(StoreError::Corrupt { .. })));
     assert_eq!(fine.read(0..10).unwrap(), bytes_of(&fine, 0));
     assert!(store.usage().dirs[0].problem.is_none());
+}
+
+#[test]
+fn a_full_disk_refuses_staged_bytes_and_keeps_what_was_there() {
+    let disk = Disk::new("a full disk");
+    if let Disk::Directory(_) = disk {
+        return a_limit_on_files_is_a_full_disk();
+    }
+    let store = store(disk.path(), 64);
+    for n in 0..8 {
+        fill_all(&store.content(id(n), PAGE_SIZE).unwrap());
+    }
+    let staging = store.stage().unwrap();
+    let page = vec![5; usize::try_from(PAGE_SIZE).unwrap()];
+    let written = (0..32).take_while(|at| staging.write_at(at * PAGE_SIZE, &page).is_ok()).count();
+    assert!((14..16).contains(&written), "clean contents made room: {written}");
+    assert!(matches!(staging.write_at(20 * PAGE_SIZE, &page), Err(StoreError::Full { .. })));
+    assert!(store.usage().dirs[0].problem.is_none(), "a full disk is no broken disk");
+    assert_eq!(staging.read_at(13 * PAGE_SIZE, page.len()).unwrap(), page);
+    drop(staging);
+    fill_all(&store.content(id(20), 8 * PAGE_SIZE).unwrap());
 }

@@ -15,4 +15,6 @@ mod pages;
 #[cfg(test)]
 mod recovery;
 #[cfg(test)]
+mod staging;
+#[cfg(test)]
 mod support;
