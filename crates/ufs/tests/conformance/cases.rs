@@ -51,12 +51,15 @@ pub(crate) async fn run(store: Arc<dyn UnderStore>) {
         reading::the_root_is_no_object,
         reading::large_bodies_arrive_whole,
         writing::conditions_of_put_hold,
+        writing::conditions_of_put_hold_for_empty_objects,
         writing::a_multipart_upload_becomes_one_object,
+        writing::conditions_of_completing_hold,
         writing::parts_are_copied_within_the_store,
         writing::an_aborted_upload_leaves_nothing,
         writing::a_copy_is_of_one_version,
         writing::conditions_of_copy_hold_or_are_refused,
         writing::deleting_is_idempotent,
+        writing::markers_come_and_go,
         writing::conditions_of_delete_hold_or_are_refused,
     ];
 }

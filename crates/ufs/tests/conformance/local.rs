@@ -137,6 +137,25 @@ async fn what_is_being_written_has_no_key() {
 }
 
 #[tokio::test]
+async fn a_marker_is_a_directory() {
+    let root = tempfile::tempdir().unwrap();
+    let store = store(root.path()).await;
+    let marker = Key::from("a/b/");
+    store.put(&marker, Bytes::new(), &Precondition::Absent).await.expect("made");
+    assert!(root.path().join("a/b").is_dir());
+    fs::write(root.path().join("a/b/f"), "x").unwrap();
+    store.delete(&marker, &Precondition::None).await.expect("it has entries, which imply it");
+    assert!(root.path().join("a/b/f").exists());
+    fs::remove_file(root.path().join("a/b/f")).unwrap();
+    store.delete(&marker, &Precondition::None).await.expect("deleted");
+    assert!(!root.path().join("a/b").exists() && root.path().join("a").is_dir());
+    fs::write(root.path().join("file"), "x").unwrap();
+    store.delete(&Key::from("file/"), &Precondition::None).await.expect("no directory is there");
+    store.delete(&Key::from("a"), &Precondition::None).await.expect("no file is there");
+    assert!(root.path().join("file").exists() && root.path().join("a").is_dir());
+}
+
+#[tokio::test]
 async fn of_conditional_writers_one_wins() {
     let root = tempfile::tempdir().unwrap();
     let store = store(root.path()).await;

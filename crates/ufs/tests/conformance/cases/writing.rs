@@ -1,7 +1,7 @@
 //! Mutations.
 
 use bytes::Bytes;
-use headpond_ufs::{Precondition, UfsErrorKind};
+use headpond_ufs::{Listed, Precondition, UfsErrorKind};
 
 use super::{Place, fails};
 
@@ -26,6 +26,21 @@ pub(crate) async fn conditions_of_put_hold(place: Place) {
     assert_eq!(place.read_all("o").await, "b");
 }
 
+pub(crate) async fn conditions_of_put_hold_for_empty_objects(place: Place) {
+    let key = place.key("o");
+    let put = async |body: &'static str, condition: &Precondition| {
+        place.store.put(&key, Bytes::from_static(body.as_bytes()), condition).await
+    };
+    let empty = put("", &Precondition::Absent).await.expect("nothing is there");
+    assert_eq!(empty.size, 0);
+    assert_eq!(place.store.head(&key).await.expect("a head"), empty);
+    fails(put("", &Precondition::Absent).await, UfsErrorKind::Precondition);
+    fails(put("", &matches("other")).await, UfsErrorKind::Precondition);
+    let full = put("bytes", &matches(&empty.version)).await.expect("the version is right");
+    let again = put("", &matches(&full.version)).await.expect("the version is right");
+    assert_eq!((again.size, place.read_all("o").await), (0, Bytes::new()));
+}
+
 pub(crate) async fn a_multipart_upload_becomes_one_object(place: Place) {
     let key = place.key("big");
     let least = usize::try_from(place.store.capabilities().min_part_size).expect("a size");
@@ -47,6 +62,22 @@ pub(crate) async fn a_multipart_upload_becomes_one_object(place: Place) {
     assert_eq!(place.read_all("big").await, [one, two].concat());
     assert_eq!(place.names(place.request("", false)).await, ["big"]);
     fails(complete(Precondition::None).await, UfsErrorKind::NotFound);
+}
+
+pub(crate) async fn conditions_of_completing_hold(place: Place) {
+    let key = place.key("big");
+    let old = place.put("big", "old").await;
+    let upload = place.store.create_multipart(&key).await.expect("an upload");
+    let tag = place.store.put_part(&key, &upload, 1, "new bytes".into()).await.expect("a part");
+    let parts = [(1, tag)];
+    let complete =
+        async |condition: &Precondition| place.store.complete_multipart(&key, &upload, &parts, condition).await;
+    fails(complete(&Precondition::Absent).await, UfsErrorKind::Precondition);
+    fails(complete(&matches("other")).await, UfsErrorKind::Precondition);
+    assert_eq!(place.store.head(&key).await.expect("a head"), old);
+    let new = complete(&matches(&old.version)).await.expect("the version is right");
+    assert_eq!(place.store.head(&key).await.expect("a head"), new);
+    assert_eq!(place.read_all("big").await, "new bytes");
 }
 
 pub(crate) async fn parts_are_copied_within_the_store(place: Place) {
@@ -120,6 +151,32 @@ pub(crate) async fn deleting_is_idempotent(place: Place) {
         fails(place.store.head(&place.key(name)).await, UfsErrorKind::NotFound);
     }
     assert_eq!(place.names(place.request("", false)).await, [""; 0]);
+}
+
+pub(crate) async fn markers_come_and_go(place: Place) {
+    let marker = place.key("d/");
+    let make = || place.store.put(&marker, Bytes::new(), &Precondition::Absent);
+    let made = make().await.expect("nothing is there");
+    assert_eq!((made.size, place.store.head(&marker).await.expect("a head")), (0, made));
+    fails(make().await, UfsErrorKind::Precondition);
+    let prefix = [Listed::Prefix(marker.clone())];
+    let top = async || {
+        let all = place.list(place.request("", true)).await;
+        all.into_iter().filter(|entry| *entry.key() != place.key("")).collect::<Vec<_>>()
+    };
+    assert_eq!(top().await, prefix);
+    // What lies below stays, and implies it.
+    place.put("d/below", "x").await;
+    place.store.delete(&marker, &Precondition::None).await.expect("a delete");
+    assert_eq!(top().await, prefix);
+    assert_eq!(place.read_all("d/below").await, "x");
+    place.store.delete(&place.key("d/below"), &Precondition::None).await.expect("a delete");
+    for _ in 0..2 {
+        place.store.delete(&marker, &Precondition::None).await.expect("a delete");
+        fails(place.store.head(&marker).await, UfsErrorKind::NotFound);
+        assert_eq!(top().await, []);
+    }
+    make().await.expect("nothing is there any more");
 }
 
 pub(crate) async fn conditions_of_delete_hold_or_are_refused(place: Place) {
