@@ -165,3 +165,61 @@ async fn abort(cluster: &Cluster, note: &Note) -> Result<()> {
     let store = cluster.mounts.store(MountId(note.mount)).await?;
     Ok(store.abort_multipart(&Key::from(note.key.clone()), &note.upload).await?)
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use futures::future::BoxFuture;
+    use headpond_proto::v1::Mount;
+    use headpond_types::ContentId;
+    use headpond_ufs::{Fault, Faulty, Memory, Op, UfsErrorKind, UnderStore};
+
+    use super::*;
+    use crate::mounts::Connect;
+
+    #[derive(Debug)]
+    struct ToStore(Faulty);
+
+    impl Connect for ToStore {
+        fn connect<'a>(&'a self, _: &'a Mount) -> BoxFuture<'a, Result<Arc<dyn UnderStore>>> {
+            Box::pin(async { Ok(Arc::new(self.0.clone()) as Arc<dyn UnderStore>) })
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_upload_outlives_neither_its_process_nor_a_mount_that_comes_late() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Faulty::new(Arc::new(Memory::named("abandoned")), 1);
+        let target = Target { mount: MountId(7), key: Key::from("k"), content: ContentId(1) };
+        let upload = store.create_multipart(&target.key).await.expect("begun");
+        let finished = store.create_multipart(&target.key).await.expect("begun");
+        {
+            // The process dies: nobody is there to abort what is dropped.
+            let abandoned = Arc::new(Abandoned::open(dir.path()).expect("opened"));
+            let _noted = abandoned.note(&target, &upload).await;
+            abandoned.note(&target, &finished).await.done().await;
+            fs::write(dir.path().join(UPLOADS).join("torn.new"), "x").expect("written");
+        }
+        let is_there = async |upload: &str| store.put_part(&target.key, upload, 1, Bytes::new()).await.is_ok();
+        let abandoned = Arc::new(Abandoned::open(dir.path()).expect("opened again"));
+        assert_eq!(abandoned.waiting().len(), 1);
+        let cluster = Arc::new(Cluster::new(Arc::new(ToStore(store.clone()))));
+        store.script(Op::AbortMultipart, [Some(Fault::Error(UfsErrorKind::Transient)), None]);
+        let files = || fs::read_dir(dir.path().join(UPLOADS)).expect("a directory").count();
+        let mounted = async {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            assert!(is_there(&upload).await, "no mount, no store");
+            cluster.mounts.set(&[Mount { id: 7, ..Mount::default() }], 1);
+            while files() > 0 {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        tokio::select! {
+            () = abandoned.run(Arc::clone(&cluster)) => panic!("it never ends"),
+            () = mounted => {}
+        }
+        assert_eq!(store.scripted(Op::AbortMultipart), 0);
+        assert!(!is_there(&upload).await);
+        assert!(is_there(&finished).await, "what was done is left alone");
+    }
+}

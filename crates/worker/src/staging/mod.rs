@@ -217,3 +217,6 @@ fn lost(lease: u64) -> Error {
     let message = format!("what was staged for lease {lease} is lost: write the file again");
     Error::new(ErrorKind::Stale, message)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,128 @@
+//! What happens in time, which stands still here.
+
+use futures::future::BoxFuture;
+use headpond_proto::v1::{Mount, PersistGrant};
+use headpond_runtime::{Shutdown, SystemClock};
+use headpond_store::{DirConfig, PageStore, StoreConfig};
+use headpond_ufs::{Fault, Faulty, Key, Memory, Op, Precondition, UnderStore};
+
+use super::{persist::run, *};
+use crate::mounts::Connect;
+
+#[derive(Debug)]
+struct ToStore(Faulty);
+
+impl Connect for ToStore {
+    fn connect<'a>(&'a self, _: &'a Mount) -> BoxFuture<'a, Result<Arc<dyn UnderStore>>> {
+        Box::pin(async { Ok(Arc::new(self.0.clone()) as Arc<dyn UnderStore>) })
+    }
+}
+
+/// A stager in `dir` for a store with mount 1.
+fn stager(store: &Faulty, dir: &tempfile::TempDir) -> Arc<Stager> {
+    let dirs = vec![DirConfig { path: dir.path().to_owned(), capacity_bytes: 1 << 30 }];
+    let (pages, metrics) = (PageStore::open(StoreConfig { dirs }).expect("a store"), Metrics::default());
+    let cluster = Arc::new(Cluster::new(Arc::new(ToStore(store.clone()))));
+    cluster.mounts.set(&[Mount { id: 1, ..Mount::default() }], 1);
+    Arc::new(Stager::new(
+        Arc::new(Cache::new(Arc::new(pages), metrics.clone())),
+        cluster,
+        Arc::new(SystemClock),
+        metrics,
+        Tasks::new(Shutdown::new()),
+        Arc::new(Abandoned::open(dir.path()).expect("notes")),
+    ))
+}
+
+/// Puts a staged file of these bytes into the table.
+async fn staged(stager: &Stager, lease: u64, bytes: &'static [u8]) -> Arc<Staged> {
+    let file = stager.cache.stage().await.expect("staged");
+    let (staged, _) = stager.table.insert(lease, Staged::new(lease, 1, file));
+    staged.on_file(move |file| file.write_at(0, bytes)).await.expect("written");
+    staged
+}
+
+async fn store(stager: &Arc<Stager>, staged: &Arc<Staged>, replaces: Option<&str>) -> Result<PersistResponse> {
+    let length = staged.on_file(headpond_store::Staging::len).await.expect("a length");
+    let grant = PersistGrant {
+        lease: staged.lease(),
+        mount: 1,
+        key: "k".into(),
+        replaces: replaces.map(str::to_owned),
+        content: Some(ContentId(1).into()),
+        expires_ns: i64::MAX,
+        cluster: 0,
+    };
+    run(Arc::clone(stager), Arc::clone(staged), (SignedGrant::default(), length), grant).await
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_nobody_asks_about_goes_unless_a_connection_has_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stager = stager(&Faulty::new(Arc::new(Memory::named("unused")), 1), &dir);
+    for lease in 1..=3 {
+        staged(&stager, lease, b"x").await;
+    }
+    stager.table.find(2).expect("there").bind(9);
+    let asking = async {
+        for _ in 0..12 {
+            tokio::time::sleep(Duration::from_mins(1)).await;
+            stager.table.find(3).expect("in use").touch();
+        }
+    };
+    tokio::select! {
+        () = stager.maintain() => panic!("it never ends"),
+        () = asking => {}
+    }
+    assert!(stager.table.find(1).is_none());
+    assert!(stager.table.find(2).is_some() && stager.table.find(3).is_some());
+    stager.end_session(9).await;
+    assert!(stager.table.find(2).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_written_through_a_descriptor_is_counted_soon() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stager = stager(&Faulty::new(Arc::new(Memory::named("counted")), 1), &dir);
+    let staged = staged(&stager, 1, b"x").await;
+    staged.bind(9);
+    let file = staged.on_file(headpond_store::Staging::descriptor).await.expect("a descriptor");
+    std::os::unix::fs::FileExt::write_all_at(&file, &[1; 1 << 20], 0).expect("written");
+    let used = || stager.cache.store().usage().used_bytes();
+    assert_eq!(used(), 4096);
+    tokio::select! {
+        () = stager.maintain() => panic!("it never ends"),
+        () = tokio::time::sleep(2 * ACCOUNT) => {}
+    }
+    assert_eq!(used(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_hangs_ends_in_an_error_and_is_not_held_against_the_next_try() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let faulty = Faulty::new(Arc::new(Memory::named("hangs")), 1);
+    let stager = stager(&faulty, &dir);
+    let staged = staged(&stager, 1, b"bytes").await;
+    faulty.script(Op::Put, [Some(Fault::Hang)]);
+    let error = store(&stager, &staged, None).await.expect_err("it hangs");
+    assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    // It was carried out after all.
+    let key = Key::from("k");
+    let late = faulty.put(&key, "bytes".into(), &Precondition::None).await.expect("put");
+    let answer = store(&stager, &staged, None).await.expect("what is there is ours");
+    assert_eq!(answer.version, late.version);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_that_are_lost_again_and_again_do_not_hide_what_was_stored() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let faulty = Faulty::new(Arc::new(Memory::named("deaf")), 1);
+    let stager = stager(&faulty, &dir);
+    let staged = staged(&stager, 1, b"bytes").await;
+    faulty.chance(Some(Op::Put), 1.0, Fault::Error(headpond_ufs::UfsErrorKind::Transient));
+    let error = store(&stager, &staged, None).await.expect_err("nothing was stored");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    faulty.heal();
+    faulty.chance(Some(Op::Put), 1.0, Fault::LostAnswer);
+    store(&stager, &staged, None).await.expect("it is there");
+}
