@@ -97,7 +97,7 @@ impl AdminClient {
 }
 
 /// Identifies a change over its retries.
-fn request_id() -> Bytes {
+pub(crate) fn request_id() -> Bytes {
     Bytes::copy_from_slice(uuid::Uuid::new_v4().as_bytes())
 }
 
@@ -125,7 +125,7 @@ pub struct NewMount {
 }
 
 impl NewMount {
-    /// A mount of `uri` at `path` with the defaults: read only, synchronised every minute, owned by root, files 0644,
+    /// A mount of `uri` at `path` with the defaults: writable, synchronised every minute, owned by root, files 0644,
     /// directories 0755.
     #[must_use]
     pub fn new(path: NsPath, uri: impl Into<String>) -> Self {
@@ -133,7 +133,7 @@ impl NewMount {
             path,
             uri: uri.into(),
             options: BTreeMap::new(),
-            read_only: true,
+            read_only: false,
             sync_interval: Some(Duration::from_mins(1)),
             uid: 0,
             gid: 0,

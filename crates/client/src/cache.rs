@@ -260,12 +260,17 @@ impl MetaCache {
         // The directory's own attributes (mtime) change with its entries, but it stays a known directory.
         self.doubt_attr(as_of, parent);
         if let Some(old) = old {
-            self.changes[self.slot(old)].fetch_max(as_of, Ordering::AcqRel);
-            self.attrs.entry(old).and_compute_with(|known| match known {
-                Some(known) if known.value().as_of < as_of => Op::Remove,
-                Some(_) | None => Op::Nop,
-            });
+            self.outdate(as_of, old);
         }
+    }
+
+    /// Attributes of `inode` that are older than `as_of` are wrong.
+    pub(crate) fn outdate(&self, as_of: u64, inode: InodeId) {
+        self.changes[self.slot(inode)].fetch_max(as_of, Ordering::AcqRel);
+        self.attrs.entry(inode).and_compute_with(|known| match known {
+            Some(known) if known.value().as_of < as_of => Op::Remove,
+            Some(_) | None => Op::Nop,
+        });
     }
 
     fn doubt_name(&self, as_of: u64, parent: InodeId, name: &Name, old: Option<InodeId>) {

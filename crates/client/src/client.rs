@@ -9,12 +9,13 @@ use headpond_types::{Attr, ContentId, InodeId, Name, NsPath, Result, Ring};
 use tokio::{sync::broadcast, time::interval};
 
 use crate::{
-    AdminClient, ClientConfig, Event, Freed, ListOptions, ListPage, ListTarget, LoadOptions, LoadProgress, Lookup,
-    OpenFile, Presence, StatFs, cached, listing, load,
+    AdminClient, AttrChange, ClientConfig, Event, FileWriter, Freed, ListOptions, ListPage, ListTarget, LoadOptions,
+    LoadProgress, Lookup, NewFile, OpenFile, Owner, Presence, StatFs, cached, listing, load,
     master::{self, Retry},
     metadata::Question,
     opening, session,
     shared::Shared,
+    writing,
 };
 
 /// How often open files that nobody used for a while are looked for.
@@ -22,7 +23,7 @@ const TIDY: Duration = Duration::from_secs(5);
 
 /// A session with the masters and connections to the workers. Clones are cheap and share both; with the last one they end.
 ///
-/// All calls are cancel-safe. Errors of kind `Unavailable` and `DeadlineExceeded` come after the retries that the
+/// All calls are cancel-safe; a change whose future is dropped may have been made. Errors of kind `Unavailable` and `DeadlineExceeded` come after the retries that the
 /// deadline allows.
 #[derive(Clone)]
 pub struct Client {
@@ -59,6 +60,7 @@ impl Client {
                 () = ending.begun() => {}
                 () = session::run(Arc::clone(&background), ending.clone()) => {}
                 () = tidy(&background) => {}
+                () = writing::renew(Arc::clone(&background)) => {}
             }
             background.local.close();
         });
@@ -129,6 +131,66 @@ impl Client {
     #[must_use]
     pub fn cached_open(&self, inode: InodeId) -> Option<Arc<OpenFile>> {
         opening::cached(self.shared(), inode)
+    }
+
+    /// The file that has the name, made if it is missing, with the right to write it. One that is made is in the under store once it was
+    /// persisted.
+    ///
+    /// # Errors
+    /// `AlreadyExists` with [`NewFile::exclusive`]; `IsADirectory`; `NotADirectory` or `Stale` of the parent; `PermissionDenied`, `ReadOnly`; `Busy`
+    /// when another client writes the file and did not stop in time.
+    pub async fn create(&self, parent: InodeId, name: &Name, new: NewFile) -> Result<Arc<FileWriter>> {
+        self.shared().create(parent, name, new).await
+    }
+
+    /// The right to write a file's next version. One writer per file and client: a second call gets the same as long as the first is in use.
+    /// With `truncate` the file has no bytes then.
+    ///
+    /// # Errors
+    /// `Stale` when the inode was replaced: look its name up again; otherwise as of [`Client::create`].
+    pub async fn open_writer(&self, inode: InodeId, truncate: bool) -> Result<Arc<FileWriter>> {
+        self.shared().open_writer(inode, truncate).await
+    }
+
+    /// The writer of a file that this client has. Never waits; any thread.
+    #[must_use]
+    pub fn writer(&self, inode: InodeId) -> Option<Arc<FileWriter>> {
+        self.shared().writers.get(inode)
+    }
+
+    /// Makes a directory; it is in the under store when this returns.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; otherwise as of [`Client::create`].
+    pub async fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner) -> Result<Lookup> {
+        self.shared().make_directory(parent, name, owner).await
+    }
+
+    /// Removes a file, or with `directory` an empty directory, from the under store and the namespace. A writer of the file that this client has
+    /// goes on with its bytes and persists them no more.
+    ///
+    /// # Errors
+    /// `NotFound`; `NotEmpty`; `IsADirectory` or `NotADirectory` when the name is of the other kind; otherwise as of [`Client::create`].
+    pub async fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> Result<()> {
+        self.shared().remove(parent, name, directory).await
+    }
+
+    /// Renames a file or a directory in one step. What has the new name goes in the same step, unless `no_replace` forbids it.
+    ///
+    /// # Errors
+    /// `NotFound`; `AlreadyExists` with `no_replace`; `NotEmpty`, `IsADirectory`, `NotADirectory` of what has the new name; `InvalidArgument` for a
+    /// directory that would lie in itself; `CrossMount` between two mounts; `Busy` while an earlier rename of it is carried out in the under
+    /// store; otherwise as of [`Client::create`].
+    pub async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), no_replace: bool) -> Result<()> {
+        self.shared().rename(from, to, no_replace).await
+    }
+
+    /// Changes attributes. The modification time of a file that this client writes is that of its next version.
+    ///
+    /// # Errors
+    /// `Stale` when the inode was replaced or removed; otherwise as of [`Client::create`].
+    pub async fn set_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {
+        self.shared().set_attr(inode, change).await
     }
 
     /// Brings a file, or all files below a directory, into the cache. `progress` is called at least twice a second, never

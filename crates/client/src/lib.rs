@@ -1,4 +1,4 @@
-//! The Headpond SDK: resolve, list, open, read, load and free.
+//! The Headpond SDK: resolve, list, open, read, write, load and free.
 //!
 //! A [`Client`] keeps one session with the masters, answers metadata from memory while it is valid, and reads bytes from
 //! the nearest worker: through a descriptor of the cache file when a worker runs on the same node, over gRPC otherwise.
@@ -49,6 +49,7 @@ mod session;
 mod shared;
 mod source;
 mod workers;
+mod writing;
 
 pub use admin::{AdminClient, ClusterStatus, Mount, NewMount, WorkerStatus};
 pub use cached::{Freed, Presence, StatFs};
@@ -62,3 +63,4 @@ pub use local::LocalFile;
 pub use lookup::Lookup;
 pub use master::is_refusal;
 pub use open_file::OpenFile;
+pub use writing::{AttrChange, FileWriter, NewFile, Owner};

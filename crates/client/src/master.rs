@@ -191,6 +191,11 @@ pub(crate) fn namespace(channel: Channel) -> v1::master_service_client::MasterSe
     v1::master_service_client::MasterServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 
+/// The service for changes on a channel.
+pub(crate) fn writing(channel: Channel) -> v1::writing_service_client::WritingServiceClient<Channel> {
+    v1::writing_service_client::WritingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
+}
+
 /// The operators' service on a channel.
 pub(crate) fn administration(channel: Channel) -> v1::admin_service_client::AdminServiceClient<Channel> {
     v1::admin_service_client::AdminServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)

@@ -286,11 +286,7 @@ impl OpenFile {
         let mut renewed = false;
         loop {
             let grant = if renewed { self.source.renew().await? } else { self.source.grant().await? };
-            let place = shared.local.place().or_else(|| {
-                shared.open_files.forget_idle();
-                shared.local.place()
-            });
-            let Some(place) = place else {
+            let Some(place) = shared.place() else {
                 tracing::debug!(content = %self.content(), "too many cache files are open: reading over the network");
                 return Ok(());
             };

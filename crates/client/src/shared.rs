@@ -14,11 +14,12 @@ use crate::{
     cache::MetaCache,
     caller,
     grant::Grant,
-    local::{LocalWorkers, Places},
+    local::{LocalWorkers, Place, Places},
     master::Masters,
     open_files::OpenFiles,
     session::Session,
     workers::Workers,
+    writing::Writers,
 };
 
 /// Grants kept beside the open files, about 400 bytes each: an open after the open file was dropped asks no master.
@@ -40,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) grants: Cache<ContentId, Arc<Grant>>,
     /// Open files, so that the next open finds them. They hold this state in turn: emptied when the last client goes.
     pub(crate) open_files: OpenFiles,
+    /// Files that are being written.
+    pub(crate) writers: Writers,
 }
 
 impl Shared {
@@ -71,6 +74,7 @@ impl Shared {
                 local: LocalWorkers::new(&config, tasks.clone(), places, Arc::new(on_recall)),
                 grants: Cache::new(GRANTS),
                 open_files: OpenFiles::new(kept, config.open_file_idle),
+                writers: Writers::new(),
                 config,
                 tasks,
             }
@@ -79,6 +83,14 @@ impl Shared {
 
     pub(crate) async fn ring(&self) -> Result<Arc<Ring>> {
         self.session.ring(self.config.metadata_timeout).await
+    }
+
+    /// A place for a file of a worker of this node; if none is free, that of an open file that nobody uses.
+    pub(crate) fn place(&self) -> Option<Place> {
+        self.local.place().or_else(|| {
+            self.open_files.forget_idle();
+            self.local.place()
+        })
     }
 
     /// A worker says that the under store has another version of `content`: the next open of `inode` asks the under store.

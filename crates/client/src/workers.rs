@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use headpond_proto::{MAX_MESSAGE, v1::worker_service_client::WorkerServiceClient};
+use headpond_proto::{
+    MAX_MESSAGE,
+    v1::{staging_service_client::StagingServiceClient, worker_service_client::WorkerServiceClient},
+};
 use headpond_transport::Transport;
 use headpond_types::{ContentId, Member, Result, Ring};
 use tokio::time::Instant;
@@ -51,6 +54,15 @@ impl Workers {
     /// # Errors
     /// `InvalidArgument` when the worker registered with an address that is none.
     pub(crate) fn service(&self, member: &Member) -> Result<WorkerServiceClient<Channel>> {
+        Ok(WorkerServiceClient::new(self.channel(member)?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    /// A worker's service for bytes that are being written; otherwise as [`Workers::service`].
+    pub(crate) fn staging(&self, member: &Member) -> Result<StagingServiceClient<Channel>> {
+        Ok(StagingServiceClient::new(self.channel(member)?).max_decoding_message_size(MAX_MESSAGE))
+    }
+
+    fn channel(&self, member: &Member) -> Result<Channel> {
         let mut state = self.lock();
         let channel = match state.channels.get(&member.address) {
             Some(channel) => channel.clone(),
@@ -64,7 +76,7 @@ impl Workers {
                 channel
             }
         };
-        Ok(WorkerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+        Ok(channel)
     }
 
     /// The workers to ask for a block, the owner first, those that failed lately last.

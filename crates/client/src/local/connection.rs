@@ -52,6 +52,9 @@ enum Waiting {
         place: Place,
         answer: oneshot::Sender<Result<Arc<LocalFile>>>,
     },
+    Stage {
+        answer: oneshot::Sender<Result<File>>,
+    },
     /// Without `answer` nobody waits, but what is present is learnt all the same.
     Ensure {
         file: Weak<LocalFile>,
@@ -127,6 +130,13 @@ impl Connection {
         let (answer, answered) = oneshot::channel();
         let request = Request::Lend(v1::LendRequest { grant: Some(grant), fill_up_to });
         self.ask(request, Waiting::Lend { content, place, answer }, answered).await
+    }
+
+    /// The staged file of a write lease, to be read and written; it is the worker's until this connection ends. Cancel-safe.
+    pub(crate) async fn stage(&self, grant: v1::SignedGrant) -> Result<File> {
+        let (answer, answered) = oneshot::channel();
+        let request = Request::Stage(v1::StageFileRequest { grant: Some(grant) });
+        self.ask(request, Waiting::Stage { answer }, answered).await
     }
 
     /// Waits until a range of a lent content is present; without one only asks whether all of it is. Cancel-safe.
@@ -229,6 +239,15 @@ impl Connection {
                 // Dropped unless somebody takes it, and so given back.
                 let _ = answer.send(Ok(file));
             }
+            Some(Response::Staged(v1::StageFileResponse {})) => {
+                let Some(descriptor) = reader.take_descriptor() else {
+                    return Err(io::Error::new(io::ErrorKind::InvalidData, "a file was staged without a descriptor"));
+                };
+                if let Some(Waiting::Stage { answer }) = waiting {
+                    // Whoever asked may have gone away: the end of the lease ends the file.
+                    let _ = answer.send(Ok(File::from(descriptor)));
+                }
+            }
             Some(Response::Ensured(ensured)) => {
                 if let Some(Waiting::Ensure { file, answer }) = waiting {
                     if let Some(file) = file.upgrade() {
@@ -243,6 +262,7 @@ impl Connection {
                 let error = from_failure(&failure.kind, failure.message);
                 match waiting {
                     Some(Waiting::Lend { answer, .. }) => drop(answer.send(Err(error))),
+                    Some(Waiting::Stage { answer }) => drop(answer.send(Err(error))),
                     Some(Waiting::Ensure { answer: Some(answer), .. }) => drop(answer.send(Err(error))),
                     Some(Waiting::Ensure { answer: None, .. }) | None => {
                         tracing::debug!(%error, "the worker of this node refused what nobody waits for");
@@ -263,7 +283,7 @@ impl Connection {
                     (self.on_recall)(content);
                 }
             }
-            Some(Response::Staged(_)) | None => tracing::debug!("a response of a newer worker was passed over"),
+            None => tracing::debug!("a response of a newer worker was passed over"),
         }
         Ok(())
     }

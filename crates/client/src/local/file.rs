@@ -19,7 +19,7 @@ use super::{Connection, Place, present::Present};
 
 /// Longest read done on the caller's thread: copying 1 MiB out of the page cache takes about 100 µs, as long as a runtime's
 /// thread should be held up.
-const INLINE: usize = 1 << 20;
+pub(super) const INLINE: usize = 1 << 20;
 
 /// The cache file of one content, open for reading. While any clone lives the worker punches no hole into it; when the last
 /// one is dropped it is given back.
@@ -128,7 +128,7 @@ impl LocalFile {
     /// # Errors
     /// Of the disk.
     pub(crate) fn try_read(&self, offset: u64, buffer: &mut [u8]) -> io::Result<bool> {
-        match self.read_cached(offset, buffer) {
+        match read_cached(&self.file, offset, buffer) {
             (got, None) if got == buffer.len() => Ok(true),
             (_, None) => Err(io::ErrorKind::UnexpectedEof.into()),
             (_, Some(Errno::AGAIN)) => Ok(false),
@@ -146,7 +146,7 @@ impl LocalFile {
             Error::new(ErrorKind::InvalidArgument, format!("{range:?} does not fit into memory: read less at once"))
         })?;
         let mut buffer = BytesMut::zeroed(length);
-        let got = if length <= INLINE { self.read_cached(range.start, &mut buffer).0 } else { 0 };
+        let got = if length <= INLINE { read_cached(&self.file, range.start, &mut buffer).0 } else { 0 };
         if got < length {
             let file = Arc::clone(self);
             let read = tokio::task::spawn_blocking(move || {
@@ -157,21 +157,21 @@ impl LocalFile {
         }
         Ok(buffer.freeze())
     }
+}
 
-    /// As much of the beginning of `buffer` as the page cache has, and why it is not more: no reason at the end of the file.
-    fn read_cached(&self, offset: u64, buffer: &mut [u8]) -> (usize, Option<Errno>) {
-        let mut got = 0;
-        while got < buffer.len() {
-            let slice = &mut [IoSliceMut::new(&mut buffer[got..])];
-            match preadv2(&self.file, slice, offset + got as u64, ReadWriteFlags::NOWAIT) {
-                Ok(0) => break,
-                Ok(more) => got += more,
-                Err(Errno::INTR) => {}
-                Err(error) => return (got, Some(error)),
-            }
+/// As much of the beginning of `buffer` as the page cache has, and why it is not more: no reason at the end of the file.
+pub(super) fn read_cached(file: &File, offset: u64, buffer: &mut [u8]) -> (usize, Option<Errno>) {
+    let mut got = 0;
+    while got < buffer.len() {
+        let slice = &mut [IoSliceMut::new(&mut buffer[got..])];
+        match preadv2(file, slice, offset + got as u64, ReadWriteFlags::NOWAIT) {
+            Ok(0) => break,
+            Ok(more) => got += more,
+            Err(Errno::INTR) => {}
+            Err(error) => return (got, Some(error)),
         }
-        (got, None)
     }
+    (got, None)
 }
 
 fn failed(error: io::Error) -> Error {

@@ -52,14 +52,24 @@ impl LocalWorkers {
     /// A connection to the worker of this node that is to keep `content`; with several on the node the one that comes first
     /// in the ring's order for its first block. `None` when there is none or it cannot be connected now.
     pub(crate) async fn connection(&self, ring: &Ring, content: ContentId) -> Option<Arc<Connection>> {
+        self.connection_to(self.member(ring, content)?).await
+    }
+
+    /// The worker of this node that is to keep `content`, if there is one.
+    pub(crate) fn member<'a>(&self, ring: &'a Ring, content: ContentId) -> Option<&'a Member> {
         if !self.enabled {
             return None;
         }
         let mut here = ring.members.iter().filter(|member| self.is_here(member));
-        let path = match (here.next()?, here.next()) {
-            (only, None) => &only.socket,
-            (_, Some(_)) => &ring.owners(content, 0).into_iter().find(|member| self.is_here(member))?.socket,
-        };
+        match (here.next()?, here.next()) {
+            (only, None) => Some(only),
+            (_, Some(_)) => ring.owners(content, 0).into_iter().find(|member| self.is_here(member)),
+        }
+    }
+
+    /// A connection to a worker of this node; `None` when it cannot be connected now.
+    pub(crate) async fn connection_to(&self, member: &Member) -> Option<Arc<Connection>> {
+        let path = &member.socket;
         let socket = Arc::clone(lock(&self.sockets).entry(path.clone()).or_default());
         if let Some(open) = socket.open() {
             return Some(open);

@@ -1,0 +1,114 @@
+//! A staged file, lent by the worker of this node to be written.
+
+use std::{
+    fs::File,
+    io::{self, IoSlice},
+    os::unix::fs::FileExt,
+    sync::Arc,
+};
+
+use bytes::{Bytes, BytesMut};
+use headpond_types::{Error, ErrorKind, Result};
+use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+
+use super::{
+    Connection, Place,
+    file::{INLINE, read_cached},
+};
+
+/// The bytes of a file's next version on the disk of this node's worker. They are the worker's as long as the connection holds.
+#[derive(Debug)]
+pub(crate) struct StagedFile {
+    file: File,
+    connection: Arc<Connection>,
+    _place: Place,
+}
+
+impl StagedFile {
+    pub(crate) const fn new(file: File, connection: Arc<Connection>, place: Place) -> Self {
+        Self { file, connection, _place: place }
+    }
+
+    /// The worker that lent the file was lost, and with it what was written.
+    pub(crate) fn is_lost(&self) -> bool {
+        !self.connection.is_open()
+    }
+
+    /// Reads into `buffer` if that need not wait for a disk; whether it did. Only for what lies before the file's end.
+    pub(crate) fn try_read(&self, offset: u64, buffer: &mut [u8]) -> bool {
+        read_cached(&self.file, offset, buffer).0 == buffer.len()
+    }
+
+    /// Writes if that need not wait for a disk; whether all of it was. Parts may be written otherwise.
+    pub(crate) fn try_write(&self, offset: u64, bytes: &[u8]) -> bool {
+        bytes.len() <= INLINE && self.write_cached(offset, bytes) == bytes.len()
+    }
+
+    /// Reads `length` bytes, all of which lie before the file's end.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk fails.
+    pub(crate) async fn read(self: &Arc<Self>, offset: u64, length: usize) -> Result<Bytes> {
+        let mut buffer = BytesMut::zeroed(length);
+        let got = if length <= INLINE { read_cached(&self.file, offset, &mut buffer).0 } else { 0 };
+        if got < length {
+            let read = move |file: &File| file.read_exact_at(&mut buffer[got..], offset + got as u64).map(|()| buffer);
+            buffer = self.blocking("read", read).await?;
+        }
+        Ok(buffer.freeze())
+    }
+
+    /// Writes all of `bytes`. Dropping the future does not undo or stop it.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when the disk is full, `Unavailable` when it fails; parts may be written then.
+    pub(crate) async fn write(self: &Arc<Self>, offset: u64, bytes: Bytes) -> Result<()> {
+        let done = if bytes.len() <= INLINE { self.write_cached(offset, &bytes) } else { 0 };
+        if done == bytes.len() {
+            return Ok(());
+        }
+        self.blocking("written", move |file| file.write_all_at(&bytes[done..], offset + done as u64)).await
+    }
+
+    /// Sets the length; what is added reads as zeros.
+    ///
+    /// # Errors
+    /// As of [`StagedFile::write`].
+    pub(crate) async fn set_length(self: &Arc<Self>, length: u64) -> Result<()> {
+        self.blocking("resized", move |file| file.set_len(length)).await
+    }
+
+    /// As much of the beginning of `bytes` as the page cache takes at once. Nothing where the file system cannot tell.
+    fn write_cached(&self, offset: u64, bytes: &[u8]) -> usize {
+        let mut done = 0;
+        while done < bytes.len() {
+            let slice = &[IoSlice::new(&bytes[done..])];
+            match pwritev2(&self.file, slice, offset + done as u64, ReadWriteFlags::NOWAIT) {
+                Ok(more) if more > 0 => done += more,
+                Err(Errno::INTR) => {}
+                Ok(_) | Err(_) => break,
+            }
+        }
+        done
+    }
+
+    async fn blocking<T, F>(self: &Arc<Self>, what: &'static str, call: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&File) -> io::Result<T> + Send + 'static,
+    {
+        let file = Arc::clone(self);
+        let called = tokio::task::spawn_blocking(move || call(&file.file)).await;
+        called.map_err(|error| failed(what, io::Error::other(error)))?.map_err(|error| failed(what, error))
+    }
+}
+
+fn failed(what: &str, error: io::Error) -> Error {
+    let (kind, remedy) = match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            (ErrorKind::ResourceExhausted, "make room on the disks of this node's worker")
+        }
+        _ => (ErrorKind::Unavailable, "look at the disks of this node's worker"),
+    };
+    Error::new(kind, format!("the staged file could not be {what}: {remedy}")).with_source(error)
+}

@@ -1,0 +1,89 @@
+//! Write leases, and keeping them.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use headpond_proto::v1;
+use headpond_types::{Error, ErrorKind, Result};
+use tokio::time::{Instant, sleep_until};
+
+use crate::{
+    master::{self, Retry},
+    shared::Shared,
+};
+
+/// After a renewal that failed.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// The right to write a file's next version.
+pub(crate) struct Lease {
+    pub(super) id: u64,
+    /// A signed `StagingGrant`: a bearer's token, never shown.
+    pub(super) staging: v1::SignedGrant,
+    /// How long it lasts without being renewed.
+    pub(super) term: Duration,
+}
+
+impl TryFrom<v1::WriteLease> for Lease {
+    type Error = Error;
+
+    fn try_from(lease: v1::WriteLease) -> Result<Self> {
+        let v1::WriteLease { id, term_ms, staging } = lease;
+        let staging = staging.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "the master gave a write lease without the right to stage bytes")
+        })?;
+        Ok(Self { id, staging, term: Duration::from_millis(term_ms) })
+    }
+}
+
+impl fmt::Debug for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lease").field("id", &self.id).field("term", &self.term).finish_non_exhaustive()
+    }
+}
+
+/// Keeps all leases of the client's writers, three times a term, until the client ends. A lease that the master does not know any more is
+/// lost for its writer; a master that cannot be reached decides nothing.
+pub(crate) async fn renew(shared: Arc<Shared>) {
+    let writers = &shared.writers;
+    let mut due = Instant::now() + writers.term() / 3;
+    loop {
+        tokio::select! {
+            () = sleep_until(due) => {}
+            () = writers.begun() => {
+                due = due.min(Instant::now() + writers.term() / 3);
+                continue;
+            }
+        }
+        let renewed = renew_once(&shared).await;
+        let pause = writers.term() / 3;
+        due = Instant::now() + if renewed { pause } else { pause.min(AGAIN) };
+        for writer in writers.all() {
+            writer.keep_staged().await;
+        }
+    }
+}
+
+async fn renew_once(shared: &Shared) -> bool {
+    let writers = shared.writers.all();
+    if writers.is_empty() {
+        return true;
+    }
+    let leases: Vec<_> = writers.iter().map(|writer| writer.lease().id).collect();
+    let call = |channel| {
+        let request = v1::RenewLeasesRequest { leases: leases.clone() };
+        async move { master::writing(channel).renew_leases(request).await }
+    };
+    match shared.masters.call("renewing of write leases", Retry::No, call).await {
+        Ok(v1::RenewLeasesResponse { lost, term_ms }) => {
+            shared.writers.set_term(Duration::from_millis(term_ms));
+            for writer in writers.iter().filter(|writer| lost.contains(&writer.lease().id)) {
+                writer.lose_lease();
+            }
+            true
+        }
+        Err(failed) => {
+            tracing::debug!(error = %failed.error, "write leases could not be renewed");
+            false
+        }
+    }
+}

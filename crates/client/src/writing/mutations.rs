@@ -1,0 +1,261 @@
+//! Changes of names and attributes.
+//!
+//! Each carries an id, so that a repetition after an answer that was lost is the same change. What the answer tells is in the client's
+//! memory before the call returns, with the position in the journal that keeps older answers out.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use headpond_proto::v1;
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, Result};
+use tokio::time::Instant;
+
+use super::{AttrChange, FileWriter, NewFile, Owner};
+use crate::{
+    Lookup,
+    admin::request_id,
+    cache::Ticket,
+    master::{self, Retry},
+    metadata::{Question, attr_of, gone},
+    shared::Shared,
+};
+
+impl Shared {
+    pub(crate) async fn create(
+        self: &Arc<Self>,
+        parent: InodeId,
+        name: &Name,
+        new: NewFile,
+    ) -> Result<Arc<FileWriter>> {
+        // The master gives one right to write: who has it here shares it.
+        if let Some(inode) = self.remembered(parent, name)
+            && self.writers.get(inode).is_some()
+            && !new.exclusive
+        {
+            return self.open_writer(inode, new.truncate).await;
+        }
+        let NewFile { mode, uid, gid, exclusive, truncate } = new;
+        let request = v1::CreateRequest {
+            parent: parent.0,
+            name: bytes_of(name),
+            mode,
+            uid,
+            gid,
+            exclusive,
+            caller: self.caller.clone(),
+            request_id: request_id(),
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).create(request).await }
+        };
+        let ticket = self.cache.ticket();
+        let answer = self.masters.call("create", Retry::Yes, call).await?;
+        let (as_of, valid) = (answer.as_of, Duration::from_millis(answer.valid_ms));
+        let attr = attr_of(answer.attr)?.ok_or_else(|| {
+            Error::new(ErrorKind::Internal, format!("the master created {name} and answered nothing"))
+        })?;
+        self.cache.invalidate(as_of, parent, Some(name), None);
+        self.cache.put_name(&ticket.answered(as_of, valid), parent, name.as_bytes(), Some(Arc::clone(&attr)));
+        let Some(lease) = answer.lease else {
+            return Err(Error::new(ErrorKind::IsADirectory, format!("{name} exists and is not a file")));
+        };
+        let writer = FileWriter::new(Arc::clone(self), lease.try_into()?, attr, truncate);
+        Ok(self.add(writer))
+    }
+
+    pub(crate) async fn open_writer(self: &Arc<Self>, inode: InodeId, truncate: bool) -> Result<Arc<FileWriter>> {
+        let _entered = self.writers.enter(inode).await;
+        if let Some(writer) = self.writers.get(inode) {
+            if truncate {
+                writer.set_length(0).await?;
+            }
+            return Ok(writer);
+        }
+        let request =
+            v1::OpenForWritingRequest { inode: inode.0, caller: self.caller.clone(), request_id: request_id() };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).open_for_writing(request).await }
+        };
+        let ticket = self.cache.ticket();
+        let answer = self.masters.call("open for writing", Retry::Yes, call).await?;
+        let attr = self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)?;
+        let Some((lease, attr)) = answer.lease.zip(attr.attr) else {
+            return Err(Error::new(ErrorKind::IsADirectory, format!("inode {inode} is not a file")));
+        };
+        let writer = FileWriter::new(Arc::clone(self), lease.try_into()?, attr, truncate);
+        Ok(self.add(writer))
+    }
+
+    pub(crate) async fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner) -> Result<Lookup> {
+        let Owner { mode, uid, gid } = owner;
+        let request = v1::MakeDirectoryRequest {
+            parent: parent.0,
+            name: bytes_of(name),
+            mode,
+            uid,
+            gid,
+            caller: self.caller.clone(),
+            request_id: request_id(),
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).make_directory(request).await }
+        };
+        let ticket = self.cache.ticket();
+        let answer = self.masters.call("mkdir", Retry::Yes, call).await?;
+        let attr = attr_of(answer.attr)?
+            .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the master made {name} and answered nothing")))?;
+        self.cache.invalidate(answer.as_of, parent, Some(name), None);
+        let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
+        Ok(self.cache.put_name(&answered, parent, name.as_bytes(), Some(attr)))
+    }
+
+    pub(crate) async fn remove(self: &Arc<Self>, parent: InodeId, name: &Name, directory: bool) -> Result<()> {
+        let inode = self.named(parent, name).await?;
+        let writer = inode.and_then(|inode| self.writers.get(inode));
+        let request = v1::RemoveRequest {
+            parent: parent.0,
+            name: bytes_of(name),
+            directory,
+            caller: self.caller.clone(),
+            request_id: request_id(),
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).remove(request).await }
+        };
+        let remove = async { Ok(self.masters.call("remove", Retry::Yes, call).await?.as_of) };
+        let as_of = unlinking(writer.filter(|_| !directory), remove).await?;
+        self.cache.invalidate(as_of, parent, Some(name), inode);
+        Ok(())
+    }
+
+    pub(crate) async fn rename(
+        self: &Arc<Self>,
+        from: (InodeId, &Name),
+        to: (InodeId, &Name),
+        no_replace: bool,
+    ) -> Result<()> {
+        let (moved, replaced) = (self.remembered(from.0, from.1), self.named(to.0, to.1).await?);
+        // A file that gets a name of its own again stays.
+        let writer = replaced.filter(|inode| moved != Some(*inode)).and_then(|inode| self.writers.get(inode));
+        let request = v1::RenameRequest {
+            from_parent: from.0.0,
+            from_name: bytes_of(from.1),
+            to_parent: to.0.0,
+            to_name: bytes_of(to.1),
+            no_replace,
+            caller: self.caller.clone(),
+            request_id: request_id(),
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).rename(request).await }
+        };
+        let rename = async { Ok(self.masters.call("rename", Retry::Yes, call).await?.as_of) };
+        let as_of = unlinking(writer.filter(|_| !no_replace), rename).await?;
+        self.cache.invalidate(as_of, from.0, Some(from.1), moved);
+        self.cache.invalidate(as_of, to.0, Some(to.1), replaced);
+        Ok(())
+    }
+
+    pub(crate) async fn set_attr(&self, inode: InodeId, mut change: AttrChange) -> Result<Lookup> {
+        let writer = self.writers.get(inode);
+        if let (Some(writer), Some(mtime)) = (&writer, change.mtime)
+            && writer.set_mtime(mtime)
+        {
+            change.mtime = None;
+            if change == AttrChange::default() {
+                return Ok(Lookup { attr: Some(writer.attr()), valid_until: Instant::now() });
+            }
+        }
+        let found = self.change_attr(inode, change).await?;
+        if let (Some(writer), Some(attr)) = (&writer, &found.attr) {
+            writer.learn(attr);
+            return Ok(Lookup { attr: Some(writer.attr()), valid_until: found.valid_until });
+        }
+        Ok(found)
+    }
+
+    /// Changes attributes where the namespace is.
+    pub(super) async fn change_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {
+        let AttrChange { mode, uid, gid, mtime } = change;
+        let request = v1::SetAttrRequest {
+            inode: inode.0,
+            mode,
+            uid,
+            gid,
+            mtime_ns: mtime.map(|mtime| mtime.0),
+            caller: self.caller.clone(),
+            request_id: request_id(),
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).set_attr(request).await }
+        };
+        let ticket = self.cache.ticket();
+        let answer = self.masters.call("setattr", Retry::Yes, call).await?;
+        self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)
+    }
+
+    /// Keeps what a change of `inode` made of it.
+    fn keep(
+        &self,
+        ticket: Ticket,
+        inode: InodeId,
+        attr: Option<v1::Attr>,
+        as_of: u64,
+        valid_ms: u64,
+    ) -> Result<Lookup> {
+        let attr: Arc<Attr> = attr_of(attr)?.ok_or_else(|| gone(inode))?;
+        self.cache.outdate(as_of, inode);
+        Ok(self.cache.put_attr(&ticket.answered(as_of, Duration::from_millis(valid_ms)), attr))
+    }
+
+    fn add(&self, writer: FileWriter) -> Arc<FileWriter> {
+        let writer = Arc::new(writer);
+        self.writers.put(&writer);
+        writer
+    }
+
+    /// The inode that memory has for a name.
+    fn remembered(&self, parent: InodeId, name: &Name) -> Option<InodeId> {
+        Some(self.cache.name(parent, name.as_bytes())?.attr?.inode)
+    }
+
+    /// The inode of a name; asked for only when this client writes files, one of which it may be.
+    async fn named(self: &Arc<Self>, parent: InodeId, name: &Name) -> Result<Option<InodeId>> {
+        if self.writers.is_empty() {
+            return Ok(self.remembered(parent, name));
+        }
+        Ok(self.ask(Question::Name(parent, name)).await?.attr.map(|attr| attr.inode))
+    }
+}
+
+/// Makes a change by which the file of `writer` loses its name. A persist that is under way ends before; none begins until the change is made.
+async fn unlinking(writer: Option<Arc<FileWriter>>, change: impl Future<Output = Result<u64>>) -> Result<u64> {
+    let Some(writer) = writer else { return change.await };
+    let _persisting = writer.persisting.lock().await;
+    writer.set_unlinked(true);
+    let mut unlinking = Unlinking(Some(&writer));
+    let as_of = change.await?;
+    unlinking.0 = None;
+    Ok(as_of)
+}
+
+/// Gives a file its name back unless it is known that it lost it: if it did, the next persist says so.
+struct Unlinking<'a>(Option<&'a FileWriter>);
+
+impl Drop for Unlinking<'_> {
+    fn drop(&mut self) {
+        if let Some(writer) = self.0 {
+            writer.set_unlinked(false);
+        }
+    }
+}
+
+fn bytes_of(name: &Name) -> Bytes {
+    Bytes::copy_from_slice(name.as_bytes())
+}

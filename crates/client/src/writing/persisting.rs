@@ -1,0 +1,148 @@
+//! Making what was written a version of the file in the under store.
+
+use std::{sync::Arc, time::Duration};
+
+use headpond_proto::v1;
+use headpond_types::{Attr, Error, ErrorKind, Result};
+use prost::Message as _;
+
+use super::{AttrChange, FileWriter, staged::call_worker};
+use crate::{
+    admin::request_id,
+    master::{self, Retry},
+    metadata::{attr_of, gone},
+};
+
+/// How long the under store may take for an object, and for each of these many bytes.
+const PATIENCE: Duration = Duration::from_mins(2);
+const BYTES_PER_SECOND: u64 = 4 << 20;
+
+/// Files up to this long are not changed while they are persisted: what is stored is one state of them. With longer ones writers do
+/// not wait; changes made meanwhile may be in it, and are persisted anew.
+const STILL: u64 = 64 << 20;
+
+/// A commit that the master has not answered, and how many changes are in it.
+#[derive(Debug)]
+pub(super) struct Unanswered {
+    request: v1::CommitRequest,
+    changes: u64,
+}
+
+impl FileWriter {
+    /// Makes what was written the file's version in the under store; it is durable there, and seen by other readers, when this answers. There
+    /// is nothing to do for a file that was not changed, and for one that lost its name. What is written after this began may be left
+    /// for the next persist.
+    ///
+    /// # Errors
+    /// As of [`FileWriter::write_at`]; `Stale`, too, when the under store got another version meanwhile, which stays; `StoreRefused`; `Busy`
+    /// when the file is being renamed. After an error the bytes are still staged, and may be persisted in another try, unless they are lost.
+    pub async fn persist(&self) -> Result<Arc<Attr>> {
+        let mut unanswered = self.persisting.lock().await;
+        self.lock().check()?;
+        if let Some(commit) = unanswered.take() {
+            // The object is there: until the master knows, it takes it for somebody else's.
+            self.commit(commit, &mut unanswered).await?;
+        }
+        if self.lock().is_dirty() {
+            let commit = self.store().await?;
+            self.commit(commit, &mut unanswered).await?;
+        }
+        let mtime = self.lock().mtime.take();
+        if let Some(mtime) = mtime {
+            let change = AttrChange { mtime: Some(mtime), ..AttrChange::default() };
+            let set = self.shared.change_attr(self.inode(), change).await;
+            set.inspect_err(|_| self.lock().mtime = Some(mtime))?;
+        }
+        Ok(self.attr())
+    }
+
+    /// Has the worker store the bytes.
+    async fn store(&self) -> Result<Unanswered> {
+        let call = |channel| {
+            let request = v1::PreparePersistRequest { lease: self.lease().id };
+            async move { master::writing(channel).prepare_persist(request).await }
+        };
+        let prepared = self.shared.masters.call("preparing to persist", Retry::Yes, call).await.map_err(Error::from);
+        let signed = prepared.inspect_err(|error| self.note(error))?.grant.unwrap_or_default();
+        let grant = v1::PersistGrant::decode(&signed.grant[..]).map_err(|error| {
+            Error::new(ErrorKind::Internal, "the master's right to persist cannot be read").with_source(error)
+        })?;
+        let (changes, stored) = self.send(signed).await?;
+        let request = v1::CommitRequest {
+            lease: self.lease().id,
+            content: grant.content,
+            key: grant.key,
+            size: stored.size,
+            mtime_ns: stored.mtime_ns,
+            version: stored.version,
+            request_id: request_id(),
+        };
+        Ok(Unanswered { request, changes })
+    }
+
+    /// Answers how many of the changes are stored, and as what.
+    async fn send(&self, grant: v1::SignedGrant) -> Result<(u64, v1::PersistResponse)> {
+        let changing = self.changing.lock().await;
+        let staged = self.staged().await?;
+        let (unsure, changes, length) = {
+            let state = self.lock();
+            (state.unsure, state.changes, state.attr.size)
+        };
+        if unsure {
+            staged.set_length(length).await.inspect_err(|error| self.note(error))?;
+            self.lock().unsure = false;
+        }
+        let still = (length <= STILL).then_some(changing);
+        let service = self.shared.workers.staging(staged.member())?;
+        let request = v1::PersistRequest { grant: Some(grant), length };
+        let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);
+        let stored = call_worker(staged.member(), "persisting", patience, || {
+            let (mut service, request) = (service.clone(), request.clone());
+            async move { service.persist(request).await }
+        })
+        .await;
+        drop(still);
+        // The worker may have been lost with bytes that only it had.
+        self.staged().await?;
+        Ok((changes, stored?))
+    }
+
+    /// Tells the master, and the client's memory. A commit that may have happened all the same stays `unanswered`.
+    async fn commit(&self, commit: Unanswered, unanswered: &mut Option<Unanswered>) -> Result<()> {
+        let shared = &self.shared;
+        let ticket = shared.cache.ticket();
+        let commit = unanswered.insert(commit);
+        let call = |channel| {
+            let request = commit.request.clone();
+            async move { master::writing(channel).commit(request).await }
+        };
+        let answer = match shared.masters.call("committing", Retry::Yes, call).await.map_err(Error::from) {
+            Ok(answer) => answer,
+            Err(error) => {
+                self.note(&error);
+                if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded) {
+                    *unanswered = None;
+                }
+                return Err(error);
+            }
+        };
+        let changes = commit.changes;
+        *unanswered = None;
+        let attr = attr_of(answer.attr)?.ok_or_else(|| gone(self.inode()))?;
+        let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
+        shared.cache.outdate(answer.as_of, attr.inode);
+        shared.cache.put_attr(&answered, Arc::clone(&attr));
+        let mut state = self.lock();
+        state.persisted = changes;
+        let own = Arc::clone(&state.attr);
+        let is_newer = state.changes != changes;
+        let keeps_mtime = is_newer || state.mtime.is_some();
+        state.edit(|new| {
+            new.clone_from(&attr);
+            new.nlink = own.nlink;
+            new.size = if is_newer { own.size } else { attr.size };
+            new.mtime = if keeps_mtime { own.mtime } else { attr.mtime };
+        });
+        Ok(())
+    }
+}

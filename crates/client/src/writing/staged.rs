@@ -1,0 +1,223 @@
+//! Where the bytes of a file's next version are.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use bytes::{Bytes, BytesMut};
+use headpond_proto::{
+    status,
+    v1::{self, staging_service_client::StagingServiceClient},
+};
+use headpond_types::{ContentId, Error, ErrorKind, Member, Result};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tonic::{Response, Status, transport::Channel};
+
+use crate::{backoff::Backoff, local::StagedFile, shared::Shared, writing::Lease};
+
+/// Bytes in one message: large enough that messages cost little, small against the flow-control window.
+const PIECE: usize = 1 << 20;
+
+/// A staged file. It stays on the worker that it was begun at: nobody else has its bytes.
+#[derive(Debug)]
+pub(super) struct Staged {
+    /// The worker that has it.
+    member: Member,
+    /// As a signed `StagingGrant`.
+    grant: v1::SignedGrant,
+    way: Way,
+    /// How long one call may take.
+    patience: Duration,
+}
+
+#[derive(Debug)]
+enum Way {
+    /// Through a descriptor.
+    Local(Arc<StagedFile>),
+    /// Over gRPC. Whether the worker has been told of the file: from then on it must have it.
+    Remote { service: StagingServiceClient<Channel>, begun: AtomicBool },
+}
+
+impl Staged {
+    /// Begins a staged file for `lease`: on the worker of this node if there is one, else on the one that the ring names first.
+    ///
+    /// # Errors
+    /// `Unavailable` when there is no worker.
+    pub(super) async fn begin(shared: &Shared, lease: &Lease) -> Result<Self> {
+        let ring = shared.ring().await?;
+        let place = ContentId(u128::from(lease.id));
+        let (grant, patience) = (lease.staging.clone(), shared.config.read_timeout);
+        if let Some(member) = shared.local.member(&ring, place)
+            && let Some(connection) = shared.local.connection_to(member).await
+            && let Some(descriptor) = shared.place()
+        {
+            match timeout(patience, connection.stage(grant.clone())).await {
+                Ok(Ok(file)) => {
+                    let way = Way::Local(Arc::new(StagedFile::new(file, connection, descriptor)));
+                    return Ok(Self { member: member.clone(), grant, way, patience });
+                }
+                Ok(Err(error)) => tracing::debug!(%error, "not staged on this node: writing over the network"),
+                Err(late) => tracing::debug!(%late, "not staged on this node: writing over the network"),
+            }
+        }
+        let member = shared.workers.order(&ring, place, 0).into_iter().next().ok_or_else(|| {
+            let message = "no worker is live to take what is written: start one, `headpond admin workers` lists them";
+            Error::new(ErrorKind::Unavailable, message)
+        })?;
+        let way = Way::Remote { service: shared.workers.staging(&member)?, begun: AtomicBool::new(false) };
+        Ok(Self { member, grant, way, patience })
+    }
+
+    /// The worker that has the bytes.
+    pub(super) const fn member(&self) -> &Member {
+        &self.member
+    }
+
+    /// The right to have them there.
+    pub(super) const fn grant(&self) -> &v1::SignedGrant {
+        &self.grant
+    }
+
+    /// It is known that the bytes are lost.
+    pub(super) fn is_lost(&self) -> bool {
+        match &self.way {
+            Way::Local(file) => file.is_lost(),
+            Way::Remote { .. } => false,
+        }
+    }
+
+    /// Whether the worker gives it up when it hears nothing for long.
+    pub(super) const fn must_be_kept_alive(&self) -> bool {
+        matches!(self.way, Way::Remote { .. })
+    }
+
+    /// The file on this node's disk, if it is there.
+    pub(super) const fn local(&self) -> Option<&Arc<StagedFile>> {
+        match &self.way {
+            Way::Local(file) => Some(file),
+            Way::Remote { .. } => None,
+        }
+    }
+
+    /// Reads `length` bytes, all of which were staged.
+    ///
+    /// # Errors
+    /// `Stale` when the worker has lost the bytes; `Unavailable`, `DeadlineExceeded`.
+    pub(super) async fn read(&self, offset: u64, length: usize) -> Result<Bytes> {
+        let service = match &self.way {
+            Way::Local(file) => return self.in_time(file.read(offset, length)).await,
+            Way::Remote { service, .. } => service,
+        };
+        let mut whole = BytesMut::with_capacity(length);
+        while whole.len() < length {
+            let (at, left) = (offset + whole.len() as u64, (length - whole.len()).min(PIECE));
+            let request = v1::ReadStagedRequest { grant: Some(self.grant.clone()), offset: at, length: left as u64 };
+            let answer = self.call("read of staged bytes", || {
+                let (mut service, request) = (service.clone(), request.clone());
+                async move { service.read_staged(request).await }
+            });
+            let data = answer.await?.data;
+            if data.is_empty() || data.len() > left {
+                let message =
+                    format!("worker {} has fewer staged bytes than it took: write the file anew", self.member.address);
+                return Err(Error::new(ErrorKind::Stale, message));
+            }
+            whole.extend_from_slice(&data);
+        }
+        Ok(whole.freeze())
+    }
+
+    /// Writes all of `bytes`.
+    ///
+    /// # Errors
+    /// As of [`Staged::read`], and `ResourceExhausted`; parts may be written then.
+    pub(super) async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        let (service, begun) = match &self.way {
+            Way::Local(file) => return self.in_time(file.write(offset, bytes)).await,
+            Way::Remote { service, begun } => (service, begun),
+        };
+        let mut rest = bytes;
+        let mut offset = offset;
+        while !rest.is_empty() {
+            let data = rest.split_to(rest.len().min(PIECE));
+            let length = data.len() as u64;
+            let continues = begun.load(Ordering::Acquire);
+            let request = v1::StageRequest { grant: Some(self.grant.clone()), offset, data, continues };
+            self.call("staging of bytes", || {
+                let (mut service, request) = (service.clone(), request.clone());
+                async move { service.stage(request).await }
+            })
+            .await?;
+            begun.store(true, Ordering::Release);
+            offset += length;
+        }
+        Ok(())
+    }
+
+    /// Sets the length; what is added reads as zeros.
+    ///
+    /// # Errors
+    /// As of [`Staged::write`].
+    pub(super) async fn set_length(&self, length: u64) -> Result<()> {
+        let (service, begun) = match &self.way {
+            Way::Local(file) => return self.in_time(file.set_length(length)).await,
+            Way::Remote { service, begun } => (service, begun),
+        };
+        let continues = begun.load(Ordering::Acquire);
+        let request = v1::ResizeStagedRequest { grant: Some(self.grant.clone()), length, continues };
+        self.call("resizing of staged bytes", || {
+            let (mut service, request) = (service.clone(), request.clone());
+            async move { service.resize_staged(request).await }
+        })
+        .await?;
+        begun.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Calls the worker until it answers, or until the deadline. Every call here can be repeated.
+    async fn call<T, F, Fut>(&self, what: &str, call: F) -> Result<T>
+    where
+        F: Fn() -> Fut,
+        Fut: Future<Output = Result<Response<T>, Status>>,
+    {
+        call_worker(&self.member, what, self.patience, call).await
+    }
+
+    async fn in_time<T>(&self, done: impl Future<Output = Result<T>>) -> Result<T> {
+        timeout(self.patience, done).await.unwrap_or_else(|_| {
+            let message =
+                format!("the disk of this node's worker made no progress within {} ms", self.patience.as_millis());
+            Err(Error::new(ErrorKind::DeadlineExceeded, message))
+        })
+    }
+}
+
+/// Calls one worker until it answers, or until the deadline.
+pub(super) async fn call_worker<T, F, Fut>(member: &Member, what: &str, patience: Duration, call: F) -> Result<T>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<Response<T>, Status>>,
+{
+    let deadline = Instant::now() + patience;
+    let what = format!("{what} at worker {}", member.address);
+    let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+    loop {
+        let Ok(answer) = timeout_at(deadline, call()).await else {
+            let message = format!("{what}: no answer within {} ms", patience.as_millis());
+            return Err(Error::new(ErrorKind::DeadlineExceeded, message));
+        };
+        let error = match answer {
+            Ok(answer) => return Ok(answer.into_inner()),
+            Err(status) => status::to_error(&status, &what),
+        };
+        let pause = backoff.pause();
+        if error.kind() != ErrorKind::Unavailable || Instant::now() + pause >= deadline {
+            return Err(error);
+        }
+        sleep(pause).await;
+    }
+}

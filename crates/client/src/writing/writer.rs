@@ -1,0 +1,375 @@
+//! A file open for writing.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use bytes::Bytes;
+use headpond_runtime::{Clock as _, SystemClock};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Result, Timestamp};
+use tokio::sync::OnceCell;
+
+use super::{Lease, copying::Copied, ending, persisting::Unanswered, staged::Staged};
+use crate::shared::Shared;
+
+/// The next version of a file, as it is being written. One per inode and client: all who write a file through one [`crate::Client`] share
+/// it and see each other's bytes. Others see what was persisted. With the last reference the right to write is given back in the
+/// background; what was not persisted then is thrown away.
+///
+/// Calls change nothing after `Stale` or `Unavailable` told that bytes are lost, and go on telling so. Needs a living [`crate::Client`].
+pub struct FileWriter {
+    pub(super) shared: Arc<Shared>,
+    lease: Lease,
+    /// Begun when it is first needed: an open that writes nothing costs no worker anything.
+    staged: OnceCell<Staged>,
+    /// Held while a persist runs, with a commit that was not answered.
+    pub(super) persisting: tokio::sync::Mutex<Option<Unanswered>>,
+    /// Held while bytes or the length change; how much of the old version is staged.
+    pub(super) changing: tokio::sync::Mutex<Copied>,
+    /// Never held across an await; no other lock is taken inside.
+    state: Mutex<State>,
+}
+
+/// What is known of the bytes.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Attributes with the length and the times of what is staged.
+    pub(super) attr: Arc<Attr>,
+    /// The version that is being changed, as long as none of its bytes has been: reads are answered from it.
+    pub(super) origin: Option<Arc<Attr>>,
+    /// Changes made so far, and how many of them the last persist has in it.
+    pub(super) changes: u64,
+    pub(super) persisted: u64,
+    /// A change was begun and not ended: the staged file may be longer than the attributes say.
+    pub(super) unsure: bool,
+    /// A modification time that was set since the last change, for the next version.
+    pub(super) mtime: Option<Timestamp>,
+    /// The file has no name any more, so nothing is persisted.
+    pub(super) unlinked: bool,
+    /// Why the bytes are lost.
+    pub(super) lost: Option<(ErrorKind, String)>,
+}
+
+impl FileWriter {
+    /// A writer of the file that `attr` tells of; with `truncate` its bytes are none.
+    pub(super) fn new(shared: Arc<Shared>, lease: Lease, attr: Arc<Attr>, truncate: bool) -> Self {
+        let is_new = attr.version.is_empty();
+        let origin = (!is_new && attr.size > 0).then(|| Arc::clone(&attr));
+        let mut state = State {
+            attr,
+            origin,
+            changes: u64::from(is_new),
+            persisted: 0,
+            unsure: true,
+            mtime: None,
+            unlinked: false,
+            lost: None,
+        };
+        if truncate && state.attr.size > 0 {
+            state.change(Some(0));
+        }
+        let changing = tokio::sync::Mutex::new(Copied::default());
+        Self {
+            shared,
+            lease,
+            staged: OnceCell::new(),
+            persisting: tokio::sync::Mutex::new(None),
+            changing,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn inode(&self) -> InodeId {
+        self.lock().attr.inode
+    }
+
+    /// Attributes with the length and the modification time of the bytes as they are now. Never waits; any thread.
+    #[must_use]
+    pub fn attr(&self) -> Arc<Attr> {
+        Arc::clone(&self.lock().attr)
+    }
+
+    /// Bytes of the file as it is now.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.lock().attr.size
+    }
+
+    /// Whether there is something to persist.
+    #[must_use]
+    pub fn is_dirty(&self) -> bool {
+        self.lock().is_dirty()
+    }
+
+    /// Up to `len` bytes from `offset`; fewer only at the end of the file, none past it. Cancel-safe.
+    ///
+    /// # Errors
+    /// As of [`FileWriter::write_at`].
+    pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        let (origin, length) = {
+            let state = self.lock();
+            state.check()?;
+            (state.origin.clone(), state.attr.size)
+        };
+        let wanted = usize::try_from(length.saturating_sub(offset)).map_or(len, |left| left.min(len));
+        if wanted == 0 {
+            return Ok(Bytes::new());
+        }
+        match origin {
+            Some(origin) => self.origin(origin).await?.read_at(offset, wanted).await,
+            None => {
+                let read = self.staged().await?.read(offset, wanted).await;
+                read.inspect_err(|error| self.note(error))
+            }
+        }
+    }
+
+    /// Reads into `buffer` what is staged on this node and in memory: the number of bytes, fewer than it has only at the end of the file. `None`:
+    /// use [`FileWriter::read_at`]. Never waits; any thread.
+    pub fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        let length = {
+            let state = self.lock();
+            if state.lost.is_some() || state.origin.is_some() {
+                return None;
+            }
+            state.attr.size
+        };
+        let wanted = usize::try_from(length.saturating_sub(offset)).map_or(buffer.len(), |left| left.min(buffer.len()));
+        if wanted == 0 {
+            return Some(0);
+        }
+        let file = self.staged.get().filter(|staged| !staged.is_lost())?.local()?;
+        file.try_read(offset, &mut buffer[..wanted]).then_some(wanted)
+    }
+
+    /// Writes all of `bytes`, in one step as seen by other calls of this writer. The first change of a file with bytes stages the old
+    /// version before, in time that grows with its length.
+    ///
+    /// # Errors
+    /// `Stale` when the right to write was lost, or the old version; `Unavailable` or `DeadlineExceeded` when the worker that has the
+    /// bytes does not answer; `ResourceExhausted` when its disk is full. Parts may be written after an error, and after the future
+    /// was dropped.
+    pub async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        if bytes.is_empty() {
+            return self.lock().check();
+        }
+        let mut copied = self.changing.lock().await;
+        self.put(&mut copied, offset, bytes).await
+    }
+
+    /// [`FileWriter::write_at`] if it need wait for nobody; whether it was done. If not, parts may be written: write all of it again. Any thread.
+    pub fn try_write_at(&self, offset: u64, bytes: &[u8]) -> bool {
+        let Ok(_changing) = self.changing.try_lock() else { return false };
+        let Some(file) = self.staged.get().filter(|staged| !staged.is_lost()).and_then(Staged::local) else {
+            return false;
+        };
+        let Some(end) = offset.checked_add(bytes.len() as u64) else { return false };
+        {
+            let mut state = self.lock();
+            if state.lost.is_some() || state.origin.is_some() {
+                return false;
+            }
+            state.unsure = true;
+        }
+        let written = file.try_write(offset, bytes);
+        if written {
+            self.lock().change_to_hold(end);
+        }
+        written
+    }
+
+    /// Writes all of `bytes` behind the end, in one step as seen by other calls of this writer: answers where.
+    ///
+    /// # Errors
+    /// As of [`FileWriter::write_at`].
+    pub async fn append(&self, bytes: Bytes) -> Result<u64> {
+        let mut copied = self.changing.lock().await;
+        let offset = self.length();
+        self.put(&mut copied, offset, bytes).await?;
+        Ok(offset)
+    }
+
+    /// Cuts the file, or makes it longer with zeros.
+    ///
+    /// # Errors
+    /// As of [`FileWriter::write_at`].
+    pub async fn set_length(&self, length: u64) -> Result<()> {
+        let mut copied = self.changing.lock().await;
+        if self.length() == length {
+            // POSIX has the times of a file change all the same; its bytes are as they were.
+            return self.lock().check();
+        }
+        self.bring_over(&mut copied, length).await?;
+        self.change(|staged| staged.set_length(length), Some(length)).await
+    }
+
+    /// Sets the modification time of what is not persisted yet; whether there is such.
+    pub(super) fn set_mtime(&self, mtime: Timestamp) -> bool {
+        let mut state = self.lock();
+        if !state.is_dirty() {
+            return false;
+        }
+        state.mtime = Some(mtime);
+        state.edit(|attr| (attr.mtime, attr.ctime) = (mtime, SystemClock.now()));
+        true
+    }
+
+    /// The master has other attributes for the file, of which length and times are those of an older version.
+    pub(super) fn learn(&self, attr: &Attr) {
+        let mut state = self.lock();
+        let (mode, uid, gid, ctime) = (attr.mode, attr.uid, attr.gid, attr.ctime);
+        let mtime = if state.is_dirty() { state.attr.mtime } else { attr.mtime };
+        state.edit(|own| (own.mode, own.uid, own.gid, own.ctime, own.mtime) = (mode, uid, gid, ctime, mtime));
+    }
+
+    /// The file lost its name, or got it back.
+    pub(super) fn set_unlinked(&self, unlinked: bool) {
+        let mut state = self.lock();
+        state.unlinked = unlinked;
+        state.edit(|attr| attr.nlink = u32::from(!unlinked));
+    }
+
+    /// The right to write is gone.
+    pub(super) fn lose_lease(&self) {
+        let mut state = self.lock();
+        if !state.unlinked {
+            let inode = state.attr.inode;
+            let message = format!("the right to write inode {inode} was lost: open it again and write it anew");
+            state.lose(ErrorKind::Stale, message);
+        }
+    }
+
+    /// Whether what was written is known to be lost.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.staged.get().is_some_and(Staged::is_lost) || self.lock().lost.is_some()
+    }
+
+    /// Lets the worker know that the bytes are still wanted.
+    pub(super) async fn keep_staged(&self) {
+        let Some(staged) = self.staged.get().filter(|staged| staged.must_be_kept_alive()) else { return };
+        if self.length() > 0
+            && let Err(error) = staged.read(0, 1).await
+        {
+            self.note(&error);
+        }
+    }
+
+    pub(super) const fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// Where the bytes are staged.
+    pub(super) async fn staged(&self) -> Result<&Staged> {
+        let staged = self.staged.get_or_try_init(|| Staged::begin(&self.shared, &self.lease)).await?;
+        if staged.is_lost() {
+            let mut state = self.lock();
+            let inode = state.attr.inode;
+            let worker = &staged.member().address;
+            let message = format!("worker {worker} was lost with what was written to inode {inode}: write it anew");
+            state.lose(ErrorKind::Unavailable, message);
+            state.check()?;
+        }
+        Ok(staged)
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes note of an error that tells that bytes are lost.
+    pub(super) fn note(&self, error: &Error) {
+        if error.kind() == ErrorKind::Stale {
+            self.lock().lose(ErrorKind::Stale, error.message().to_owned());
+        }
+    }
+
+    async fn put(&self, copied: &mut Copied, offset: u64, bytes: Bytes) -> Result<()> {
+        let Some(end) = offset.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok()) else {
+            return Err(Error::new(
+                ErrorKind::InvalidArgument,
+                format!("no file reaches beyond {offset}: write nearer"),
+            ));
+        };
+        self.bring_over(copied, u64::MAX).await?;
+        let length = self.length().max(end);
+        self.change(|staged| staged.write(offset, bytes), Some(length)).await
+    }
+
+    /// Makes a change, after which the file has `length` bytes.
+    async fn change<'a, F, Fut>(&'a self, change: F, length: Option<u64>) -> Result<()>
+    where
+        F: FnOnce(&'a Staged) -> Fut,
+        Fut: Future<Output = Result<()>>,
+    {
+        self.lock().check()?;
+        let staged = self.staged().await?;
+        self.lock().unsure = true;
+        change(staged).await.inspect_err(|error| self.note(error))?;
+        let mut state = self.lock();
+        state.check()?;
+        state.change(length);
+        Ok(())
+    }
+}
+
+impl State {
+    /// # Errors
+    /// The bytes are lost.
+    pub(super) fn check(&self) -> Result<()> {
+        match &self.lost {
+            Some((kind, message)) => Err(Error::new(*kind, message.clone())),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) const fn is_dirty(&self) -> bool {
+        self.changes != self.persisted && !self.unlinked
+    }
+
+    /// A change was made.
+    fn change(&mut self, length: Option<u64>) {
+        self.changes += 1;
+        self.mtime = None;
+        self.origin = None;
+        let now = SystemClock.now();
+        self.edit(|attr| {
+            (attr.mtime, attr.ctime) = (now, now);
+            attr.size = length.unwrap_or(attr.size);
+        });
+    }
+
+    fn change_to_hold(&mut self, end: u64) {
+        let length = self.attr.size.max(end);
+        self.change(Some(length));
+    }
+
+    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut Attr)) {
+        edit(Arc::make_mut(&mut self.attr));
+    }
+
+    fn lose(&mut self, kind: ErrorKind, message: String) {
+        if self.lost.is_none() {
+            tracing::warn!(inode = %self.attr.inode, message, "bytes that were written are lost");
+            self.lost = Some((kind, message));
+        }
+    }
+}
+
+impl Drop for FileWriter {
+    fn drop(&mut self) {
+        let inode = self.inode();
+        self.shared.writers.clear(inode);
+        let (content, shared) = (self.adoptable(), Arc::clone(&self.shared));
+        ending::end(shared, self.lease.id, self.staged.take(), content);
+    }
+}
+
+impl fmt::Debug for FileWriter {
+    /// Without the shared state, which has all writers in it.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("FileWriter").field("lease", &self.lease).field("state", &self.state).finish_non_exhaustive()
+    }
+}
