@@ -18,8 +18,10 @@ pub struct FuseConfig {
     /// What `df` and `findmnt` show after `headpond:`, such as the under store's URI. Default: empty.
     pub label: String,
     /// For training data: the kernel opens files without asking, which makes opening small files several times faster; no
-    /// passthrough then. Default: `false`.
+    /// passthrough and no changes then. Default: `false`.
     pub dataset: bool,
+    /// Refuse every change with `EROFS`; always so for a dataset mount. Default: `false`.
+    pub read_only: bool,
     /// Whether other users may use the mount (file permissions hold all the same). Unset: if this process may allow it
     /// (root, or `user_allow_other` in `/etc/fuse.conf`). `true` where it may not: the mount is refused.
     pub allow_other: Option<bool>,
@@ -56,6 +58,12 @@ impl FuseConfig {
     pub fn new(mountpoint: impl Into<PathBuf>) -> Self {
         Self { mountpoint: mountpoint.into(), ..Self::default() }
     }
+
+    /// Whether the mount takes no changes.
+    #[must_use]
+    pub const fn is_read_only(&self) -> bool {
+        self.read_only || self.dataset
+    }
 }
 
 impl Default for FuseConfig {
@@ -65,6 +73,7 @@ impl Default for FuseConfig {
             root: NsPath::root(),
             label: String::new(),
             dataset: false,
+            read_only: false,
             allow_other: None,
             nonempty: false,
             passthrough: true,

@@ -28,7 +28,7 @@ pub(crate) const fn of(kind: ErrorKind) -> i32 {
     }
 }
 
-/// The symbolic name of an errno of the table, for metrics and logs.
+/// The symbolic name of an errno that we answer, for metrics and logs.
 pub(crate) const fn name(errno: i32) -> &'static str {
     match errno {
         libc::ENOENT => "ENOENT",
@@ -46,6 +46,8 @@ pub(crate) const fn name(errno: i32) -> &'static str {
         libc::ENOSPC => "ENOSPC",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
         libc::EIO => "EIO",
+        libc::EPERM => "EPERM",
+        libc::ETXTBSY => "ETXTBSY",
         _ => "other",
     }
 }

@@ -6,10 +6,15 @@
 //! * A FUSE thread never waits: what is in memory is answered on it, everything else moves into a task together with its
 //!   reply, under a deadline.
 //! * A node id is an inode id of the namespace (the mount's root is node 1), so nothing is remembered for `forget`. What is kept
-//!   is bounded: inodes that are open now, directories that are open now, and a bounded cache of complete listings.
-//! * The bytes of an inode never change: a replaced object is a new inode. So pages the kernel has are always kept.
-//! * An inode is open either in passthrough or cached, from its first open to its last release (the kernel refuses a mix).
-//! * Every change is refused with `EROFS`: by the kernel, since the mount is read-only, and here as well.
+//!   is bounded: inodes that are open now, directories that are open now, and bounded caches of complete listings and of what the kernel has
+//!   pages of.
+//! * An object replaced from outside is a new inode; bytes written through Headpond change under theirs. So pages that the kernel has of a
+//!   content are kept as long as that is what the inode has, and those that were written through this mount.
+//! * An inode is open either in passthrough or cached, from its first open to its last release (the kernel refuses a mix). Who writes
+//!   what is passed through to readers goes beside them.
+//! * Of a file that is written through this mount everybody on it sees the bytes and attributes as they are written.
+//! * No request that changes something tells the kernel anything but its answer.
+//! * A read-only mount refuses every change with `EROFS`: by the kernel, and here as well.
 
 mod config;
 mod errno;

@@ -21,12 +21,14 @@ pub(crate) enum Op {
     Releasedir,
     Statfs,
     Xattr,
+    Write,
+    Persist,
     Change,
     Other,
 }
 
 /// Operations with their label values, each at the index of its discriminant.
-const OPS: [(Op, &str); 14] = [
+const OPS: [(Op, &str); 16] = [
     (Op::Lookup, "lookup"),
     (Op::Getattr, "getattr"),
     (Op::Readlink, "readlink"),
@@ -39,6 +41,8 @@ const OPS: [(Op, &str); 14] = [
     (Op::Releasedir, "releasedir"),
     (Op::Statfs, "statfs"),
     (Op::Xattr, "xattr"),
+    (Op::Write, "write"),
+    (Op::Persist, "persist"),
     (Op::Change, "change"),
     (Op::Other, "other"),
 ];
@@ -68,6 +72,7 @@ pub(crate) struct Metrics {
     pub(crate) passthrough_opens: Counter,
     pub(crate) cached_opens: Counter,
     pub(crate) bytes_read: Counter,
+    pub(crate) bytes_written: Counter,
     pub(crate) invalidations: Counter,
     pub(crate) names_doubted: Counter,
     pub(crate) invalidations_dropped: Counter,
@@ -86,6 +91,7 @@ impl Metrics {
             cached_opens: opens.get_or_create_owned(&KindLabel { kind: "cached" }),
             opens,
             bytes_read: Counter::default(),
+            bytes_written: Counter::default(),
             invalidations: Counter::default(),
             names_doubted: Counter::default(),
             invalidations_dropped: Counter::default(),
@@ -117,6 +123,7 @@ impl Metrics {
             self.opens.clone(),
         );
         registry.register("headpond_fuse_read_bytes", "Bytes read through the daemon", self.bytes_read.clone());
+        registry.register("headpond_fuse_write_bytes", "Bytes written", self.bytes_written.clone());
         registry.register(
             "headpond_fuse_invalidations",
             "Invalidations of listings sent to the kernel's caches",

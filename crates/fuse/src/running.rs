@@ -110,7 +110,8 @@ fn attach_and_run<S: Source>(
     let events = source.events();
     let fs = FileSystem::new(source, fs_options);
 
-    let (device, attachment) = mount::attach(mountpoint, &config.label, allow_other)?;
+    let mount_options = mount::Options { allow_other, read_only: config.is_read_only() };
+    let (device, attachment) = mount::attach(mountpoint, &config.label, mount_options)?;
     let guard = Guard(Some(attachment.clone()));
     let options = SessionOptions::new(config, config.guard.clone().map(|program| attachment.guard(program)));
     let session = Session::start(device, fs, events, options, runtime, &tasks, metrics.clone()).map_err(|error| {

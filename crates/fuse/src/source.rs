@@ -4,7 +4,9 @@ use std::{fmt, fs::File, future::Future, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use headpond_client::{Client, Event, ListOptions, ListPage, LocalFile, Lookup, OpenFile, StatFs};
+use headpond_client::{
+    AttrChange, Client, Event, FileWriter, ListOptions, ListPage, LocalFile, Lookup, NewFile, OpenFile, Owner, StatFs,
+};
 use headpond_types::{Attr, InodeId, Name, NsPath, Result};
 use tokio::sync::broadcast;
 
@@ -12,10 +14,14 @@ use tokio::sync::broadcast;
 pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     /// An open file.
     type File: SourceFile;
+    /// A file that is being written.
+    type Writer: SourceWriter;
 
     fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup>;
     fn cached_attr(&self, inode: InodeId) -> Option<Lookup>;
     fn cached_open(&self, inode: InodeId) -> Option<Arc<Self::File>>;
+    /// Who writes the file here. Never waits; any thread.
+    fn writer(&self, inode: InodeId) -> Option<Arc<Self::Writer>>;
 
     fn resolve(&self, path: &NsPath) -> impl Future<Output = Result<Lookup>> + Send;
     fn lookup(&self, parent: InodeId, name: &Name) -> impl Future<Output = Result<Lookup>> + Send;
@@ -24,6 +30,24 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     /// The version that `attr` tells of, also when it was replaced since.
     fn reopen(&self, attr: Arc<Attr>) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
     fn stat_fs(&self) -> impl Future<Output = Result<StatFs>> + Send;
+
+    fn create(
+        &self,
+        parent: InodeId,
+        name: &Name,
+        new: NewFile,
+    ) -> impl Future<Output = Result<Arc<Self::Writer>>> + Send;
+    fn open_writer(&self, inode: InodeId, truncate: bool) -> impl Future<Output = Result<Arc<Self::Writer>>> + Send;
+    fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner)
+    -> impl Future<Output = Result<Lookup>> + Send;
+    fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> impl Future<Output = Result<()>> + Send;
+    fn rename(
+        &self,
+        from: (InodeId, &Name),
+        to: (InodeId, &Name),
+        no_replace: bool,
+    ) -> impl Future<Output = Result<()>> + Send;
+    fn set_attr(&self, inode: InodeId, change: AttrChange) -> impl Future<Output = Result<Lookup>> + Send;
 
     /// Entries after `after` in byte order. Ends after the first error, and never without one before the listing is whole.
     fn list(&self, dir: InodeId, after: Option<Name>) -> BoxStream<'static, Result<ListPage>>;
@@ -43,6 +67,23 @@ pub(crate) trait SourceFile: fmt::Debug + Send + Sync + 'static {
     fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = Result<Bytes>> + Send;
 }
 
+/// A file that is being written; shared by all who write it.
+pub(crate) trait SourceWriter: fmt::Debug + Send + Sync + 'static {
+    /// With the length and the modification time of what is written.
+    fn attr(&self) -> Arc<Attr>;
+    /// Whether there is something to persist.
+    fn is_dirty(&self) -> bool;
+    /// Reads what need not be waited for: fewer bytes than `buffer` has only at the end. Any thread.
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize>;
+    fn read_at(&self, offset: u64, len: usize) -> impl Future<Output = Result<Bytes>> + Send;
+    /// Writes what need not be waited for; whether it was done. Any thread.
+    fn try_write_at(&self, offset: u64, bytes: &[u8]) -> bool;
+    fn write_at(&self, offset: u64, bytes: Bytes) -> impl Future<Output = Result<()>> + Send;
+    fn set_length(&self, length: u64) -> impl Future<Output = Result<()>> + Send;
+    /// Everything written before is in the under store when this answers.
+    fn persist(&self) -> impl Future<Output = Result<Arc<Attr>>> + Send;
+}
+
 /// A complete local copy of a content.
 pub(crate) trait Loan: fmt::Debug + Send + Sync + 'static {
     fn file(&self) -> &File;
@@ -50,6 +91,7 @@ pub(crate) trait Loan: fmt::Debug + Send + Sync + 'static {
 
 impl Source for Client {
     type File = OpenFile;
+    type Writer = FileWriter;
 
     fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
         self.cached_lookup(parent, name)
@@ -61,6 +103,10 @@ impl Source for Client {
 
     fn cached_open(&self, inode: InodeId) -> Option<Arc<OpenFile>> {
         self.cached_open(inode)
+    }
+
+    fn writer(&self, inode: InodeId) -> Option<Arc<FileWriter>> {
+        self.writer(inode)
     }
 
     async fn resolve(&self, path: &NsPath) -> Result<Lookup> {
@@ -85,6 +131,30 @@ impl Source for Client {
 
     async fn stat_fs(&self) -> Result<StatFs> {
         self.stat_fs().await
+    }
+
+    async fn create(&self, parent: InodeId, name: &Name, new: NewFile) -> Result<Arc<FileWriter>> {
+        self.create(parent, name, new).await
+    }
+
+    async fn open_writer(&self, inode: InodeId, truncate: bool) -> Result<Arc<FileWriter>> {
+        self.open_writer(inode, truncate).await
+    }
+
+    async fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner) -> Result<Lookup> {
+        self.make_directory(parent, name, owner).await
+    }
+
+    async fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> Result<()> {
+        self.remove(parent, name, directory).await
+    }
+
+    async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), no_replace: bool) -> Result<()> {
+        self.rename(from, to, no_replace).await
+    }
+
+    async fn set_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {
+        self.set_attr(inode, change).await
     }
 
     fn list(&self, dir: InodeId, after: Option<Name>) -> BoxStream<'static, Result<ListPage>> {
@@ -113,6 +183,40 @@ impl SourceFile for OpenFile {
 
     async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
         self.read_at(offset, len).await
+    }
+}
+
+impl SourceWriter for FileWriter {
+    fn attr(&self) -> Arc<Attr> {
+        self.attr()
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.is_dirty()
+    }
+
+    fn try_read_at(&self, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        self.try_read_at(offset, buffer)
+    }
+
+    async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
+        self.read_at(offset, len).await
+    }
+
+    fn try_write_at(&self, offset: u64, bytes: &[u8]) -> bool {
+        self.try_write_at(offset, bytes)
+    }
+
+    async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
+        self.write_at(offset, bytes).await
+    }
+
+    async fn set_length(&self, length: u64) -> Result<()> {
+        self.set_length(length).await
+    }
+
+    async fn persist(&self) -> Result<Arc<Attr>> {
+        self.persist().await
     }
 }
 

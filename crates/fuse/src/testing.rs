@@ -1,11 +1,13 @@
 //! A namespace in memory in place of a cluster, with knobs for what clusters do.
 
+mod writer;
+
 use std::{
     collections::{BTreeMap, HashMap},
     fs::File,
     io::Write as _,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock,
+        Arc, Mutex, MutexGuard, OnceLock, Weak,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -16,7 +18,7 @@ use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use headpond_client::{Event, ListEntry, ListPage, Lookup, StatFs};
+use headpond_client::{AttrChange, Event, ListEntry, ListPage, Lookup, NewFile, Owner, StatFs};
 use headpond_types::{Attr, ContentId, Error, ErrorKind, FileKind, InodeId, MountId, Name, NsPath, Result, Timestamp};
 use tokio::{
     sync::{broadcast, watch},
@@ -24,6 +26,7 @@ use tokio::{
 };
 
 use crate::source::{Loan, Source, SourceFile};
+pub(crate) use writer::FakeWriter;
 
 /// The namespace. Clones share it.
 #[derive(Clone, Debug)]
@@ -46,6 +49,8 @@ struct Knobs {
     /// Listings fail once this many entries were given; `usize::MAX`: never.
     break_after: AtomicUsize,
     validity: Mutex<Duration>,
+    /// Persisting fails.
+    refusing: AtomicBool,
 }
 
 /// How often it was asked something that may wait.
@@ -54,6 +59,7 @@ pub(crate) struct Asked {
     pub(crate) lookups: AtomicUsize,
     pub(crate) lists: AtomicUsize,
     pub(crate) opens: AtomicUsize,
+    pub(crate) persists: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -61,6 +67,7 @@ struct State {
     nodes: HashMap<InodeId, Node>,
     /// Files that have no name any more.
     replaced: HashMap<InodeId, Arc<FakeFile>>,
+    writers: HashMap<InodeId, Weak<FakeWriter>>,
     last: u64,
 }
 
@@ -85,7 +92,7 @@ pub(crate) struct FakeFile {
 
 impl FakePond {
     pub(crate) fn new() -> Self {
-        let mut state = State { nodes: HashMap::new(), replaced: HashMap::new(), last: 1 };
+        let mut state = State { last: 1, ..State::default() };
         let root = attr(InodeId::ROOT, InodeId::ROOT, FileKind::Directory, 0);
         state.nodes.insert(InodeId::ROOT, Node { attr: root, children: BTreeMap::new(), file: None });
         Self(Arc::new(Inner {
@@ -96,6 +103,7 @@ impl FakePond {
                 page: AtomicUsize::new(1000),
                 break_after: AtomicUsize::new(usize::MAX),
                 validity: Mutex::new(Duration::from_mins(5)),
+                refusing: AtomicBool::new(false),
             },
             asked: Asked::default(),
         }))
@@ -119,6 +127,34 @@ impl FakePond {
 
     pub(crate) fn set_validity(&self, validity: Duration) {
         *self.0.knobs.validity.lock().unwrap() = validity;
+    }
+
+    /// Lets persisting fail, or succeed again.
+    pub(crate) fn set_refusing(&self, refusing: bool) {
+        self.0.knobs.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// The bytes of a file as others see them.
+    pub(crate) fn stored(&self, parent: InodeId, name: &str) -> Vec<u8> {
+        let inode = self.child(parent, name.as_bytes()).expect("it exists").inode;
+        self.state().nodes[&inode].file.as_ref().expect("a file").data.clone()
+    }
+
+    /// Reads of a removed file that went to the cluster.
+    pub(crate) fn replaced_reads(&self, inode: InodeId) -> usize {
+        self.state().replaced[&inode].asked_reads.load(Ordering::SeqCst)
+    }
+
+    /// Files that are being written.
+    pub(crate) fn writing(&self) -> usize {
+        self.state().writers.values().filter(|writer| writer.strong_count() > 0).count()
+    }
+
+    /// Another client writes a file.
+    pub(crate) fn rewrite(&self, parent: InodeId, name: &str, data: &[u8]) {
+        let inode = self.child(parent, name.as_bytes()).expect("it exists").inode;
+        self.commit(inode, data.to_vec());
+        self.tell(parent, name, Some(inode));
     }
 
     pub(crate) fn dir(&self, parent: InodeId, name: &str) -> InodeId {
@@ -186,15 +222,7 @@ impl FakePond {
         state.last += 1;
         let inode = InodeId(state.last);
         let attr = attr(inode, parent, kind, data.len() as u64);
-        let file = (kind == FileKind::File).then(|| {
-            Arc::new(FakeFile {
-                attr: Arc::clone(&attr),
-                data: data.to_vec(),
-                local: OnceLock::new(),
-                flowing: watch::channel(true).0,
-                asked_reads: AtomicUsize::new(0),
-            })
-        });
+        let file = (kind == FileKind::File).then(|| FakeFile::new(Arc::clone(&attr), data.to_vec()));
         state.nodes.insert(inode, Node { attr, children: BTreeMap::new(), file });
         state.nodes.get_mut(&parent).unwrap().children.insert(Name::new(name).unwrap(), inode);
         inode
@@ -220,6 +248,22 @@ impl FakePond {
         let state = self.state();
         let inode = state.nodes.get(&parent)?.children.get(&Name::new(name).ok()?)?;
         Some(Arc::clone(&state.nodes[inode].attr))
+    }
+
+    fn edit(&self, inode: InodeId, edit: impl FnOnce(&mut Attr)) {
+        edit(Arc::make_mut(&mut self.state().nodes.get_mut(&inode).unwrap().attr));
+    }
+
+    /// Gives a file a new version under its inode.
+    fn commit(&self, inode: InodeId, data: Vec<u8>) -> Arc<Attr> {
+        let mut state = self.state();
+        state.last += 1;
+        let (content, size) = (ContentId(u128::from(state.last)), data.len() as u64);
+        let node = state.nodes.get_mut(&inode).unwrap();
+        let attr = Arc::make_mut(&mut node.attr);
+        (attr.content, attr.size, attr.version) = (Some(content), size, format!("etag-{content}"));
+        node.file = Some(FakeFile::new(Arc::clone(&node.attr), data));
+        Arc::clone(&node.attr)
     }
 
     fn attr_of(&self, inode: InodeId) -> Option<Arc<Attr>> {
@@ -253,6 +297,7 @@ fn stale(inode: InodeId) -> Error {
 
 impl Source for FakePond {
     type File = FakeFile;
+    type Writer = FakeWriter;
 
     fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
         self.warm().then(|| self.found(self.child(parent, name)))
@@ -264,6 +309,10 @@ impl Source for FakePond {
 
     fn cached_open(&self, inode: InodeId) -> Option<Arc<FakeFile>> {
         self.state().nodes.get(&inode)?.file.clone().filter(|_| self.warm())
+    }
+
+    fn writer(&self, inode: InodeId) -> Option<Arc<FakeWriter>> {
+        self.state().writers.get(&inode)?.upgrade()
     }
 
     async fn resolve(&self, path: &NsPath) -> Result<Lookup> {
@@ -297,6 +346,95 @@ impl Source for FakePond {
         Ok(StatFs { inodes: 7, bytes: 4096, ..StatFs::default() })
     }
 
+    async fn create(&self, parent: InodeId, name: &Name, new: NewFile) -> Result<Arc<FakeWriter>> {
+        if let Some(attr) = self.child(parent, name.as_bytes()) {
+            return if new.exclusive {
+                Err(Error::new(ErrorKind::AlreadyExists, "it exists"))
+            } else {
+                self.open_writer(attr.inode, new.truncate).await
+            };
+        }
+        let inode = self.add(parent, str::from_utf8(name.as_bytes()).unwrap(), FileKind::File, &[]);
+        self.edit(inode, |attr| {
+            (attr.mode, attr.uid, attr.gid) = (new.mode, new.uid, new.gid);
+            attr.version.clear();
+        });
+        self.open_writer(inode, false).await
+    }
+
+    async fn open_writer(&self, inode: InodeId, truncate: bool) -> Result<Arc<FakeWriter>> {
+        let writer = match self.writer(inode) {
+            Some(writer) => writer,
+            None => {
+                let attr = self.attr_of(inode).ok_or_else(|| stale(inode))?;
+                let data = self.state().nodes[&inode].file.as_ref().unwrap().data.clone();
+                let writer = Arc::new(FakeWriter::new(self.clone(), attr, data));
+                self.state().writers.insert(inode, Arc::downgrade(&writer));
+                writer
+            }
+        };
+        if truncate {
+            writer.truncate();
+        }
+        Ok(writer)
+    }
+
+    async fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner) -> Result<Lookup> {
+        if self.child(parent, name.as_bytes()).is_some() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "it exists"));
+        }
+        let inode = self.dir(parent, str::from_utf8(name.as_bytes()).unwrap());
+        self.edit(inode, |attr| (attr.mode, attr.uid, attr.gid) = (owner.mode, owner.uid, owner.gid));
+        Ok(self.found(self.attr_of(inode)))
+    }
+
+    async fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> Result<()> {
+        let attr =
+            self.child(parent, name.as_bytes()).ok_or_else(|| Error::new(ErrorKind::NotFound, "no such name"))?;
+        if directory != (attr.kind == FileKind::Directory) {
+            let kind = if directory { ErrorKind::NotADirectory } else { ErrorKind::IsADirectory };
+            return Err(Error::new(kind, "it is of the other kind"));
+        }
+        if !self.state().nodes[&attr.inode].children.is_empty() {
+            return Err(Error::new(ErrorKind::NotEmpty, "it has entries"));
+        }
+        if let Some(writer) = self.writer(attr.inode) {
+            writer.unlink();
+        }
+        self.remove_silently(parent, str::from_utf8(name.as_bytes()).unwrap());
+        Ok(())
+    }
+
+    async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), no_replace: bool) -> Result<()> {
+        if self.child(to.0, to.1.as_bytes()).is_some() {
+            if no_replace {
+                return Err(Error::new(ErrorKind::AlreadyExists, "it exists"));
+            }
+            self.remove_silently(to.0, str::from_utf8(to.1.as_bytes()).unwrap());
+        }
+        let mut state = self.state();
+        let moved = state.nodes.get_mut(&from.0).unwrap().children.remove(from.1);
+        let moved = moved.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such name"))?;
+        state.nodes.get_mut(&to.0).unwrap().children.insert(to.1.clone(), moved);
+        Ok(())
+    }
+
+    async fn set_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {
+        let AttrChange { mode, uid, gid, mtime } = change;
+        self.attr_of(inode).ok_or_else(|| stale(inode))?;
+        let set = |attr: &mut Attr| {
+            attr.mode = mode.unwrap_or(attr.mode);
+            attr.uid = uid.unwrap_or(attr.uid);
+            attr.gid = gid.unwrap_or(attr.gid);
+            attr.mtime = mtime.unwrap_or(attr.mtime);
+        };
+        self.edit(inode, set);
+        if let Some(writer) = self.writer(inode) {
+            writer.edit(set);
+        }
+        Ok(self.found(self.attr_of(inode)))
+    }
+
     fn list(&self, dir: InodeId, after: Option<Name>) -> BoxStream<'static, Result<ListPage>> {
         self.0.asked.lists.fetch_add(1, Ordering::SeqCst);
         let state = self.state();
@@ -325,6 +463,18 @@ impl Source for FakePond {
 
     fn events(&self) -> broadcast::Receiver<Event> {
         self.0.events.subscribe()
+    }
+}
+
+impl FakeFile {
+    fn new(attr: Arc<Attr>, data: Vec<u8>) -> Arc<Self> {
+        Arc::new(Self {
+            attr,
+            data,
+            local: OnceLock::new(),
+            flowing: watch::channel(true).0,
+            asked_reads: AtomicUsize::new(0),
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use headpond_client::StatFs;
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, PathError, Result};
 
-use super::{Entry, FileSystem, Source, SourceFile};
+use super::{Entry, FileSystem, Source, SourceFile, SourceWriter};
 
 /// Validity of attributes that come from an open file because nobody else could be asked.
 const FALLBACK_TTL: Duration = Duration::from_secs(1);
@@ -19,11 +19,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
 
     /// The entry `name` of `parent`.
     pub(crate) async fn lookup(&self, parent: u64, name: &[u8]) -> Result<Entry> {
-        let name = match Name::new(name) {
-            Ok(name) => name,
-            Err(error @ PathError::TooLong(_)) => return Err(Error::new(ErrorKind::NameTooLong, error.to_string())),
-            Err(error) => return Err(Error::new(ErrorKind::InvalidArgument, error.to_string())),
-        };
+        let name = name_of(name)?;
         let question = self.source.lookup(self.inode_of(parent), &name);
         let found = self.within("looking up a name", question).await?;
         Ok(self.entry(&found))
@@ -31,18 +27,31 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
 
     /// Attributes of a node, if they are in memory.
     pub(crate) fn attr_now(&self, node: u64) -> Option<Entry> {
-        let found = self.source.cached_attr(self.inode_of(node))?;
+        let inode = self.inode_of(node);
+        if let Some(entry) = self.attr_written(node) {
+            return Some(entry);
+        }
+        let found = self.source.cached_attr(inode)?;
         Some(self.entry(&found))
+    }
+
+    /// Attributes of a node that is being written here.
+    fn attr_written(&self, node: u64) -> Option<Entry> {
+        let writer = self.source.writer(self.inode_of(node))?;
+        Some(Entry { found: Some((node, writer.attr())), ttl: Duration::ZERO, attr_ttl: Duration::ZERO })
     }
 
     /// Attributes of a node. Those of an open file do not fail: they are its attributes at the time of the open, which hold
     /// for its bytes however its name changed since.
     pub(crate) async fn attr(&self, node: u64) -> Result<Entry> {
+        if let Some(entry) = self.attr_written(node) {
+            return Ok(entry);
+        }
         let inode = self.inode_of(node);
         match self.within("asking for attributes", self.source.attr(inode)).await {
             Ok(found) => Ok(self.entry(&found)),
             Err(error) => match self.attr_when_opened(inode) {
-                Some(attr) => Ok(Entry { found: Some((node, attr)), ttl: FALLBACK_TTL }),
+                Some(attr) => Ok(Entry { found: Some((node, attr)), ttl: FALLBACK_TTL, attr_ttl: FALLBACK_TTL }),
                 None => Err(error),
             },
         }
@@ -70,4 +79,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     pub(crate) async fn stat_fs(&self) -> Result<StatFs> {
         self.within("asking for the size of the namespace", self.source.stat_fs()).await
     }
+}
+
+/// The name that the kernel gave.
+pub(super) fn name_of(name: &[u8]) -> Result<Name> {
+    Name::new(name).map_err(|error| match error {
+        PathError::TooLong(_) => Error::new(ErrorKind::NameTooLong, error.to_string()),
+        error => Error::new(ErrorKind::InvalidArgument, error.to_string()),
+    })
 }

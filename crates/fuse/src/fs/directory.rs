@@ -141,8 +141,9 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             Item::Above => add(DirEntry { name: b"..", node: this, attr: None, ttl: Duration::ZERO, next }),
             Item::Entry(name, attr, valid_until) => {
                 let ttl = valid_until.saturating_duration_since(now).min(longest);
+                let (attr, ttl) = self.as_written(attr, ttl);
                 match self.node_of(attr.inode) {
-                    Some(node) => add(DirEntry { name, node, attr: Some(attr), ttl, next }),
+                    Some(node) => add(DirEntry { name, node, attr: Some(&attr), ttl, next }),
                     None => ControlFlow::Continue(()),
                 }
             }

@@ -3,12 +3,16 @@
 //! `*_now` answers from memory and never waits; the async twin asks the source, under a deadline.
 
 mod attributes;
+mod changes;
 mod directory;
+mod handles;
 mod kept;
 mod lister;
 mod open_table;
+mod pages;
 mod read;
 mod recent;
+mod writing;
 mod xattr;
 
 use std::{future::Future, sync::Arc, time::Duration};
@@ -16,11 +20,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 use headpond_client::{Event, Lookup};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result};
 
+pub(crate) use changes::{Change, Time};
 pub(crate) use directory::DirEntry;
-pub(crate) use open_table::Mode;
+pub(crate) use handles::READER;
+pub(crate) use open_table::{Mode, Opening, PassedThrough};
+pub(crate) use read::Admitted;
 pub(crate) use xattr::Xattr;
 
-use crate::source::{Source, SourceFile};
+use crate::source::{Source, SourceFile, SourceWriter};
 use recent::RecentAttrs;
 
 /// The node id that the kernel gives a mount's root.
@@ -44,8 +51,10 @@ pub(crate) struct FsOptions {
 pub(crate) struct Entry {
     /// Node and attributes; `None`: there is no such name.
     pub(crate) found: Option<(u64, Arc<Attr>)>,
-    /// How long the kernel may believe it.
+    /// How long the kernel may believe that the name leads there.
     pub(crate) ttl: Duration,
+    /// How long it may believe the attributes.
+    pub(crate) attr_ttl: Duration,
 }
 
 /// A file system over `S`; `B` is a registration of a backing file with the kernel.
@@ -54,6 +63,8 @@ pub(crate) struct FileSystem<S: Source, B> {
     source: S,
     options: FsOptions,
     opens: open_table::OpenTable<S::File, B>,
+    handles: handles::Handles<S::Writer>,
+    pages: pages::Pages,
     dirs: directory::DirTable,
     kept: kept::KeptListings,
     /// Of what is read on a dataset mount, which knows no open files.
@@ -67,6 +78,8 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             source,
             options,
             opens: open_table::OpenTable::default(),
+            handles: handles::Handles::default(),
+            pages: pages::Pages::default(),
             dirs: directory::DirTable::default(),
             kept: kept::KeptListings::default(),
             recent,
@@ -92,10 +105,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Forgets what the event makes doubtful. The kernel's caches are invalidated after this.
     pub(crate) fn apply(&self, event: &Event) {
         match event {
-            Event::Entry { parent, .. } => {
-                self.dirs.disturb(Some(*parent));
-                self.kept.forget(*parent);
-            }
+            Event::Entry { parent, .. } => self.disturb(*parent),
             Event::Reset => {
                 self.dirs.disturb(None);
                 self.kept.forget_all();
@@ -103,11 +113,27 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
     }
 
+    /// The entries of a directory have changed.
+    fn disturb(&self, dir: InodeId) {
+        self.dirs.disturb(Some(dir));
+        self.kept.forget(dir);
+    }
+
     /// What the kernel is told of `found`.
     fn entry(&self, found: &Lookup) -> Entry {
         let ttl = found.remaining().min(self.options.max_ttl);
-        let found = found.attr.as_ref().and_then(|attr| Some((self.node_of(attr.inode)?, Arc::clone(attr))));
-        Entry { found, ttl }
+        let Some(attr) = &found.attr else { return Entry { found: None, ttl, attr_ttl: ttl } };
+        let (attr, attr_ttl) = self.as_written(attr, ttl);
+        Entry { found: self.node_of(attr.inode).map(|node| (node, attr)), ttl, attr_ttl }
+    }
+
+    /// Attributes of an inode and their validity. Those of a file that is being written here are as its bytes are now, which the next
+    /// write changes.
+    fn as_written(&self, attr: &Arc<Attr>, ttl: Duration) -> (Arc<Attr>, Duration) {
+        match self.source.writer(attr.inode) {
+            Some(writer) => (writer.attr(), Duration::ZERO),
+            None => (Arc::clone(attr), ttl),
+        }
     }
 
     /// `question` under the deadline; `what` names it in the error.

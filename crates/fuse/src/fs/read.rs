@@ -5,7 +5,15 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headpond_types::{Error, ErrorKind, InodeId, Result};
 
-use super::{FileSystem, Mode, Source, SourceFile};
+use super::{FileSystem, Mode, Opening, PassedThrough, Source, SourceFile, SourceWriter, pages::Held};
+
+/// How an open is to be answered.
+#[derive(Debug)]
+pub(crate) struct Admitted<B> {
+    pub(crate) mode: Mode<B>,
+    /// The pages that the kernel has of the inode are right.
+    pub(crate) keep: bool,
+}
 
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// The file of a node, if an open of it can be answered from memory. The source decides, not the open table: an inode that
@@ -19,25 +27,39 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.within("opening a file", self.source.open(self.inode_of(node))).await
     }
 
+    /// Whether a file is being written here, so that who reads it gets that.
+    pub(crate) fn is_written(&self, node: u64) -> bool {
+        self.source.writer(self.inode_of(node)).is_some()
+    }
+
     /// Counts an open that is about to be answered; see [`super::open_table::OpenTable::open`].
+    ///
+    /// # Errors
+    /// As there.
     pub(crate) fn admit(
         &self,
         node: u64,
-        file: Arc<S::File>,
+        opening: Opening<S::File>,
         register: impl FnOnce(&<S::File as SourceFile>::Loan) -> Option<B>,
-    ) -> Mode<B> {
-        self.opens.open(self.inode_of(node), file, register)
+    ) -> Result<Admitted<B>, PassedThrough> {
+        let inode = self.inode_of(node);
+        let held = match &opening {
+            Opening::Read(file) => file.attr().content.map(Held::Content),
+            Opening::ReadWritten | Opening::Write { .. } => Some(Held::Written),
+        };
+        let mode = self.opens.open(inode, opening, register)?;
+        let keep = matches!(mode, Mode::Cached) && held.is_some_and(|held| self.pages.hold(inode, held));
+        Ok(Admitted { mode, keep })
     }
 
-    /// Takes back an open.
-    pub(crate) fn release(&self, node: u64) {
-        self.opens.release(self.inode_of(node));
-    }
-
-    /// Reads from the local copy into `buffer`, if all that is wanted is there and in memory: the number of bytes, fewer only at
-    /// the end. Never waits for a disk: one that hangs would take all FUSE threads, and everything else with them.
-    pub(crate) fn read_now(&self, node: u64, offset: u64, buffer: &mut [u8]) -> Option<usize> {
-        let file = self.readable(self.inode_of(node))?;
+    /// Reads into `buffer` what is staged or in the local copy, if all that is wanted is there and in memory: the number of bytes, fewer only
+    /// at the end. Never waits for a disk: one that hangs would take all FUSE threads, and everything else with them.
+    pub(crate) fn read_now(&self, node: u64, handle: u64, offset: u64, buffer: &mut [u8]) -> Option<usize> {
+        let inode = self.inode_of(node);
+        if let Some(writer) = self.writer_of(inode, handle) {
+            return writer.try_read_at(offset, buffer);
+        }
+        let file = self.readable(inode)?;
         let wanted = wanted(&*file, offset, buffer.len());
         let read = file.try_read_at(offset, buffer.get_mut(..wanted)?)?;
         (read == wanted).then_some(read)
@@ -47,9 +69,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     ///
     /// # Errors
     /// Also when the source delivers too little: the kernel would take a short answer for the end of the file.
-    pub(crate) async fn read(&self, node: u64, offset: u64, len: usize) -> Result<Bytes> {
+    pub(crate) async fn read(&self, node: u64, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
         let inode = self.inode_of(node);
         self.within("reading", async {
+            if let Some(writer) = self.writer_of(inode, handle) {
+                return writer.read_at(offset, len).await;
+            }
             let file = match self.readable(inode) {
                 Some(file) => file,
                 None => self.open_to_read(inode).await?,
@@ -67,6 +92,11 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         .await
     }
 
+    /// Whose bytes a read gets: those of the handle's own writer, else of who writes the inode here.
+    fn writer_of(&self, inode: InodeId, handle: u64) -> Option<Arc<S::Writer>> {
+        self.handles.get(handle).or_else(|| self.source.writer(inode))
+    }
+
     /// A dataset mount reads what it was never asked to open, and its readers keep a file that is replaced meanwhile.
     async fn open_to_read(&self, inode: InodeId) -> Result<Arc<S::File>> {
         let opened = match self.source.open(inode).await {
@@ -76,11 +106,21 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             },
             opened => opened,
         };
-        opened.inspect(|file| self.remember(inode, file))
+        opened.inspect(|file| {
+            self.opens.adopt(inode, file);
+            self.remember(inode, file);
+        })
     }
 
     fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {
-        let file = self.opens.file(inode).or_else(|| self.source.cached_open(inode))?;
+        let file = match self.opens.file(inode) {
+            Some(file) => file,
+            None => {
+                let file = self.source.cached_open(inode)?;
+                self.opens.adopt(inode, &file);
+                file
+            }
+        };
         self.remember(inode, &file);
         Some(file)
     }

@@ -98,17 +98,19 @@ fn an_inode_is_registered_at_its_first_open_only_and_given_back_after_its_last()
     let registered = Cell::new(0);
     let open = || {
         let file = fs.open_now(inode.0).unwrap();
-        fs.admit(inode.0, file, |_| {
+        let opening = Opening::Read(file);
+        let admitted = fs.admit(inode.0, opening, |_| {
             registered.set(registered.get() + 1);
             Some(registered.get())
-        })
+        });
+        admitted.unwrap().mode
     };
     let (first, second) = (open(), open());
     assert!(matches!((&first, &second), (Mode::Passthrough(a), Mode::Passthrough(b)) if **a == 1 && **b == 1));
-    fs.release(inode.0);
+    drop(fs.release(inode.0, READER));
     assert!(matches!(open(), Mode::Passthrough(id) if *id == 1), "one open is left");
-    fs.release(inode.0);
-    fs.release(inode.0);
+    drop(fs.release(inode.0, READER));
+    drop(fs.release(inode.0, READER));
     assert!(matches!(open(), Mode::Passthrough(id) if *id == 2));
     let Mode::Passthrough(weak) = first else { panic!("it passes through") };
     drop(second);
@@ -121,12 +123,15 @@ fn an_inode_that_the_kernel_did_not_take_stays_cached_while_it_is_open() {
     let inode = source.file(InodeId::ROOT, "f", b"bytes");
     source.complete(inode);
     let fs = fs_over(&source, InodeId::ROOT, false);
-    let file = || fs.open_now(inode.0).unwrap();
-    assert!(matches!(fs.admit(inode.0, file(), |_| None), Mode::Cached));
-    assert!(matches!(fs.admit(inode.0, file(), |_| Some(1)), Mode::Cached));
-    fs.release(inode.0);
-    fs.release(inode.0);
-    assert!(matches!(fs.admit(inode.0, file(), |_| Some(1)), Mode::Passthrough(_)));
+    let open = |backing: Option<u32>| {
+        let opening = Opening::Read(fs.open_now(inode.0).unwrap());
+        fs.admit(inode.0, opening, |_| backing).unwrap().mode
+    };
+    assert!(matches!(open(None), Mode::Cached));
+    assert!(matches!(open(Some(1)), Mode::Cached));
+    drop(fs.release(inode.0, READER));
+    drop(fs.release(inode.0, READER));
+    assert!(matches!(open(Some(1)), Mode::Passthrough(_)));
 }
 
 #[test]
@@ -153,9 +158,9 @@ async fn what_was_seen_and_closed_leaves_nothing_behind() {
         let (handle, _) = fs.open_dir(dir.0);
         read_all(&fs, handle, 0).await;
         fs.release_dir(handle);
-        fs.admit(file.0, fs.open(file.0).await.unwrap(), |_| Some(1));
-        assert_eq!(fs.read(file.0, 0, 5).await.unwrap().len(), 5);
-        fs.release(file.0);
+        fs.admit(file.0, Opening::Read(fs.open(file.0).await.unwrap()), |_| Some(1)).unwrap();
+        assert_eq!(fs.read(file.0, READER, 0, 5).await.unwrap().len(), 5);
+        drop(fs.release(file.0, READER));
     }
     assert_eq!((fs.opens.len(), fs.dirs.len()), (0, 0));
     assert!(fs.kept.len() <= LISTINGS, "{} listings", fs.kept.len());

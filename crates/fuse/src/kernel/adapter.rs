@@ -10,19 +10,20 @@ use std::{
 
 use fuser::{
     AccessFlags, BackingId, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, KernelConfig,
-    LockOwner, OpenAccMode, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory,
-    ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow,
-    WriteFlags,
+    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
+    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use headpond_client::StatFs;
 use headpond_runtime::Tasks;
-use headpond_types::{Error, ErrorKind};
+use headpond_types::Error;
 use tokio::runtime::Handle;
 
-use super::{answer, capabilities, complaints::Complaints, convert, passthrough::Passthrough, session::SessionOptions};
+use super::{
+    answer, capabilities, changes, complaints::Complaints, convert, passthrough::Passthrough, session::SessionOptions,
+};
 use crate::{
     errno,
-    fs::{FileSystem, Mode, Xattr},
+    fs::{Change, FileSystem, Mode, Opening, PassedThrough, READER, Xattr},
     metrics::{Metrics, Op},
     source::{Loan as _, Source},
 };
@@ -46,26 +47,35 @@ pub(super) struct Shared<S: Source> {
 
 impl<S: Source> Shared<S> {
     /// What the kernel is told of `error`, which is counted and logged.
-    fn errno(&self, op: &'static str, error: &Error) -> Errno {
+    pub(super) fn errno(&self, op: &'static str, error: &Error) -> Errno {
         let errno = errno::of(error.kind());
         self.metrics.error(errno::name(errno));
         self.complaints.tell(op, error);
         Errno::from_i32(errno)
     }
 
-    fn answer_open(&self, node: u64, file: Arc<S::File>, reply: ReplyOpen) {
+    /// An errno that no kind of error stands for.
+    pub(super) fn refusal(&self, errno: i32) -> Errno {
+        self.metrics.error(errno::name(errno));
+        Errno::from_i32(errno)
+    }
+
+    fn answer_open(&self, node: u64, opening: Opening<S::File>, reply: ReplyOpen) {
         let register = |loan: &_| self.register(loan, &reply);
-        match self.fs.admit(node, file, register) {
-            Mode::Passthrough(backing) => {
-                self.metrics.passthrough_opens.inc();
-                // Not KEEP_CACHE: the kernel refuses it together with passthrough.
-                reply.opened_passthrough(FileHandle(0), FopenFlags::FOPEN_NOFLUSH, &backing);
+        match self.fs.admit(node, opening, register) {
+            Ok(admitted) => {
+                self.count_open(&admitted.mode);
+                answer::opened(reply, READER, &admitted);
             }
-            Mode::Cached => {
-                self.metrics.cached_opens.inc();
-                reply.opened(FileHandle(0), FopenFlags::FOPEN_KEEP_CACHE | FopenFlags::FOPEN_NOFLUSH);
-            }
+            Err(PassedThrough) => reply.error(self.refusal(libc::ETXTBSY)),
         }
+    }
+
+    pub(super) fn count_open<B>(&self, mode: &Mode<B>) {
+        match mode {
+            Mode::Passthrough(_) => self.metrics.passthrough_opens.inc(),
+            Mode::Beside(_) | Mode::Cached => self.metrics.cached_opens.inc(),
+        };
     }
 
     fn register(&self, loan: &<S::File as crate::source::SourceFile>::Loan, reply: &ReplyOpen) -> Option<BackingId> {
@@ -79,21 +89,10 @@ pub(super) struct Adapter<S: Source>(pub(super) Arc<Shared<S>>);
 
 impl<S: Source> Adapter<S> {
     /// Runs `task` with the state that it shares. Never waits.
-    fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: impl FnOnce(Arc<Shared<S>>) -> F) {
+    pub(super) fn spawn<F: Future<Output = ()> + Send + 'static>(&self, task: impl FnOnce(Arc<Shared<S>>) -> F) {
         let _entered = self.0.runtime.enter();
         drop(self.0.tasks.spawn(task(Arc::clone(&self.0))));
     }
-}
-
-/// Refuses operations that change something. The mount is read-only, so the kernel asks none of them unless it is remounted.
-macro_rules! refuse {
-    ($($op:ident($($argument:ty),*) -> $reply:ty;)*) => {
-        $(fn $op(&self, _: &Request, $(_: $argument,)* reply: $reply) {
-            self.0.metrics.request(Op::Change);
-            let error = Error::new(ErrorKind::ReadOnly, concat!(stringify!($op), ": the mount is read-only"));
-            reply.error(self.0.errno(stringify!($op), &error));
-        })*
-    };
 }
 
 impl<S: Source> fuser::Filesystem for Adapter<S> {
@@ -134,20 +133,22 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
     }
 
     fn open(&self, _: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.0.metrics.request(Op::Open);
-        if flags.acc_mode() != OpenAccMode::O_RDONLY || flags.0 & libc::O_TRUNC != 0 {
-            let error = Error::new(ErrorKind::ReadOnly, "open for writing: the mount is read-only");
-            return reply.error(self.0.errno("open", &error));
+        if changes::is_change(flags.0) {
+            return self.open_to_write(node.0, flags.0, reply);
         }
+        self.0.metrics.request(Op::Open);
         if self.0.options.dataset {
             // The kernel takes it that opens need no answer, for all files and for as long as the mount lives.
             return reply.error(Errno::ENOSYS);
         }
+        if self.0.fs.is_written(node.0) {
+            return self.0.answer_open(node.0, Opening::ReadWritten, reply);
+        }
         if let Some(file) = self.0.fs.open_now(node.0) {
-            return self.0.answer_open(node.0, file, reply);
+            return self.0.answer_open(node.0, Opening::Read(file), reply);
         }
         self.spawn(async move |shared| match shared.fs.open(node.0).await {
-            Ok(file) => shared.answer_open(node.0, file, reply),
+            Ok(file) => shared.answer_open(node.0, Opening::Read(file), reply),
             Err(error) => reply.error(shared.errno("open", &error)),
         });
     }
@@ -156,7 +157,7 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         &self,
         _: &Request,
         node: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         offset: u64,
         size: u32,
         _: OpenFlags,
@@ -169,13 +170,14 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
             if buffer.len() < size {
                 buffer.resize(size, 0);
             }
-            let Some(read) = self.0.fs.read_now(node.0, offset, &mut buffer[..size]) else { return Some(reply) };
+            let read = self.0.fs.read_now(node.0, handle.0, offset, &mut buffer[..size]);
+            let Some(read) = read else { return Some(reply) };
             self.0.metrics.bytes_read.inc_by(read as u64);
             reply.data(&buffer[..read]);
             None
         });
         let Some(reply) = unanswered else { return };
-        self.spawn(async move |shared| match shared.fs.read(node.0, offset, size).await {
+        self.spawn(async move |shared| match shared.fs.read(node.0, handle.0, offset, size).await {
             Ok(bytes) => {
                 shared.metrics.bytes_read.inc_by(bytes.len() as u64);
                 reply.data(&bytes);
@@ -184,29 +186,31 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         });
     }
 
-    fn flush(&self, _: &Request, _: INodeNo, _: FileHandle, _: LockOwner, reply: ReplyEmpty) {
-        self.0.metrics.request(Op::Other);
-        if self.0.options.dataset { reply.error(Errno::ENOSYS) } else { reply.ok() }
+    fn flush(&self, _: &Request, _: INodeNo, handle: FileHandle, _: LockOwner, reply: ReplyEmpty) {
+        if self.0.options.dataset {
+            self.0.metrics.request(Op::Other);
+            return reply.error(Errno::ENOSYS);
+        }
+        self.persist("flush", handle.0, reply);
     }
 
     fn release(
         &self,
         _: &Request,
         node: INodeNo,
-        _: FileHandle,
+        handle: FileHandle,
         _: OpenFlags,
         _: Option<LockOwner>,
         _: bool,
         reply: ReplyEmpty,
     ) {
-        self.0.fs.release(node.0);
         self.0.metrics.request(Op::Release);
+        self.release_handle(node.0, handle.0);
         reply.ok();
     }
 
-    fn fsync(&self, _: &Request, _: INodeNo, _: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.0.metrics.request(Op::Other);
-        reply.ok();
+    fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
+        self.persist("fsync", handle.0, reply);
     }
 
     fn opendir(&self, _: &Request, node: INodeNo, _: OpenFlags, reply: ReplyOpen) {
@@ -300,26 +304,128 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         reply.ok();
     }
 
-    refuse! {
-        mknod(INodeNo, &OsStr, u32, u32, u32) -> ReplyEntry;
-        mkdir(INodeNo, &OsStr, u32, u32) -> ReplyEntry;
-        create(INodeNo, &OsStr, u32, u32, i32) -> ReplyCreate;
-        symlink(INodeNo, &OsStr, &Path) -> ReplyEntry;
-        link(INodeNo, INodeNo, &OsStr) -> ReplyEntry;
-        unlink(INodeNo, &OsStr) -> ReplyEmpty;
-        rmdir(INodeNo, &OsStr) -> ReplyEmpty;
-        rename(INodeNo, &OsStr, INodeNo, &OsStr, RenameFlags) -> ReplyEmpty;
-        write(INodeNo, FileHandle, u64, &[u8], WriteFlags, OpenFlags, Option<LockOwner>) -> ReplyWrite;
-        fallocate(INodeNo, FileHandle, u64, u64, i32) -> ReplyEmpty;
-        copy_file_range(
-            INodeNo, FileHandle, u64, INodeNo, FileHandle, u64, u64, CopyFileRangeFlags
-        ) -> ReplyWrite;
-        setxattr(INodeNo, &OsStr, &[u8], i32, u32) -> ReplyEmpty;
-        removexattr(INodeNo, &OsStr) -> ReplyEmpty;
-        setattr(
-            INodeNo, Option<u32>, Option<u32>, Option<u32>, Option<u64>, Option<TimeOrNow>, Option<TimeOrNow>,
-            Option<SystemTime>, Option<FileHandle>, Option<SystemTime>, Option<SystemTime>, Option<SystemTime>,
-            Option<BsdFileFlags>
-        ) -> ReplyAttr;
+    fn create(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.create_file(request, parent.0, name, mode & !umask, flags, reply);
+    }
+
+    fn write(
+        &self,
+        _: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _: OpenFlags,
+        _: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        self.write_bytes(node.0, handle.0, offset, data, write_flags, reply);
+    }
+
+    fn setattr(
+        &self,
+        request: &Request,
+        node: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        length: Option<u64>,
+        _: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _: Option<SystemTime>,
+        handle: Option<FileHandle>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<SystemTime>,
+        _: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let change = Change { mode, uid, gid, length, mtime: mtime.map(convert::time) };
+        self.set_attr(request.uid() == 0, node.0, handle.map(|handle| handle.0), change, reply);
+    }
+
+    fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {
+        self.make_directory(request, parent.0, name, mode & !umask, reply);
+    }
+
+    fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove("unlink", parent.0, name, false, reply);
+    }
+
+    fn rmdir(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.remove("rmdir", parent.0, name, true, reply);
+    }
+
+    fn rename(
+        &self,
+        _: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.rename_entry((parent.0, name), (new_parent.0, new_name), flags, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        length: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.allocate(handle.0, offset, length, mode, reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _: &Request,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: INodeNo,
+        _: FileHandle,
+        _: u64,
+        _: u64,
+        _: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        // The kernel copies by itself, and asks no more.
+        reply.error(self.refused(libc::ENOSYS));
+    }
+
+    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
+        reply.error(self.refused(libc::EPERM));
+    }
+
+    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
+        reply.error(self.refused(libc::EPERM));
+    }
+
+    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
+        reply.error(self.refused(libc::EPERM));
+    }
+
+    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
+        reply.error(self.refused(libc::EOPNOTSUPP));
+    }
+
+    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
+        reply.error(self.refused(libc::EOPNOTSUPP));
     }
 }

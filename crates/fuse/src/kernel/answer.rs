@@ -1,11 +1,15 @@
 //! Replies.
 
-use std::{ffi::OsStr, ops::ControlFlow, os::unix::ffi::OsStrExt as _};
+use std::{ffi::OsStr, ops::ControlFlow, os::unix::ffi::OsStrExt as _, time::Duration};
 
-use fuser::{Errno, FileType, INodeNo, ReplyAttr, ReplyDirectory, ReplyDirectoryPlus, ReplyEntry, ReplyXattr};
+use fuser::{
+    BackingId, Errno, FileHandle, FileType, FopenFlags, INodeNo, ReplyAttr, ReplyCreate, ReplyDirectory,
+    ReplyDirectoryPlus, ReplyEntry, ReplyOpen, ReplyXattr,
+};
+use headpond_types::Attr;
 
 use super::convert;
-use crate::fs::{DirEntry, Entry};
+use crate::fs::{Admitted, DirEntry, Entry, Mode, READER};
 
 /// A name: its node and attributes, or that there is none (which the kernel remembers as well).
 pub(super) fn entry(reply: ReplyEntry, entry: &Entry) {
@@ -14,14 +18,46 @@ pub(super) fn entry(reply: ReplyEntry, entry: &Entry) {
         None if entry.ttl.is_zero() => return reply.error(Errno::ENOENT),
         None => convert::no_entry(),
     };
-    reply.entry(&entry.ttl, &attr, convert::GENERATION);
+    reply.entry_with_ttls(&entry.attr_ttl, &entry.ttl, &attr, convert::GENERATION);
 }
 
 /// Attributes of a node.
 pub(super) fn attr(reply: ReplyAttr, node: u64, entry: &Entry) {
     match &entry.found {
-        Some((_, attr)) => reply.attr(&entry.ttl, &convert::file_attr(node, attr)),
+        Some((_, attr)) => reply.attr(&entry.attr_ttl, &convert::file_attr(node, attr)),
         None => reply.error(Errno::ESTALE),
+    }
+}
+
+/// An open. Readers need not be asked at their close.
+pub(super) fn opened(reply: ReplyOpen, handle: u64, admitted: &Admitted<BackingId>) {
+    let (flags, backing) = flags_of(handle, admitted);
+    match backing {
+        Some(backing) => reply.opened_passthrough(FileHandle(handle), flags, backing),
+        None => reply.opened(FileHandle(handle), flags),
+    }
+}
+
+/// A file that was made, or found, and opened to write. Its attributes change with the next write.
+pub(super) fn created(reply: ReplyCreate, node: u64, attr: &Attr, handle: u64, admitted: &Admitted<BackingId>) {
+    let (flags, backing) = flags_of(handle, admitted);
+    let (attr, handle) = (convert::file_attr(node, attr), FileHandle(handle));
+    match backing {
+        Some(backing) => {
+            reply.created_passthrough(&Duration::ZERO, &attr, convert::GENERATION, handle, flags, backing);
+        }
+        None => reply.created(&Duration::ZERO, &attr, convert::GENERATION, handle, flags),
+    }
+}
+
+fn flags_of(handle: u64, admitted: &Admitted<BackingId>) -> (FopenFlags, Option<&BackingId>) {
+    let flags = if handle == READER { FopenFlags::FOPEN_NOFLUSH } else { FopenFlags::empty() };
+    match &admitted.mode {
+        // Not KEEP_CACHE: the kernel refuses it together with passthrough.
+        Mode::Passthrough(backing) => (flags, Some(backing)),
+        Mode::Beside(backing) => (flags | FopenFlags::FOPEN_DIRECT_IO, Some(backing)),
+        Mode::Cached if admitted.keep => (flags | FopenFlags::FOPEN_KEEP_CACHE, None),
+        Mode::Cached => (flags, None),
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::SystemTime;
 
-use fuser::{FileAttr, FileType, Generation, INodeNo};
+use fuser::{FileAttr, FileType, Generation, INodeNo, TimeOrNow};
 use headpond_client::StatFs;
 use headpond_types::{Attr, FileKind};
+
+use crate::fs::Time;
 
 /// What `stat` calls the best size of a read; the page size, since the kernel's own readahead does the rest.
 const BLOCK: u32 = 4096;
@@ -23,6 +25,14 @@ pub(super) const fn file_type(kind: FileKind) -> FileType {
         FileKind::File => FileType::RegularFile,
         FileKind::Directory => FileType::Directory,
         FileKind::Symlink => FileType::Symlink,
+    }
+}
+
+/// A time to be set.
+pub(super) fn time(time: TimeOrNow) -> Time {
+    match time {
+        TimeOrNow::SpecificTime(time) => Time::At(time.into()),
+        TimeOrNow::Now => Time::Now,
     }
 }
 

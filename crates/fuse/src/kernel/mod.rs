@@ -3,6 +3,7 @@
 mod adapter;
 mod answer;
 mod capabilities;
+mod changes;
 mod complaints;
 mod convert;
 mod invalidation;

@@ -30,6 +30,8 @@ const THREADS: std::ops::RangeInclusive<usize> = 2..=16;
 #[derive(Clone, Debug)]
 pub(crate) struct SessionOptions {
     pub(crate) dataset: bool,
+    /// Every change is refused.
+    pub(crate) read_only: bool,
     pub(crate) passthrough: bool,
     /// Levels of stacked file systems below this one that passthrough may reach.
     pub(crate) stack_depth: u32,
@@ -44,6 +46,7 @@ impl SessionOptions {
         let threads = if config.threads == 0 { cores } else { config.threads };
         Self {
             dataset: config.dataset,
+            read_only: config.is_read_only(),
             passthrough: config.passthrough,
             stack_depth: passthrough::stack_depth(config.cache_dir.as_deref().map(Path::new)),
             threads: threads.clamp(*THREADS.start(), *THREADS.end()),

@@ -88,16 +88,25 @@ impl Attachment {
     }
 }
 
+/// What the kernel is told of a mount.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Other users may use it.
+    pub(crate) allow_other: bool,
+    /// It takes no changes.
+    pub(crate) read_only: bool,
+}
+
 /// Mounts at `mountpoint` and answers the device to speak to the kernel through. Blocks.
 ///
 /// # Errors
 /// `NotSupported` when this machine or user cannot mount at all, with what is missing; `PermissionDenied` when the mount
 /// point or `allow_other` is not this user's to use.
-pub(crate) fn attach(mountpoint: Mountpoint, label: &str, allow_other: bool) -> Result<(OwnedFd, Attachment)> {
+pub(crate) fn attach(mountpoint: Mountpoint, label: &str, options: Options) -> Result<(OwnedFd, Attachment)> {
     let source = source_name(label);
-    let device = match direct(mountpoint.path(), &source, allow_other)? {
+    let device = match direct(mountpoint.path(), &source, options)? {
         Some(device) => device,
-        None => through_helper(mountpoint.path(), &source, allow_other)?,
+        None => through_helper(mountpoint.path(), &source, options)?,
     };
     let number = match mountpoint.device() {
         Ok(number) => number,
@@ -131,7 +140,7 @@ fn source_name(label: &str) -> String {
 }
 
 /// mount(2). `None`: not allowed, try the helper.
-fn direct(path: &Path, source: &str, allow_other: bool) -> Result<Option<OwnedFd>> {
+fn direct(path: &Path, source: &str, options: Options) -> Result<Option<OwnedFd>> {
     let device = match open_device() {
         Ok(device) => device,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -150,11 +159,12 @@ fn direct(path: &Path, source: &str, allow_other: bool) -> Result<Option<OwnedFd
     let (user, group) = (rustix::process::getuid().as_raw(), rustix::process::getgid().as_raw());
     let mut data =
         format!("fd={},rootmode=40000,user_id={user},group_id={group},default_permissions", device.as_raw_fd());
-    if allow_other {
+    if options.allow_other {
         data.push_str(",allow_other");
     }
     let data = CString::new(data).map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?;
-    let flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::RDONLY;
+    let mut flags = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOATIME;
+    flags.set(MountFlags::RDONLY, options.read_only);
     match rustix::mount::mount(source, path, format!("fuse.{SUBTYPE}"), flags, data.as_c_str()) {
         Ok(()) => Ok(Some(device)),
         Err(Errno::PERM) => Ok(None),
@@ -175,15 +185,16 @@ fn direct(path: &Path, source: &str, allow_other: bool) -> Result<Option<OwnedFd
 }
 
 /// `fusermount3`, which mounts as root and hands the device over a socket.
-fn through_helper(path: &Path, source: &str, allow_other: bool) -> Result<OwnedFd> {
+fn through_helper(path: &Path, source: &str, options: Options) -> Result<OwnedFd> {
     let (ours, theirs) = UnixStream::pair()
         .map_err(|error| Error::new(ErrorKind::ResourceExhausted, "no socket for fusermount3").with_source(error))?;
-    let mut options = format!("ro,nosuid,nodev,default_permissions,fsname={source},subtype={SUBTYPE}");
-    if allow_other {
-        options.push_str(",allow_other");
+    let mode = if options.read_only { "ro" } else { "rw" };
+    let mut given = format!("{mode},nosuid,nodev,noatime,default_permissions,fsname={source},subtype={SUBTYPE}");
+    if options.allow_other {
+        given.push_str(",allow_other");
     }
     let child = Command::new(HELPER)
-        .args(["-o", &options, "--"])
+        .args(["-o", &given, "--"])
         .arg(path)
         .env(HELPER_SOCKET, "0")
         .stdin(OwnedFd::from(theirs))

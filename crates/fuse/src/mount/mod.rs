@@ -12,7 +12,7 @@ use std::fs::OpenOptions;
 
 use rustix::fs::OFlags;
 
-pub(crate) use attach::{Attachment, attach, may_allow_other};
+pub(crate) use attach::{Attachment, Options, attach, may_allow_other};
 pub(crate) use mountpoint::Mountpoint;
 pub(crate) use table::is_mounted;
 

@@ -5,6 +5,7 @@ mod lifecycle;
 mod listing;
 mod reading;
 mod refusing;
+mod writing;
 
 use std::{
     path::{Path, PathBuf},

@@ -48,7 +48,7 @@ fn every_change_is_refused_with_erofs_by_the_kernel_and_by_the_daemon() {
     source.file(InodeId::ROOT, "f", b"x");
     source.dir(InodeId::ROOT, "d");
     for dataset in [false, true] {
-        let pond = Pond::mount_with(&source, |config| config.dataset = dataset);
+        let pond = Pond::mount_with(&source, |config| (config.read_only, config.dataset) = (!dataset, dataset));
         for (change, outcome) in changes(&pond) {
             assert_eq!(outcome, Err(Errno::ROFS), "{change}");
         }
@@ -63,6 +63,25 @@ fn every_change_is_refused_with_erofs_by_the_kernel_and_by_the_daemon() {
         }
         assert_eq!(fs::read(pond.path("f")).expect("readable"), b"x");
     }
+}
+
+#[test]
+fn what_there_is_not_yet_is_refused_as_the_manual_says() {
+    let source = FakePond::new();
+    source.file(InodeId::ROOT, "f", b"x");
+    source.file(InodeId::ROOT, "g", b"y");
+    let pond = Pond::mount(&source);
+    let (file, other, new) = (pond.path("f"), pond.path("g"), pond.path("new"));
+    assert_eq!(errno(std::os::unix::fs::symlink("f", &new)), Some(libc::EPERM));
+    assert_eq!(errno(fs::hard_link(&file, &new)), Some(libc::EPERM));
+    assert_eq!(rustix::fs::mknodat(CWD, &new, FileType::Fifo, Mode::RUSR, 0), Err(Errno::PERM));
+    assert_eq!(rustix::fs::setxattr(&file, "user.x", b"1", XattrFlags::empty()), Err(Errno::OPNOTSUPP));
+    assert_eq!(rustix::fs::removexattr(&file, "user.headpond.etag"), Err(Errno::OPNOTSUPP));
+    let exchange = rustix::fs::renameat_with(CWD, &file, CWD, &other, rustix::fs::RenameFlags::EXCHANGE);
+    assert_eq!(exchange, Err(Errno::INVAL));
+    let open = OpenOptions::new().write(true).open(&file).expect("it opens");
+    let punch = rustix::fs::FallocateFlags::PUNCH_HOLE | rustix::fs::FallocateFlags::KEEP_SIZE;
+    assert_eq!(rustix::fs::fallocate(&open, punch, 0, 1), Err(Errno::OPNOTSUPP));
 }
 
 #[test]
@@ -103,5 +122,5 @@ fn there_is_always_room_and_names_have_255_bytes() {
     let found = rustix::fs::statvfs(pond.path("").as_os_str().as_bytes()).expect("statfs");
     assert_eq!(found.f_namemax, 255);
     assert!(found.f_bavail > found.f_blocks / 2 && found.f_files > 0);
-    assert!(found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
+    assert!(!found.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY));
 }

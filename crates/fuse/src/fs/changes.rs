@@ -1,0 +1,149 @@
+//! Changing names and attributes.
+
+use headpond_client::{AttrChange, Owner};
+use headpond_runtime::{Clock as _, SystemClock};
+use headpond_types::{Attr, FileKind, InodeId, Name, Result, Timestamp};
+use tracing::debug;
+
+use super::{Entry, FileSystem, Source, SourceFile, SourceWriter, attributes::name_of};
+
+/// Bits of a mode that give rights to whoever runs the file.
+const SET_UID: u32 = 0o4000;
+const SET_GID: u32 = 0o2000;
+const GROUP_RUNS: u32 = 0o0010;
+
+/// Files up to this long are brought to this node before their name goes, so that who has them open can read on.
+const KEPT: u64 = 64 << 20;
+
+/// Bytes brought at a time.
+const PIECE: usize = 4 << 20;
+
+/// What is to be changed of an inode.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Change {
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) length: Option<u64>,
+    pub(crate) mtime: Option<Time>,
+}
+
+/// A modification time to be set.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Time {
+    Now,
+    At(Timestamp),
+}
+
+impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
+    /// Makes a directory.
+    pub(crate) async fn make_directory(&self, parent: u64, name: &[u8], owner: Owner) -> Result<Entry> {
+        let (parent, name) = (self.inode_of(parent), name_of(name)?);
+        let made = self.within("making a directory", self.source.make_directory(parent, &name, owner)).await?;
+        self.disturb(parent);
+        Ok(self.entry(&made))
+    }
+
+    /// Removes a file or an empty directory.
+    pub(crate) async fn remove(&self, parent: u64, name: &[u8], directory: bool) -> Result<()> {
+        let (parent, name) = (self.inode_of(parent), name_of(name)?);
+        if !directory {
+            self.keep_readable(parent, &name).await;
+        }
+        self.within("removing a name", self.source.remove(parent, &name, directory)).await?;
+        self.disturb(parent);
+        Ok(())
+    }
+
+    /// Renames.
+    pub(crate) async fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), no_replace: bool) -> Result<()> {
+        let (from, from_name) = (self.inode_of(from.0), name_of(from.1)?);
+        let (to, to_name) = (self.inode_of(to.0), name_of(to.1)?);
+        if !no_replace {
+            self.keep_readable(to, &to_name).await;
+        }
+        let rename = self.source.rename((from, &from_name), (to, &to_name), no_replace);
+        self.within("renaming", rename).await?;
+        self.disturb(from);
+        self.disturb(to);
+        Ok(())
+    }
+
+    /// Changes attributes; with `handle` of a file that is open. Who is not `privileged` takes the right to act as owner or group from a
+    /// file that he cuts.
+    pub(crate) async fn set_attr(
+        &self,
+        node: u64,
+        handle: Option<u64>,
+        change: Change,
+        privileged: bool,
+    ) -> Result<Entry> {
+        let Change { mode, uid, gid, length, mtime } = change;
+        if let Some(length) = length {
+            self.set_length(node, handle, length).await?;
+        }
+        let drops_rights = uid.is_some() || gid.is_some() || (length.is_some() && !privileged);
+        let mode = match mode {
+            None if drops_rights => self.mode_without_rights(node).await?,
+            mode => mode.map(|mode| mode & 0o7777),
+        };
+        let inode = self.inode_of(node);
+        let mtime = match mtime {
+            Some(Time::At(time)) => Some(time),
+            // What is not persisted yet will have been written just then.
+            Some(Time::Now) if self.source.writer(inode).is_some_and(|writer| writer.is_dirty()) => None,
+            Some(Time::Now) => Some(SystemClock.now()),
+            None => None,
+        };
+        let change = AttrChange { mode, uid, gid, mtime };
+        if change != AttrChange::default() {
+            let found = self.within("changing attributes", self.source.set_attr(inode, change)).await?;
+            return Ok(self.entry(&found));
+        }
+        match self.attr_now(node) {
+            Some(entry) => Ok(entry),
+            None => self.attr(node).await,
+        }
+    }
+
+    /// Takes from a file the right to act as its owner or group, as a write by somebody else does.
+    pub(crate) async fn drop_rights(&self, node: u64) -> Result<()> {
+        let Some(mode) = self.mode_without_rights(node).await? else { return Ok(()) };
+        let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
+        self.within("changing attributes", self.source.set_attr(self.inode_of(node), change)).await.map(drop)
+    }
+
+    /// The mode that a file is left with; `None`: it stays as it is.
+    async fn mode_without_rights(&self, node: u64) -> Result<Option<u32>> {
+        let entry = match self.attr_now(node) {
+            Some(entry) => entry,
+            None => self.attr(node).await?,
+        };
+        Ok(entry.found.and_then(|(_, attr)| without_rights(&attr)))
+    }
+
+    /// Brings what some reader of the file `name` may still want to this node: it cannot be had any more once the name is gone.
+    async fn keep_readable(&self, parent: InodeId, name: &Name) {
+        let Some(found) = self.source.cached_lookup(parent, name.as_bytes()) else { return };
+        let Some(file) = found.attr.and_then(|attr| self.opens.file(attr.inode)) else { return };
+        let length = file.attr().size;
+        if length == 0 || length > KEPT || file.complete().is_some() {
+            return;
+        }
+        let read = async {
+            for offset in (0..length).step_by(PIECE) {
+                file.read_at(offset, PIECE).await?;
+            }
+            Ok(())
+        };
+        if let Err(error) = self.within("reading a file whose name goes", read).await {
+            debug!(%error, %name, "who reads a removed file may not be able to go on");
+        }
+    }
+}
+
+fn without_rights(attr: &Attr) -> Option<u32> {
+    let mode = attr.mode;
+    let dropped = if mode & GROUP_RUNS == 0 { SET_UID } else { SET_UID | SET_GID };
+    (attr.kind == FileKind::File && mode & dropped != 0).then_some(mode & !dropped)
+}

@@ -1,0 +1,134 @@
+//! Writing files.
+//!
+//! Writing and persisting have no deadline here: they may take as long as the bytes need, and the source has one for each step.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headpond_client::NewFile;
+use headpond_types::{Error, ErrorKind, Result};
+
+use super::{Admitted, FileSystem, Opening, PassedThrough, Source, SourceWriter, attributes::name_of, pages::Held};
+
+impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
+    /// Makes the file `name` in `parent`, or opens the one that has the name.
+    pub(crate) async fn create(&self, parent: u64, name: &[u8], new: NewFile) -> Result<Arc<S::Writer>> {
+        let (parent, name) = (self.inode_of(parent), name_of(name)?);
+        let writer = self.within("creating a file", self.source.create(parent, &name, new)).await?;
+        self.disturb(parent);
+        Ok(writer)
+    }
+
+    /// The right to write a node.
+    pub(crate) async fn open_writer(&self, node: u64, truncate: bool) -> Result<Arc<S::Writer>> {
+        let opening = self.source.open_writer(self.inode_of(node), truncate);
+        self.within("opening a file for writing", opening).await
+    }
+
+    /// Whether an open that writes and reads has to be refused.
+    pub(crate) fn is_passed_through(&self, node: u64) -> bool {
+        self.opens.is_passed_through(self.inode_of(node))
+    }
+
+    /// Counts an open that is about to be answered, and gives it a handle. With `emptied` the kernel has no pages of the file, or lets go of
+    /// them by itself.
+    ///
+    /// # Errors
+    /// As of [`super::open_table::OpenTable::open`].
+    pub(crate) fn admit_writer(
+        &self,
+        node: u64,
+        writer: Arc<S::Writer>,
+        reads: bool,
+        emptied: bool,
+    ) -> Result<(u64, Admitted<B>), PassedThrough> {
+        let inode = self.inode_of(node);
+        if emptied {
+            self.pages.hold(inode, Held::Written);
+        } else if !writer.is_dirty() {
+            self.pages.take_over(inode, writer.attr().content);
+        }
+        let admitted = self.admit(node, Opening::Write { reads }, |_| None)?;
+        Ok((self.handles.add(writer), admitted))
+    }
+
+    /// Writes what need not be waited for; whether it was done.
+    pub(crate) fn write_now(&self, handle: u64, offset: u64, bytes: &[u8]) -> bool {
+        self.handles.get(handle).is_some_and(|writer| writer.try_write_at(offset, bytes))
+    }
+
+    /// Writes all of `bytes`.
+    pub(crate) async fn write(&self, handle: u64, offset: u64, bytes: Bytes) -> Result<()> {
+        self.writer(handle)?.write_at(offset, bytes).await
+    }
+
+    /// Makes the file at least `length` bytes long.
+    pub(crate) async fn extend(&self, handle: u64, length: u64) -> Result<()> {
+        let writer = self.writer(handle)?;
+        if writer.attr().size < length { writer.set_length(length).await } else { Ok(()) }
+    }
+
+    /// Whether a flush of the handle has something to do.
+    pub(crate) fn is_dirty(&self, handle: u64) -> bool {
+        self.handles.get(handle).is_some_and(|writer| writer.is_dirty())
+    }
+
+    /// Waits until everything that was written is in the under store.
+    pub(crate) async fn persist(&self, handle: u64) -> Result<()> {
+        self.writer(handle)?.persist().await.map(drop)
+    }
+
+    /// Takes back an open. Answers the writer if something that no flush had seen is left to [`FileSystem::finish`]: what is written through
+    /// a mapping comes after the last close.
+    pub(crate) fn release(&self, node: u64, handle: u64) -> Option<Arc<S::Writer>> {
+        self.opens.release(self.inode_of(node));
+        let writer = self.handles.remove(handle)?;
+        if writer.is_dirty() {
+            return Some(writer);
+        }
+        self.settle(node, writer);
+        None
+    }
+
+    /// Persists what a released writer left.
+    pub(crate) async fn finish(&self, node: u64, writer: Arc<S::Writer>) -> Result<()> {
+        let persisted = writer.persist().await;
+        self.settle(node, writer);
+        persisted.map(drop)
+    }
+
+    /// Sets the length of a file: that of an open one, which its close persists, or at once.
+    pub(super) async fn set_length(&self, node: u64, handle: Option<u64>, length: u64) -> Result<()> {
+        if let Some(writer) = handle.and_then(|handle| self.handles.get(handle)) {
+            return writer.set_length(length).await;
+        }
+        let is_open = self.is_written(node);
+        let writer = self.open_writer(node, length == 0).await?;
+        let before = writer.attr().content;
+        writer.set_length(length).await?;
+        if is_open {
+            return Ok(());
+        }
+        // The kernel cuts its pages by itself.
+        self.pages.take_over(self.inode_of(node), before);
+        let persisted = writer.persist().await;
+        self.opens.outdate(self.inode_of(node));
+        self.settle(node, writer);
+        persisted.map(drop)
+    }
+
+    /// Lets go of a writer. If it was the last, the kernel's pages are of what was persisted.
+    fn settle(&self, node: u64, writer: Arc<S::Writer>) {
+        let content = if writer.is_dirty() { None } else { writer.attr().content };
+        drop(writer);
+        let inode = self.inode_of(node);
+        if self.source.writer(inode).is_none() && self.pages.is_written(inode) {
+            self.pages.settle(inode, content);
+        }
+    }
+
+    fn writer(&self, handle: u64) -> Result<Arc<S::Writer>> {
+        let writer = self.handles.get(handle);
+        writer.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("handle {handle} is not open for writing")))
+    }
+}

@@ -1,0 +1,217 @@
+//! Requests that change something.
+//!
+//! The kernel holds locks of the inodes that a request names until it is answered, and waits for them when it is told of names: nothing
+//! here tells it anything, see [`super::invalidation`].
+
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+
+use bytes::Bytes;
+use fuser::{RenameFlags, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags};
+use headpond_client::{NewFile, Owner};
+
+use super::{adapter::Adapter, answer};
+use crate::{
+    fs::{Change, PassedThrough, READER},
+    metrics::Op,
+    source::{Source, SourceWriter as _},
+};
+
+/// Whether an open with these flags is to change something.
+pub(super) const fn is_change(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_RDONLY || flags & libc::O_TRUNC != 0
+}
+
+/// Whether it may read as well.
+const fn reads(flags: i32) -> bool {
+    flags & libc::O_ACCMODE != libc::O_WRONLY
+}
+
+impl<S: Source> Adapter<S> {
+    /// What a request gets that is refused as it is, or for being a change of a mount that takes none: asked only after a remount.
+    pub(super) fn refused(&self, errno: i32) -> fuser::Errno {
+        self.0.metrics.request(Op::Change);
+        self.0.refusal(if self.0.options.read_only { libc::EROFS } else { errno })
+    }
+
+    /// Counts a change; the errno when there are none.
+    fn change(&self) -> Result<(), fuser::Errno> {
+        self.0.metrics.request(Op::Change);
+        if self.0.options.read_only { Err(self.0.refusal(libc::EROFS)) } else { Ok(()) }
+    }
+
+    pub(super) fn open_to_write(&self, node: u64, flags: i32, reply: ReplyOpen) {
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        let (reads, truncate) = (reads(flags), flags & libc::O_TRUNC != 0);
+        if reads && self.0.fs.is_passed_through(node) {
+            return reply.error(self.0.refusal(libc::ETXTBSY));
+        }
+        self.spawn(async move |shared| {
+            let writer = match shared.fs.open_writer(node, truncate).await {
+                Ok(writer) => writer,
+                Err(error) => return reply.error(shared.errno("open", &error)),
+            };
+            match shared.fs.admit_writer(node, writer, reads, truncate) {
+                Ok((handle, admitted)) => {
+                    shared.count_open(&admitted.mode);
+                    answer::opened(reply, handle, &admitted);
+                }
+                Err(PassedThrough) => reply.error(shared.refusal(libc::ETXTBSY)),
+            }
+        });
+    }
+
+    pub(super) fn create_file(
+        &self,
+        request: &Request,
+        parent: u64,
+        name: &OsStr,
+        mode: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        let new = NewFile {
+            mode: mode & 0o7777,
+            uid: request.uid(),
+            gid: request.gid(),
+            exclusive: flags & libc::O_EXCL != 0,
+            truncate: flags & libc::O_TRUNC != 0,
+        };
+        let name = name.as_bytes().to_vec();
+        self.spawn(async move |shared| {
+            let writer = match shared.fs.create(parent, &name, new).await {
+                Ok(writer) => writer,
+                Err(error) => return reply.error(shared.errno("create", &error)),
+            };
+            let attr = writer.attr();
+            let node = attr.inode.0;
+            match shared.fs.admit_writer(node, writer, reads(flags), attr.size == 0) {
+                Ok((handle, admitted)) => {
+                    shared.count_open(&admitted.mode);
+                    answer::created(reply, node, &attr, handle, &admitted);
+                }
+                Err(PassedThrough) => reply.error(shared.refusal(libc::ETXTBSY)),
+            }
+        });
+    }
+
+    pub(super) fn write_bytes(
+        &self,
+        node: u64,
+        handle: u64,
+        offset: u64,
+        data: &[u8],
+        flags: WriteFlags,
+        reply: ReplyWrite,
+    ) {
+        self.0.metrics.request(Op::Write);
+        // The kernel writes 16 MiB at once at most.
+        let length = u32::try_from(data.len()).unwrap_or(u32::MAX);
+        let drops_rights = flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        if !drops_rights && self.0.fs.write_now(handle, offset, data) {
+            self.0.metrics.bytes_written.inc_by(length.into());
+            return reply.written(length);
+        }
+        let data = Bytes::copy_from_slice(data);
+        self.spawn(async move |shared| {
+            if drops_rights && let Err(error) = shared.fs.drop_rights(node).await {
+                return reply.error(shared.errno("write", &error));
+            }
+            match shared.fs.write(handle, offset, data).await {
+                Ok(()) => {
+                    shared.metrics.bytes_written.inc_by(length.into());
+                    reply.written(length);
+                }
+                Err(error) => reply.error(shared.errno("write", &error)),
+            }
+        });
+    }
+
+    /// Answers when what was written through a handle is in the under store.
+    pub(super) fn persist(&self, op: &'static str, handle: u64, reply: ReplyEmpty) {
+        self.0.metrics.request(Op::Persist);
+        if handle == READER || !self.0.fs.is_dirty(handle) {
+            return reply.ok();
+        }
+        self.spawn(async move |shared| match shared.fs.persist(handle).await {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(shared.errno(op, &error)),
+        });
+    }
+
+    pub(super) fn release_handle(&self, node: u64, handle: u64) {
+        let Some(writer) = self.0.fs.release(node, handle) else { return };
+        self.spawn(async move |shared| {
+            if let Err(error) = shared.fs.finish(node, writer).await {
+                shared.complaints.tell("release", &error);
+            }
+        });
+    }
+
+    pub(super) fn set_attr(&self, privileged: bool, node: u64, handle: Option<u64>, change: Change, reply: ReplyAttr) {
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        self.spawn(async move |shared| match shared.fs.set_attr(node, handle, change, privileged).await {
+            Ok(entry) => answer::attr(reply, node, &entry),
+            Err(error) => reply.error(shared.errno("setattr", &error)),
+        });
+    }
+
+    pub(super) fn make_directory(&self, request: &Request, parent: u64, name: &OsStr, mode: u32, reply: ReplyEntry) {
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        let owner = Owner { mode: mode & 0o7777, uid: request.uid(), gid: request.gid() };
+        let name = name.as_bytes().to_vec();
+        self.spawn(async move |shared| match shared.fs.make_directory(parent, &name, owner).await {
+            Ok(entry) => answer::entry(reply, &entry),
+            Err(error) => reply.error(shared.errno("mkdir", &error)),
+        });
+    }
+
+    pub(super) fn remove(&self, op: &'static str, parent: u64, name: &OsStr, directory: bool, reply: ReplyEmpty) {
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        let name = name.as_bytes().to_vec();
+        self.spawn(async move |shared| match shared.fs.remove(parent, &name, directory).await {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(shared.errno(op, &error)),
+        });
+    }
+
+    pub(super) fn rename_entry(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: RenameFlags, reply: ReplyEmpty) {
+        if !RenameFlags::RENAME_NOREPLACE.contains(flags) {
+            // Not ENOSYS: the kernel would give up flags for the whole mount.
+            return reply.error(self.refused(libc::EINVAL));
+        }
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
+        let (from, from_name) = (from.0, from.1.as_bytes().to_vec());
+        let (to, to_name) = (to.0, to.1.as_bytes().to_vec());
+        self.spawn(async move |shared| match shared.fs.rename((from, &from_name), (to, &to_name), no_replace).await {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(shared.errno("rename", &error)),
+        });
+    }
+
+    pub(super) fn allocate(&self, handle: u64, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
+        if mode != 0 {
+            return reply.error(self.refused(libc::EOPNOTSUPP));
+        }
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        self.spawn(async move |shared| match shared.fs.extend(handle, offset.saturating_add(length)).await {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(shared.errno("fallocate", &error)),
+        });
+    }
+}
