@@ -17,7 +17,7 @@ use crate::{
 
 /// Mount the namespace.
 ///
-/// Runs until Ctrl-C, which unmounts, or until somebody unmounts it. Settings are those of `mount`, `client`, `tls`,
+/// Files are read and written as in any file system; a file that is closed is in the store. Runs until Ctrl-C, which unmounts, or until somebody unmounts it. Settings are those of `mount`, `client`, `tls`,
 /// `http` and `log`; `headpond config show --for mount` lists them.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -31,6 +31,9 @@ pub(crate) struct MountArgs {
     /// Options, separated by commas.
     #[arg(short = 'o', value_name = "OPTION", value_enum, value_delimiter = ',')]
     options: Vec<MountOption>,
+    /// Refuse changes, as -o ro.
+    #[arg(long)]
+    read_only: bool,
     /// Show only this directory of the namespace.
     #[arg(long, value_name = "PATH")]
     root: Option<NsPath>,
@@ -48,13 +51,13 @@ pub(crate) struct MountArgs {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 #[value(rename_all = "snake_case")]
 pub(crate) enum MountOption {
-    /// For training data: opening small files is several times faster.
+    /// For training data: opening small files is several times faster. Read only.
     Dataset,
     /// Other users may use the mount too.
     AllowOther,
     /// Mount over a directory that has entries.
     Nonempty,
-    /// Read only; the only mode so far.
+    /// Refuse changes.
     Ro,
 }
 
@@ -65,7 +68,7 @@ pub(crate) fn apply(options: &[MountOption], layers: Layers) -> Result<Layers> {
             MountOption::Dataset => "mount.dataset",
             MountOption::AllowOther => "mount.allow_other",
             MountOption::Nonempty => "mount.nonempty",
-            MountOption::Ro => return Ok(layers),
+            MountOption::Ro => "mount.read_only",
         };
         flag(layers, "-o", key, Some(&true))
     })
@@ -74,6 +77,7 @@ pub(crate) fn apply(options: &[MountOption], layers: Layers) -> Result<Layers> {
 pub(crate) fn run(args: MountArgs) -> Result<()> {
     let layers = settings::layers(&Settings::of(Role::Mount), &args.process)?;
     let layers = flag(layers, "MOUNTPOINT", "mount.mountpoint", Some(&args.mountpoint))?;
+    let layers = flag(layers, "--read-only", "mount.read_only", args.read_only.then_some(&true))?;
     let layers = flag(layers, "--root", "mount.root", args.root.map(|root| root.to_string()).as_ref())?;
     let layers = flag(layers, "--master", "client.masters", args.master.as_ref())?;
     let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use clap::{ArgAction, Args, Subcommand};
+use clap::{Args, Subcommand};
 use headpond_client::{Mount, NewMount};
 use headpond_runtime::units;
 use headpond_types::{Error, ErrorKind, NsPath};
@@ -44,8 +44,8 @@ pub(super) struct AddArgs {
     /// Option of the store: endpoint, region, path_style, credentials (a name, never a secret).
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = parse_option)]
     options: Vec<(String, String)>,
-    /// Refuse changes; the only mode so far.
-    #[arg(long, default_value_t = true, action = ArgAction::SetTrue)]
+    /// Refuse changes.
+    #[arg(long)]
     read_only: bool,
     /// How long a change behind headpond's back may stay unseen: 30s, 5m, 0 to check at every use, or never.
     #[arg(long, value_name = "DURATION", default_value = "30s")]

@@ -12,7 +12,7 @@ use crate::{
 
 /// Run everything in one process: master, worker and mount.
 ///
-/// Without arguments the store is the directory ./lake and the mount ./pond; both are made. State and cache lie in
+/// What is written in the mount is in the store, and the other way round. Without arguments the store is the directory ./lake and the mount ./pond; both are made. State and cache lie in
 /// ./.headpond. Ctrl-C unmounts and ends.
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -46,7 +46,7 @@ pub(crate) struct UpArgs {
     /// Put the bucket's name into the path of requests instead of the host name. Default with --endpoint.
     #[arg(long)]
     pub(super) path_style: bool,
-    /// Refuse changes; the only mode so far.
+    /// Refuse changes.
     #[arg(long)]
     pub(super) read_only: bool,
     /// How long a change behind headpond's back may stay unseen: 30s, 5m, 0 to check at every use, or never. Default: 30s.

@@ -31,12 +31,13 @@ fn lines(plan: &Plan, pond: &Pond, colour: bool) -> Vec<String> {
     let mut lines = vec![bold("headpond is up"), String::new()];
 
     let sync = plan.sync_interval.map_or_else(|| "never".to_owned(), units::format_duration);
-    let freshness = match sync.as_str() {
-        "never" => "read only, never checked for changes".to_owned(),
-        "0s" => "read only, checked at every use".to_owned(),
-        every => format!("read only, checked for changes every {every}"),
+    let checked = match sync.as_str() {
+        "never" => "never checked for changes".to_owned(),
+        "0s" => "checked at every use".to_owned(),
+        every => format!("checked for changes every {every}"),
     };
-    lines.push(row("store", plan.store.to_string(), freshness));
+    let mode = if plan.read_only { "read only" } else { "read write" };
+    lines.push(row("store", plan.store.to_string(), format!("{mode}, {checked}")));
     if let Some(mount) = pond.mount() {
         let how = match mount.data_path() {
             DataPath::Passthrough => "cached files are read by the kernel".to_owned(),

@@ -27,7 +27,8 @@ pub(super) const MOUNTPOINT: &str = "pond";
 
 /// What lies in a lake that we made.
 const README: &str = "\
-This directory is the store of `headpond up`: what you put here appears in the mount, ./pond.
+This directory is the store of `headpond up`: what you put here appears in the mount, ./pond, and what you write there
+appears here.
 ";
 
 /// The cache takes no more than this, and no more than half of what is free, unless it is told to.
@@ -41,6 +42,8 @@ pub(super) struct Plan {
     pub(super) store: StoreUri,
     pub(super) options: BTreeMap<String, String>,
     pub(super) sync_interval: Option<Duration>,
+    /// The store takes no changes.
+    pub(super) read_only: bool,
     pub(super) state_dir: PathBuf,
     /// Where to mount; `None` not at all.
     pub(super) mountpoint: Option<PathBuf>,
@@ -69,6 +72,7 @@ impl Plan {
         let layers = flag(layers, "--master-bind", "master.bind", args.master_bind.as_ref())?;
         let layers = flag(layers, "--worker-bind", "worker.bind", args.worker_bind.as_ref())?;
         let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
+        let layers = flag(layers, "--read-only", "mount.read_only", args.read_only.then_some(&true))?;
         let mut settings = Settings::load(&mount::apply(&args.options, layers)?)?;
         settings.client.node.clone_from(&settings.worker.node);
         if settings.mount.cache_dir.is_none() {
@@ -89,7 +93,8 @@ impl Plan {
         ];
         let options = options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         let sync_interval = args.sync_interval.map_or(settings.master.sync_interval, |interval| interval.0);
-        Ok(Self { settings, store, options, sync_interval, state_dir, mountpoint, lake })
+        let read_only = args.read_only;
+        Ok(Self { settings, store, options, sync_interval, read_only, state_dir, mountpoint, lake })
     }
 
     /// Makes the directories that are missing.

@@ -31,6 +31,7 @@ fn wanted(plan: &Plan) -> NewMount {
     NewMount {
         options: plan.options.clone(),
         sync_interval: plan.sync_interval,
+        read_only: plan.read_only,
         uid: rustix::process::geteuid().as_raw(),
         gid: rustix::process::getegid().as_raw(),
         ..NewMount::new(NsPath::root(), plan.store.to_string())
