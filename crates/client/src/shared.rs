@@ -7,6 +7,7 @@ use headpond_runtime::Tasks;
 use headpond_transport::Transport;
 use headpond_types::{ContentId, InodeId, Result, Ring};
 use moka::sync::Cache;
+use tokio::runtime::Handle;
 
 use crate::{
     ClientConfig,
@@ -30,6 +31,8 @@ const GRANTS: u64 = 64 << 10;
 pub(crate) struct Shared {
     pub(crate) config: ClientConfig,
     pub(crate) tasks: Tasks,
+    /// Where tasks run. What the last handle leaves to do is begun by whichever thread drops it, which need not be of the runtime.
+    pub(crate) runtime: Handle,
     /// For whom the masters check permissions.
     pub(crate) caller: Option<v1::Caller>,
     pub(crate) masters: Masters,
@@ -77,6 +80,7 @@ impl Shared {
                 writers: Writers::new(),
                 config,
                 tasks,
+                runtime: Handle::current(),
             }
         }))
     }

@@ -30,7 +30,8 @@ impl FileWriter {
 /// Gives a lease back and ends what was staged under it. The two need nothing of each other: whoever wants to write the file next
 /// does not wait until its bytes are a cached content.
 pub(super) fn end(shared: Arc<Shared>, lease: u64, staged: Option<Staged>, content: Option<ContentId>) {
-    let tasks = shared.tasks.clone();
+    let (tasks, runtime) = (shared.tasks.clone(), shared.runtime.clone());
+    let _entered = runtime.enter();
     drop(tasks.spawn(async move {
         let stop = shared.tasks.shutdown().clone();
         let staging = async {
