@@ -1,7 +1,9 @@
 //! The client against masters and workers that do what a test tells them.
 
+mod changing;
 mod fakes;
 mod local;
 mod metadata;
 mod remote;
 mod whole;
+mod writing;

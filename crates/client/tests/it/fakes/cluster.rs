@@ -9,7 +9,8 @@ use std::{
 use headpond_client::{Client, ClientConfig, Event};
 use headpond_proto::v1::{
     self, admin_service_server::AdminServiceServer, master_service_server::MasterServiceServer,
-    worker_service_server::WorkerServiceServer,
+    staging_service_server::StagingServiceServer, worker_service_server::WorkerServiceServer,
+    writing_service_server::WritingServiceServer,
 };
 use headpond_runtime::{Shutdown, Tasks};
 use tokio::{
@@ -62,7 +63,10 @@ impl Cluster {
         let mut serving = Vec::new();
         let mut members = Vec::new();
         for (worker, id) in workers.iter().zip(1..) {
-            let router = Server::builder().add_service(WorkerServiceServer::new(worker.clone()));
+            worker.state().staging.directory = directory.map(Path::to_owned);
+            let router = Server::builder()
+                .add_service(WorkerServiceServer::new(worker.clone()))
+                .add_service(StagingServiceServer::new(worker.clone()));
             let (address, runtime) = serve(router, ANY).await;
             serving.push(runtime);
             let socket = directory.map_or_else(String::new, |path| FakeSocket::path(path).display().to_string());
@@ -119,6 +123,7 @@ const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 async fn serve_master(master: &FakeMaster, address: SocketAddr) -> (SocketAddr, Runtime) {
     let router = Server::builder()
         .add_service(MasterServiceServer::new(master.clone()))
+        .add_service(WritingServiceServer::new(master.clone()))
         .add_service(AdminServiceServer::new(master.clone()));
     serve(router, address).await
 }

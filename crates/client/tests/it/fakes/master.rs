@@ -45,6 +45,7 @@ pub(crate) struct State {
     /// Calls in order.
     pub(crate) calls: Vec<String>,
     pub(crate) request_ids: Vec<Bytes>,
+    pub(super) writing: super::writing::Leases,
 }
 
 impl FakeMaster {
@@ -63,6 +64,7 @@ impl FakeMaster {
             failures: Vec::new(),
             calls: Vec::new(),
             request_ids: Vec::new(),
+            writing: super::writing::Leases::default(),
         };
         let events = broadcast::channel(16).0;
         Self { state: Arc::new(Mutex::new(state)), events, hanging: watch::Sender::new(false) }
@@ -111,7 +113,7 @@ impl FakeMaster {
         self.hanging.send_replace(hanging);
     }
 
-    async fn enter(&self, call: String) -> Result<(), Status> {
+    pub(super) async fn enter(&self, call: String) -> Result<(), Status> {
         self.state().calls.push(call);
         let _ = self.hanging.subscribe().wait_for(|hanging| !hanging).await;
         match self.state().failures.pop() {
@@ -120,13 +122,13 @@ impl FakeMaster {
         }
     }
 
-    fn answer(&self, attr: Option<Attr>) -> Response<v1::LookupResponse> {
+    pub(super) fn answer(&self, attr: Option<Attr>) -> Response<v1::LookupResponse> {
         let state = self.state();
         let (valid_ms, as_of) = (state.valid_ms, state.position);
         Response::new(v1::LookupResponse { attr: attr.map(Into::into), valid_ms, as_of })
     }
 
-    fn inode(&self, inode: u64) -> Result<Attr, Status> {
+    pub(super) fn inode(&self, inode: u64) -> Result<Attr, Status> {
         let found = if inode == 1 { Some(super::directory(1)) } else { None };
         let found = found.or_else(|| self.state().entries.values().find(|attr| attr.inode == InodeId(inode)).cloned());
         found.ok_or_else(|| status::from_error(&Error::new(ErrorKind::Stale, "the inode is gone")))

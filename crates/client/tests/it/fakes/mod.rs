@@ -3,11 +3,14 @@
 mod cluster;
 mod master;
 mod socket;
+mod staging;
 mod worker;
+mod writing;
 
 pub(crate) use cluster::{Cluster, config};
 pub(crate) use master::FakeMaster;
 pub(crate) use socket::FakeSocket;
+pub(crate) use staging::Staging;
 pub(crate) use worker::{Behaviour, FakeWorker};
 
 use headpond_types::{Attr, ContentId, FileKind, InodeId, MountId, Timestamp};

@@ -39,7 +39,9 @@ pub(crate) struct State {
     pub(crate) refuse_ensuring: Option<ErrorKind>,
     /// Nothing is answered to ensuring.
     pub(crate) hang_ensuring: bool,
+    pub(crate) refuse_staging: Option<ErrorKind>,
     pub(crate) lends: usize,
+    pub(crate) stages: usize,
     pub(crate) ensures: Vec<v1::EnsureRequest>,
     pub(crate) returned: Vec<u64>,
     directory: PathBuf,
@@ -170,6 +172,16 @@ fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<F
             state.returned.push(back.lease);
             (None, None)
         }
-        Request::Stage(_) => (Some(refusal(ErrorKind::NotSupported)), None),
+        Request::Stage(stage) => {
+            if let Some(kind) = state.refuse_staging {
+                return (Some(refusal(kind)), None);
+            }
+            state.stages += 1;
+            let grant = stage.grant.expect("a grant").grant;
+            let lease = v1::StagingGrant::decode(grant).expect("a grant").lease;
+            let path = state.directory.join(format!("staged-{lease}"));
+            let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
+            (Some(Response::Staged(v1::StageFileResponse {})), Some(file.expect("a file")))
+        }
     }
 }

@@ -10,7 +10,7 @@ use headpond_proto::{
 use headpond_types::{ByteRange, Error, ErrorKind};
 use tonic::{Request, Response, Status};
 
-use super::bytes;
+use super::{Staging, bytes};
 
 /// What a worker does with reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +40,7 @@ pub(crate) struct State {
     pub(crate) reads: Vec<v1::ReadRequest>,
     pub(crate) loads: Vec<ByteRange>,
     pub(crate) freed: usize,
+    pub(crate) staging: Staging,
 }
 
 /// Bytes in one message.
@@ -47,7 +48,13 @@ const CHUNK: u64 = 10_000;
 
 impl FakeWorker {
     pub(crate) fn new() -> Self {
-        let state = State { behaviour: Behaviour::Serve, reads: Vec::new(), loads: Vec::new(), freed: 0 };
+        let state = State {
+            behaviour: Behaviour::Serve,
+            reads: Vec::new(),
+            loads: Vec::new(),
+            freed: 0,
+            staging: Staging::default(),
+        };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 

@@ -1,0 +1,135 @@
+//! Staged files of a worker.
+
+use std::{collections::HashMap, fs, path::PathBuf};
+
+use bytes::Bytes;
+use headpond_proto::{
+    status,
+    v1::{self, staging_service_server::StagingService},
+};
+use headpond_types::{ContentId, Error, ErrorKind};
+use prost::Message as _;
+use tonic::{Request, Response, Status};
+
+use super::FakeWorker;
+
+/// What a worker has of files that are being written.
+#[derive(Debug)]
+pub(crate) struct Staging {
+    /// Where the socket of the same worker puts staged files.
+    pub(crate) directory: Option<PathBuf>,
+    pub(crate) files: HashMap<u64, Vec<u8>>,
+    /// Objects in the order in which they were stored.
+    pub(crate) stored: Vec<Vec<u8>>,
+    /// What is in the way of storing, for the next attempts.
+    pub(crate) failures: Vec<ErrorKind>,
+    /// Leases whose staged files were ended, and what they were adopted as.
+    pub(crate) ended: Vec<(u64, Option<ContentId>)>,
+    pub(crate) calls: Vec<&'static str>,
+    /// Storing waits while it is false.
+    pub(crate) flowing: tokio::sync::watch::Sender<bool>,
+}
+
+impl Default for Staging {
+    fn default() -> Self {
+        Self {
+            directory: None,
+            files: HashMap::new(),
+            stored: Vec::new(),
+            failures: Vec::new(),
+            ended: Vec::new(),
+            calls: Vec::new(),
+            flowing: tokio::sync::watch::Sender::new(true),
+        }
+    }
+}
+
+fn lease(grant: Option<v1::SignedGrant>) -> u64 {
+    v1::StagingGrant::decode(grant.expect("a grant").grant).expect("a grant").lease
+}
+
+fn at(offset: u64) -> usize {
+    usize::try_from(offset).expect("small")
+}
+
+impl FakeWorker {
+    fn staged(&self, call: &'static str, lease: u64, continues: bool) -> Result<(), Status> {
+        let mut state = self.state();
+        state.staging.calls.push(call);
+        if continues && !state.staging.files.contains_key(&lease) {
+            return Err(status::from_error(&Error::new(ErrorKind::Stale, "nothing is staged")));
+        }
+        state.staging.files.entry(lease).or_default();
+        Ok(())
+    }
+}
+
+#[tonic::async_trait]
+impl StagingService for FakeWorker {
+    async fn stage(&self, request: Request<v1::StageRequest>) -> Result<Response<v1::StageResponse>, Status> {
+        let v1::StageRequest { grant, offset, data, continues } = request.into_inner();
+        let lease = lease(grant);
+        self.staged("stage", lease, continues)?;
+        let mut state = self.state();
+        let file = state.staging.files.get_mut(&lease).expect("staged");
+        file.resize(file.len().max(at(offset) + data.len()), 0);
+        file[at(offset)..at(offset) + data.len()].copy_from_slice(&data);
+        Ok(Response::new(v1::StageResponse {}))
+    }
+
+    async fn read_staged(
+        &self,
+        request: Request<v1::ReadStagedRequest>,
+    ) -> Result<Response<v1::ReadStagedResponse>, Status> {
+        let v1::ReadStagedRequest { grant, offset, length } = request.into_inner();
+        let lease = lease(grant);
+        self.staged("read", lease, true)?;
+        let state = self.state();
+        let file = &state.staging.files[&lease];
+        let end = file.len().min(at(offset + length));
+        Ok(Response::new(v1::ReadStagedResponse { data: Bytes::copy_from_slice(&file[at(offset).min(end)..end]) }))
+    }
+
+    async fn resize_staged(
+        &self,
+        request: Request<v1::ResizeStagedRequest>,
+    ) -> Result<Response<v1::ResizeStagedResponse>, Status> {
+        let v1::ResizeStagedRequest { grant, length, continues } = request.into_inner();
+        let lease = lease(grant);
+        self.staged("resize", lease, continues)?;
+        self.state().staging.files.get_mut(&lease).expect("staged").resize(at(length), 0);
+        Ok(Response::new(v1::ResizeStagedResponse {}))
+    }
+
+    async fn persist(&self, request: Request<v1::PersistRequest>) -> Result<Response<v1::PersistResponse>, Status> {
+        let v1::PersistRequest { grant, length } = request.into_inner();
+        let grant = v1::PersistGrant::decode(grant.expect("a grant").grant).expect("a grant");
+        let flowing = {
+            let mut state = self.state();
+            state.staging.calls.push("persist");
+            if let Some(kind) = state.staging.failures.pop() {
+                return Err(status::from_error(&Error::new(kind, "told to fail")));
+            }
+            let local = state.staging.directory.as_ref().map(|path| path.join(format!("staged-{}", grant.lease)));
+            let bytes = match local.and_then(|path| fs::read(path).ok()) {
+                Some(bytes) => bytes,
+                None => state.staging.files.get(&grant.lease).cloned().expect("staged"),
+            };
+            assert_eq!(bytes.len() as u64, length, "the worker has another length");
+            state.staging.stored.push(bytes);
+            state.staging.flowing.subscribe()
+        };
+        let _ = { flowing }.wait_for(|flowing| *flowing).await;
+        let version = format!("stored-{}", self.state().staging.stored.len());
+        Ok(Response::new(v1::PersistResponse { size: length, mtime_ns: 77, version }))
+    }
+
+    async fn end_staging(
+        &self,
+        request: Request<v1::EndStagingRequest>,
+    ) -> Result<Response<v1::EndStagingResponse>, Status> {
+        let v1::EndStagingRequest { grant, content } = request.into_inner();
+        self.state().staging.ended.push((lease(grant), content.map(Into::into)));
+        Ok(Response::new(v1::EndStagingResponse {}))
+    }
+}

@@ -1,0 +1,221 @@
+//! Changes at the master.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytes::Bytes;
+use headpond_proto::{
+    grant::GrantSigner,
+    status,
+    v1::{self, writing_service_server::WritingService},
+};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, Timestamp};
+use tonic::{Request, Response, Status};
+
+use super::FakeMaster;
+
+/// Rights to write.
+#[derive(Debug, Default)]
+pub(crate) struct Leases {
+    /// Inode by lease.
+    held: HashMap<u64, u64>,
+    lost: BTreeSet<u64>,
+    ended: Vec<u64>,
+    last: u64,
+    term_ms: u64,
+}
+
+fn refused(kind: ErrorKind) -> Status {
+    status::from_error(&Error::new(kind, "refused"))
+}
+
+impl FakeMaster {
+    /// All rights to write are gone.
+    pub(crate) fn lose_leases(&self) {
+        let mut state = self.state();
+        let leases: Vec<_> = state.writing.held.drain().map(|(lease, _)| lease).collect();
+        state.writing.lost.extend(leases);
+    }
+
+    pub(crate) fn set_term(&self, term: std::time::Duration) {
+        self.state().writing.term_ms = u64::try_from(term.as_millis()).expect("short");
+    }
+
+    /// Leases that were given back.
+    pub(crate) fn ended(&self) -> Vec<u64> {
+        self.state().writing.ended.clone()
+    }
+
+    fn changed(&self, request_id: Bytes) {
+        let mut state = self.state();
+        assert_eq!(request_id.len(), 16);
+        state.request_ids.push(request_id);
+        state.position += 1;
+    }
+
+    fn lease(&self, attr: Attr) -> Response<v1::WriteResponse> {
+        let mut state = self.state();
+        state.writing.last += 1;
+        let id = state.writing.last;
+        state.writing.held.insert(id, attr.inode.0);
+        let grant = v1::StagingGrant { lease: id, inode: attr.inode.0, ..Default::default() };
+        let staging = GrantSigner::new(&[1; 32], 1).expect("a seed").sign_staging(grant);
+        let term_ms = match state.writing.term_ms {
+            0 => 30_000,
+            term => term,
+        };
+        let lease = v1::WriteLease { id, term_ms, staging: Some(staging) };
+        let (valid_ms, as_of) = (state.valid_ms, state.position);
+        Response::new(v1::WriteResponse { attr: Some(attr.into()), lease: Some(lease), valid_ms, as_of })
+    }
+
+    fn held(&self, lease: u64) -> Result<u64, Status> {
+        self.state().writing.held.get(&lease).copied().ok_or_else(|| refused(ErrorKind::Stale))
+    }
+
+    fn edit(&self, inode: u64, edit: impl FnOnce(&mut Attr)) -> Result<Attr, Status> {
+        let mut state = self.state();
+        let attr = state.entries.values_mut().find(|attr| attr.inode.0 == inode);
+        let attr = attr.ok_or_else(|| refused(ErrorKind::Stale))?;
+        edit(attr);
+        Ok(attr.clone())
+    }
+}
+
+#[tonic::async_trait]
+impl WritingService for FakeMaster {
+    async fn create(&self, request: Request<v1::CreateRequest>) -> Result<Response<v1::WriteResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("create".to_owned()).await?;
+        let key = (request.parent, request.name.to_vec());
+        let found = self.state().entries.get(&key).cloned();
+        let attr = match found {
+            Some(_) if request.exclusive => return Err(refused(ErrorKind::AlreadyExists)),
+            Some(attr) => attr,
+            None => {
+                let inode = 1000 + self.state().position;
+                let (mode, uid, gid, version) = (request.mode, request.uid, request.gid, String::new());
+                let attr = Attr { mode, uid, gid, version, content: Some(ContentId(0)), ..super::file(inode, 0) };
+                self.state().entries.insert(key, attr.clone());
+                attr
+            }
+        };
+        Ok(self.lease(attr))
+    }
+
+    async fn open_for_writing(
+        &self,
+        request: Request<v1::OpenForWritingRequest>,
+    ) -> Result<Response<v1::WriteResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("open_for_writing".to_owned()).await?;
+        let attr = self.inode(request.inode)?;
+        Ok(self.lease(attr))
+    }
+
+    async fn renew_leases(
+        &self,
+        request: Request<v1::RenewLeasesRequest>,
+    ) -> Result<Response<v1::RenewLeasesResponse>, Status> {
+        self.enter("renew".to_owned()).await?;
+        let state = self.state();
+        let leases = request.into_inner().leases.into_iter();
+        let lost = leases.filter(|lease| !state.writing.held.contains_key(lease)).collect();
+        Ok(Response::new(v1::RenewLeasesResponse { lost, term_ms: state.writing.term_ms.max(1) }))
+    }
+
+    async fn prepare_persist(
+        &self,
+        request: Request<v1::PreparePersistRequest>,
+    ) -> Result<Response<v1::PreparePersistResponse>, Status> {
+        let lease = request.into_inner().lease;
+        self.enter("prepare".to_owned()).await?;
+        self.held(lease)?;
+        let content = ContentId(u128::from(self.state().position) << 64);
+        let grant = v1::PersistGrant {
+            lease,
+            mount: 1,
+            key: Bytes::from_static(b"prefix/key"),
+            content: Some(content.into()),
+            ..Default::default()
+        };
+        let grant = GrantSigner::new(&[1; 32], 1).expect("a seed").sign_persist(grant);
+        Ok(Response::new(v1::PreparePersistResponse { grant: Some(grant) }))
+    }
+
+    async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        assert_eq!(request.key, "prefix/key");
+        self.changed(request.request_id);
+        self.enter("commit".to_owned()).await?;
+        let inode = self.held(request.lease)?;
+        let attr = self.edit(inode, |attr| {
+            attr.content = request.content.map(Into::into);
+            attr.size = request.size;
+            attr.mtime = Timestamp(request.mtime_ns);
+            attr.version = request.version;
+        })?;
+        Ok(self.answer(Some(attr)))
+    }
+
+    async fn end_writing(
+        &self,
+        request: Request<v1::EndWritingRequest>,
+    ) -> Result<Response<v1::EndWritingResponse>, Status> {
+        let lease = request.into_inner().lease;
+        self.enter("end_writing".to_owned()).await?;
+        let mut state = self.state();
+        state.writing.held.remove(&lease);
+        state.writing.ended.push(lease);
+        Ok(Response::new(v1::EndWritingResponse {}))
+    }
+
+    async fn make_directory(
+        &self,
+        request: Request<v1::MakeDirectoryRequest>,
+    ) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("mkdir".to_owned()).await?;
+        let attr = super::directory(1000 + self.state().position);
+        self.state().entries.insert((request.parent, request.name.to_vec()), attr.clone());
+        Ok(self.answer(Some(attr)))
+    }
+
+    async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("remove".to_owned()).await?;
+        let mut state = self.state();
+        let removed = state.entries.remove(&(request.parent, request.name.to_vec()));
+        let removed = removed.ok_or_else(|| refused(ErrorKind::NotFound))?;
+        let InodeId(inode) = removed.inode;
+        state.writing.held.retain(|_, held| *held != inode);
+        Ok(Response::new(v1::RemoveResponse { as_of: state.position }))
+    }
+
+    async fn rename(&self, request: Request<v1::RenameRequest>) -> Result<Response<v1::RenameResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("rename".to_owned()).await?;
+        let mut state = self.state();
+        let moved = state.entries.remove(&(request.from_parent, request.from_name.to_vec()));
+        let moved = moved.ok_or_else(|| refused(ErrorKind::NotFound))?;
+        state.entries.insert((request.to_parent, request.to_name.to_vec()), moved);
+        Ok(Response::new(v1::RenameResponse { as_of: state.position }))
+    }
+
+    async fn set_attr(&self, request: Request<v1::SetAttrRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("setattr".to_owned()).await?;
+        let attr = self.edit(request.inode, |attr| {
+            attr.mode = request.mode.unwrap_or(attr.mode);
+            attr.uid = request.uid.unwrap_or(attr.uid);
+            attr.gid = request.gid.unwrap_or(attr.gid);
+            attr.mtime = request.mtime_ns.map_or(attr.mtime, Timestamp);
+        })?;
+        Ok(self.answer(Some(attr)))
+    }
+}
