@@ -82,7 +82,7 @@ pub enum Command {
         /// When it was asked for.
         now: Timestamp,
     },
-    /// The under store was made to hold a version of a file that we wrote: the inode keeps its id. Answers [`Reply::Done`], or
+    /// The under store was made to hold a version of a file that we wrote: the inode keeps its id. Answers [`Reply::Inode`], or
     /// [`Refusal::Gone`].
     Commit {
         /// Makes a repetition harmless.
@@ -303,7 +303,7 @@ pub enum Reply {
     Mount(Mount),
     /// It was refused; nothing changed.
     Refused(Refusal),
-    /// The new inode.
+    /// The inode: the new one, or the one that was written.
     Inode(InodeId),
     /// It is renamed; the relocation that this begins.
     Renamed(Option<u64>),

@@ -16,7 +16,7 @@ use redb::{
 };
 
 use crate::{
-    apply::{Applied, Apply, MOUNTS, ORPHANS, create_tables},
+    apply::{Applied, Apply, MOUNTS, ORPHANS, create_tables, requests::REPLIES},
     command::{Command, Mount, Outcome},
     error::TableError,
     header::{Header, unpack},
@@ -209,7 +209,15 @@ fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError>
         masks: txn.open_table(MASKS)?,
         unpersisted: txn.open_table(UNPERSISTED)?,
     };
-    Ok(Arc::new(View::new(rows, unsettled, applied.header.clone(), Arc::clone(&applied.mounts), applied.has_remains)))
+    let replies = txn.open_table(REPLIES)?;
+    Ok(Arc::new(View::new(
+        rows,
+        unsettled,
+        replies,
+        applied.header.clone(),
+        Arc::clone(&applied.mounts),
+        applied.has_remains,
+    )))
 }
 
 pub(crate) fn write_rows(txn: &WriteTransaction) -> Result<WriteRows<'_>, TableError> {

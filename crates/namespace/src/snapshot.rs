@@ -6,12 +6,13 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use headpond_types::{Attr, FileKind, InodeId, MountId, Name, NsPath, Result};
+use headpond_types::{Attr, FileKind, InodeId, MountId, Name, NsPath, RequestId, Result};
+use redb::ReadOnlyTable;
 
 use crate::{
-    command::{Mount, Relocation},
+    command::{Mount, Relocation, Reply},
     error::TableError,
-    header::Header,
+    header::{Header, unpack},
     inode::{Entry, Inode, Node},
     mounts::Mounts,
     rows::ReadRows,
@@ -29,6 +30,7 @@ const BARE_MODE: u32 = 0o755;
 pub(crate) struct View {
     rows: ReadRows,
     unsettled: ReadUnsettled,
+    replies: ReadOnlyTable<u128, &'static [u8]>,
     header: Header,
     mounts: Arc<Mounts>,
     has_remains: bool,
@@ -48,11 +50,12 @@ impl View {
     pub(crate) fn new(
         rows: ReadRows,
         unsettled: ReadUnsettled,
+        replies: ReadOnlyTable<u128, &'static [u8]>,
         header: Header,
         mounts: Arc<Mounts>,
         has_remains: bool,
     ) -> Self {
-        Self { rows, unsettled, header, mounts, has_remains, known: RwLock::default() }
+        Self { rows, unsettled, replies, header, mounts, has_remains, known: RwLock::default() }
     }
 
     /// The mount that a directory is in; `None` when it is not in the tree.
@@ -242,6 +245,16 @@ impl Snapshot {
     /// As for all methods.
     pub fn masks(&self, dir: InodeId, name: &Name) -> Result<bool> {
         Ok(self.0.unsettled.is_masked(dir, name)?)
+    }
+
+    /// What a request was answered, if that is still remembered: who asks again before anything is looked up need not find the state that
+    /// the first time met.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn reply(&self, request: RequestId) -> Result<Option<Reply>> {
+        let row = self.0.replies.get(request.0).map_err(TableError::from)?;
+        Ok(row.map(|row| unpack("request", &request.0, row.value())).transpose()?)
     }
 
     /// The files that no under store holds yet, in order of their ids: without a writer, they are to be discarded.

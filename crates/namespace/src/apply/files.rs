@@ -28,7 +28,7 @@ impl Apply<'_> {
         self.put_inode(id, &row)?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });
         self.begin_to_move_written(id, mount, key, &row)?;
-        Ok(Reply::Done)
+        Ok(Reply::Inode(id))
     }
 
     /// Has a file relocated that was written where its path does not say, unless what is under way moves it.

@@ -10,7 +10,7 @@ mod mount_points;
 mod names;
 mod relocations;
 mod renames;
-mod requests;
+pub(crate) mod requests;
 mod stop;
 mod sweep;
 

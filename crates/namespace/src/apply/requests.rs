@@ -15,7 +15,7 @@ use crate::{
 const REMEMBERED: u64 = if cfg!(test) { 4096 } else { 262_144 };
 
 /// Request id → packed reply.
-const REPLIES: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("request");
+pub(crate) const REPLIES: TableDefinition<'static, u128, &'static [u8]> = TableDefinition::new("request");
 /// Number of the request → its id.
 const ORDER: TableDefinition<'static, u64, u128> = TableDefinition::new("request_order");
 

@@ -56,7 +56,7 @@ impl Bed {
     /// A file that was created and committed where its path says.
     pub(super) fn written(&mut self, parent: InodeId, text: &str, key: &str, content: u64) -> InodeId {
         let inode = self.create(parent, text);
-        assert_eq!(self.commit(inode, key, content).reply, Reply::Done);
+        assert_eq!(self.commit(inode, key, content).reply, Reply::Inode(inode));
         inode
     }
 

@@ -10,7 +10,7 @@ fn a_commit_gives_the_version_and_keeps_the_inode() {
     let mut bed = Bed::mounted();
     let f = bed.create(ROOT, "f");
     assert_eq!(bed.key(f), "f", "where it is to go");
-    assert_eq!(bed.commit(f, "f", 5), Outcome { reply: Reply::Done, effects: vec![entry(ROOT, "f", Some(f))] });
+    assert_eq!(bed.commit(f, "f", 5), Outcome { reply: Reply::Inode(f), effects: vec![entry(ROOT, "f", Some(f))] });
     let attr = bed.attr(f);
     assert_eq!((attr.size, attr.mtime, attr.ctime), (5, Timestamp(80), Timestamp(80)));
     assert_eq!((attr.version.as_str(), attr.content), ("v5", Some(ContentId(5))));

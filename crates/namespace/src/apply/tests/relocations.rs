@@ -94,7 +94,7 @@ fn what_is_made_in_a_directory_that_moves_is_where_its_path_says() {
     let c = bed.id("/c");
     let new = bed.create(c, "new");
     assert_eq!(bed.key(new), "c/new");
-    assert_eq!(bed.commit(new, "c/new", 5).reply, Reply::Done);
+    assert_eq!(bed.commit(new, "c/new", 5).reply, Reply::Inode(new));
     assert_eq!((bed.key(new), bed.relocations().len()), ("c/new".to_owned(), 1));
     let f = bed.id("/c/f");
     bed.commit(f, "a/f", 6);

@@ -37,6 +37,8 @@ fn a_repeated_request_gets_the_first_answer_also_after_a_restart() {
     assert_eq!(bed.apply(&remove).reply, Reply::Done);
     let refused = bed.apply(&Command::RemoveMount { request: RequestId(3), path: path("/m"), now: Timestamp(6) });
     bed.reopen();
+    assert_eq!(bed.snapshot().reply(RequestId(1)).expect("reads").as_ref(), Some(&first.reply));
+    assert_eq!(bed.snapshot().reply(RequestId(9)).expect("reads"), None);
     assert_eq!(bed.apply(&add(1, "/m")), Outcome { reply: first.reply, effects: vec![] });
     assert_eq!(bed.apply(&remove), Outcome { reply: Reply::Done, effects: vec![] });
     bed.mount("/m");
