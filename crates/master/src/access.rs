@@ -10,6 +10,8 @@ use crate::{lookup::describe, sync::stale};
 pub(crate) const READ: u32 = 0o4;
 /// To list a directory.
 pub(crate) const LIST: u32 = 0o4;
+/// To write a file, or to change names in a directory.
+pub(crate) const WRITE: u32 = 0o2;
 /// To look names up in a directory, and to reach what lies below it.
 pub(crate) const SEARCH: u32 = 0o1;
 
@@ -30,6 +32,16 @@ impl Caller {
     /// Root may do everything.
     pub(crate) const fn is_root(&self) -> bool {
         self.uid == 0
+    }
+
+    /// Who it is.
+    pub(crate) const fn uid(&self) -> u32 {
+        self.uid
+    }
+
+    /// Whether the caller is in the group.
+    pub(crate) fn is_in(&self, gid: u32) -> bool {
+        self.gids.contains(&gid)
     }
 
     /// # Errors

@@ -42,6 +42,10 @@ pub struct MasterConfig {
     /// `store_deadline`.
     #[serde(with = "units::duration")]
     pub call_deadline: Duration,
+    /// How long a write lease lasts when its holder is silent. Default: 30 s; clients renew it several times within. Longer rides out stalls of
+    /// clients, shorter frees the files of clients that are gone sooner.
+    #[serde(with = "units::duration")]
+    pub write_lease: Duration,
     /// `sync_interval` of mounts that do not say their own: how long a change behind our back may stay unseen, or `never`.
     /// Default: 30 s. Longer spares requests to the under store; 0 asks it at every use. Applies to mounts made later.
     #[serde(with = "units::duration_or_never")]
@@ -63,6 +67,7 @@ impl Default for MasterConfig {
             worker_lost_after: Duration::from_secs(5),
             store_deadline: Duration::from_secs(8),
             call_deadline: Duration::from_secs(60),
+            write_lease: Duration::from_secs(30),
             sync_interval: Some(Duration::from_secs(30)),
             tls: TlsConfig::default(),
         }

@@ -18,9 +18,11 @@ use crate::{
     metrics::Metrics,
     mounting::Mounting,
     mounts::Mounts,
+    relocate::{Progress, Relocator},
     sessions::Sessions,
     sync::SyncEngine,
     workers::Workers,
+    write::{Leases, NameLocks, Writing},
 };
 
 /// Everything that the services share. Clones are the same master.
@@ -35,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) grants: Arc<Grants>,
     pub(crate) mounting: Mounting,
+    pub(crate) relocator: Arc<Relocator>,
+    pub(crate) writing: Arc<Writing>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
@@ -85,6 +89,33 @@ impl Core {
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
+        let (leases, names) = (Arc::new(Leases::new(config.write_lease)), Arc::new(NameLocks::new()));
+        let relocator = Arc::new(Relocator {
+            catalog: catalog.clone(),
+            mounts: mounts.clone(),
+            engine: engine.clone(),
+            grants: grants.clone(),
+            leases: leases.clone(),
+            names: names.clone(),
+            metrics: metrics.write.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            progress: Progress::new(),
+        });
+        let writing = Arc::new(Writing {
+            catalog: catalog.clone(),
+            mounts: mounts.clone(),
+            engine: engine.clone(),
+            lookups: lookups.clone(),
+            grants: grants.clone(),
+            leases,
+            names,
+            relocator: relocator.clone(),
+            replaced: Default::default(),
+            metrics: metrics.write.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+        });
         Ok(Self {
             cluster,
             catalog,
@@ -95,6 +126,8 @@ impl Core {
             lookups,
             grants,
             mounting,
+            relocator,
+            writing,
             metrics,
             clock,
             tasks,

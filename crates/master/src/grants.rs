@@ -1,18 +1,30 @@
-//! Gives out the right to read a file's content, signed.
+//! Gives out the rights to read a file's content, and to stage and store the next, signed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use headpond_proto::{
     grant::GrantSigner,
-    v1::{ContentGrant, SignedGrant},
+    v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant},
 };
 use headpond_runtime::Clock;
-use headpond_types::{Attr, ContentId, Error, ErrorKind, MountId, Result, Timestamp};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, MountId, Result, Timestamp};
 use headpond_ufs::Key;
 use moka::sync::Cache;
 
 /// Grants remembered, some 400 bytes each: signing costs 20 µs, finding one 0.2 µs.
-const REMEMBERED: u64 = 50_000;
+const KEPT: u64 = 50_000;
+
+/// How long bytes may be staged; the lease decides whether they count.
+const STAGING_FOR: Duration = Duration::from_hours(24);
+
+/// How long storing staged bytes may take until it begins.
+const PERSIST_WITHIN: Duration = Duration::from_mins(10);
 
 /// Issues grants; one per master.
 #[derive(Debug)]
@@ -20,17 +32,44 @@ pub(crate) struct Grants {
     signer: GrantSigner,
     ttl: Duration,
     clock: Arc<dyn Clock>,
-    signed: Cache<(MountId, ContentId), (SignedGrant, Timestamp)>,
+    signed: Cache<(MountId, ContentId), Remembered>,
+    /// Whether contents have come to lie under other keys since the start, so that grants for them have to be made anew.
+    keys_move: AtomicBool,
+}
+
+/// A grant that was given.
+#[derive(Clone, Debug)]
+struct Remembered {
+    signed: SignedGrant,
+    expires: Timestamp,
+    key: Key,
 }
 
 impl Grants {
     pub(crate) fn new(signer: GrantSigner, ttl: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { signer, ttl, clock, signed: Cache::new(REMEMBERED) }
+        Self { signer, ttl, clock, signed: Cache::new(KEPT), keys_move: AtomicBool::new(false) }
     }
 
     /// What workers check grants with.
     pub(crate) fn public_key(&self) -> Vec<u8> {
         self.signer.public_key()
+    }
+
+    /// From now on a content may lie under another key than it was granted for.
+    pub(crate) fn keys_move(&self) {
+        self.keys_move.store(true, Ordering::Release);
+    }
+
+    /// The right to stage bytes of `inode` under a write lease.
+    pub(crate) fn staging(&self, lease: u64, inode: InodeId) -> SignedGrant {
+        let expires_ns = self.clock.now().saturating_add(STAGING_FOR).0;
+        self.signer.sign_staging(StagingGrant { lease, inode: inode.0, expires_ns, cluster: 0 })
+    }
+
+    /// The right to store staged bytes, as `grant` says but for when it expires.
+    pub(crate) fn persist(&self, grant: PersistGrant) -> SignedGrant {
+        let expires_ns = self.clock.now().saturating_add(PERSIST_WITHIN).0;
+        self.signer.sign_persist(PersistGrant { expires_ns, ..grant })
     }
 
     /// A grant for the content that `attr` has, at `key()` in the store, and how long it is accepted: at least half the
@@ -43,23 +82,35 @@ impl Grants {
             return Err(Error::new(ErrorKind::InvalidArgument, format!("inode {} has no content to read", attr.inode)));
         };
         let now = self.clock.now();
-        if let Some((signed, expires)) = self.signed.get(&(attr.mount, content)) {
-            let left = expires.saturating_since(now);
-            if left >= self.ttl / 2 {
-                return Ok((signed, left));
+        let mut key = Some(key);
+        let mut found = None;
+        if let Some(given) = self.signed.get(&(attr.mount, content)) {
+            let left = given.expires.saturating_since(now);
+            if self.keys_move.load(Ordering::Acquire)
+                && let Some(key) = key.take()
+            {
+                found = Some(key()?);
+            }
+            if left >= self.ttl / 2 && found.as_ref().is_none_or(|key| *key == given.key) {
+                return Ok((given.signed, left));
             }
         }
+        let key = match (found, key) {
+            (Some(found), _) => found,
+            (None, Some(key)) => key()?,
+            (None, None) => return Err(Error::new(ErrorKind::Internal, "a key was taken twice")),
+        };
         let expires = now.saturating_add(self.ttl);
         let signed = self.signer.sign(ContentGrant {
             content: Some(content.into()),
             length: attr.size,
             mount: attr.mount.0,
-            key: key()?.0,
+            key: key.0.clone(),
             version: attr.version.clone(),
             expires_ns: expires.0,
             cluster: 0,
         });
-        self.signed.insert((attr.mount, content), (signed.clone(), expires));
+        self.signed.insert((attr.mount, content), Remembered { signed: signed.clone(), expires, key });
         Ok((signed, self.ttl))
     }
 }

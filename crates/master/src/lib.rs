@@ -1,4 +1,4 @@
-//! The master: the namespace of a cluster, kept fresh from under stores, and the ring of its workers.
+//! The master: the namespace of a cluster, kept fresh from under stores and changed through them, and the ring of its workers.
 //!
 //! [`Master::start`] opens journal and namespace, begins a term and serves three gRPC services: the namespace for clients,
 //! registration for workers, administration. Inside, from the bottom up:
@@ -7,12 +7,13 @@
 //! * `mount`, `mounts`, `health`: stores of the mount table, each asked under a deadline and with book kept of how it is doing.
 //! * `sync`: asks stores and brings their answers into the namespace.
 //! * `lookup`, `walk`: answers as fresh as a mount asks for, or the stated exception from it.
+//! * `write`, `relocate`: what clients change, and the objects that follow renames.
 //! * `workers`, `sessions`, `grants`: the ring, what clients are told, and the right to read.
 //! * `sweeper`: clears away what lies below directories that are gone.
 //! * `service`: messages in and out.
 //!
 //! Invariants: a failed question to a store changes nothing; what a store was not seen to hold is forgotten only after a
-//! listing that reached its end; no secret leaves the process.
+//! listing that reached its end; what a client was told is done is not undone by what a store showed before; no secret leaves the process.
 
 mod access;
 mod blocking;
@@ -30,6 +31,7 @@ mod metrics;
 mod mount;
 mod mounting;
 mod mounts;
+mod relocate;
 mod running;
 mod service;
 mod sessions;
@@ -37,6 +39,7 @@ mod sweeper;
 mod sync;
 mod walk;
 mod workers;
+mod write;
 
 #[cfg(test)]
 mod tests;

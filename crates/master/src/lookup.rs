@@ -2,7 +2,7 @@
 //!
 //! What is fresh is answered from one snapshot without waiting. Otherwise the under store is asked first; when it cannot be
 //! asked, what is known is answered for [`STALE_VALIDITY`] (said in the log, in `admin status` and in a metric), and what is
-//! not known is an error, never an absence. Who asks for a refresh gets the error, too.
+//! not known is an error, never an absence. What is being written, or moved since a rename, is the namespace's alone to tell. Who asks for a refresh gets the error, too.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,7 +16,7 @@ use crate::{
     health::is_outage,
     mount::LiveMount,
     mounts::{MountTable, Mounts},
-    sync::{Bounds, SyncEngine, stale},
+    sync::{Bounds, SyncEngine, is_unpersisted, stale},
 };
 
 /// How long an answer holds that could not be checked.
@@ -141,6 +141,10 @@ impl Lookups {
         let Some(mount) = mounts.get(mount).filter(|_| !fixed) else {
             return Ok(Known::Fresh(Answer { attr: found, valid: lease, as_of }));
         };
+        if self.is_ours(snapshot, dir, name, found.as_ref())? {
+            let valid = STALE_VALIDITY.min(lease);
+            return Ok(Known::Fresh(Answer { attr: found, valid, as_of }));
+        }
         let bounds = self.mounts.bounds(mount);
         if !refresh && let Some(valid) = self.remaining(snapshot, bounds, now, dir, name, found.is_some())? {
             return Ok(Known::Fresh(Answer { attr: found, valid, as_of }));
@@ -226,6 +230,20 @@ impl Lookups {
             answer = Answer { valid: next.valid.min(answer.valid), ..next };
         }
         Ok(answer)
+    }
+
+    /// Whether what the namespace says of `name` is not for the store to correct: a file that it was never given, and what is being
+    /// moved since a rename.
+    fn is_ours(&self, snapshot: &Snapshot, dir: InodeId, name: &Name, found: Option<&Attr>) -> Result<bool> {
+        if found.is_some_and(is_unpersisted) || snapshot.masks(dir, name)? {
+            return Ok(true);
+        }
+        let above = snapshot.relocation_of(dir)?;
+        if above.is_some() {
+            return Ok(snapshot.listed(dir)?.is_some());
+        }
+        let own = found.map(|attr| snapshot.relocation_of(attr.inode)).transpose()?;
+        Ok(own.flatten().is_some())
     }
 
     /// How much longer the namespace may answer for `name`; `None`: not any more.

@@ -8,7 +8,7 @@ use headpond_proto::{
     MAX_MESSAGE,
     v1::{
         admin_service_server::AdminServiceServer, master_service_server::MasterServiceServer,
-        registry_service_server::RegistryServiceServer,
+        registry_service_server::RegistryServiceServer, writing_service_server::WritingServiceServer,
     },
 };
 use headpond_runtime::{Clock, Tasks, http};
@@ -29,10 +29,12 @@ use crate::{
     core::Core,
     denials::Denials,
     metrics::Metrics,
+    relocate::relocate,
     running::RunningMaster,
-    service::{Admin, NamespaceService, Registry},
+    service::{Admin, NamespaceService, Registry, WritingService},
     sessions::Sessions,
     sweeper::sweep,
+    write::expire,
 };
 
 /// Streams that one client may have open at the same time.
@@ -101,6 +103,8 @@ impl Master {
             }
         });
         tasks.spawn_until_shutdown(sweep(core.catalog.clone(), core.metrics.clone()));
+        tasks.spawn_until_shutdown(expire(core.writing.clone()));
+        tasks.spawn_until_shutdown(relocate(core.relocator.clone()));
         tracing::info!(%address, cluster = format!("{:016x}", core.cluster), "master serves");
         Ok(RunningMaster { address, sync_interval: config.sync_interval, core, server })
     }
@@ -132,6 +136,7 @@ fn router(config: &MasterConfig, core: &Core) -> Router {
     let namespace = MasterServiceServer::new(NamespaceService(core.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
+    let writing = WritingServiceServer::new(WritingService(core.clone())).max_decoding_message_size(MAX_MESSAGE);
     let registry = RegistryServiceServer::new(Registry { core: core.clone(), heartbeat: config.heartbeat })
         .max_decoding_message_size(MAX_MESSAGE);
     let admin = AdminServiceServer::new(Admin { core: core.clone(), started: Instant::now() })
@@ -145,6 +150,7 @@ fn router(config: &MasterConfig, core: &Core) -> Router {
         .http2_keepalive_timeout(Some(PING))
         .timeout(config.call_deadline)
         .add_service(InterceptedService::new(namespace, Peer::admit))
+        .add_service(InterceptedService::new(writing, Peer::admit))
         .add_service(InterceptedService::new(registry, Peer::admit_node))
         .add_service(InterceptedService::new(admin, Peer::admit))
 }

@@ -20,8 +20,18 @@ pub(crate) struct Metrics {
     pub(crate) opens: Counter,
     pub(crate) sweeps: Counter,
     pub(crate) sync: SyncMetrics,
+    pub(crate) write: WriteMetrics,
     /// Requests to under stores, by mount.
     pub(crate) stores: Meters,
+}
+
+/// Counters of what clients change.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WriteMetrics {
+    pub(crate) mutations: Counter,
+    pub(crate) relocated_objects: Counter,
+    pub(crate) relocated_bytes: Counter,
+    pub(crate) relocation_failures: Counter,
 }
 
 /// Reads sizes when it is asked.
@@ -47,6 +57,16 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         self.sync.register(registry);
+        let WriteMetrics { mutations, relocated_objects, relocated_bytes, relocation_failures } = &self.write;
+        let counters = [
+            ("mutations", "Changes that clients made", mutations),
+            ("relocated_objects", "Objects moved since renames", relocated_objects),
+            ("relocated_bytes", "Bytes of the objects moved since renames", relocated_bytes),
+            ("relocation_failures", "Times that moving objects since a rename stopped", relocation_failures),
+        ];
+        for (name, help, counter) in counters {
+            registry.register(name, help, counter.clone());
+        }
         registry.register_collector(Box::new(self.stores.clone()));
         registry.register_collector(Box::new(sizes));
     }
@@ -54,7 +74,7 @@ impl Metrics {
 
 impl Collector for Sizes {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        let Core { catalog, mounts, workers, sessions, .. } = &self.0;
+        let Core { catalog, mounts, workers, sessions, relocator, writing, .. } = &self.0;
         let counts = catalog.snapshot().and_then(|snapshot| snapshot.counts()).unwrap_or_default();
         let mounts = mounts.table();
         let gauges = [
@@ -64,6 +84,8 @@ impl Collector for Sizes {
             ("journal_applied_index", "Last entry of the journal that is applied", catalog.applied_index()),
             ("mounts", "Mounts", mounts.mounts().len() as u64),
             ("failing_mounts", "Mounts whose under store fails", mounts.problems().len() as u64),
+            ("pending_relocations", "Renames whose objects are still being moved", relocator.pending()),
+            ("write_leases", "Files that are being written", writing.leases.count()),
             ("workers", "Workers in the ring", workers.ring().members.len() as u64),
             ("clients", "Sessions of clients", sessions.count()),
         ];

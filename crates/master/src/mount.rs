@@ -4,7 +4,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use headpond_namespace::Mount;
 use headpond_types::{Error, ErrorKind, InodeId, Name, Result};
-use headpond_ufs::{Key, ListRequest, StoreUri, UfsError, UfsErrorKind, UnderStore, path_key};
+use headpond_ufs::{Key, ListRequest, StoreUri, UfsError, UfsErrorKind, UnderStore};
 use tokio::sync::OnceCell;
 
 use crate::{connect::Connect, health::Health};
@@ -22,6 +22,22 @@ pub(crate) struct LiveMount {
     store: OnceCell<Arc<dyn UnderStore>>,
     connect: Arc<dyn Connect>,
     deadline: Duration,
+}
+
+/// How a store answered a request that depends on what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict<T> {
+    /// It is carried out.
+    Done(T),
+    /// There is no such object.
+    Missing,
+    /// The object is another than the request says, or there is one where none should be. Nothing was changed.
+    Unmet,
+}
+
+/// The key, relative to a mount's prefix, that the path `names` below the mount point says.
+pub(crate) fn path_key(names: &[Name]) -> Vec<u8> {
+    names.iter().map(Name::as_bytes).collect::<Vec<_>>().join(&b'/')
 }
 
 impl LiveMount {
@@ -42,19 +58,20 @@ impl LiveMount {
         self.ask("list", &request.prefix, self.store().await?.list(&request)).await.map(|_| ())
     }
 
-    /// The key prefix of the directory at `names` below the mount point: empty, or ending in `/`.
-    pub(crate) fn directory_key(&self, names: &[Name]) -> Key {
-        let mut key = self.uri.prefix().as_bytes().to_vec();
-        for name in names {
-            key.extend_from_slice(name.as_bytes());
-            key.push(b'/');
-        }
-        Key::from(key)
+    /// The key prefix of the directory at `key`, which is relative to the mount's prefix: empty, or ending in `/`.
+    pub(crate) fn directory_key(&self, key: &[u8]) -> Key {
+        let slash: &[u8] = if key.is_empty() { b"" } else { b"/" };
+        Key::from([self.uri.prefix().as_bytes(), key, slash].concat())
     }
 
-    /// The key of the file at `names` below the mount point.
-    pub(crate) fn file_key(&self, names: &[Name]) -> Key {
-        path_key(self.uri.prefix(), names)
+    /// The whole key of the object at `key`, which is relative to the mount's prefix.
+    pub(crate) fn object_key(&self, key: &[u8]) -> Key {
+        Key::from([self.uri.prefix().as_bytes(), key].concat())
+    }
+
+    /// A whole key relative to the mount's prefix; `None` when it lies elsewhere.
+    pub(crate) fn relative<'k>(&self, key: &'k [u8]) -> Option<&'k [u8]> {
+        key.strip_prefix(self.uri.prefix().as_bytes())
     }
 
     /// The store, connected if it was not yet.
@@ -77,9 +94,32 @@ impl LiveMount {
         key: &Key,
         request: impl Future<Output = Result<T, UfsError>>,
     ) -> Result<Option<T>> {
+        match self.attempt(what, key, request).await? {
+            Verdict::Done(answer) => Ok(Some(answer)),
+            Verdict::Missing => Ok(None),
+            Verdict::Unmet => {
+                let message = format!("mount {}: {key:?} has changed in {}", self.mount.path, self.mount.uri);
+                Err(Error::new(ErrorKind::Stale, message))
+            }
+        }
+    }
+
+    /// The same for a request on a condition. That the condition does not hold is an answer, too.
+    ///
+    /// # Errors
+    /// As for [`LiveMount::ask`].
+    pub(crate) async fn attempt<T>(
+        &self,
+        what: &str,
+        key: &Key,
+        request: impl Future<Output = Result<T, UfsError>>,
+    ) -> Result<Verdict<T>> {
         let answer = match tokio::time::timeout(self.deadline, request).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) if error.kind() == UfsErrorKind::NotFound => None,
+            Ok(Ok(answer)) => Verdict::Done(answer),
+            Ok(Err(error)) if error.kind() == UfsErrorKind::NotFound => Verdict::Missing,
+            Ok(Err(error)) if matches!(error.kind(), UfsErrorKind::Changed | UfsErrorKind::Precondition) => {
+                Verdict::Unmet
+            }
             Ok(Err(error)) => return Err(self.failed(&format!("{what} {key:?}"), error)),
             Err(_) => {
                 let late = format!("no answer within {} s", self.deadline.as_secs_f32());

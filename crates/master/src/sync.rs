@@ -22,6 +22,7 @@ mod run;
 mod survey;
 mod translate;
 
+pub(crate) use difference::is_unpersisted;
 pub(crate) use engine::SyncEngine;
 pub(crate) use flight::Flight;
 pub(crate) use freshness::Bounds;

@@ -3,10 +3,14 @@
 mod keys;
 mod lookups;
 mod outages;
+mod plain;
+mod relocations;
 mod remains;
 mod services;
 mod sessions;
 mod walks;
+mod writes;
+mod writing;
 
 use std::{
     sync::{
@@ -55,17 +59,33 @@ impl Rig {
         Self::with_interval(Some(INTERVAL), keys).await
     }
 
+    /// The same, with a mount that takes changes.
+    async fn writable(keys: &[&str]) -> Self {
+        Self::with(Some(INTERVAL), keys, false, |store| store).await
+    }
+
     async fn with_interval(interval: Option<Duration>, keys: &[&str]) -> Self {
+        Self::with(interval, keys, true, |store| store).await
+    }
+
+    /// With a store as `around` makes it of one in memory.
+    async fn with(
+        interval: Option<Duration>,
+        keys: &[&str],
+        read_only: bool,
+        around: impl FnOnce(Arc<dyn UnderStore>) -> Arc<dyn UnderStore>,
+    ) -> Self {
         static STORES: AtomicU32 = AtomicU32::new(0);
         let name = format!("master-{}", STORES.fetch_add(1, Ordering::SeqCst));
-        let store = Faulty::new(Arc::new(Memory::named(&name)), 1);
+        let store = Faulty::new(around(Arc::new(Memory::named(&name))), 1);
         for key in keys {
             put_into(&store, key, key).await;
         }
         let clock = Arc::new(ManualClock::new(Timestamp(1_000_000_000_000)));
         let state = tempfile::tempdir().expect("a directory");
         let (master, tasks) = start(&state, &store, &clock, interval).await;
-        let mount = master.default_mount("/m".parse().expect("a path"), format!("memory://{name}"));
+        let mut mount = master.default_mount("/m".parse().expect("a path"), format!("memory://{name}"));
+        mount.read_only = read_only;
         master.ensure_mount(mount).await.expect("mounted");
         Self { clock, store, master, tasks, state }
     }

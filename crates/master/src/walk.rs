@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use crate::{
     access::{Caller, LIST, SEARCH},
     health::is_outage,
-    lookup::{Lookups, describe, not_a_directory},
+    lookup::{Lookups, STALE_VALIDITY, describe, not_a_directory},
     mount::LiveMount,
     sync::{Bounds, Flight, Progress, Scope, stale},
 };
@@ -152,7 +152,12 @@ impl Lookups {
         let Some(mount) = mounts.get(dir.mount) else { return Ok(Cover::Complete(self.mounts.lease())) };
         let bounds = self.mounts.bounds(mount);
         let snapshot = self.catalog.snapshot()?;
+        let moves = snapshot.relocation_of(dir.inode)?.is_some();
+        if moves && snapshot.listed(dir.inode)?.is_some() {
+            return Ok(Cover::Complete(STALE_VALIDITY.min(self.mounts.lease())));
+        }
         if !refresh
+            && !moves
             && let Some(checked) = self.listed_at(&snapshot, dir.inode, recursive)?
             && let Some(valid) = bounds.remaining(checked, arrived)
         {

@@ -68,6 +68,7 @@ impl AdminService for Admin {
         let counts = self.core.catalog.snapshot().and_then(|snapshot| snapshot.counts()).map_err(refuse)?;
         let (mounts, journal) = (self.core.engine.mounts().table(), self.core.catalog.journal_status());
         let mut problems = mounts.problems();
+        problems.extend(self.core.relocator.problems());
         problems.extend(journal.stopped.map(|cause| format!("the journal takes no commands: {cause}")));
         Ok(Response::new(StatusResponse {
             cluster: self.core.cluster,

@@ -63,6 +63,15 @@ pub(super) fn mount_message(mount: &Mount) -> v1::Mount {
     }
 }
 
+/// Permission bits out of a message.
+pub(super) fn mode(mode: u32) -> Result<u32> {
+    if mode <= MODE_MASK {
+        return Ok(mode);
+    }
+    let message = format!("mode {mode:#o} is more than permission bits: give at most 0o7777");
+    Err(Error::new(ErrorKind::InvalidArgument, message))
+}
+
 /// The id of a mutation; without one the call cannot be repeated safely, so it gets one of its own.
 pub(super) fn request_id(bytes: &[u8]) -> Result<RequestId> {
     if bytes.is_empty() {

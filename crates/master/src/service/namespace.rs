@@ -4,9 +4,9 @@ use futures::{StreamExt, stream};
 use headpond_proto::{
     failure,
     v1::{
-        self, BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest,
-        ListRequest, LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult,
-        ResolveRequest, StatFsRequest, StatFsResponse, WatchRequest, lookup_result::Result as LookupAnswer,
+        BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest, ListRequest,
+        LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult, ResolveRequest,
+        StatFsRequest, StatFsResponse, WatchRequest, lookup_result::Result as LookupAnswer,
         master_service_server::MasterService, open_result,
     },
 };
@@ -15,6 +15,7 @@ use headpond_types::{Error, ErrorKind, FileKind, InodeId, Name, Result};
 use tonic::{Request, Response, Status};
 
 use super::{
+    asked,
     listing::{self, Pages},
     message::{lookup_response, millis, name, path},
     refuse,
@@ -218,7 +219,7 @@ impl NamespaceService {
             let location = snapshot.location(attr.inode)?.ok_or_else(|| stale(attr.inode))?;
             let mounts = self.0.mounts.table();
             let mount = mounts.get(location.mount).ok_or_else(|| stale(attr.inode))?;
-            Ok(mount.file_key(&location.names))
+            Ok(mount.object_key(&location.key))
         })?;
         Ok(OpenResponse {
             attr: Some(attr.into()),
@@ -241,15 +242,6 @@ impl NamespaceService {
         let attr = attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?;
         Ok(Located { attr, valid, as_of })
     }
-}
-
-/// What is asked, with the caller for whom it counts.
-fn asked<T>(request: Request<T>, caller: impl FnOnce(&mut T) -> &mut Option<v1::Caller>) -> Result<T, Status> {
-    let peer = Peer::of(&request).map_err(refuse)?;
-    let mut asked = request.into_inner();
-    let caller = caller(&mut asked);
-    *caller = peer.caller(caller.take()).map_err(refuse)?;
-    Ok(asked)
 }
 
 fn lookup_answer(answer: Result<Answer>) -> LookupAnswer {

@@ -15,7 +15,7 @@ pub(crate) struct Difference {
 }
 
 /// Compares what is `known` with what was `seen`; both cover the same stretch of a directory of `mount`, in order of
-/// names. Entries of other mounts and those in `fixed` are not the store's to change.
+/// names. Entries of other mounts, those in `fixed` and files that the store was never given are not the store's to change.
 pub(crate) fn difference(
     mount: MountId,
     fixed: &HashSet<InodeId>,
@@ -34,7 +34,8 @@ pub(crate) fn difference(
         };
         let before = if order.is_le() { known.next() } else { None };
         let after = if order.is_ge() { seen.next() } else { None };
-        if before.as_ref().is_some_and(|(_, attr)| attr.mount != mount || fixed.contains(&attr.inode)) {
+        let ours = |attr: &Attr| attr.mount != mount || fixed.contains(&attr.inode) || is_unpersisted(attr);
+        if before.as_ref().is_some_and(|(_, attr)| ours(attr)) {
             continue;
         }
         match (before, after) {
@@ -48,15 +49,21 @@ pub(crate) fn difference(
 
 /// Whether the namespace says of an entry what the store says.
 ///
-/// Times are compared to the second: stores give milliseconds in a listing and seconds elsewhere for the same object.
+/// Versions, and not contents, are compared: what we wrote has a content id that was drawn. Times are compared to the second: stores give milliseconds in a listing and seconds elsewhere for the same object.
 pub(crate) fn is_same(attr: &Attr, object: &ObservedKind) -> bool {
     match object {
         ObservedKind::Directory => attr.kind == FileKind::Directory,
-        ObservedKind::File { mtime, content, .. } => {
+        ObservedKind::File { size, mtime, version, .. } => {
             let apart = attr.mtime.saturating_since(*mtime).max(mtime.saturating_since(attr.mtime));
-            attr.kind == FileKind::File && attr.content == Some(*content) && apart < Duration::from_secs(1)
+            let is_version = attr.kind == FileKind::File && attr.version == *version && attr.size == *size;
+            is_version && (attr.own_mtime || apart < Duration::from_secs(1))
         }
     }
+}
+
+/// Whether `attr` is of a file that is being written and that no store holds yet.
+pub(crate) const fn is_unpersisted(attr: &Attr) -> bool {
+    matches!(attr.kind, FileKind::File) && attr.version.is_empty()
 }
 
 #[cfg(test)]
@@ -80,13 +87,13 @@ mod tests {
             own_mtime: false,
             ctime: Timestamp(0),
             content: Some(ContentId(content)).filter(|content| content.0 != 0),
-            version: String::new(),
+            version: content.to_string(),
         }
     }
 
     fn seen(content: u128) -> ObservedKind {
         let mtime = Timestamp(5_000_000_000);
-        ObservedKind::File { size: 1, mtime, version: String::new(), content: ContentId(content) }
+        ObservedKind::File { size: 1, mtime, version: content.to_string(), content: ContentId(content) }
     }
 
     fn name(text: &str) -> Name {

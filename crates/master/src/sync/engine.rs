@@ -74,7 +74,7 @@ impl SyncEngine {
         arrived: Timestamp,
     ) -> Result<Arc<Flight<Progress>>> {
         let first = if scope.recursive { None } else { self.first_page(mount, scope.dir, bounds, arrived)? };
-        let (began, first) = first.map(|first| (first.began, first.page)).unzip();
+        let began = first.as_ref().map(|first| first.began);
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
             engine.metrics.listings.inc();
@@ -131,7 +131,7 @@ impl SyncEngine {
         arrived: Timestamp,
     ) -> Result<()> {
         let first = self.first_page(mount, dir, bounds, arrived)?;
-        let (began, first) = first.map(|first| (first.began, first.page)).unzip();
+        let began = first.as_ref().map(|first| first.began);
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
             engine.metrics.listings.inc();
@@ -230,12 +230,14 @@ impl SyncEngine {
         let store = mount.store().await?;
         let location = self.snapshot()?.location(dir)?;
         let location = location.filter(|location| location.mount == mount.mount.id).ok_or_else(|| stale(dir))?;
-        let mut names = location.names;
-        names.push(name.clone());
-        let file_key = mount.file_key(&names);
+        let key = match &location.key[..] {
+            [] => name.as_bytes().to_vec(),
+            above => [above, b"/", name.as_bytes()].concat(),
+        };
+        let file_key = mount.object_key(&key);
         let max_keys = u32::from(bounds.is_always());
         let first =
-            ListRequest { prefix: mount.directory_key(&names), delimited: true, max_keys, ..ListRequest::default() };
+            ListRequest { prefix: mount.directory_key(&key), delimited: true, max_keys, ..ListRequest::default() };
         let (object, below) = futures::future::join(
             mount.ask("find", &file_key, store.head(&file_key)),
             mount.ask("list", &first.prefix, store.list(&first)),
@@ -251,7 +253,12 @@ impl SyncEngine {
         let listed = self.freshness.directory(&snapshot, dir)?;
         if listed.is_none_or(|listed| listed <= began) {
             let known = snapshot.lookup(dir, &name)?;
+            let changed_since =
+                self.freshness.is_newer(dir, &name, began) || self.freshness.moved_since(&snapshot, dir, began)?;
             drop(snapshot);
+            if changed_since {
+                return Ok(());
+            }
             if let Some(command) = self.correction(mount, dir, &name, known, seen, began) {
                 self.propose(command).await?;
             }
@@ -261,7 +268,7 @@ impl SyncEngine {
             && let Some(found) = self.snapshot()?.lookup(dir, &name)?
             && found.mount == mount.mount.id
         {
-            self.first_pages.keep(found.inode, FirstPage { mount: found.mount, began, page });
+            self.first_pages.keep(found.inode, FirstPage { mount: found.mount, prefix: first.prefix, began, page });
         }
         Ok(())
     }

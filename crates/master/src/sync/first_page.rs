@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use headpond_types::{InodeId, MountId, Timestamp};
-use headpond_ufs::ListPage;
+use headpond_ufs::{Key, ListPage};
 use moka::sync::Cache;
 
 /// Entries kept in all, about 300 bytes each.
@@ -24,6 +24,8 @@ const KEPT_FOR: Duration = Duration::from_secs(10);
 pub(crate) struct FirstPage {
     /// Whose store was asked.
     pub(crate) mount: MountId,
+    /// The prefix that was listed.
+    pub(crate) prefix: Key,
     /// When the asking began: the time of a listing that goes on from here.
     pub(crate) began: Timestamp,
     /// Of a delimited listing with pages of the store's own size.

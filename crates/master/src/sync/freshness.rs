@@ -5,6 +5,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -17,6 +18,12 @@ const DIRECTORIES: u64 = 200_000;
 
 /// Single names remembered, about 120 bytes each.
 const ENTRIES: u64 = 200_000;
+
+/// Moved directories and files remembered, about 100 bytes each.
+const MOVES: u64 = 100_000;
+
+/// No listing that matters takes longer.
+const MOVES_COUNT_FOR: Duration = Duration::from_hours(6);
 
 /// How long answers of a mount may be used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +42,12 @@ pub(crate) struct Freshness {
     entries: Cache<(InodeId, u64), Timestamp>,
     /// Directories below which everything was listed at once.
     trees: Cache<InodeId, Timestamp>,
+    /// When clients last changed names; hashed alike.
+    changed: Cache<(InodeId, u64), Timestamp>,
+    /// What was moved in its store, with all below, until when.
+    moved: Cache<InodeId, Timestamp>,
+    /// Whether anything was, so that most need not look.
+    any_moved: AtomicBool,
     names: RandomState,
 }
 
@@ -73,8 +86,34 @@ impl Freshness {
             // Least recently used: a new check must always be remembered, listings rely on it (`Merge`).
             entries: Cache::builder().max_capacity(ENTRIES).eviction_policy(EvictionPolicy::lru()).build(),
             trees: Cache::new(DIRECTORIES),
+            changed: Cache::builder().max_capacity(ENTRIES).eviction_policy(EvictionPolicy::lru()).build(),
+            moved: Cache::builder().max_capacity(MOVES).time_to_live(MOVES_COUNT_FOR).build(),
+            any_moved: AtomicBool::new(false),
             names: RandomState::new(),
         }
+    }
+
+    /// Whether objects of `dir` were moved after `began`: what a listing from then shows of it may be half of the truth.
+    pub(crate) fn moved_since(&self, snapshot: &Snapshot, dir: InodeId, began: Timestamp) -> Result<bool> {
+        if !self.any_moved.load(Ordering::Acquire) {
+            return Ok(false);
+        }
+        let mut at = dir;
+        loop {
+            if self.moved.get(&at).is_some_and(|moved| moved > began) {
+                return Ok(true);
+            }
+            match snapshot.attr(at)? {
+                Some(attr) if attr.parent != at => at = attr.parent,
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// The objects of `inode` and of all below it were moved until `at`.
+    pub(crate) fn moved(&self, inode: InodeId, at: Timestamp) {
+        self.moved.insert(inode, at);
+        self.any_moved.store(true, Ordering::Release);
     }
 
     /// When `dir` was last listed completely.
@@ -112,6 +151,17 @@ impl Freshness {
 
     pub(crate) fn entry_checked(&self, dir: InodeId, name: &Name, at: Timestamp) {
         self.entries.insert((dir, self.names.hash_one(name)), at);
+    }
+
+    /// A client changes `name`: what the store showed before `at` is not to undo it.
+    pub(crate) fn entry_changed(&self, dir: InodeId, name: &Name, at: Timestamp) {
+        self.changed.insert((dir, self.names.hash_one(name)), at);
+    }
+
+    /// Whether `name` was checked alone, or changed by a client, after `began`.
+    pub(crate) fn is_newer(&self, dir: InodeId, name: &Name, began: Timestamp) -> bool {
+        let key = (dir, self.names.hash_one(name));
+        [self.entries.get(&key), self.changed.get(&key)].into_iter().flatten().any(|at| at > began)
     }
 
     pub(crate) fn tree_listed(&self, dir: InodeId, at: Timestamp) {

@@ -3,7 +3,8 @@
 //! * Only what differs becomes a command, in batches.
 //! * What the namespace has and the listing did not show is forgotten only by [`Merge::finish`], which is called when
 //!   the store has listed the directory to its end.
-//! * An entry that was checked alone since the run began is left as that check found it: it is newer.
+//! * An entry that was checked alone or changed by a client since the run began is left as that left it: it is newer. So is a
+//!   directory whose objects were moved meanwhile.
 
 use std::collections::HashSet;
 
@@ -124,13 +125,27 @@ impl Merge {
 
     async fn apply(&mut self, run: &Run, known: Vec<(Name, Attr)>, seen: Vec<(Name, ObservedKind)>) -> Result<()> {
         let Difference { mut changed, mut vanished } = difference(run.mount_id(), run.fixed(), known, seen);
-        changed.retain(|entry| !run.was_checked(self.dir, &entry.name));
+        if run.is_overtaken(self.dir)? {
+            return Ok(());
+        }
         vanished.retain(|(name, _)| !run.was_checked(self.dir, name));
+        let mut kept = Vec::with_capacity(vanished.len());
+        for (name, inode) in vanished {
+            if !run.is_moving(inode)? {
+                kept.push((name, inode));
+            }
+        }
+        let vanished = kept;
         run.progress().add_vanished(&vanished);
         self.vanished.extend(vanished.into_iter().map(|(_, inode)| inode));
         while !changed.is_empty() {
             let rest = changed.split_off(changed.len().min(self.batch));
-            run.upsert(self.dir, std::mem::replace(&mut changed, rest)).await?;
+            let mut batch = std::mem::replace(&mut changed, rest);
+            // As late as can be: what is changed by clients meanwhile is newer.
+            batch.retain(|entry| !run.was_checked(self.dir, &entry.name));
+            if !batch.is_empty() {
+                run.upsert(self.dir, batch).await?;
+            }
             self.batch = BATCH;
             if let Some(next) = changed.first() {
                 run.progress().advance(self.dir, Settled::Below(next.name.as_bytes().to_vec()));
@@ -143,8 +158,9 @@ impl Merge {
     async fn forget(&self, run: &Run) -> Result<()> {
         let mut cursor = None;
         loop {
+            let overtaken = run.is_overtaken(self.dir)?;
             let known = run.snapshot()?.list(self.dir, cursor.as_ref(), BATCH)?;
-            let Some((last, _)) = known.last() else { return Ok(()) };
+            let Some((last, _)) = known.last().filter(|_| !overtaken) else { return Ok(()) };
             cursor = Some(last.clone());
             let gone: Vec<_> = known
                 .into_iter()

@@ -9,9 +9,9 @@ use std::{collections::HashSet, sync::Arc};
 
 use headpond_namespace::{Command, Observed, Snapshot};
 use headpond_types::{Error, ErrorKind, InodeId, MountId, Name, Result, Timestamp};
-use headpond_ufs::{Key, ListPage, UnderStore};
+use headpond_ufs::{Key, UnderStore};
 
-use super::{engine::SyncEngine, flight::Flight, name_order::OutOfOrder, progress::Progress};
+use super::{engine::SyncEngine, first_page::FirstPage, flight::Flight, name_order::OutOfOrder, progress::Progress};
 use crate::{mount::LiveMount, mounts::MountTable};
 
 /// What a run asks for.
@@ -40,6 +40,8 @@ pub(crate) struct Run {
     store: Arc<dyn UnderStore>,
     mounts: Arc<MountTable>,
     scope: Scope,
+    /// The relocation that the top lies in.
+    relocation: Option<u64>,
     /// Somebody may read along.
     is_read: bool,
     flight: Arc<Flight<Progress>>,
@@ -56,15 +58,17 @@ impl Run {
         mount: Arc<LiveMount>,
         scope: Scope,
         flight: Arc<Flight<Progress>>,
-        first: Option<ListPage>,
+        first: Option<FirstPage>,
         limit: Option<u64>,
     ) -> Result<Outcome> {
         let store = mount.store().await?.clone();
         let location = engine.snapshot()?.location(scope.dir)?;
         let location = location.filter(|location| location.mount == mount.mount.id).ok_or_else(|| stale(scope.dir))?;
-        let prefix = mount.directory_key(&location.names);
+        let prefix = mount.directory_key(&location.key);
+        let first = first.filter(|first| first.prefix == prefix).map(|first| first.page);
+        let relocation = engine.snapshot()?.relocation_of(scope.dir)?;
         let mounts = engine.mounts().table();
-        let run = Self { engine, mount, store, mounts, scope, is_read: limit.is_none(), flight };
+        let run = Self { engine, mount, store, mounts, scope, relocation, is_read: limit.is_none(), flight };
         if scope.recursive {
             run.list_tree(scope.dir, prefix).await.map(|()| Outcome::Complete)
         } else {
@@ -93,9 +97,24 @@ impl Run {
         self.mounts.fixed()
     }
 
-    /// Whether the entry was checked alone since the run began.
+    /// Whether objects of `dir` are, since a rename, elsewhere than this run lists them: another listing shows it.
+    pub(crate) fn is_apart(&self, dir: InodeId) -> Result<bool> {
+        Ok(self.snapshot()?.relocation_of(dir)? != self.relocation)
+    }
+
+    /// Whether `inode` is being moved since a rename: what the store shows under its name is not to be believed.
+    pub(crate) fn is_moving(&self, inode: InodeId) -> Result<bool> {
+        Ok(self.snapshot()?.relocation_of(inode)?.is_some())
+    }
+
+    /// Whether the objects of `dir` were moved since the run began, so that it may have seen them halfway.
+    pub(crate) fn is_overtaken(&self, dir: InodeId) -> Result<bool> {
+        self.engine.freshness().moved_since(&self.snapshot()?, dir, self.began())
+    }
+
+    /// Whether the entry was checked alone, or changed by a client, since the run began.
     pub(crate) fn was_checked(&self, dir: InodeId, name: &Name) -> bool {
-        self.engine.freshness().entry(dir, name).is_some_and(|checked| checked > self.began())
+        self.engine.freshness().is_newer(dir, name, self.began())
     }
 
     pub(crate) async fn propose(&self, command: Command) -> Result<()> {
@@ -109,6 +128,9 @@ impl Run {
 
     /// Notes that all entries of `dir` are merged.
     pub(crate) async fn mark_listed(&self, dir: InodeId, prefix: &[u8], skipped: u64) -> Result<()> {
+        if self.is_overtaken(dir)? {
+            return Ok(());
+        }
         let before = self.snapshot()?.listed(dir)?.map_or(0, |listed| listed.skipped);
         if skipped != before {
             self.engine.note_skipped(&self.mount, prefix, skipped, skipped.saturating_sub(before));

@@ -20,7 +20,8 @@ use crate::sync::{
 /// Directories completed, or made known, at the same time: their commands share the journal's syncs.
 const AT_ONCE: usize = 64;
 
-/// Directories of a page by their path below the top, `/` behind each name; `None` for one that belongs to another mount.
+/// Directories of a page by their path below the top, `/` behind each name; `None` for one that belongs to another mount or is
+/// being moved.
 type Directories = HashMap<Vec<u8>, Option<InodeId>>;
 
 impl Run {
@@ -70,6 +71,7 @@ impl Run {
                 match snapshot.lookup(dir, name)? {
                     Some(attr) if attr.mount != self.mount_id() => {}
                     Some(attr) if attr.kind == FileKind::Directory => {}
+                    _ if self.was_checked(dir, name) => {}
                     _ => missing
                         .entry(dir)
                         .or_default()
@@ -85,7 +87,10 @@ impl Run {
                 let Some(Some(dir)) = known.get(parent).copied() else { continue };
                 let attr = snapshot.lookup(dir, &name)?;
                 let attr = attr.filter(|attr| attr.mount == self.mount_id() && attr.kind == FileKind::Directory);
-                let inode = attr.map(|attr| attr.inode);
+                let inode = match attr.map(|attr| attr.inode) {
+                    Some(inode) if self.is_apart(inode)? => None,
+                    other => other,
+                };
                 known.insert([parent, name.as_bytes(), b"/"].concat(), inode);
             }
         }

@@ -1,0 +1,208 @@
+//! Moving objects to where renames have put their files.
+//!
+//! A rename is one command; the objects stay where they were, and the namespace keeps a relocation until the last of them has been moved.
+//! For each mount one task takes its relocations in order (`work`): it lists what the namespace does not know yet, copies every object below that is not
+//! where its path says (`copy`), journals the new keys, deletes the sources, and clears away what is left (`remains`), until nothing is left to
+//! move. Each of these can be done again, so a master that starts anew goes on where the last one ended:
+//!
+//! * A copy is made only where nothing is, or where the object is that the rename replaced. What lies there with the very same bytes is a copy
+//!   of ours whose journalling was lost (`compare`); anything else is a conflict, which stops the relocation and overwrites nothing.
+//! * A source is deleted only when the copy is journalled, or lies where the namespace says, and only in the version that was copied.
+//!
+//! What stops a relocation is told by `admin status`, and it is tried again every 30 s.
+
+mod compare;
+mod copy;
+mod job;
+mod remains;
+mod stragglers;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use headpond_namespace::Relocation;
+use headpond_runtime::{Clock, Tasks};
+use headpond_types::{MountId, Result};
+use tokio::{
+    sync::watch,
+    time::{Instant, sleep},
+};
+
+use self::job::Job;
+use crate::{
+    catalog::Catalog,
+    grants::Grants,
+    lookup::describe,
+    metrics::WriteMetrics,
+    mounts::Mounts,
+    sync::SyncEngine,
+    write::{Leases, NameLocks},
+};
+
+/// A relocation that stopped is tried again after so long.
+const RETRY: Duration = Duration::from_secs(30);
+
+/// Pause between two looks for relocations that are due.
+const LOOK: Duration = Duration::from_secs(5);
+
+/// The relocations of all mounts.
+#[derive(Debug)]
+pub(crate) struct Relocator {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) engine: Arc<SyncEngine>,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) names: Arc<NameLocks>,
+    pub(crate) metrics: WriteMetrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+    pub(crate) progress: Progress,
+}
+
+/// How the relocations are doing.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    /// Counts those that ended.
+    ended: watch::Sender<u64>,
+    /// Never held across an await.
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Mounts whose task runs.
+    running: BTreeSet<MountId>,
+    /// Relocations that stopped.
+    stopped: BTreeMap<u64, Stopped>,
+}
+
+#[derive(Debug)]
+struct Stopped {
+    why: String,
+    retry_at: Instant,
+}
+
+/// A mount's task; takes itself off the table.
+struct Running {
+    relocator: Arc<Relocator>,
+    mount: MountId,
+}
+
+/// Looks for relocations for as long as it is polled: those that a master before this one left, and those that stopped.
+pub(crate) async fn relocate(relocator: Arc<Relocator>) {
+    loop {
+        relocator.kick();
+        sleep(LOOK).await;
+    }
+}
+
+impl Relocator {
+    /// Has all relocations that are due taken up, if they are not yet.
+    pub(crate) fn kick(self: &Arc<Self>) {
+        let due = match self.due() {
+            Ok(due) => due,
+            Err(error) => {
+                tracing::error!(%error, "cannot see which objects are to be moved");
+                return;
+            }
+        };
+        for mount in due.into_iter().map(|relocation| relocation.mount).collect::<BTreeSet<_>>() {
+            if self.progress.state().running.insert(mount) {
+                let running = Running { relocator: self.clone(), mount };
+                self.tasks.spawn_until_shutdown(running.work());
+            }
+        }
+    }
+
+    /// Tells of every relocation that ends from now on.
+    pub(crate) fn watch(&self) -> watch::Receiver<u64> {
+        self.progress.ended.subscribe()
+    }
+
+    /// What is wrong with which relocation.
+    pub(crate) fn problems(&self) -> Vec<String> {
+        self.progress.state().stopped.values().map(|stopped| stopped.why.clone()).collect()
+    }
+
+    /// Relocations that have not ended.
+    pub(crate) fn pending(&self) -> u64 {
+        let pending = self.catalog.snapshot().and_then(|snapshot| snapshot.relocations());
+        pending.map_or(0, |pending| pending.len() as u64)
+    }
+
+    /// Has those that stopped tried again at once.
+    #[cfg(test)]
+    pub(crate) fn retry_now(self: &Arc<Self>) {
+        for stopped in self.progress.state().stopped.values_mut() {
+            stopped.retry_at = Instant::now();
+        }
+        self.kick();
+    }
+
+    /// Relocations that may be tried now, in order.
+    fn due(&self) -> Result<Vec<Relocation>> {
+        let mut pending = self.catalog.snapshot()?.relocations()?;
+        pending.sort_unstable_by_key(|relocation| relocation.id);
+        let now = Instant::now();
+        let mut state = self.progress.state();
+        state.stopped.retain(|id, _| pending.iter().any(|relocation| relocation.id == *id));
+        pending.retain(|relocation| state.stopped.get(&relocation.id).is_none_or(|stopped| stopped.retry_at <= now));
+        Ok(pending)
+    }
+
+    async fn attempt(&self, relocation: &Relocation) {
+        let id = relocation.id;
+        match Job::perform(self, relocation).await {
+            Ok(()) => {
+                self.progress.state().stopped.remove(&id);
+                self.progress.ended.send_modify(|count| *count += 1);
+            }
+            Err(error) => {
+                self.metrics.relocation_failures.inc();
+                let path = self.catalog.snapshot().map(|snapshot| describe(&snapshot, relocation.inode));
+                let path = path.unwrap_or_else(|_| format!("inode {}", relocation.inode));
+                let from = String::from_utf8_lossy(&relocation.from).into_owned();
+                tracing::warn!(id, path, from, %error, "moving objects after a rename stopped, trying again later");
+                let why = format!("objects of {path} are still at {from:?} of its mount since a rename: {error}");
+                let stopped = Stopped { why, retry_at: Instant::now() + RETRY };
+                self.progress.state().stopped.insert(id, stopped);
+            }
+        }
+    }
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self { ended: watch::Sender::new(0), state: Mutex::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Running {
+    /// Takes the mount's relocations in order until none is due.
+    async fn work(self) {
+        let (relocator, mount) = (self.relocator.clone(), self.mount);
+        let next = || relocator.due().ok()?.into_iter().find(|relocation| relocation.mount == mount);
+        while let Some(relocation) = next() {
+            relocator.attempt(&relocation).await;
+        }
+        drop(self);
+        // One may have been added after the last look, while this still counted as running.
+        if next().is_some() {
+            relocator.kick();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.relocator.progress.state().running.remove(&self.mount);
+    }
+}

@@ -1,0 +1,191 @@
+//! Copying one object within a store, only if the destination is as expected.
+//!
+//! Stores differ in what they take a condition on (see [`Capabilities`]): some on a copy, most on completing a multipart upload, so that is how an
+//! object is copied where a copy takes none, or where it is large. An upload that fails is aborted. One that is left because the master ended
+//! stays in the store until its own rules clear it away: uploads of copies are not journalled yet.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{StreamExt, TryStreamExt, stream};
+use headpond_types::{Error, ErrorKind, Result};
+use headpond_ufs::{Capabilities, Key, ObjectMeta, Precondition, UnderStore};
+
+use crate::mount::{LiveMount, Verdict};
+
+/// Larger objects are copied in parts of this size: each ends well within the deadline of a request.
+const PART: u64 = 64 << 20;
+
+/// Parts of one object that are copied at the same time.
+const PARTS_AT_ONCE: usize = 4;
+
+/// What to copy.
+#[derive(Debug)]
+pub(super) struct Copy<'c> {
+    pub(super) source: &'c Key,
+    /// Of the source.
+    pub(super) version: &'c str,
+    /// Bytes of the source.
+    pub(super) size: u64,
+    pub(super) target: &'c Key,
+    /// On the target.
+    pub(super) condition: &'c Precondition,
+}
+
+/// How a copy ended.
+#[derive(Debug)]
+pub(super) enum Copied {
+    /// The target.
+    Done(ObjectMeta),
+    /// The source is another by now, or gone.
+    SourceChanged,
+    /// The target is not as the condition says.
+    Occupied,
+}
+
+impl Copy<'_> {
+    /// Copies.
+    ///
+    /// Where the store takes no condition at all, the target is looked at just before: what is stored there between the two requests is
+    /// overwritten.
+    ///
+    /// # Errors
+    /// Those of the store; whether the copy was made is then not known.
+    pub(super) async fn perform(&self, mount: &LiveMount) -> Result<Copied> {
+        let store = mount.store().await?;
+        let can = store.capabilities();
+        let has_parts = can.min_part_size > 0;
+        let in_one = self.size <= if has_parts { can.max_put_size.min(PART) } else { can.max_put_size };
+        if self.size == 0 {
+            return self.make_empty(mount, store).await;
+        }
+        if in_one && can.conditional_copy {
+            return self.in_one(mount, store, self.condition).await;
+        }
+        if has_parts && can.conditional_put {
+            return self.in_parts(mount, store, self.condition).await;
+        }
+        if !self.target_is_as_expected(mount, store).await? {
+            return Ok(Copied::Occupied);
+        }
+        if in_one {
+            self.in_one(mount, store, &Precondition::None).await
+        } else {
+            self.in_parts(mount, store, &Precondition::None).await
+        }
+    }
+
+    async fn make_empty(&self, mount: &LiveMount, store: &Arc<dyn UnderStore>) -> Result<Copied> {
+        let conditional = store.capabilities().conditional_put;
+        if !conditional && !self.target_is_as_expected(mount, store).await? {
+            return Ok(Copied::Occupied);
+        }
+        let condition = if conditional { self.condition } else { &Precondition::None };
+        match mount.attempt("write", self.target, store.put(self.target, Bytes::new(), condition)).await? {
+            Verdict::Done(meta) => Ok(Copied::Done(meta)),
+            Verdict::Missing | Verdict::Unmet => Ok(Copied::Occupied),
+        }
+    }
+
+    async fn in_one(&self, mount: &LiveMount, store: &Arc<dyn UnderStore>, condition: &Precondition) -> Result<Copied> {
+        let copy = store.copy(self.source, self.version, self.target, condition);
+        match mount.attempt("copy", self.source, copy).await? {
+            Verdict::Done(meta) => Ok(Copied::Done(meta)),
+            Verdict::Missing => Ok(Copied::SourceChanged),
+            // Which of the two is not as expected?
+            Verdict::Unmet => match mount.ask("find", self.source, store.head(self.source)).await? {
+                Some(meta) if meta.version == self.version => Ok(Copied::Occupied),
+                _ => Ok(Copied::SourceChanged),
+            },
+        }
+    }
+
+    async fn in_parts(
+        &self,
+        mount: &LiveMount,
+        store: &Arc<dyn UnderStore>,
+        condition: &Precondition,
+    ) -> Result<Copied> {
+        let begun = mount.ask("begin an upload of", self.target, store.create_multipart(self.target)).await?;
+        let upload = begun.ok_or_else(|| gone(self.target))?;
+        let copied = self.upload_parts(mount, store, &upload, condition).await;
+        if !matches!(copied, Ok(Copied::Done(_))) {
+            let abort = store.abort_multipart(self.target, &upload);
+            if let Err(error) = mount.ask("abort an upload of", self.target, abort).await {
+                tracing::warn!(key = ?self.target, upload, %error, "an upload is left in the store");
+            }
+        }
+        copied
+    }
+
+    async fn upload_parts(
+        &self,
+        mount: &LiveMount,
+        store: &Arc<dyn UnderStore>,
+        upload: &str,
+        condition: &Precondition,
+    ) -> Result<Copied> {
+        let size = part_size(self.size, store.capabilities());
+        let copy_part = |number: u32| async move {
+            let start = u64::from(number - 1) * size;
+            let range = start..self.size.min(start + size);
+            let part = store.copy_part(self.target, upload, number, self.source, range, self.version);
+            match mount.attempt("copy a part of", self.source, part).await? {
+                Verdict::Done(tag) => Ok::<_, Error>(Some((number, tag))),
+                Verdict::Missing | Verdict::Unmet => Ok(None),
+            }
+        };
+        let count = u32::try_from(self.size.div_ceil(size)).unwrap_or(u32::MAX);
+        let parts = stream::iter(1..=count).map(copy_part).buffered(PARTS_AT_ONCE);
+        let parts: Option<Vec<_>> = parts.try_collect::<Vec<_>>().await?.into_iter().collect();
+        let Some(parts) = parts else { return Ok(Copied::SourceChanged) };
+        let complete = store.complete_multipart(self.target, upload, &parts, condition);
+        match mount.attempt("complete", self.target, complete).await? {
+            Verdict::Done(meta) => Ok(Copied::Done(meta)),
+            Verdict::Unmet => Ok(Copied::Occupied),
+            Verdict::Missing => Err(gone(self.target)),
+        }
+    }
+
+    async fn target_is_as_expected(&self, mount: &LiveMount, store: &Arc<dyn UnderStore>) -> Result<bool> {
+        let there = mount.ask("find", self.target, store.head(self.target)).await?;
+        Ok(match self.condition {
+            Precondition::None => true,
+            Precondition::Absent => there.is_none(),
+            Precondition::Matches(version) => there.is_some_and(|meta| meta.version == *version),
+        })
+    }
+}
+
+/// Bytes of the parts of an object of `size`.
+fn part_size(size: u64, can: &Capabilities) -> u64 {
+    PART.max(can.min_part_size).max(size.div_ceil(u64::from(can.max_parts.max(1)))).min(can.max_put_size)
+}
+
+fn gone(key: &Key) -> Error {
+    Error::new(ErrorKind::Unavailable, format!("the upload of {key:?} is gone"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_grow_with_the_object_up_to_what_the_store_takes() {
+        let can = Capabilities {
+            conditional_put: true,
+            conditional_copy: false,
+            conditional_delete: false,
+            ordered_listing: true,
+            native_directories: false,
+            native_rename: false,
+            min_part_size: 5 << 20,
+            max_parts: 10_000,
+            max_put_size: 5 << 30,
+        };
+        assert_eq!(part_size(1, &can), PART);
+        assert_eq!(part_size(10_000 * PART, &can), PART);
+        let huge = 5 << 40;
+        assert!(part_size(huge, &can) > PART && huge.div_ceil(part_size(huge, &can)) <= 10_000);
+    }
+}

@@ -1,0 +1,173 @@
+//! `WritingService`: what clients change.
+
+use headpond_namespace::{AttrChange, Owner};
+use headpond_proto::v1::{
+    CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
+    OpenForWritingRequest, PreparePersistRequest, PreparePersistResponse, RemoveRequest, RemoveResponse, RenameRequest,
+    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, WriteLease, WriteResponse,
+    writing_service_server::WritingService as Service,
+};
+use headpond_transport::Peer;
+use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
+use tonic::{Request, Response, Status};
+
+use super::{
+    asked,
+    message::{lookup_response, millis, mode, name, request_id},
+    refuse,
+};
+use crate::{
+    access::Caller,
+    core::Core,
+    write::{Change, NewEntry, Opened, Persisted, Removal, Renaming},
+};
+
+/// The service.
+#[derive(Debug)]
+pub(crate) struct WritingService(pub(crate) Core);
+
+#[tonic::async_trait]
+impl Service for WritingService {
+    async fn create(&self, request: Request<CreateRequest>) -> Result<Response<WriteResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let create = async || {
+            let new = NewEntry {
+                parent: InodeId(request.parent),
+                name: name(&request.name)?,
+                owner: Owner { mode: mode(request.mode)?, uid: request.uid, gid: request.gid },
+                caller: request.caller.map(Caller::from),
+                request: request_id(&request.request_id)?,
+            };
+            self.0.writing.create(new, request.exclusive).await
+        };
+        create().await.map(|opened| Response::new(self.write_response(opened))).map_err(refuse)
+    }
+
+    async fn open_for_writing(
+        &self,
+        request: Request<OpenForWritingRequest>,
+    ) -> Result<Response<WriteResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let id = request_id(&request.request_id).map_err(refuse)?;
+        let caller = request.caller.map(Caller::from);
+        let opened = self.0.writing.open(InodeId(request.inode), caller, id).await.map_err(refuse)?;
+        Ok(Response::new(self.write_response(opened)))
+    }
+
+    async fn renew_leases(
+        &self,
+        request: Request<RenewLeasesRequest>,
+    ) -> Result<Response<RenewLeasesResponse>, Status> {
+        Peer::of(&request).map_err(refuse)?;
+        let leases = &self.0.writing.leases;
+        let lost = leases.renew(&request.into_inner().leases);
+        Ok(Response::new(RenewLeasesResponse { lost, term_ms: millis(leases.term()) }))
+    }
+
+    async fn prepare_persist(
+        &self,
+        request: Request<PreparePersistRequest>,
+    ) -> Result<Response<PreparePersistResponse>, Status> {
+        Peer::of(&request).map_err(refuse)?;
+        let grant = self.0.writing.prepare(request.into_inner().lease).await.map_err(refuse)?;
+        Ok(Response::new(PreparePersistResponse { grant: Some(grant) }))
+    }
+
+    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<LookupResponse>, Status> {
+        Peer::of(&request).map_err(refuse)?;
+        let request = request.into_inner();
+        let commit = async || {
+            let content =
+                request.content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no content is given"))?;
+            let persisted = Persisted {
+                content: content.into(),
+                key: request.key.to_vec(),
+                size: request.size,
+                mtime: Timestamp(request.mtime_ns),
+                version: request.version,
+            };
+            self.0.writing.commit(request.lease, persisted, request_id(&request.request_id)?).await
+        };
+        commit().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+    }
+
+    async fn end_writing(&self, request: Request<EndWritingRequest>) -> Result<Response<EndWritingResponse>, Status> {
+        Peer::of(&request).map_err(refuse)?;
+        self.0.writing.end(request.into_inner().lease).await.map_err(refuse)?;
+        Ok(Response::new(EndWritingResponse {}))
+    }
+
+    async fn make_directory(&self, request: Request<MakeDirectoryRequest>) -> Result<Response<LookupResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let make = async || {
+            let new = NewEntry {
+                parent: InodeId(request.parent),
+                name: name(&request.name)?,
+                owner: Owner { mode: mode(request.mode)?, uid: request.uid, gid: request.gid },
+                caller: request.caller.map(Caller::from),
+                request: request_id(&request.request_id)?,
+            };
+            self.0.writing.make_directory(new).await
+        };
+        make().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+    }
+
+    async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let remove = async || {
+            let removal = Removal {
+                parent: InodeId(request.parent),
+                name: name(&request.name)?,
+                directory: request.directory,
+                caller: request.caller.map(Caller::from),
+                request: request_id(&request.request_id)?,
+            };
+            self.0.writing.remove(removal).await
+        };
+        remove().await.map(|as_of| Response::new(RemoveResponse { as_of })).map_err(refuse)
+    }
+
+    async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let rename = async || {
+            let renaming = Renaming {
+                from: (InodeId(request.from_parent), name(&request.from_name)?),
+                to: (InodeId(request.to_parent), name(&request.to_name)?),
+                no_replace: request.no_replace,
+                caller: request.caller.map(Caller::from),
+                request: request_id(&request.request_id)?,
+            };
+            self.0.writing.rename(renaming).await
+        };
+        rename().await.map(|as_of| Response::new(RenameResponse { as_of })).map_err(refuse)
+    }
+
+    async fn set_attr(&self, request: Request<SetAttrRequest>) -> Result<Response<LookupResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let change = async || {
+            let change = AttrChange {
+                mode: request.mode.map(mode).transpose()?,
+                uid: request.uid,
+                gid: request.gid,
+                mtime: request.mtime_ns.map(Timestamp),
+            };
+            let (inode, caller) = (InodeId(request.inode), request.caller.map(Caller::from));
+            let change = Change { inode, change, caller, request: request_id(&request.request_id)? };
+            self.0.writing.set_attr(change).await
+        };
+        change().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+    }
+}
+
+impl WritingService {
+    fn write_response(&self, opened: Opened) -> WriteResponse {
+        let Opened { answer, lease } = opened;
+        let term_ms = millis(self.0.writing.leases.term());
+        let lease = lease.zip(answer.attr.as_ref().map(|attr| attr.inode)).map(|(id, inode)| WriteLease {
+            id,
+            term_ms,
+            staging: Some(self.0.grants.staging(id, inode)),
+        });
+        WriteResponse { attr: answer.attr.map(Into::into), lease, valid_ms: millis(answer.valid), as_of: answer.as_of }
+    }
+}

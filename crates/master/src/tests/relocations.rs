@@ -1,0 +1,206 @@
+//! Renames, and the objects that follow them.
+
+use std::{sync::Arc, time::Duration};
+
+use headpond_types::{ErrorKind, FileKind};
+use headpond_ufs::{Capabilities, Fault, Op, UfsErrorKind};
+
+use super::{INTERVAL, Rig, plain::Plain};
+
+/// The keys of a directory `dir` with `count` files in two directories.
+fn directory(dir: &str, count: usize) -> Vec<String> {
+    (0..count).map(|n| format!("{dir}/{}/k{n:05}", n % 2)).collect()
+}
+
+fn refs(keys: &[String]) -> Vec<&str> {
+    keys.iter().map(String::as_str).collect()
+}
+
+#[tokio::test]
+async fn a_file_is_renamed_at_once_and_its_object_follows() {
+    let rig = Rig::writable(&["a/f", "b/g"]).await;
+    let before = rig.find("/m/a/f").await.expect("asked").expect("is there");
+    rig.store.script(Op::Copy, [Some(Fault::Latency(Duration::from_millis(50)))]);
+    rig.rename("/m/a/f", "/m/b/new").await.expect("renamed");
+    let after = rig.find("/m/b/new").await.expect("asked").expect("is there");
+    assert_eq!((after.inode, after.content, after.mtime), (before.inode, before.content, before.mtime));
+    assert_eq!(rig.find("/m/a/f").await.expect("asked"), None);
+    assert_eq!(rig.list("/m/b").await.expect("listed"), ["g", "new"]);
+    rig.relocated().await;
+    assert_eq!(rig.keys().await, ["a/", "b/g", "b/new"]);
+    rig.advance(INTERVAL);
+    assert_eq!(rig.tree("/m").await.expect("listed"), ["a/", "b/", "b/g", "b/new"]);
+    let settled = rig.find("/m/b/new").await.expect("asked").expect("is there");
+    assert_eq!((settled.inode, settled.mtime), (before.inode, before.mtime));
+}
+
+#[tokio::test]
+async fn a_directory_of_some_hundred_objects_is_renamed_and_follows() {
+    let mut keys = directory("old", 400);
+    keys.push("old/empty/".to_owned());
+    let rig = Rig::writable(&refs(&keys)).await;
+    rig.put("old/none/", "").await;
+    // Known in part only.
+    let file = rig.inode("/m/old/1/k00001").await;
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    assert_eq!(rig.inode("/m/new/1/k00001").await, file);
+    assert_eq!(rig.list("/m/new/0").await.expect("listed").len(), 200);
+    assert_eq!(rig.list("/m").await.expect("listed"), ["new/"]);
+    rig.relocated().await;
+    let mut expected = directory("new", 400);
+    expected.extend(["new/empty/", "new/none/"].map(str::to_owned));
+    expected.sort_unstable();
+    assert_eq!(rig.keys().await, expected);
+    rig.advance(INTERVAL);
+    assert_eq!(rig.tree("/m").await.expect("listed").len(), 405);
+    assert_eq!(rig.inode("/m/new/1/k00001").await, file);
+    let moved = rig.master.core.metrics.write.relocated_objects.get();
+    assert_eq!(moved, 400);
+}
+
+#[tokio::test]
+async fn the_old_name_is_masked_until_all_is_moved() {
+    let rig = Rig::writable(&refs(&directory("old", 50))).await;
+    rig.list("/m").await.expect("listed");
+    rig.store.chance(Some(Op::Copy), 1.0, Fault::Error(UfsErrorKind::Transient));
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    rig.advance(INTERVAL);
+    assert_eq!(rig.list("/m").await.expect("listed"), ["new/"]);
+    assert_eq!(rig.find("/m/old").await.expect("asked"), None);
+    tokio::time::pause();
+    assert_eq!(rig.make_directory("/m/old").await.expect_err("masked").kind(), ErrorKind::Busy);
+    assert_eq!(rig.rename("/m/new", "/m/on").await.expect_err("under way").kind(), ErrorKind::Busy);
+    assert_eq!(rig.rename("/m/new/0/k00000", "/m/f").await.expect_err("under way").kind(), ErrorKind::Busy);
+    tokio::time::resume();
+    rig.store.heal();
+    rig.master.core.relocator.retry_now();
+    while rig.master.core.relocator.pending() > 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.make_directory("/m/old").await.expect("free again");
+    assert_eq!(rig.keys().await.len(), 51);
+}
+
+#[tokio::test]
+async fn a_master_that_starts_anew_goes_on_in_the_middle() {
+    // Ends while copying, while deleting, and while journalled copies wait for the deletion of their sources.
+    for (op, passes) in [(Op::Copy, 150), (Op::Delete, 0), (Op::Delete, 100)] {
+        let rig = Rig::writable(&refs(&directory("old", 300))).await;
+        rig.tree("/m").await.expect("listed");
+        rig.store.script(op, (0..passes).map(|_| None));
+        rig.store.chance(Some(op), 1.0, Fault::Hang);
+        rig.rename("/m/old", "/m/new").await.expect("renamed");
+        while rig.store.scripted(op) > 0 || rig.keys().await.len() < 301 {
+            tokio::task::yield_now().await;
+        }
+        rig.store.heal();
+        let rig = rig.restart(Some(INTERVAL)).await;
+        assert_eq!(rig.tree("/m").await.expect("listed").len(), 303);
+        rig.relocated().await;
+        let mut expected = directory("new", 300);
+        expected.sort_unstable();
+        assert_eq!(rig.keys().await, expected, "{op}");
+        rig.advance(INTERVAL);
+        assert_eq!(rig.tree("/m").await.expect("listed").len(), 303);
+    }
+}
+
+#[tokio::test]
+async fn an_object_in_the_way_stops_a_move_and_is_reported() {
+    let rig = Rig::writable(&["old/a", "old/b"]).await;
+    rig.tree("/m").await.expect("listed");
+    rig.put("new/b", "of somebody else").await;
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    let relocator = &rig.master.core.relocator;
+    while relocator.problems().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert!(relocator.problems()[0].contains("/m/new") && relocator.problems()[0].contains("new/b"));
+    assert_eq!((rig.object("new/b").await, rig.object("old/b").await), ("of somebody else".into(), "old/b".into()));
+    assert_eq!(rig.list("/m/new").await.expect("listed"), ["a", "b"]);
+    assert_eq!(rig.find("/m/new/b").await.expect("asked").expect("is there").size, 5);
+    rig.delete("new/b").await;
+    relocator.retry_now();
+    while relocator.pending() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert!(relocator.problems().is_empty());
+    assert_eq!((rig.object("new/b").await, rig.keys().await.len()), ("old/b".into(), 2));
+}
+
+#[tokio::test]
+async fn what_is_replaced_goes_with_the_rename() {
+    let rig = Rig::writable(&["a", "b"]).await;
+    let (a, b) = (rig.inode("/m/a").await, rig.inode("/m/b").await);
+    rig.rename("/m/a", "/m/b").await.expect("renamed");
+    assert_eq!(rig.inode("/m/b").await, a);
+    assert_eq!(rig.master.core.lookups.attr(b, false).await.expect_err("replaced").kind(), ErrorKind::Stale);
+    rig.relocated().await;
+    assert_eq!((rig.object("b").await, rig.keys().await.len()), ("a".to_owned(), 1));
+    rig.advance(INTERVAL);
+    assert_eq!(rig.inode("/m/b").await, a);
+}
+
+#[tokio::test]
+async fn a_directory_replaces_an_empty_one_only() {
+    let rig = Rig::writable(&["d/x", "full/y", "f"]).await;
+    rig.make_directory("/m/empty").await.expect("made");
+    assert_eq!(rig.rename("/m/d", "/m/full").await.expect_err("full").kind(), ErrorKind::NotEmpty);
+    assert_eq!(rig.rename("/m/d", "/m/f").await.expect_err("a file").kind(), ErrorKind::NotADirectory);
+    assert_eq!(rig.rename("/m/f", "/m/d").await.expect_err("a directory").kind(), ErrorKind::IsADirectory);
+    assert_eq!(rig.rename("/m/d", "/m/d/below").await.expect_err("itself").kind(), ErrorKind::InvalidArgument);
+    rig.rename("/m/d", "/m/d").await.expect("nothing to do");
+    rig.rename("/m/d", "/m/empty").await.expect("renamed");
+    rig.relocated().await;
+    assert_eq!(rig.keys().await, ["empty/", "empty/x", "f", "full/y"]);
+}
+
+#[tokio::test]
+async fn a_store_without_conditions_on_copies_is_copied_in_parts() {
+    let rig = Rig::with(Some(INTERVAL), &["old/a", "old/b", "f"], false, |inner| {
+        let capabilities =
+            Capabilities { conditional_copy: false, conditional_delete: false, ..inner.capabilities().clone() };
+        Arc::new(Plain { inner, capabilities })
+    })
+    .await;
+    rig.store.chance(Some(Op::Copy), 1.0, Fault::Error(UfsErrorKind::Unsupported));
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    rig.rename("/m/f", "/m/g").await.expect("renamed");
+    rig.relocated().await;
+    assert_eq!(rig.keys().await, ["g", "new/a", "new/b"]);
+    assert_eq!(rig.find("/m/g").await.expect("asked").expect("is there").kind, FileKind::File);
+}
+
+#[tokio::test]
+async fn a_change_outside_while_objects_move_is_taken_over() {
+    let rig = Rig::writable(&["old/a", "old/b", "old/c"]).await;
+    rig.tree("/m").await.expect("listed");
+    rig.put("old/b", "changed outside").await;
+    rig.delete("old/c").await;
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    rig.relocated().await;
+    assert_eq!(rig.keys().await, ["new/a", "new/b"]);
+    assert_eq!(rig.object("new/b").await, "changed outside");
+    assert_eq!(rig.list("/m/new").await.expect("listed"), ["a", "b"]);
+    assert_eq!(rig.find("/m/new/b").await.expect("asked").expect("is there").size, 15);
+}
+
+#[tokio::test]
+async fn files_are_removed_and_written_while_their_directory_moves() {
+    let rig = Rig::writable(&["old/a", "old/b", "old/c"]).await;
+    rig.tree("/m").await.expect("listed");
+    let lease = rig.create("/m/old/b").await.expect("opened").lease.expect("a file");
+    let grant = rig.persist_grant(lease).await.expect("granted");
+    rig.store.script(Op::Copy, [Some(Fault::Latency(Duration::from_millis(50))); 3]);
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    rig.unlink("/m/new/a").await.expect("removed");
+    rig.write("/m/new/d", "new").await;
+    let meta = rig.store_staged(&grant, "written").await.expect("stored");
+    rig.commit(&grant, &meta, super::writing::request()).await.expect("committed");
+    rig.relocated().await;
+    assert_eq!(rig.keys().await, ["new/b", "new/c", "new/d"]);
+    assert_eq!(rig.object("new/b").await, "written");
+    assert_eq!(rig.list("/m/new").await.expect("listed"), ["b", "c", "d"]);
+    rig.advance(INTERVAL);
+    assert_eq!(rig.tree("/m").await.expect("listed"), ["new/", "new/b", "new/c", "new/d"]);
+}

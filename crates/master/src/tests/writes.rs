@@ -1,0 +1,416 @@
+//! Files and directories made, written and removed through the master.
+
+use std::time::Duration;
+
+use futures::TryStreamExt;
+use headpond_namespace::AttrChange;
+use headpond_proto::{
+    status,
+    v1::{self, CreateRequest, MakeDirectoryRequest, RemoveRequest, writing_service_client::WritingServiceClient},
+};
+use headpond_types::{ErrorKind, FileKind, RequestId, Timestamp};
+use headpond_ufs::{Fault, Key, Op, Precondition, UfsErrorKind, UnderStore};
+use tokio::time::Instant;
+
+use super::{
+    INTERVAL, Rig, name,
+    services::channel,
+    writing::{OWNER, request},
+};
+use crate::{
+    access::Caller,
+    walk::WalkOptions,
+    write::{Change, NewEntry},
+};
+
+fn caller(uid: u32, gids: &[u32]) -> Caller {
+    v1::Caller { uid, gids: gids.to_vec() }.into()
+}
+
+#[tokio::test]
+async fn a_file_is_visible_when_made_and_stored_when_committed() {
+    let rig = Rig::writable(&["d/x"]).await;
+    let opened = rig.create("/m/d/new").await.expect("made");
+    let made = opened.answer.attr.expect("is there");
+    assert_eq!((made.size, made.mode, made.uid, made.gid, &made.version[..]), (0, 0o640, 7, 8, ""));
+    assert_eq!(rig.list("/m/d").await.expect("listed"), ["new", "x"]);
+    let lease = opened.lease.expect("a file");
+    let answer = rig.persist(lease, "bytes").await.expect("committed");
+    let stored = answer.attr.expect("is there");
+    assert_eq!((stored.inode, stored.size, stored.mode), (made.inode, 5, 0o640));
+    assert_eq!(rig.find("/m/d/new").await.expect("asked"), Some(stored.clone()));
+    assert_eq!(rig.object("d/new").await, "bytes");
+
+    let again = rig.persist_grant(lease).await.expect("granted");
+    assert_eq!(again.replaces.as_deref(), Some(&stored.version[..]));
+    let meta = rig.store_staged(&again, "more bytes").await.expect("stored");
+    rig.commit(&again, &meta, request()).await.expect("committed");
+    rig.writing().end(lease).await.expect("ended");
+    rig.advance(INTERVAL);
+    let listed = rig.find("/m/d/new").await.expect("asked").expect("is there");
+    assert_eq!((listed.inode, listed.size, listed.content), (made.inode, 10, again.content.map(Into::into)));
+}
+
+#[tokio::test]
+async fn a_commit_is_repeated_after_a_restart_and_without_its_lease() {
+    let rig = Rig::writable(&[]).await;
+    let (create, commit) = (request(), request());
+    let new = rig.new_entry("/m/f", create).await;
+    let opened = rig.writing().create(new.clone(), true).await.expect("made");
+    let same = rig.writing().create(new.clone(), true).await.expect("repeated");
+    assert_eq!(same.lease, opened.lease);
+    let other = rig.writing().create(NewEntry { request: request(), ..new.clone() }, true).await;
+    assert_eq!(other.expect_err("exists").kind(), ErrorKind::AlreadyExists);
+
+    let grant = rig.persist_grant(opened.lease.expect("a file")).await.expect("granted");
+    let meta = rig.store_staged(&grant, "bytes").await.expect("stored");
+    let answer = rig.commit(&grant, &meta, commit).await.expect("committed");
+    let rig = rig.restart(Some(INTERVAL)).await;
+    let again = rig.commit(&grant, &meta, commit).await.expect("repeated");
+    assert_eq!(again.attr, answer.attr);
+    let late = rig.commit(&grant, &meta, request()).await.expect_err("the lease is lost");
+    assert_eq!(late.kind(), ErrorKind::Stale);
+    let same = rig.writing().create(new, true).await.expect("repeated");
+    assert_eq!(same.answer.attr, answer.attr);
+}
+
+#[tokio::test]
+async fn what_is_removed_or_made_directories_is_answered_again_after_a_restart() {
+    let rig = Rig::writable(&["f"]).await;
+    let removal = rig.removal("/m/f", false).await;
+    let new = rig.new_entry("/m/d", request()).await;
+    rig.writing().remove(removal.clone()).await.expect("removed");
+    let made = rig.writing().make_directory(new.clone()).await.expect("made").attr;
+    let rig = rig.restart(Some(INTERVAL)).await;
+    rig.writing().remove(removal.clone()).await.expect("repeated");
+    assert_eq!(rig.writing().make_directory(new).await.expect("repeated").attr, made);
+    let other = crate::write::Removal { request: request(), ..removal };
+    assert_eq!(rig.writing().remove(other).await.expect_err("gone").kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn a_listing_that_began_before_undoes_nothing() {
+    let keys: Vec<_> = (0..1500).map(|n| format!("d/k{n:05}")).collect();
+    let rig = Rig::writable(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+    rig.list("/m/d").await.expect("listed");
+    rig.advance(INTERVAL);
+    // Of two pages the first comes before the changes, the second behind them.
+    rig.store.script(Op::List, [None, Some(Fault::Latency(Duration::from_secs(1)))]);
+    let listing = async {
+        let dir = rig.inode("/m/d").await;
+        let options = WalkOptions { refresh: true, ..WalkOptions::default() };
+        let walk = rig.master.core.lookups.walk(dir, options).await.expect("begins");
+        walk.try_collect::<Vec<_>>().await.expect("listed");
+    };
+    let changes = async {
+        while rig.store.scripted(Op::List) > 0 {
+            tokio::task::yield_now().await;
+        }
+        rig.advance(Duration::from_millis(1));
+        rig.write("/m/d/a", "new").await;
+        rig.write("/m/d/k00001", "changed").await;
+        rig.unlink("/m/d/k00002").await.expect("removed");
+        rig.unlink("/m/d/k01400").await.expect("removed");
+        rig.create("/m/d/z").await.expect("made");
+    };
+    futures::join!(listing, changes);
+    let listed = rig.list("/m/d").await.expect("listed");
+    assert_eq!(listed.len(), 1500);
+    assert!(listed.contains(&"a".to_owned()) && listed.contains(&"z".to_owned()));
+    assert!(!listed.contains(&"k00002".to_owned()) && !listed.contains(&"k01400".to_owned()));
+    assert_eq!(rig.find("/m/d/k00001").await.expect("asked").expect("is there").size, 7);
+}
+
+#[tokio::test]
+async fn removing_deletes_what_was_seen_and_nothing_else() {
+    let rig = Rig::writable(&["d/x", "d/y", "f"]).await;
+    rig.tree("/m").await.expect("listed");
+    rig.unlink("/m/d/x").await.expect("removed");
+    assert_eq!(rig.keys().await, ["d/y", "f"]);
+    rig.unlink("/m/d/y").await.expect("removed");
+    assert_eq!(rig.keys().await, ["d/", "f"], "the directory stays");
+    assert_eq!(rig.list("/m/d").await.expect("listed"), [""; 0]);
+    rig.remove_directory("/m/d").await.expect("removed");
+    assert_eq!(rig.keys().await, ["f"]);
+
+    rig.put("f", "changed outside").await;
+    assert_eq!(rig.unlink("/m/f").await.expect_err("another").kind(), ErrorKind::Stale);
+    assert_eq!(rig.object("f").await, "changed outside");
+    assert_eq!(rig.find("/m/f").await.expect("asked").expect("is there").size, 15);
+    rig.unlink("/m/f").await.expect("removed");
+    assert_eq!(rig.keys().await, [""; 0]);
+    assert_eq!(rig.find("/m/f").await.expect("asked"), None);
+}
+
+#[tokio::test]
+async fn who_removes_asks_the_store_whether_a_directory_is_empty() {
+    let rig = Rig::writable(&["a/x"]).await;
+    rig.make_directory("/m/d").await.expect("made");
+    assert_eq!(rig.keys().await, ["a/x", "d/"]);
+    rig.put("d/from-outside", "x").await;
+    assert_eq!(rig.remove_directory("/m/d").await.expect_err("not empty").kind(), ErrorKind::NotEmpty);
+    assert_eq!(rig.list("/m/d").await.expect("listed"), ["from-outside"]);
+    rig.delete("d/from-outside").await;
+    rig.create("/m/d/being-written").await.expect("made");
+    assert_eq!(rig.remove_directory("/m/d").await.expect_err("not empty").kind(), ErrorKind::NotEmpty);
+    rig.unlink("/m/d/being-written").await.expect("removed");
+    rig.remove_directory("/m/d").await.expect("removed");
+    assert_eq!(rig.keys().await, ["a/x"]);
+    assert_eq!(rig.unlink("/m/a").await.expect_err("a directory").kind(), ErrorKind::IsADirectory);
+    assert_eq!(rig.remove_directory("/m/a/x").await.expect_err("a file").kind(), ErrorKind::NotADirectory);
+    assert_eq!(rig.remove_directory("/m").await.expect_err("outside").kind(), ErrorKind::ReadOnly);
+}
+
+#[tokio::test]
+async fn a_store_step_that_fails_changes_nothing_and_can_be_repeated() {
+    let rig = Rig::writable(&["f"]).await;
+    rig.list("/m").await.expect("listed");
+    for fault in [Fault::Error(UfsErrorKind::Transient), Fault::LostAnswer] {
+        let (removal, new) = (rig.removal("/m/f", false).await, rig.new_entry("/m/d", request()).await);
+        rig.store.script(Op::Put, [Some(fault)]);
+        rig.writing().make_directory(new.clone()).await.expect_err("the store failed");
+        assert!(rig.find("/m/d").await.expect("asked").is_none());
+        rig.writing().make_directory(new).await.expect("made");
+        rig.store.script(Op::Delete, [Some(fault)]);
+        rig.writing().remove(removal.clone()).await.expect_err("the store failed");
+        assert!(rig.find("/m/f").await.expect("asked").is_some());
+        rig.writing().remove(removal).await.expect("removed");
+        assert_eq!(rig.keys().await, ["d/"]);
+        rig.remove_directory("/m/d").await.expect("removed");
+        rig.write("/m/f", "again").await;
+    }
+}
+
+#[tokio::test]
+async fn a_marker_left_by_a_master_that_ended_is_taken_over_unless_more_is_there() {
+    let rig = Rig::writable(&["a"]).await;
+    rig.list("/m").await.expect("listed");
+    rig.put("d/", "").await;
+    rig.put("e/x", "x").await;
+    rig.put("e/", "").await;
+    rig.make_directory("/m/d").await.expect("made");
+    assert_eq!(rig.make_directory("/m/e").await.expect_err("exists").kind(), ErrorKind::AlreadyExists);
+    assert_eq!(rig.list("/m/e").await.expect("listed"), ["x"]);
+}
+
+#[tokio::test]
+async fn one_client_writes_a_file_at_a_time() {
+    let rig = Rig::writable(&["f"]).await;
+    let inode = rig.inode("/m/f").await;
+    let first = rig.writing().open(inode, None, RequestId(1)).await.expect("opened").lease.expect("a file");
+    let again = rig.writing().open(inode, None, RequestId(1)).await.expect("repeated").lease;
+    assert_eq!(again, Some(first));
+    let second = rig.writing().open(inode, None, RequestId(2));
+    let end = async {
+        tokio::task::yield_now().await;
+        rig.writing().end(first).await.expect("ended");
+    };
+    let (second, ()) = futures::join!(second, end);
+    let second = second.expect("waited").lease.expect("a file");
+    assert_eq!(rig.persist_grant(first).await.expect_err("ended").kind(), ErrorKind::Stale);
+    tokio::time::pause();
+    let busy = rig.writing().open(inode, None, RequestId(3)).await.expect_err("held");
+    assert_eq!(busy.kind(), ErrorKind::Busy);
+    rig.writing().end(second).await.expect("ended");
+}
+
+#[tokio::test]
+async fn a_writer_that_goes_away_loses_the_file_that_it_never_stored() {
+    let rig = Rig::writable(&["f"]).await;
+    let made = rig.create("/m/new").await.expect("made").lease.expect("a file");
+    let kept = rig.create("/m/f").await.expect("opened").lease.expect("a file");
+    let term = rig.writing().leases.term();
+    rig.writing().end_expired(Instant::now() + term / 2).await;
+    assert_eq!(rig.writing().leases.renew(&[made, kept]), [0; 0]);
+    rig.writing().end_expired(Instant::now() + 2 * term).await;
+    assert_eq!(rig.writing().leases.renew(&[made, kept]), [made, kept]);
+    assert_eq!(rig.list("/m").await.expect("listed"), ["f"]);
+    assert_eq!(rig.persist_grant(made).await.expect_err("lost").kind(), ErrorKind::Stale);
+}
+
+#[tokio::test]
+async fn after_a_restart_files_that_nobody_stores_are_discarded() {
+    let rig = Rig::writable(&["f"]).await;
+    rig.create("/m/left").await.expect("made");
+    let (claimed, id) = (rig.new_entry("/m/claimed", RequestId(9)).await, RequestId(9));
+    rig.writing().create(claimed.clone(), true).await.expect("made");
+    let rig = rig.restart(Some(INTERVAL)).await;
+    let left = rig.writing().left_by_others();
+    assert_eq!(left.len(), 2);
+    let lease = rig.writing().create(NewEntry { request: id, ..claimed }, true).await.expect("repeated").lease;
+    rig.writing().discard_unheld(left).await;
+    assert_eq!(rig.list("/m").await.expect("listed"), ["claimed", "f"]);
+    rig.persist(lease.expect("a file"), "bytes").await.expect("committed");
+}
+
+#[tokio::test]
+async fn what_is_being_stored_is_not_removed_or_renamed() {
+    let rig = Rig::writable(&["f"]).await;
+    let lease = rig.create("/m/f").await.expect("opened").lease.expect("a file");
+    let grant = rig.persist_grant(lease).await.expect("granted");
+    tokio::time::pause();
+    assert_eq!(rig.unlink("/m/f").await.expect_err("being stored").kind(), ErrorKind::Busy);
+    assert_eq!(rig.rename("/m/f", "/m/g").await.expect_err("being stored").kind(), ErrorKind::Busy);
+    tokio::time::resume();
+    let commit = async {
+        tokio::task::yield_now().await;
+        let meta = rig.store_staged(&grant, "bytes").await.expect("stored");
+        rig.commit(&grant, &meta, request()).await.expect("committed");
+    };
+    let (removed, ()) = futures::join!(rig.unlink("/m/f"), commit);
+    removed.expect("waited");
+    assert_eq!(rig.keys().await, [""; 0]);
+}
+
+#[tokio::test]
+async fn mounts_that_take_no_changes_say_so() {
+    let rig = Rig::new(&["f"]).await;
+    for error in [
+        rig.create("/m/new").await.map(|_| ()).expect_err("read-only"),
+        rig.create("/m/f").await.map(|_| ()).expect_err("read-only"),
+        rig.unlink("/m/f").await.map(|_| ()).expect_err("read-only"),
+        rig.rename("/m/f", "/m/g").await.map(|_| ()).expect_err("read-only"),
+        rig.create("/outside").await.map(|_| ()).expect_err("no mount"),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::ReadOnly, "{error}");
+    }
+    let rig = Rig::writable(&["f"]).await;
+    assert_eq!(rig.rename("/m", "/n").await.expect_err("outside").kind(), ErrorKind::ReadOnly);
+    let other = headpond_namespace::Mount { path: "/m/sub".parse().expect("a path"), ..rig.mount() };
+    rig.master.ensure_mount(other).await.expect("mounted");
+    assert_eq!(rig.remove_directory("/m/sub").await.expect_err("a mount").kind(), ErrorKind::Busy);
+    assert_eq!(rig.rename("/m/sub", "/m/n").await.expect_err("a mount").kind(), ErrorKind::Busy);
+    assert_eq!(rig.rename("/m/f", "/m/sub/f").await.expect_err("another mount").kind(), ErrorKind::CrossMount);
+}
+
+#[tokio::test]
+async fn permissions_bind_who_changes() {
+    let rig = Rig::writable(&["f"]).await;
+    let dir = rig.make_directory("/m/d").await.expect("made").attr.expect("is there").inode;
+    let set = async |mode| {
+        let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
+        let change = Change { inode: dir, change, caller: None, request: request() };
+        rig.writing().set_attr(change).await.expect("changed");
+    };
+    set(0o1777).await;
+    let new = |name_: &str, uid, gid, caller: Caller| NewEntry {
+        parent: dir,
+        name: name(name_),
+        owner: headpond_namespace::Owner { uid, gid, ..OWNER },
+        caller: Some(caller),
+        request: request(),
+    };
+    let create = async |new| rig.writing().create(new, false).await.map(|opened| opened.answer.attr.expect("made"));
+    create(new("own", 9, 9, caller(9, &[9]))).await.expect("his own");
+    for refused in [new("x", 7, 9, caller(9, &[9])), new("x", 9, 8, caller(9, &[9]))] {
+        assert_eq!(create(refused).await.expect_err("another's").kind(), ErrorKind::PermissionDenied);
+    }
+    create(new("roots", 0, 0, caller(0, &[]))).await.expect("root");
+    let remove = async |name_: &str, caller| {
+        let removal =
+            crate::write::Removal { caller: Some(caller), ..rig.removal(&format!("/m/d/{name_}"), false).await };
+        rig.writing().remove(removal).await.map(|_| ())
+    };
+    let sticky = remove("roots", caller(9, &[9])).await.expect_err("sticky");
+    assert_eq!(sticky.kind(), ErrorKind::PermissionDenied);
+    remove("own", caller(9, &[9])).await.expect("his own");
+    remove("roots", caller(7, &[8])).await.expect("owns the directory");
+
+    set(0o2775).await;
+    assert_eq!(
+        create(new("x", 9, 9, caller(9, &[9]))).await.expect_err("no right").kind(),
+        ErrorKind::PermissionDenied
+    );
+    let inherits = create(new("x", 9, 9, caller(9, &[8, 9]))).await.expect("by group");
+    assert_eq!((inherits.uid, inherits.gid), (9, 8));
+    let change = async |change, caller: Caller| {
+        let change = Change { inode: inherits.inode, change, caller: Some(caller), request: request() };
+        rig.writing().set_attr(change).await.map(|answer| answer.attr.expect("is there"))
+    };
+    let to = |uid, gid| AttrChange { uid, gid, ..AttrChange::default() };
+    let mode = AttrChange { mode: Some(0o600), mtime: Some(Timestamp(5)), ..AttrChange::default() };
+    let changed = change(mode, caller(9, &[9])).await.expect("owner");
+    assert_eq!((changed.mode, changed.mtime), (0o600, Timestamp(5)));
+    change(to(None, Some(9)), caller(9, &[9])).await.expect("own group");
+    for (refused, who) in [(mode, 10), (to(Some(10), None), 9), (to(None, Some(10)), 9)] {
+        let error = change(refused, caller(who, &[9])).await.expect_err("not his");
+        assert_eq!(error.kind(), ErrorKind::PermissionDenied);
+    }
+    change(to(Some(10), Some(10)), caller(0, &[])).await.expect("root");
+}
+
+#[tokio::test]
+async fn own_times_and_modes_survive_what_the_store_says() {
+    let rig = Rig::writable(&["f"]).await;
+    let inode = rig.inode("/m/f").await;
+    let change = AttrChange { mode: Some(0o600), mtime: Some(Timestamp(5)), ..AttrChange::default() };
+    rig.writing().set_attr(Change { inode, change, caller: None, request: request() }).await.expect("changed");
+    rig.advance(INTERVAL);
+    rig.list("/m").await.expect("listed");
+    rig.advance(INTERVAL);
+    let attr = rig.find("/m/f").await.expect("asked").expect("is there");
+    assert_eq!((attr.inode, attr.mode, attr.mtime), (inode, 0o600, Timestamp(5)));
+}
+
+#[tokio::test]
+async fn names_of_others_do_not_wait_for_a_store() {
+    let rig = Rig::writable(&["a", "b"]).await;
+    rig.list("/m").await.expect("listed");
+    rig.store.script(Op::Delete, [Some(Fault::Hang)]);
+    let hangs = rig.unlink("/m/a");
+    let mut hangs = std::pin::pin!(hangs);
+    while rig.store.scripted(Op::Delete) > 0 {
+        tokio::select! {
+            ended = &mut hangs => panic!("{ended:?}"),
+            () = tokio::task::yield_now() => {}
+        }
+    }
+    rig.unlink("/m/b").await.expect("removed");
+    assert_eq!(rig.keys().await, ["a"]);
+}
+
+#[tokio::test]
+async fn the_service_speaks_of_leases_and_grants() {
+    let rig = Rig::writable(&["f"]).await;
+    let parent = rig.inode("/m").await.0;
+    let mut client = WritingServiceClient::new(channel(&rig).await);
+    let create = CreateRequest { parent, name: "new".into(), mode: 0o644, ..Default::default() };
+    let made = client.create(create.clone()).await.expect("made").into_inner();
+    let lease = made.lease.expect("a file");
+    assert!(lease.id != 0 && lease.term_ms == 30_000 && lease.staging.is_some());
+    let directory = MakeDirectoryRequest { parent, name: "d".into(), mode: 0o755, ..Default::default() };
+    let made = client.make_directory(directory).await.expect("made").into_inner().attr.expect("is there");
+    assert_eq!(made.kind(), v1::FileKind::Directory);
+    let exists = CreateRequest { name: "d".into(), ..create.clone() };
+    let exists = client.create(exists).await.expect("answered").into_inner();
+    assert!(exists.lease.is_none() && exists.attr.is_some_and(|attr| attr.inode == made.inode));
+    let bad = CreateRequest { mode: 0o10_0644, ..create };
+    let bad = client.create(bad).await.expect_err("a file type");
+    assert_eq!(status::to_error(&bad, "call").kind(), ErrorKind::InvalidArgument);
+    let remove = RemoveRequest { parent, name: "f".into(), ..Default::default() };
+    let removed = client.remove(remove).await.expect("removed").into_inner();
+    assert!(removed.as_of > 0 && rig.find("/m/f").await.expect("asked").is_none());
+    let kept = client.renew_leases(v1::RenewLeasesRequest { leases: vec![lease.id, 5] }).await.expect("answered");
+    assert_eq!(kept.into_inner().lost, [5]);
+}
+
+#[tokio::test]
+async fn a_file_renamed_before_it_is_stored_replaces_the_object_of_another() {
+    let rig = Rig::writable(&["f"]).await;
+    let lease = rig.create("/m/tmp").await.expect("made").lease.expect("a file");
+    rig.rename("/m/tmp", "/m/f").await.expect("renamed");
+    rig.relocated().await;
+    let attr = rig.find("/m/f").await.expect("asked").expect("is there");
+    assert_eq!((attr.kind, attr.size), (FileKind::File, 0));
+    rig.persist(lease, "new").await.expect("committed");
+    assert_eq!((rig.object("f").await, rig.keys().await), ("new".to_owned(), vec!["f".to_owned()]));
+
+    let lease = rig.create("/m/tmp").await.expect("made").lease.expect("a file");
+    rig.rename("/m/tmp", "/m/f").await.expect("renamed");
+    rig.rename("/m/f", "/m/g").await.expect("renamed on");
+    assert_eq!(rig.keys().await, [""; 0], "what was replaced is gone");
+    rig.persist(lease, "newer").await.expect("committed");
+    assert_eq!(rig.keys().await, ["g"]);
+    let there = rig.store.delete(&Key::from("g"), &Precondition::None).await;
+    there.expect("deleted");
+}

@@ -1,0 +1,158 @@
+//! What clients change, in mounts that persist *through*: the store has a change before it is acknowledged.
+//!
+//! * `names` locks a name in a directory while it is changed; `leases` says who may write which file.
+//! * `entries` looks names up as fresh as reads do, and checks who may change them.
+//! * `files`, `persist`: made, opened for writing, stored, committed. `directories`, `removal`: first the store, then the namespace.
+//!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`.
+//! * `objects`: what these ask of stores. `expiry`: writers that went away.
+//!
+//! Every change is a command with the id of its request, so a repetition is answered as the first was, also after a restart. What is done at
+//! the store before can be done again. Work once begun runs to its end, whether or not its caller waits.
+
+mod attributes;
+mod directories;
+mod entries;
+mod expiry;
+mod files;
+mod leases;
+mod names;
+mod objects;
+mod persist;
+mod removal;
+mod renames;
+mod replaced;
+
+pub(crate) use attributes::Change;
+pub(crate) use entries::NewEntry;
+pub(crate) use expiry::expire;
+pub(crate) use files::Opened;
+pub(crate) use leases::Leases;
+pub(crate) use names::{NameLocks, Place};
+pub(crate) use objects::{delete_version, make_marker};
+pub(crate) use persist::Persisted;
+pub(crate) use removal::Removal;
+pub(crate) use renames::Renaming;
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use fail::fail_point;
+use headpond_namespace::{Command, Reply};
+use headpond_runtime::{Clock, Tasks};
+use headpond_types::{Error, ErrorKind, InodeId, RequestId, Result};
+use tokio::{sync::watch, time::Instant};
+
+use crate::{
+    catalog::Catalog,
+    grants::Grants,
+    lookup::{Answer, Lookups},
+    metrics::WriteMetrics,
+    mounts::Mounts,
+    relocate::Relocator,
+    sync::{SyncEngine, stale},
+};
+use replaced::Replaced;
+
+/// How long a change waits for another that is in its way.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Changes the namespace, and its stores, for clients.
+#[derive(Debug)]
+pub(crate) struct Writing {
+    pub(crate) catalog: Arc<Catalog>,
+    pub(crate) mounts: Arc<Mounts>,
+    pub(crate) engine: Arc<SyncEngine>,
+    pub(crate) lookups: Arc<Lookups>,
+    pub(crate) grants: Arc<Grants>,
+    pub(crate) leases: Arc<Leases>,
+    pub(crate) names: Arc<NameLocks>,
+    pub(crate) relocator: Arc<Relocator>,
+    pub(crate) replaced: Replaced,
+    pub(crate) metrics: WriteMetrics,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Tasks,
+}
+
+/// What a change has to wait for, and how to say so when it takes too long.
+struct InTheWay {
+    ended: watch::Receiver<u64>,
+    what: String,
+}
+
+/// How one try at a change ended.
+enum Try<T> {
+    Done(T),
+    Wait(InTheWay),
+}
+
+impl Writing {
+    /// Does `work` in a task of its own.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    async fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        let done = self.tasks.spawn(work).await;
+        done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "a change broke off").with_source(error)))
+    }
+
+    /// Tries until a try is not in somebody's way any more, for as long as a caller can be expected to wait.
+    ///
+    /// # Errors
+    /// Those of `attempt`; `Busy` when time is up, naming what is in the way.
+    async fn persevere<T, F: Future<Output = Result<Try<T>>>>(&self, attempt: impl Fn() -> F) -> Result<T> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            let mut way = match attempt().await? {
+                Try::Done(done) => return Ok(done),
+                Try::Wait(way) => way,
+            };
+            if tokio::time::timeout_at(until, way.ended.changed()).await.is_err() {
+                return Err(Error::new(ErrorKind::Busy, way.what));
+            }
+        }
+    }
+
+    /// What `request` was answered before, if it was.
+    fn answered(&self, request: RequestId) -> Result<Option<Reply>> {
+        self.catalog.snapshot()?.reply(request)
+    }
+
+    /// Journals a change of `places`. Listings that began before do not undo it.
+    ///
+    /// # Errors
+    /// As for [`Catalog::propose`].
+    async fn change(&self, places: &[Place], command: Command) -> Result<Reply> {
+        let freshness = self.engine.freshness();
+        let begun = self.clock.now();
+        for (dir, name) in places {
+            freshness.entry_changed(*dir, name, begun);
+        }
+        fail_point!("write::journal");
+        let reply = self.catalog.propose(command).await?;
+        fail_point!("write::journalled");
+        let done = self.clock.now();
+        for (dir, name) in places {
+            freshness.entry_changed(*dir, name, done);
+            freshness.entry_checked(*dir, name, done);
+        }
+        self.metrics.mutations.inc();
+        Ok(reply)
+    }
+
+    /// The attributes of `inode` as they are after a change.
+    ///
+    /// # Errors
+    /// `Stale` when it is gone again.
+    fn answer(&self, inode: InodeId) -> Result<Answer> {
+        let snapshot = self.catalog.snapshot()?;
+        let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
+        let now = self.clock.now();
+        let mounts = self.mounts.table();
+        let valid = mounts.get(attr.mount).and_then(|mount| self.mounts.bounds(mount).remaining(now, now));
+        Ok(Answer { attr: Some(attr), valid: valid.unwrap_or_default(), as_of: snapshot.position() })
+    }
+
+    /// Position of the journal that shows what was done.
+    fn position(&self) -> Result<u64> {
+        Ok(self.catalog.snapshot()?.position())
+    }
+}

@@ -1,0 +1,71 @@
+//! Making directories: a marker in the store, then the name.
+
+use std::sync::Arc;
+
+use fail::fail_point;
+use headpond_namespace::{Command, Reply};
+use headpond_types::Result;
+use headpond_ufs::Precondition;
+
+use super::{NewEntry, Try, Writing, entries::exists, objects::make_marker};
+use crate::{
+    catalog::unexpected,
+    lookup::Answer,
+    mount::{Verdict, path_key},
+    sync::stale,
+};
+
+impl Writing {
+    /// Makes a directory.
+    ///
+    /// # Errors
+    /// `AlreadyExists`, `ReadOnly`, `PermissionDenied`, `Busy` while objects are moved away from under the name; those of lookup and
+    /// store.
+    pub(crate) async fn make_directory(self: &Arc<Self>, new: NewEntry) -> Result<Answer> {
+        let this = self.clone();
+        self.run(async move { this.persevere(|| this.try_make_directory(&new)).await }).await
+    }
+
+    async fn try_make_directory(&self, new: &NewEntry) -> Result<Try<Answer>> {
+        let NewEntry { parent, name, caller, request, .. } = new;
+        if let Some(Reply::Inode(inode)) = self.answered(*request)? {
+            return Ok(Try::Done(self.answer(inode)?));
+        }
+        self.lookups.lookup(*parent, name, caller.as_ref(), false).await?;
+        let _guard = self.names.lock(*parent, name).await;
+        let snapshot = self.catalog.snapshot()?;
+        if snapshot.lookup(*parent, name)?.is_some() {
+            return Err(exists(&snapshot, *parent, name));
+        }
+        let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
+        let owner = directory.owner(new, true)?;
+        if snapshot.masks(*parent, name)? {
+            return Ok(Try::Wait(self.relocating(&snapshot, *parent)));
+        }
+        let mut names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
+        drop(snapshot);
+        names.push(name.clone());
+        let mount = &directory.mount;
+        let key = mount.directory_key(&path_key(&names));
+        // A marker that is there already is of an earlier try, or something from outside that is more than one.
+        if make_marker(mount, &key).await? == Verdict::Unmet && !self.is_bare(mount, &key).await? {
+            self.lookups.lookup(*parent, name, None, true).await?;
+            return Err(exists(&self.catalog.snapshot()?, *parent, name));
+        }
+        fail_point!("mkdir::stored");
+        let now = self.clock.now();
+        let command = Command::MakeDirectory { request: *request, parent: *parent, name: name.clone(), owner, now };
+        match self.change(&[(*parent, name.clone())], command).await {
+            Ok(Reply::Inode(inode)) => Ok(Try::Done(self.answer(inode)?)),
+            Ok(other) => Err(unexpected(&other)),
+            Err(error) => {
+                if self.catalog.snapshot()?.attr(*parent)?.is_none() {
+                    // Nobody will: the directory above went meanwhile, and would come back with the marker.
+                    let store = mount.store().await?;
+                    mount.ask("delete", &key, store.delete(&key, &Precondition::None)).await?;
+                }
+                Err(error)
+            }
+        }
+    }
+}

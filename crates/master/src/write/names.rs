@@ -1,0 +1,140 @@
+//! Locks on names: of two changes of one name one waits, nobody else does.
+//!
+//! They may be held across a request to a store. Lock order: names by directory and bytes; whoever needs several takes them by
+//! [`NameLocks::lock_all`]. Nothing else that waits is taken under them but the store and the journal.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fmt,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use headpond_types::{InodeId, Name};
+use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
+
+/// Tables that the names in use are spread over.
+const SHARDS: usize = 64;
+
+/// A name in a directory.
+pub(crate) type Place = (InodeId, Name);
+
+type Shard = HashMap<Place, Arc<AsyncMutex<()>>>;
+
+/// The names that are locked or waited for.
+pub(crate) struct NameLocks {
+    /// Never held across an await.
+    shards: [Mutex<Shard>; SHARDS],
+    hasher: RandomState,
+}
+
+/// A locked name; dropped, it is free.
+pub(crate) struct NameGuard {
+    /// Goes first: the ticket looks at who else is interested.
+    guard: Option<OwnedMutexGuard<()>>,
+    ticket: Ticket,
+}
+
+/// Somebody's interest in a name. The last one takes it off the table.
+struct Ticket {
+    locks: Arc<NameLocks>,
+    place: Place,
+    lock: Option<Arc<AsyncMutex<()>>>,
+}
+
+impl NameLocks {
+    pub(crate) fn new() -> Self {
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
+    }
+
+    /// Locks one name. Cancel-safe.
+    pub(crate) async fn lock(self: &Arc<Self>, dir: InodeId, name: &Name) -> NameGuard {
+        let ticket = self.ticket((dir, name.clone()));
+        let guard = match &ticket.lock {
+            Some(lock) => Some(lock.clone().lock_owned().await),
+            None => None,
+        };
+        NameGuard { guard, ticket }
+    }
+
+    /// Locks all of `places`, each once. Cancel-safe.
+    pub(crate) async fn lock_all(self: &Arc<Self>, mut places: Vec<Place>) -> Vec<NameGuard> {
+        places.sort_unstable();
+        places.dedup();
+        let mut guards = Vec::with_capacity(places.len());
+        for (dir, name) in places {
+            guards.push(self.lock(dir, &name).await);
+        }
+        guards
+    }
+
+    fn ticket(self: &Arc<Self>, place: Place) -> Ticket {
+        let lock = self.shard(&place).entry(place.clone()).or_default().clone();
+        Ticket { locks: self.clone(), place, lock: Some(lock) }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of 64")]
+    fn shard(&self, place: &Place) -> MutexGuard<'_, Shard> {
+        let index = (self.hasher.hash_one(place) % SHARDS as u64) as usize;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        let mut shard = self.locks.shard(&self.place);
+        self.lock = None;
+        if let Entry::Occupied(entry) = shard.entry(self.place.clone())
+            && Arc::strong_count(entry.get()) == 1
+        {
+            entry.remove();
+        }
+    }
+}
+
+impl fmt::Debug for NameLocks {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("NameLocks").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for NameGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let held = self.guard.is_some();
+        f.debug_struct("NameGuard").field("place", &self.ticket.place).field("held", &held).finish()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt;
+
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::new(text).expect("a name")
+    }
+
+    #[tokio::test]
+    async fn only_the_same_name_waits_and_nothing_is_left() {
+        let locks = Arc::new(NameLocks::new());
+        let held = locks.lock(InodeId(2), &name("a")).await;
+        assert!(locks.lock(InodeId(2), &name("a")).now_or_never().is_none(), "given up while waiting");
+        let other = locks.lock(InodeId(3), &name("a")).now_or_never().expect("another directory");
+        let a = name("a");
+        let waiting = locks.lock(InodeId(2), &a);
+        let mut waiting = std::pin::pin!(waiting);
+        assert!(waiting.as_mut().now_or_never().is_none());
+        drop(held);
+        let again = waiting.await;
+        drop((again, other));
+        assert!(locks.shards.iter().all(|shard| shard.lock().expect("not poisoned").is_empty()));
+    }
+
+    #[tokio::test]
+    async fn one_name_named_twice_is_locked_once() {
+        let locks = Arc::new(NameLocks::new());
+        let place = (InodeId(2), name("a"));
+        assert_eq!(locks.lock_all(vec![place.clone(), place]).await.len(), 1);
+    }
+}

@@ -1,0 +1,120 @@
+//! What changes ask of stores. Each of these can be done again.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use headpond_namespace::Snapshot;
+use headpond_types::{Attr, InodeId, Name, Result};
+use headpond_ufs::{Capabilities, Key, ListRequest, Precondition, UnderStore};
+
+use super::{Writing, replaced::OldObject};
+use crate::{
+    mount::{LiveMount, Verdict, path_key},
+    sync::{Scope, stale},
+};
+
+/// Deletes the version `version` of the object under `key`. `Unmet`: it has another one, and stays.
+///
+/// Where the store honours no condition on a deletion, the version is looked at just before: what is stored between the two requests,
+/// some milliseconds, is deleted.
+///
+/// # Errors
+/// Those of the store; whether the object is still there is then not known.
+pub(crate) async fn delete_version(mount: &LiveMount, key: &Key, version: &str) -> Result<Verdict<()>> {
+    let store = mount.store().await?;
+    let condition = if store.capabilities().conditional_delete {
+        Precondition::Matches(version.to_owned())
+    } else {
+        match mount.ask("find", key, store.head(key)).await? {
+            None => return Ok(Verdict::Missing),
+            Some(meta) if meta.version != version => return Ok(Verdict::Unmet),
+            Some(_) => Precondition::None,
+        }
+    };
+    match mount.attempt("delete", key, store.delete(key, &condition)).await? {
+        // Some stores say the same of an object that is not there.
+        Verdict::Unmet => match mount.ask("find", key, store.head(key)).await? {
+            None => Ok(Verdict::Missing),
+            Some(_) => Ok(Verdict::Unmet),
+        },
+        answer => Ok(answer),
+    }
+}
+
+/// Makes the marker `key`, which ends in `/`, unless there is one (`Unmet`).
+///
+/// # Errors
+/// Those of the store.
+pub(crate) async fn make_marker(mount: &LiveMount, key: &Key) -> Result<Verdict<()>> {
+    let store = mount.store().await?;
+    let condition = absent(store.capabilities());
+    let made = mount.attempt("write", key, store.put(key, Bytes::new(), &condition)).await?;
+    Ok(match made {
+        Verdict::Done(_) => Verdict::Done(()),
+        Verdict::Missing => Verdict::Missing,
+        Verdict::Unmet => Verdict::Unmet,
+    })
+}
+
+/// There is to be no object, as far as the store can be told so.
+const fn absent(capabilities: &Capabilities) -> Precondition {
+    if capabilities.conditional_put { Precondition::Absent } else { Precondition::None }
+}
+
+impl Writing {
+    /// Deletes the object that a file which no store holds is to replace, if there is one.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn delete_replaced(&self, mount: &LiveMount, inode: InodeId) -> Result<()> {
+        let Some(OldObject { key, version }) = self.replaced.get(inode) else { return Ok(()) };
+        // Another version is from outside and stays.
+        delete_version(mount, &mount.object_key(&key), &version).await?;
+        self.replaced.forget(inode);
+        Ok(())
+    }
+
+    /// Whether the store shows nothing below the prefix `key` but its marker.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn is_bare(&self, mount: &LiveMount, key: &Key) -> Result<bool> {
+        let store = mount.store().await?;
+        let request = ListRequest { prefix: key.clone(), max_keys: 2, ..ListRequest::default() };
+        let page = mount.ask("list", key, store.list(&request)).await?;
+        Ok(page.is_none_or(|page| page.entries.iter().all(|listed| listed.key() == key)))
+    }
+
+    /// Whether a directory is empty, in the namespace and in the store, which is asked. What the store shows otherwise is taken over.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn is_empty(&self, mount: &Arc<LiveMount>, dir: InodeId) -> Result<bool> {
+        let known = |snapshot: &Snapshot| snapshot.list(dir, None, 1).map(|entries| !entries.is_empty());
+        let location = self.catalog.snapshot()?.location(dir)?.ok_or_else(|| stale(dir))?;
+        let bare = self.is_bare(mount, &mount.directory_key(&location.key)).await?;
+        if bare && !known(&self.catalog.snapshot()?)? {
+            return Ok(true);
+        }
+        let bounds = self.mounts.bounds(mount).refreshed();
+        let scope = Scope { dir, recursive: false };
+        self.engine.listing(mount, scope, bounds, self.clock.now()).await?.landed().await?;
+        Ok(bare && !known(&self.catalog.snapshot()?)?)
+    }
+
+    /// Makes the marker of a directory that would vanish from its store with the last entry in it, which is `leaving`.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn keep(&self, mount: &LiveMount, dir: &Attr, leaving: &Name) -> Result<()> {
+        let snapshot = self.catalog.snapshot()?;
+        let others = snapshot.list(dir.inode, None, 2)?.into_iter().any(|(name, _)| name != *leaving);
+        let location = snapshot.location(dir.inode)?.ok_or_else(|| stale(dir.inode))?;
+        drop(snapshot);
+        let store: &Arc<dyn UnderStore> = mount.store().await?;
+        if others || location.names.is_empty() || store.capabilities().native_directories {
+            return Ok(());
+        }
+        make_marker(mount, &mount.directory_key(&path_key(&location.names))).await.map(|_| ())
+    }
+}

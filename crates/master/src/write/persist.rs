@@ -1,0 +1,147 @@
+//! From staged bytes to a version: the grant to store them, the commit, the end of a lease.
+
+use std::sync::Arc;
+
+use fail::fail_point;
+use headpond_namespace::{Command, Reply, Version};
+use headpond_proto::v1::{PersistGrant, SignedGrant};
+use headpond_types::{ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp};
+
+use super::{Writing, leases::Persist};
+use crate::{
+    catalog::unexpected,
+    lookup::Answer,
+    mount::path_key,
+    sync::{is_unpersisted, stale},
+};
+
+/// What a worker has stored.
+#[derive(Clone, Debug)]
+pub(crate) struct Persisted {
+    /// What the grant said.
+    pub(crate) content: ContentId,
+    /// The same; the whole key.
+    pub(crate) key: Vec<u8>,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// What the store says.
+    pub(crate) mtime: Timestamp,
+    /// What the store says.
+    pub(crate) version: String,
+}
+
+impl Writing {
+    /// The right to store the staged bytes of a lease, where the file's object is or is to be.
+    ///
+    /// # Errors
+    /// `Stale` when the lease is lost or the file gone, `ReadOnly`.
+    pub(crate) async fn prepare(&self, lease: u64) -> Result<SignedGrant> {
+        let inode = self.leases.inode(lease)?;
+        // Under it nobody moves the object.
+        let (_guard, attr, _) = self.lock_inode(inode).await?;
+        let snapshot = self.catalog.snapshot()?;
+        let mount = self.writable(&snapshot, &attr)?;
+        let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
+        let (key, replaces) = if is_unpersisted(&attr) {
+            let key = path_key(&location.names);
+            let old = self.replaced.get(inode).filter(|old| old.key == key);
+            (key, old.map(|old| old.version))
+        } else {
+            (location.key, Some(attr.version))
+        };
+        let content = ContentId(rand::random());
+        let grant = PersistGrant {
+            lease,
+            mount: attr.mount.0,
+            key: mount.object_key(&key).0,
+            replaces,
+            content: Some(content.into()),
+            ..PersistGrant::default()
+        };
+        self.leases.begin_persist(lease, Persist { content, key })?;
+        Ok(self.grants.persist(grant))
+    }
+
+    /// What was stored is the file's version from now on.
+    ///
+    /// # Errors
+    /// `Stale` when the lease is lost, another persist was begun since, or the file is gone; what is in the store is then found by its next listing.
+    pub(crate) async fn commit(
+        self: &Arc<Self>,
+        lease: u64,
+        persisted: Persisted,
+        request: RequestId,
+    ) -> Result<Answer> {
+        let this = self.clone();
+        self.run(async move { this.do_commit(lease, persisted, request).await }).await
+    }
+
+    async fn do_commit(&self, lease: u64, persisted: Persisted, request: RequestId) -> Result<Answer> {
+        if let Some(Reply::Inode(inode)) = self.answered(request)? {
+            self.leases.end_persist(lease, persisted.content);
+            return self.answer(inode);
+        }
+        let (inode, persist) = self.leases.persist(lease)?;
+        let snapshot = self.catalog.snapshot()?;
+        let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
+        let mount = self.writable(&snapshot, &attr)?;
+        let key = mount.relative(&persisted.key).filter(|key| *key == persist.key);
+        let Some(key) = key.filter(|_| persist.content == persisted.content) else {
+            let message = format!("what is committed for inode {inode} is not what was last granted: persist again");
+            return Err(Error::new(ErrorKind::Stale, message));
+        };
+        let path = snapshot.path(inode)?.ok_or_else(|| stale(inode))?;
+        let name = path.names().last().cloned().ok_or_else(|| stale(inode))?;
+        drop(snapshot);
+        let Persisted { content, size, mtime, ref version, .. } = persisted;
+        if version.is_empty() {
+            return Err(Error::new(ErrorKind::InvalidArgument, "a version without a name cannot be committed"));
+        }
+        let version = Version { size, mtime, version: version.clone(), content };
+        let command = Command::Commit { request, inode, key: key.to_vec(), version, now: self.clock.now() };
+        fail_point!("commit::stored");
+        let committed = self.change(&[(attr.parent, name)], command).await;
+        match committed? {
+            Reply::Inode(_) | Reply::Done => {}
+            other => return Err(unexpected(&other)),
+        }
+        self.replaced.forget(inode);
+        self.leases.end_persist(lease, content);
+        // A file may have been written where it is not any more.
+        self.relocator.kick();
+        self.answer(inode)
+    }
+
+    /// Gives a lease back. A file that never got a version goes. A lease that is lost is no error.
+    ///
+    /// # Errors
+    /// Those of the journal; the lease is ended all the same.
+    pub(crate) async fn end(self: &Arc<Self>, lease: u64) -> Result<()> {
+        let this = self.clone();
+        self.run(async move { this.do_end(lease).await }).await
+    }
+
+    async fn do_end(&self, lease: u64) -> Result<()> {
+        let Ok(inode) = self.leases.inode(lease) else { return Ok(()) };
+        let locked = self.lock_inode(inode).await;
+        self.leases.end(lease);
+        match locked {
+            Ok((_guard, attr, name)) if is_unpersisted(&attr) => self.discard(inode, (attr.parent, name)).await,
+            Ok(_) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Stale => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Takes a file that nobody writes and no store holds out of the namespace. Its name is locked.
+    pub(super) async fn discard(&self, inode: InodeId, place: super::Place) -> Result<()> {
+        let command = Command::Discard { inode };
+        if self.replaced.get(inode).is_some() {
+            // What it was to replace is there again, as the next listing shows.
+            self.catalog.propose(command).await?;
+            self.replaced.forget(inode);
+            return Ok(());
+        }
+        self.change(&[place], command).await.map(|_| ())
+    }
+}

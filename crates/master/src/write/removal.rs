@@ -1,0 +1,126 @@
+//! Removing files and empty directories: first from the store, then from the namespace.
+
+use std::sync::Arc;
+
+use fail::fail_point;
+use headpond_namespace::{Command, Relocation, Reply, Snapshot};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
+use headpond_ufs::Precondition;
+
+use super::{Try, Writing, entries::absent, objects::delete_version};
+use crate::{
+    access::Caller,
+    lookup::describe,
+    mount::{LiveMount, Verdict},
+    sync::{is_unpersisted, stale},
+};
+
+/// What is to be removed.
+#[derive(Clone, Debug)]
+pub(crate) struct Removal {
+    pub(crate) parent: InodeId,
+    pub(crate) name: Name,
+    /// A directory is meant.
+    pub(crate) directory: bool,
+    pub(crate) caller: Option<Caller>,
+    pub(crate) request: RequestId,
+}
+
+impl Writing {
+    /// Removes a file or an empty directory; gives the position of the journal that shows it.
+    ///
+    /// # Errors
+    /// `NotFound`, `IsADirectory`, `NotADirectory`, `NotEmpty`, `ReadOnly`, `PermissionDenied`; `Stale` when the object is another than was
+    /// known, which then stays; `Busy` for mount points and while the object is stored or moved; those of lookup and store.
+    pub(crate) async fn remove(self: &Arc<Self>, removal: Removal) -> Result<u64> {
+        let this = self.clone();
+        self.run(async move { this.persevere(|| this.try_remove(&removal)).await }).await
+    }
+
+    async fn try_remove(&self, removal: &Removal) -> Result<Try<u64>> {
+        let Removal { parent, name, directory, caller, request } = removal;
+        if self.answered(*request)? == Some(Reply::Done) {
+            return Ok(Try::Done(self.position()?));
+        }
+        let caller = caller.as_ref();
+        self.lookups.lookup(*parent, name, caller, false).await?;
+        let _guard = self.names.lock(*parent, name).await;
+        let snapshot = self.catalog.snapshot()?;
+        let Some(attr) = snapshot.lookup(*parent, name)? else { return Err(absent(&snapshot, *parent, name)) };
+        let above = self.directory(&snapshot, *parent, caller)?;
+        above.require_owner(&snapshot, &attr, caller)?;
+        require_kind(&snapshot, &attr, *directory)?;
+        self.refuse_fixed(&snapshot, attr.inode)?;
+        let inode = attr.inode;
+        if is_held_up(&snapshot, &attr)? {
+            return Ok(Try::Wait(self.relocating(&snapshot, inode)));
+        }
+        if self.leases.is_persisting(inode) {
+            return Ok(Try::Wait(self.being_written(&snapshot, inode)));
+        }
+        let path = describe(&snapshot, inode);
+        drop(snapshot);
+
+        if *directory && !self.is_empty(&above.mount, inode).await? {
+            return Err(Error::new(ErrorKind::NotEmpty, format!("{path} is not empty")));
+        }
+        self.keep(&above.mount, &above.attr, name).await?;
+        if *directory {
+            self.delete_marker(&above.mount, inode).await?;
+        } else {
+            self.delete_object(&above.mount, &attr, name, &path).await?;
+        }
+        fail_point!("remove::stored");
+        let (request, now) = (*request, self.clock.now());
+        let command = Command::Remove { request, parent: *parent, name: name.clone(), inode, now };
+        self.change(&[(*parent, name.clone())], command).await?;
+        self.leases.end_of(inode);
+        Ok(Try::Done(self.position()?))
+    }
+
+    /// Deletes the object of a file at its present key, unless it is another than the namespace knows.
+    async fn delete_object(&self, mount: &LiveMount, attr: &Attr, name: &Name, path: &str) -> Result<()> {
+        if is_unpersisted(attr) {
+            return self.delete_replaced(mount, attr.inode).await;
+        }
+        let location = self.catalog.snapshot()?.location(attr.inode)?.ok_or_else(|| stale(attr.inode))?;
+        match delete_version(mount, &mount.object_key(&location.key), &attr.version).await? {
+            Verdict::Done(()) | Verdict::Missing => Ok(()),
+            Verdict::Unmet => {
+                self.lookups.lookup(attr.parent, name, None, true).await?;
+                let message = format!("{path} was changed outside since it was last seen: look at it again");
+                Err(Error::new(ErrorKind::Stale, message))
+            }
+        }
+    }
+
+    /// Deletes the marker of an empty directory. A store with directories of its own keeps one that has entries by now.
+    async fn delete_marker(&self, mount: &LiveMount, dir: InodeId) -> Result<()> {
+        let location = self.catalog.snapshot()?.location(dir)?.ok_or_else(|| stale(dir))?;
+        let key = mount.directory_key(&location.key);
+        let store = mount.store().await?;
+        mount.ask("delete", &key, store.delete(&key, &Precondition::None)).await.map(|_| ())
+    }
+}
+
+fn require_kind(snapshot: &Snapshot, attr: &Attr, directory: bool) -> Result<()> {
+    let path = || describe(snapshot, attr.inode);
+    match (attr.kind == FileKind::Directory, directory) {
+        (true, false) => {
+            Err(Error::new(ErrorKind::IsADirectory, format!("{} is a directory: remove it as one", path())))
+        }
+        (false, true) => Err(Error::new(ErrorKind::NotADirectory, format!("{} is not a directory", path()))),
+        _ => Ok(()),
+    }
+}
+
+/// Whether a relocation is in the way. One of the file itself: what it replaces is still in the store. A directory: objects of it, or of what
+/// was in it, are still in the store. A file in a directory that is relocated is not held up: its object is deleted where it is.
+fn is_held_up(snapshot: &Snapshot, attr: &Attr) -> Result<bool> {
+    let relocations = snapshot.relocations()?;
+    let masks_in = |relocation: &Relocation| relocation.masked.iter().any(|(dir, _)| *dir == attr.inode);
+    if relocations.iter().any(|relocation| relocation.inode == attr.inode || masks_in(relocation)) {
+        return Ok(true);
+    }
+    Ok(attr.kind == FileKind::Directory && snapshot.relocation_of(attr.inode)?.is_some())
+}

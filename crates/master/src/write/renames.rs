@@ -1,0 +1,197 @@
+//! Renaming: one command, and the objects follow.
+
+use std::sync::Arc;
+
+use fail::fail_point;
+use headpond_namespace::{Command, Reply, Snapshot};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, RequestId, Result};
+
+use super::{
+    InTheWay, Place, Try, Writing,
+    entries::{Directory, absent, exists},
+    replaced::OldObject,
+};
+use crate::{
+    access::{Caller, WRITE},
+    catalog::unexpected,
+    lookup::describe,
+    mount::path_key,
+    sync::{is_unpersisted, stale},
+};
+
+/// A rename that is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Renaming {
+    pub(crate) from: Place,
+    pub(crate) to: Place,
+    /// Refuse when the new name exists.
+    pub(crate) no_replace: bool,
+    pub(crate) caller: Option<Caller>,
+    pub(crate) request: RequestId,
+}
+
+/// The two ends, with both names locked.
+struct Ends {
+    from: (Directory, Attr),
+    to: (Directory, Option<Attr>),
+}
+
+impl Writing {
+    /// Renames within a mount; gives the position of the journal that shows it. Visible at once; objects are moved in the background.
+    ///
+    /// # Errors
+    /// `NotFound`, `AlreadyExists` with `no_replace`, `NotADirectory`, `IsADirectory`, `NotEmpty`, `CrossMount`, `ReadOnly`, `PermissionDenied`; `Busy`
+    /// for mount points and while objects in the way are stored or moved; those of lookup and store.
+    pub(crate) async fn rename(self: &Arc<Self>, renaming: Renaming) -> Result<u64> {
+        let this = self.clone();
+        self.run(async move { this.persevere(|| this.try_rename(&renaming)).await }).await
+    }
+
+    async fn try_rename(&self, renaming: &Renaming) -> Result<Try<u64>> {
+        let Renaming { from, to, no_replace, caller, request } = renaming;
+        if matches!(self.answered(*request)?, Some(Reply::Renamed(_))) {
+            return Ok(Try::Done(self.position()?));
+        }
+        let (old, new) = futures::future::join(
+            self.lookups.lookup(from.0, &from.1, caller.as_ref(), false),
+            self.lookups.lookup(to.0, &to.1, caller.as_ref(), false),
+        )
+        .await;
+        old?;
+        new?;
+        let _guards = self.names.lock_all(vec![from.clone(), to.clone()]).await;
+        let snapshot = self.catalog.snapshot()?;
+        let Some(ends) = self.ends(&snapshot, renaming)? else { return Ok(Try::Done(snapshot.position())) };
+        if let Some(way) = self.in_the_way(&snapshot, &ends, to)? {
+            return Ok(Try::Wait(way));
+        }
+        let Ends { from: (from_dir, moved), to: (to_dir, replaced) } = ends;
+        let (mount, new_path) = (&to_dir.mount, describe(&snapshot, to.0));
+        let mut new_names = snapshot.location(to.0)?.ok_or_else(|| stale(to.0))?.names;
+        new_names.push(to.1.clone());
+        drop(snapshot);
+
+        if let Some(old) = &replaced {
+            if old.kind == FileKind::Directory && !self.is_empty(mount, old.inode).await? {
+                return Err(Error::new(ErrorKind::NotEmpty, format!("{} in {new_path} is not empty", to.1)));
+            }
+            self.delete_replaced(mount, old.inode).await?;
+        }
+        self.delete_replaced(mount, moved.inode).await?;
+        if from.0 != to.0 {
+            self.keep(mount, &from_dir.attr, &from.1).await?;
+        }
+        fail_point!("rename::begun");
+        let (from, to, no_replace, now) = (from.clone(), to.clone(), *no_replace, self.clock.now());
+        let places = [from.clone(), to.clone()];
+        let command = Command::Rename { request: *request, from, to, no_replace, now };
+        match self.change(&places, command).await? {
+            Reply::Renamed(_) => {}
+            other => return Err(unexpected(&other)),
+        }
+        if let Some(old) = replaced {
+            self.leases.end_of(old.inode);
+            let stays = is_unpersisted(&moved) && old.kind == FileKind::File && !is_unpersisted(&old);
+            if stays {
+                let object = OldObject { key: path_key(&new_names), version: old.version };
+                self.replaced.note(moved.inode, object);
+            }
+        }
+        self.relocator.kick();
+        Ok(Try::Done(self.position()?))
+    }
+
+    /// Finds both ends and checks that the caller may; `None` when both are the same already.
+    fn ends(&self, snapshot: &Snapshot, renaming: &Renaming) -> Result<Option<Ends>> {
+        let Renaming { from, to, no_replace, caller, .. } = renaming;
+        let caller = caller.as_ref();
+        let moved = snapshot.lookup(from.0, &from.1)?.ok_or_else(|| absent(snapshot, from.0, &from.1))?;
+        let replaced = snapshot.lookup(to.0, &to.1)?;
+        let (from_dir, to_dir) = (self.directory(snapshot, from.0, caller)?, self.directory(snapshot, to.0, caller)?);
+        if *no_replace && replaced.is_some() {
+            return Err(exists(snapshot, to.0, &to.1));
+        }
+        self.refuse_fixed(snapshot, moved.inode)?;
+        if from_dir.mount.mount.id != to_dir.mount.mount.id {
+            let (old, new) = (&from_dir.mount.mount.path, &to_dir.mount.mount.path);
+            let message = format!("{} cannot be renamed from mount {old} to mount {new}: copy instead", from.1);
+            return Err(Error::new(ErrorKind::CrossMount, message));
+        }
+        from_dir.require_owner(snapshot, &moved, caller)?;
+        if let Some(old) = &replaced {
+            if old.inode == moved.inode {
+                return Ok(None);
+            }
+            self.refuse_fixed(snapshot, old.inode)?;
+            to_dir.require_owner(snapshot, old, caller)?;
+            match (moved.kind == FileKind::Directory, old.kind == FileKind::Directory) {
+                (true, false) => {
+                    let message = format!("{} is not a directory", describe(snapshot, old.inode));
+                    return Err(Error::new(ErrorKind::NotADirectory, message));
+                }
+                (false, true) => {
+                    let message = format!("{} is a directory", describe(snapshot, old.inode));
+                    return Err(Error::new(ErrorKind::IsADirectory, message));
+                }
+                _ => {}
+            }
+        }
+        if moved.kind == FileKind::Directory {
+            if is_below(snapshot, to.0, moved.inode)? {
+                let message = format!("{} cannot be moved below itself", describe(snapshot, moved.inode));
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+            if let Some(caller) = caller.filter(|_| from.0 != to.0) {
+                // Its `..` changes.
+                caller.require(&moved, WRITE, || describe(snapshot, moved.inode))?;
+            }
+        }
+        Ok(Some(Ends { from: (from_dir, moved), to: (to_dir, replaced) }))
+    }
+
+    /// What has to end before.
+    fn in_the_way(&self, snapshot: &Snapshot, ends: &Ends, to: &Place) -> Result<Option<InTheWay>> {
+        let Ends { from: (_, moved), to: (to_dir, replaced) } = ends;
+        for attr in [Some(moved), replaced.as_ref()].into_iter().flatten() {
+            if self.leases.is_persisting(attr.inode) {
+                return Ok(Some(self.being_written(snapshot, attr.inode)));
+            }
+        }
+        if snapshot.masks(to.0, &to.1)? {
+            return Ok(Some(self.relocating(snapshot, to.0)));
+        }
+        let inodes = [Some(moved.inode), replaced.as_ref().map(|attr| attr.inode), Some(to_dir.attr.inode)];
+        for inode in inodes.into_iter().flatten() {
+            if snapshot.relocation_of(inode)?.is_some() {
+                return Ok(Some(self.relocating(snapshot, inode)));
+            }
+        }
+        for relocation in snapshot.relocations()? {
+            let masked_in = relocation.masked.iter().map(|(dir, _)| *dir);
+            for within in masked_in.clone().chain([relocation.inode]) {
+                if is_below(snapshot, within, moved.inode)? {
+                    return Ok(Some(self.relocating(snapshot, moved.inode)));
+                }
+            }
+            // Its objects are still in the directory that is replaced.
+            if let Some(old) = replaced.as_ref().filter(|old| masked_in.clone().any(|dir| dir == old.inode)) {
+                return Ok(Some(self.relocating(snapshot, old.inode)));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Whether `inode` is `top` or lies below it.
+fn is_below(snapshot: &Snapshot, inode: InodeId, top: InodeId) -> Result<bool> {
+    let mut at = inode;
+    loop {
+        if at == top {
+            return Ok(true);
+        }
+        match snapshot.attr(at)? {
+            Some(attr) if attr.parent != at => at = attr.parent,
+            _ => return Ok(false),
+        }
+    }
+}
