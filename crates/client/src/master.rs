@@ -176,8 +176,8 @@ pub const fn is_refusal(error: &Error) -> bool {
 /// Whether no service of Headpond answered, but the way to it failed.
 fn is_of_transport(status: &Status) -> bool {
     use tonic::Code;
-    !status::is_answer(status)
-        && matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown)
+    let failed = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown);
+    !status::is_answer(status) && (failed || status::is_closing(status))
 }
 
 impl fmt::Debug for Masters {

@@ -101,13 +101,26 @@ pub fn to_error(status: &Status, what: &str) -> Error {
     if let Some(kind) = precise {
         return Error::new(kind, status.message());
     }
-    let causes = || std::iter::successors(status.source(), |&cause| cause.source());
+    let causes = || causes(status);
     if let Some((kind, reason)) = causes().find_map(refusal) {
         return Error::new(kind, format!("{what}: {reason}"));
     }
     // What the transport says at the bottom: its own errors only repeat that they failed.
     let text = causes().last().map_or_else(|| status.message().to_owned(), ToString::to_string);
-    Error::new(of_code(status.code()), format!("{what}: {text}"))
+    let kind = if is_closing(status) { ErrorKind::Unavailable } else { of_code(status.code()) };
+    Error::new(kind, format!("{what}: {text}"))
+}
+
+/// Whether the other side closed the connection or the stream without an answer and without anything having been wrong, as a server
+/// does that ends, or that a silent client seemed dead to. gRPC has no code for that: it is shown as a defect.
+#[must_use]
+pub fn is_closing(status: &Status) -> bool {
+    let reason = |cause: &(dyn StdError + 'static)| cause.downcast_ref().and_then(h2::Error::reason);
+    !is_answer(status) && causes(status).find_map(reason) == Some(h2::Reason::NO_ERROR)
+}
+
+fn causes(status: &Status) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+    std::iter::successors(status.source(), |&cause| cause.source())
 }
 
 /// Whether the two sides will not have each other, so that trying again is of no use: the connector of `headpond-transport` says so
@@ -172,5 +185,16 @@ mod tests {
         let error = to_error(&status, "lookup at 127.0.0.1:7100");
         assert_eq!(error.kind(), ErrorKind::Unavailable);
         assert_eq!(error.to_string(), "lookup at 127.0.0.1:7100: connection refused");
+    }
+
+    #[test]
+    fn who_was_closed_on_may_try_again() {
+        for (reason, kind) in
+            [(h2::Reason::NO_ERROR, ErrorKind::Unavailable), (h2::Reason::PROTOCOL_ERROR, ErrorKind::Internal)]
+        {
+            let status = Status::from_error(Box::new(h2::Error::from(reason)));
+            assert_eq!(to_error(&status, "lookup").kind(), kind);
+            assert_eq!(is_closing(&status), kind == ErrorKind::Unavailable);
+        }
     }
 }
