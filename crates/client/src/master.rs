@@ -24,6 +24,10 @@ use crate::{
 /// How often a connection is probed and how long an answer may take, so that a dead peer is known in 10 s at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
+/// A deadline that passed this long ago was not kept: this process stood still, stopped or starved. Timers of a busy machine
+/// are late by some ten milliseconds.
+const STANDSTILL: Duration = Duration::from_millis(250);
+
 /// The masters and which of them answered last.
 pub(crate) struct Masters {
     masters: Vec<Master>,
@@ -86,7 +90,8 @@ impl Masters {
         Ok(Self { masters, current, timeout, reach: Reach::new(timeout) })
     }
 
-    /// Makes a call and waits for its answer until the metadata deadline.
+    /// Makes a call and waits for its answer until the metadata deadline. If this process stood still meanwhile, which says nothing
+    /// of the masters, it has its time once more.
     ///
     /// # Errors
     /// `Unavailable` when no master answered or the one that did said so until the deadline, or at once when none has answered for
@@ -96,12 +101,13 @@ impl Masters {
         F: Fn(Channel) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
-        let began = Instant::now();
+        let mut began = Instant::now();
         let admitted = match retry {
             Retry::Yes | Retry::No => self.reach.admit(what).map_err(|error| CallError { error, unreachable: true })?,
             Retry::Session => Admitted { deadline: began + self.timeout, is_probe: false },
         };
-        let deadline = admitted.deadline;
+        let mut deadline = admitted.deadline;
+        let mut stood_still = false;
         let once = admitted.is_probe || retry != Retry::Yes;
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut failed: Option<CallError> = None;
@@ -110,7 +116,21 @@ impl Masters {
             let current = self.current.load(Ordering::Relaxed);
             let master = &self.masters[current % self.masters.len()];
             let what = format!("{what} at master {}", master.address);
-            let Ok(answer) = timeout_at(deadline, call(master.channel.clone())).await else {
+            let answer = timeout_at(deadline, call(master.channel.clone())).await;
+            let unanswered = match &answer {
+                Ok(Ok(_)) => false,
+                Ok(Err(status)) => is_of_transport(status),
+                Err(_) => true,
+            };
+            if unanswered && !stood_still && deadline.elapsed() > STANDSTILL {
+                stood_still = true;
+                let allowed = deadline - began;
+                began = Instant::now();
+                deadline = began + allowed;
+                failed = None;
+                continue;
+            }
+            let Ok(answer) = answer else {
                 self.step_over(current);
                 // How earlier attempts failed, be they of other calls, says more than that the last was cut short.
                 let outage = if deadline < began + self.timeout { self.reach.outage(&what) } else { None };
@@ -222,9 +242,39 @@ pub(crate) fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpo
 
 #[cfg(test)]
 mod tests {
+    use std::cell::Cell;
+
     use headpond_runtime::{Shutdown, Tasks};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_during_which_the_process_stood_still_tells_of_no_outage() {
+        let config = ClientConfig { masters: vec!["a:1".to_owned()], ..ClientConfig::default() };
+        let transport = Transport::load(&config.tls, &Tasks::new(Shutdown::new())).expect("plaintext");
+        let masters = Masters::new(&config, &transport).expect("an address");
+        let asked = Cell::new(0);
+        let answers_again = async |_| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 {
+                std::future::pending::<()>().await;
+            }
+            Ok(Response::new(()))
+        };
+        let standstill = tokio::time::advance(2 * config.metadata_timeout);
+        let (answer, ()) = tokio::join!(masters.call("watch", Retry::Session, answers_again), standstill);
+        answer.expect("asked again");
+        assert!(!masters.reach.is_lost());
+        assert_eq!(asked.get(), 2);
+
+        let silent = async |_| {
+            asked.set(asked.get() + 1);
+            tokio::time::advance(2 * config.metadata_timeout).await;
+            std::future::pending::<Result<Response<()>, Status>>().await
+        };
+        masters.call("watch", Retry::Session, silent).await.expect_err("no answer");
+        assert_eq!(asked.get(), 4, "once more, not for ever");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_that_an_outage_leaves_no_time_says_what_is_wrong() {
