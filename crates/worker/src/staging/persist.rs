@@ -1,6 +1,6 @@
 //! Storing a staged file as one object, once for each grant.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use futures::{
     FutureExt as _,
@@ -23,19 +23,35 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Bytes per second that an upload gets time for.
 const LEAST_RATE: u64 = 1 << 20;
 
+/// Grants remembered per staged file.
+const REMEMBERED: usize = 8;
+
 type Answer = Shared<BoxFuture<'static, Result<PersistResponse, SharedError>>>;
 
-/// A persist that was asked for, under way or done.
+/// The persists that were asked for lately, under way or done; the latest is the last.
+#[derive(Debug, Default)]
+pub(super) struct Asked(VecDeque<Persist>);
+
 #[derive(Debug)]
-pub(super) struct Current {
+struct Persist {
     grant: SignedGrant,
     length: u64,
     answer: Answer,
 }
 
-impl Current {
-    fn has_failed(&self) -> bool {
-        self.answer.peek().is_some_and(std::result::Result::is_err)
+impl Asked {
+    /// The persist of `grant`, unless it has failed.
+    fn find(&self, grant: &SignedGrant) -> Option<&Persist> {
+        let has_failed = |answer: &Answer| answer.peek().is_some_and(std::result::Result::is_err);
+        self.0.iter().find(|asked| asked.grant == *grant && !has_failed(&asked.answer))
+    }
+
+    fn push(&mut self, new: Persist) {
+        self.0.retain(|asked| asked.grant != new.grant);
+        if self.0.len() == REMEMBERED {
+            self.0.pop_front();
+        }
+        self.0.push_back(new);
     }
 }
 
@@ -46,14 +62,12 @@ pub(super) async fn run(
     (signed, length): (SignedGrant, u64),
     grant: PersistGrant,
 ) -> Result<PersistResponse> {
-    let answer = staged.with_current(|current| match current {
-        Some(known) if known.grant == signed && !known.has_failed() => {
-            // A content id must not come to mean other bytes.
-            (known.length == length).then(|| known.answer.clone())
-        }
-        _ => {
+    let answer = staged.with_asked(|asked| match asked.find(&signed) {
+        // A content id must not come to mean other bytes.
+        Some(known) => (known.length == length).then(|| known.answer.clone()),
+        None => {
             let answer = begin(stager, Arc::clone(&staged), grant, length);
-            *current = Some(Current { grant: signed, length, answer: answer.clone() });
+            asked.push(Persist { grant: signed, length, answer: answer.clone() });
             Some(answer)
         }
     });
@@ -81,7 +95,11 @@ fn begin(stager: Arc<Stager>, staged: Arc<Staged>, grant: PersistGrant, length: 
 
 async fn persist(stager: &Stager, staged: &Arc<Staged>, grant: PersistGrant, length: u64) -> Result<PersistResponse> {
     let _turn = staged.turn.lock().await;
-    let PersistGrant { mount, key, replaces, content, .. } = grant;
+    let PersistGrant { mount, key, replaces, content, expires_ns, .. } = grant;
+    if expires_ns < stager.clock.now().0 {
+        let message = "the grant has expired while another persist was under way: ask the master for a new one";
+        return Err(Error::new(ErrorKind::PermissionDenied, message));
+    }
     let content = content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a grant without a content"))?.into();
     let target = Target { mount: MountId(mount), key: key.into(), content };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);

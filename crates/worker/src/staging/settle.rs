@@ -50,20 +50,20 @@ impl Upload<'_> {
             version: None,
         };
         let id = self.staged.with_sent(|sent| sent.begin(request));
-        let mut unanswered = 0;
-        let mut pause = FIRST_PAUSE;
+        let (mut tries, mut unanswered, mut pause) = (0, false, FIRST_PAUSE);
         loop {
-            let answer = match self.admit(&condition).await {
-                Ok(condition) => send(condition).await,
-                Err(error) => Err(error),
+            let (was_sent, answer) = match self.admit(&condition).await {
+                Ok(condition) => (true, send(condition).await),
+                Err(error) => (false, Err(error)),
             };
             let error = match answer {
                 Ok(meta) => return Ok(self.done(id, meta)),
                 Err(error) => error,
             };
-            if may_have_been_carried_out(error.kind()) {
-                unanswered += 1;
-                if unanswered < TRIES {
+            if is_no_answer(error.kind()) {
+                unanswered |= was_sent;
+                tries += 1;
+                if tries < TRIES {
                     tracing::debug!(%error, "storing a file again");
                     tokio::time::sleep(pause).await;
                     pause *= 2;
@@ -71,8 +71,8 @@ impl Upload<'_> {
                 }
             }
             let unmet = error.kind() == UfsErrorKind::Precondition;
-            let refused = (unanswered == 0).then_some(id);
-            let found = if unmet || unanswered > 0 { self.find_ours(&checksums, refused).await } else { Ok(None) };
+            let refused = (!unanswered).then_some(id);
+            let found = if unmet || unanswered { self.find_ours(&checksums, refused).await } else { Ok(None) };
             let error = match found {
                 Ok(Some(ours)) if ours.is_done => return Ok(self.done(id, ours.meta)),
                 // Stored by us before, and not taken over by the master: that is what is replaced.
@@ -182,8 +182,8 @@ fn matches(meta: &ObjectMeta) -> Precondition {
     Precondition::Matches(meta.version.clone())
 }
 
-/// Whether a failure leaves open what became of the request.
-const fn may_have_been_carried_out(kind: UfsErrorKind) -> bool {
+/// Whether a failure leaves open what became of a request.
+const fn is_no_answer(kind: UfsErrorKind) -> bool {
     match kind {
         UfsErrorKind::Transient | UfsErrorKind::Protocol | UfsErrorKind::DeadlineExceeded => true,
         UfsErrorKind::NotFound

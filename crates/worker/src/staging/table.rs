@@ -10,7 +10,7 @@ use headpond_store::{Staging, StoreError};
 use headpond_types::Result;
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{lost, persist::Current, sent::Sent};
+use super::{lost, persist::Asked, sent::Sent};
 
 /// A staged file and what became of its bytes so far.
 #[derive(Debug)]
@@ -30,15 +30,15 @@ struct State {
     /// The connection that has a descriptor, if one has.
     session: Option<u64>,
     used: Instant,
-    /// The last persist that was asked for.
-    current: Option<Current>,
+    /// The last persists that were asked for.
+    asked: Asked,
     /// What of this file the store may hold.
     sent: Sent,
 }
 
 impl Staged {
     pub(super) fn new(lease: u64, inode: u64, file: Staging) -> Self {
-        let state = State { session: None, used: Instant::now(), current: None, sent: Sent::default() };
+        let state = State { session: None, used: Instant::now(), asked: Asked::default(), sent: Sent::default() };
         Self {
             lease,
             inode,
@@ -74,9 +74,9 @@ impl Staged {
         state.session.is_none() && state.used.elapsed() >= time && self.turn.try_lock().is_ok()
     }
 
-    /// Replaces the current persist by what `choose` makes of it.
-    pub(super) fn with_current<T>(&self, choose: impl FnOnce(&mut Option<Current>) -> T) -> T {
-        choose(&mut self.state().current)
+    /// Looks at or changes what was asked for.
+    pub(super) fn with_asked<T>(&self, look: impl FnOnce(&mut Asked) -> T) -> T {
+        look(&mut self.state().asked)
     }
 
     /// Looks at or changes what is known of the bytes that were sent.

@@ -315,8 +315,12 @@ async fn a_grant_is_answered_once_and_then_the_same() {
     yard.stage(1, 5, "more").await.expect("staged");
     assert!(answers.into_iter().all(|answer| answer.expect("stored") == first));
     assert_eq!(yard.persist_with(grant.clone(), 5).await.expect("the same"), first);
-    let error = yard.persist_with(grant, 9).await.expect_err("other bytes under one content id");
+    let error = yard.persist_with(grant.clone(), 9).await.expect_err("other bytes under one content id");
     assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+    yard.store.heal();
+    let second = yard.persist(1, "k", Some(&first.version), 9).await.expect("stored");
+    assert_eq!(yard.persist_with(grant, 5).await.expect("a repetition that comes late"), first);
+    same(&second, &yard.head("k").await.expect("there"));
 }
 
 #[tokio::test]
