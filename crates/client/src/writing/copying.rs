@@ -10,6 +10,9 @@ use crate::{OpenFile, opening};
 /// Bytes read and staged at a time.
 const PIECE: u64 = 4 << 20;
 
+/// Longest version that is staged before its file loses its name.
+const KEPT: u64 = 64 << 20;
+
 /// How much of the old version is staged, from its beginning. A copy that was cut short goes on there.
 #[derive(Debug, Default)]
 pub(super) struct Copied(u64);
@@ -42,6 +45,19 @@ impl FileWriter {
             }
         }
         Ok(())
+    }
+
+    /// Stages the old version although it was not changed, if it is no longer than [`KEPT`]: the file is about to lose its name, and with it what
+    /// it had in the under store.
+    pub(super) async fn keep_old(&self) {
+        let mut copied = self.changing.lock().await;
+        if self.lock().origin.as_ref().is_none_or(|origin| origin.size > KEPT) {
+            return;
+        }
+        match self.bring_over(&mut copied, u64::MAX).await {
+            Ok(()) => self.lock().origin = None,
+            Err(error) => tracing::debug!(%error, "who has a removed file open may not be able to go on"),
+        }
     }
 
     /// The old version, to be read.

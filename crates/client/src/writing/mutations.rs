@@ -237,6 +237,7 @@ impl Shared {
 /// Makes a change by which the file of `writer` loses its name. A persist that is under way ends before; none begins until the change is made.
 async fn unlinking(writer: Option<Arc<FileWriter>>, change: impl Future<Output = Result<u64>>) -> Result<u64> {
     let Some(writer) = writer else { return change.await };
+    writer.keep_old().await;
     let _persisting = writer.persisting.lock().await;
     writer.set_unlinked(true);
     let mut unlinking = Unlinking(Some(&writer));

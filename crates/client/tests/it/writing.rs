@@ -348,6 +348,17 @@ async fn a_file_that_lost_its_name_is_written_on_and_persisted_no_more() {
 }
 
 #[tokio::test]
+async fn the_old_version_of_a_file_that_loses_its_name_stays_with_its_writer() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.put(1, "f", file(7, OLD));
+    let writer = cluster.client.open_writer(InodeId(7), false).await.expect("opened");
+    cluster.client.remove(ROOT, &name("f"), false).await.expect("removed");
+    assert_eq!(writer.read_at(5, 10).await.expect("read"), bytes(5..15));
+    write(&writer, 0, "new").await;
+    assert_eq!(writer.read_at(2, 3).await.expect("read"), [&b"w"[..], &bytes(3..5)].concat());
+}
+
+#[tokio::test]
 async fn a_removal_that_failed_leaves_the_writer_as_it_was() {
     let cluster = Cluster::start(1).await;
     let writer = create(&cluster, "f").await;
