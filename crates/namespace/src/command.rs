@@ -389,3 +389,6 @@ pub struct Outcome {
     /// Go to whom they concern.
     pub effects: Vec<Effect>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -267,12 +267,35 @@ mod tests {
     }
 
     #[test]
+    fn tables_of_before_there_was_writing_are_taken_on() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        drop(Namespace::open(dir.path(), 1 << 20).expect("opens"));
+        let database = Database::create(dir.path().join(FILE)).expect("opens");
+        let txn = database.begin_write().expect("begins");
+        for deleted in [
+            txn.delete_table(RELOCATIONS),
+            txn.delete_table(RELOCATING),
+            txn.delete_table(MASKS),
+            txn.delete_table(UNPERSISTED),
+        ] {
+            assert!(deleted.expect("deletes"));
+        }
+        txn.commit().expect("commits");
+        drop(database);
+        let namespace = Namespace::open(dir.path(), 1 << 20).expect("opens");
+        let snapshot = namespace.snapshot().expect("a snapshot");
+        assert_eq!(snapshot.relocations().expect("reads"), []);
+        assert_eq!(snapshot.unpersisted().expect("reads"), []);
+    }
+
+    #[test]
     fn a_damaged_row_is_an_error() {
         let dir = tempfile::tempdir().expect("a temporary directory");
         drop(Namespace::open(dir.path(), 1 << 20).expect("opens"));
         let database = Database::create(dir.path().join(FILE)).expect("opens");
         let txn = database.begin_write().expect("begins");
         txn.open_table(INODES).expect("opens").insert(7, [0x11, 0xff, 1].as_slice()).expect("inserts");
+        txn.open_table(RELOCATIONS).expect("opens").insert(9, [1, 0xff].as_slice()).expect("inserts");
         let name = headpond_types::Name::new("x").expect("a name");
         let key = crate::rows::entry_key(crate::inode::DirKey(2), name.as_bytes());
         txn.open_table(ENTRIES).expect("opens").insert(key.as_slice(), 7 << 1).expect("inserts");
@@ -290,5 +313,7 @@ mod tests {
             assert_eq!(error.kind(), headpond_types::ErrorKind::Corrupt, "{error}");
             assert!(error.message().contains("inode row 7"), "{error}");
         }
+        let error = snapshot.relocations().expect_err("does not decode");
+        assert!(error.kind() == headpond_types::ErrorKind::Corrupt && error.message().contains("relocation row 9"));
     }
 }

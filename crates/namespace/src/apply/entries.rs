@@ -49,13 +49,13 @@ impl Apply<'_> {
         if is_relocating && (old.is_some() || directory.listed.is_some()) {
             return Ok(());
         }
-        if let Some(entry) = old.filter(|entry| self.mounts.keeps(entry.inode)) {
-            return self.set_made(entry.inode, !matches!(observed.object, ObservedKind::Directory));
-        }
         let mut own = Own::default();
         let node = match (&observed.object, old) {
-            (ObservedKind::Directory, Some(Entry { is_directory: true, .. })) => return Ok(()),
+            (ObservedKind::Directory, Some(Entry { is_directory: true, inode })) => {
+                return if self.mounts.keeps(inode) { self.set_made(inode, false) } else { Ok(()) };
+            }
             (_, Some(entry)) if self.is_unsettled(entry)? => return Ok(()),
+            (_, Some(entry)) if self.mounts.keeps(entry.inode) => return self.set_made(entry.inode, true),
             (ObservedKind::Directory, _) => Node::Directory(new_directory(at, false)),
             (ObservedKind::File { size, mtime, version, content }, old) => {
                 let file = File { size: *size, mtime: *mtime, version: version.clone(), content: *content };
@@ -116,11 +116,11 @@ impl Apply<'_> {
             if self.unsettled.is_masked(dir, name)? {
                 continue;
             }
-            if self.mounts.keeps(entry.inode) {
-                self.set_made(entry.inode, true)?;
+            if self.is_unsettled(entry)? {
                 continue;
             }
-            if self.is_unsettled(entry)? {
+            if self.mounts.keeps(entry.inode) {
+                self.set_made(entry.inode, true)?;
                 continue;
             }
             self.rows.entries.remove(entry_key(key, name.as_bytes()).as_slice())?;

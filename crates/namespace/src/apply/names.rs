@@ -103,12 +103,16 @@ impl Apply<'_> {
         Ok(())
     }
 
-    /// An entry of a directory came or went at `now`.
+    /// Entries of a directory came (one may have been replaced) or went at `now`.
     pub(super) fn count_child(&mut self, dir: InodeId, children: i64, now: Timestamp) -> Result<(), TableError> {
         let (mut row, mut directory) = self.directory_row(dir)?;
         let counted = directory.children.checked_add_signed(children);
         directory.children = counted.expect("no directory has less than no entries");
         directory.mtime = now;
+        if children >= 0 {
+            // It is not only there for a mount point any more.
+            directory.made = false;
+        }
         row.own.mtime = false;
         self.put_directory(dir, row, directory)
     }

@@ -65,6 +65,18 @@ impl Bed {
         self.namespace = Some(open(self.dir.path()));
     }
 
+    /// Changes what lies on disk.
+    fn change_tables(&mut self, change: impl FnOnce(&redb::WriteTransaction)) {
+        self.namespace().make_durable().expect("is durable");
+        self.namespace = None;
+        let database = redb::Database::create(self.dir.path().join("namespace.redb")).expect("opens");
+        let txn = database.begin_write().expect("begins");
+        change(&txn);
+        txn.commit().expect("commits");
+        drop(database);
+        self.namespace = Some(open(self.dir.path()));
+    }
+
     fn snapshot(&self) -> Snapshot {
         self.namespace().snapshot().expect("a snapshot")
     }

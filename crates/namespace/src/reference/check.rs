@@ -1,6 +1,6 @@
 //! Comparing a snapshot of the namespace with the model.
 
-use headpond_types::{InodeId, MountId};
+use headpond_types::{Attr, InodeId, MountId, Name};
 
 use super::model::{Kind, Model};
 use crate::{Listed, Location, ObservedKind, Snapshot};
@@ -16,6 +16,7 @@ impl Model {
                 assert_eq!(snapshot.path(inode).expect("reads"), None);
                 assert_eq!(snapshot.location(inode).expect("reads"), None);
                 assert_eq!(snapshot.list(inode, None, 9).expect("reads"), []);
+                assert_eq!(snapshot.relocation_of(inode).expect("reads"), None);
                 continue;
             };
             let attr = attr.unwrap_or_else(|| panic!("{id} is missing: {node:?}"));
@@ -26,9 +27,11 @@ impl Model {
             let location = self.mounts.get(&mount).map(|(_, found)| Location {
                 mount: MountId(mount),
                 names: path.names()[found.path.names().len()..].to_vec(),
-                key: snapshot.location(inode).expect("reads").expect("is there").key,
+                key: self.location_key(id),
             });
             assert_eq!(snapshot.location(inode).expect("reads"), location);
+            assert_eq!(snapshot.relocation_of(inode).expect("reads"), self.relocation_of(id));
+            self.check_own(id, &attr);
             let listed = snapshot.listed(inode).expect("reads");
             let list = snapshot.list(inode, None, usize::MAX).expect("reads");
             match &node.kind {
@@ -44,6 +47,10 @@ impl Model {
                     assert_eq!(listed, known.map(|(at, skipped)| Listed { at, entries, skipped }));
                     let names: Vec<_> = list.iter().map(|(name, attr)| (name.clone(), attr.inode.0)).collect();
                     assert_eq!(names, children.clone().into_iter().collect::<Vec<_>>());
+                    for text in ["a", "b", "c"] {
+                        let name = Name::new(text).expect("a name");
+                        assert_eq!(snapshot.masks(inode, &name).expect("reads"), self.is_masked(id, &name));
+                    }
                     for (name, attr) in list {
                         assert_eq!(snapshot.lookup(inode, &name).expect("reads").as_ref(), Some(&attr));
                         assert_eq!(snapshot.attr(attr.inode).expect("reads"), Some(attr));
@@ -53,5 +60,26 @@ impl Model {
         }
         let mounts: Vec<_> = self.mounts.values().map(|(_, mount)| mount.clone()).collect();
         assert_eq!(snapshot.mounts().expect("reads"), mounts);
+        let relocations: Vec<_> = self.relocations.values().cloned().collect();
+        assert_eq!(snapshot.relocations().expect("reads"), relocations);
+        let unpersisted = self.nodes.keys().filter(|id| self.is_unpersisted(**id)).map(|id| InodeId(*id));
+        assert_eq!(snapshot.unpersisted().expect("reads"), unpersisted.collect::<Vec<_>>());
+    }
+
+    /// Whose it is and when it changed: its own, or what the mount shows.
+    fn check_own(&self, id: u64, attr: &Attr) {
+        let own = self.nodes[&id].own;
+        let shown = self.mounts.get(&attr.mount.0).map(|(_, mount)| mount);
+        let mode = match shown {
+            Some(mount) if self.is_directory(id) => mount.dir_mode,
+            Some(mount) => mount.file_mode,
+            None => 0o755,
+        };
+        let uid = own.uid.unwrap_or(shown.map_or(0, |mount| mount.uid));
+        let gid = own.gid.unwrap_or(shown.map_or(0, |mount| mount.gid));
+        assert_eq!((attr.mode, attr.uid, attr.gid), (own.mode.unwrap_or(mode), uid, gid));
+        let ctime = own.ctime.unwrap_or(attr.mtime);
+        let ctime = if own.mtime { ctime } else { ctime.max(attr.mtime) };
+        assert_eq!((attr.ctime, attr.own_mtime), (ctime, own.mtime));
     }
 }

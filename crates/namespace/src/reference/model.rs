@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
-use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Timestamp};
+use headpond_types::{InodeId, MountId, Name, NsPath, RequestId, Timestamp};
 
-use crate::{Command, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Reply};
+use crate::{Command, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Relocation, Reply, own::Own};
 
 const ROOT: u64 = 1;
 
 #[derive(Clone, Debug)]
 pub(super) struct Node {
     pub(super) parent: u64,
-    name: Option<Name>,
+    pub(super) name: Option<Name>,
+    /// Where the under store has it, if not where the directory's prefix and the name say.
+    pub(super) key: Option<Vec<u8>>,
+    pub(super) own: Own,
     pub(super) kind: Kind,
 }
 
@@ -29,15 +32,25 @@ pub(super) struct Model {
     pub(super) next: u64,
     pub(super) mounts: BTreeMap<u32, (u64, Mount)>,
     next_mount: u32,
-    answers: BTreeMap<RequestId, Reply>,
+    pub(super) relocations: BTreeMap<u64, Relocation>,
+    pub(super) answers: BTreeMap<RequestId, Reply>,
     effects: Vec<Effect>,
 }
 
 impl Model {
     pub(super) fn new() -> Self {
-        let root = Node { parent: ROOT, name: None, kind: directory(false, Timestamp(0)) };
+        let kind = directory(false, Timestamp(0));
+        let root = Node { parent: ROOT, name: None, key: None, own: Own::default(), kind };
         let nodes = BTreeMap::from([(ROOT, root)]);
-        Self { nodes, next: 3, mounts: BTreeMap::new(), next_mount: 1, answers: BTreeMap::new(), effects: vec![] }
+        Self {
+            nodes,
+            next: 3,
+            mounts: BTreeMap::new(),
+            next_mount: 1,
+            relocations: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            effects: vec![],
+        }
     }
 
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
@@ -49,11 +62,13 @@ impl Model {
                 if self.mount_of(dir.0).is_some_and(|mount| mount != 0) && self.is_directory(dir.0) {
                     entries.iter().for_each(|observed| self.upsert(dir.0, observed, *at));
                     let changed = self.effects.len() > before;
-                    if let Some(Node { kind: Kind::Directory { mtime, listed: Some(_), .. }, .. }) =
+                    if let Some(Node { kind: Kind::Directory { mtime, listed: Some(_), .. }, own, .. }) =
                         self.nodes.get_mut(&dir.0)
                         && changed
+                        && *mtime < *at
                     {
-                        *mtime = (*mtime).max(*at);
+                        *mtime = *at;
+                        own.mtime = false;
                     }
                 }
                 Reply::Done
@@ -73,12 +88,12 @@ impl Model {
                 Reply::Done
             }
             Command::Noop | Command::Sweep => Reply::Done,
-            other => panic!("{other:?} is not modelled"),
+            other => self.change(other),
         };
         Outcome { reply, effects: std::mem::take(&mut self.effects) }
     }
 
-    fn once(&mut self, request: RequestId, work: impl FnOnce(&mut Self) -> Reply) -> Reply {
+    pub(super) fn once(&mut self, request: RequestId, work: impl FnOnce(&mut Self) -> Reply) -> Reply {
         if let Some(reply) = self.answers.get(&request) {
             return reply.clone();
         }
@@ -91,24 +106,42 @@ impl Model {
         let name = &observed.name;
         let is_directory = matches!(observed.object, ObservedKind::Directory);
         let old = self.child(dir, name);
+        let relocates = self.relocation_of(dir).is_some();
+        let is_listed = matches!(self.nodes[&dir].kind, Kind::Directory { listed: Some(_), .. });
+        if self.is_masked(dir, name) || relocates && (old.is_some() || is_listed) {
+            return;
+        }
+        let mut own = Own::default();
         if let Some(old) = old {
-            if self.keeps(old) {
-                return self.set_made(old, !is_directory);
+            let was_directory = self.is_directory(old);
+            if was_directory && is_directory {
+                if self.keeps(old) {
+                    self.set_made(old, false);
+                }
+                return;
             }
-            match (&mut self.nodes.get_mut(&old).expect("is there").kind, &observed.object) {
-                (Kind::Directory { .. }, ObservedKind::Directory) => return,
-                (Kind::File(known), new) if content(known) == content(new) && !is_directory => {
-                    if known != new {
-                        *known = new.clone();
+            if self.is_unsettled(old) {
+                return;
+            }
+            if self.keeps(old) {
+                return self.set_made(old, true);
+            }
+            let node = self.nodes.get_mut(&old).expect("is there");
+            if let (Kind::File(known), new @ ObservedKind::File { .. }) = (&mut node.kind, &observed.object) {
+                if let Some(seen) = merged(known, new, node.own.mtime) {
+                    if *known != seen {
+                        *known = seen;
                         self.effect(dir, name, None);
                     }
                     return;
                 }
-                _ => self.remove(old),
+                own = Own { ctime: None, mtime: false, ..node.own };
             }
+            self.remove(old);
         }
         let kind = if is_directory { directory(false, at) } else { Kind::File(observed.object.clone()) };
-        self.insert(dir, name, kind);
+        let new = self.insert(dir, name, kind);
+        self.nodes.get_mut(&new).expect("is there").own = own;
         let unlisted = matches!(self.nodes[&dir].kind, Kind::Directory { listed: None, .. });
         if old.is_none() && unlisted {
             self.effects.push(Effect::Discovered { parent: InodeId(dir), name: name.clone() });
@@ -118,7 +151,11 @@ impl Model {
     }
 
     fn forget(&mut self, dir: u64, name: &Name, inode: u64) {
+        if self.relocation_of(dir).is_some() || self.is_masked(dir, name) {
+            return;
+        }
         match self.child(dir, name) {
+            Some(found) if found == inode && self.is_unsettled(found) => {}
             Some(found) if found == inode && self.keeps(found) => self.set_made(found, true),
             Some(found) if found == inode => {
                 self.remove(found);
@@ -203,8 +240,13 @@ impl Model {
         if let Some(other) = below.filter(|other| *other != path && other.starts_with(path)).min() {
             return Reply::Refused(Refusal::MountsBelow(path.clone(), other.clone()));
         }
+        let of_mount = self.relocations.values().filter(|relocation| relocation.mount.0 == id);
+        for relocation in of_mount.map(|relocation| relocation.id).collect::<Vec<_>>() {
+            self.end_relocation(relocation);
+        }
         self.mounts.remove(&id);
         if root == ROOT {
+            self.nodes.get_mut(&ROOT).expect("is there").own = Own::default();
             let children: Vec<_> = self.children(ROOT).values().copied().collect();
             children.into_iter().for_each(|child| self.remove(child));
             self.unlist(ROOT);
@@ -227,15 +269,15 @@ impl Model {
         Reply::Done
     }
 
-    fn insert(&mut self, dir: u64, name: &Name, kind: Kind) -> u64 {
+    pub(super) fn insert(&mut self, dir: u64, name: &Name, kind: Kind) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.nodes.insert(id, Node { parent: dir, name: Some(name.clone()), kind });
+        self.nodes.insert(id, Node { parent: dir, name: Some(name.clone()), key: None, own: Own::default(), kind });
         self.children(dir).insert(name.clone(), id);
         id
     }
 
-    fn remove(&mut self, id: u64) {
+    pub(super) fn remove(&mut self, id: u64) {
         let node = self.nodes.remove(&id).expect("is there");
         if let Kind::Directory { children, .. } = node.kind {
             children.into_values().for_each(|child| self.remove(child));
@@ -251,13 +293,13 @@ impl Model {
         }
     }
 
-    fn set_made(&mut self, id: u64, value: bool) {
+    pub(super) fn set_made(&mut self, id: u64, value: bool) {
         if let Kind::Directory { made, .. } = &mut self.nodes.get_mut(&id).expect("is there").kind {
             *made = value;
         }
     }
 
-    fn children(&mut self, id: u64) -> &mut BTreeMap<Name, u64> {
+    pub(super) fn children(&mut self, id: u64) -> &mut BTreeMap<Name, u64> {
         match &mut self.nodes.get_mut(&id).expect("is there").kind {
             Kind::Directory { children, .. } => children,
             Kind::File(_) => panic!("{id} is a file"),
@@ -276,7 +318,7 @@ impl Model {
     }
 
     /// The node and all above it.
-    fn upwards(&self, id: u64) -> Vec<u64> {
+    pub(super) fn upwards(&self, id: u64) -> Vec<u64> {
         let mut ids = vec![id];
         let mut at = id;
         while at != ROOT {
@@ -286,7 +328,7 @@ impl Model {
         ids
     }
 
-    fn keeps(&self, id: u64) -> bool {
+    pub(super) fn keeps(&self, id: u64) -> bool {
         self.mounts.values().any(|(root, _)| self.upwards(*root).contains(&id))
     }
 
@@ -302,18 +344,25 @@ impl Model {
         names.fold(NsPath::root(), |path, name| path.join(name))
     }
 
-    fn effect(&mut self, parent: u64, name: &Name, old: Option<u64>) {
+    pub(super) fn effect(&mut self, parent: u64, name: &Name, old: Option<u64>) {
         self.effects.push(Effect::Entry { parent: InodeId(parent), name: name.clone(), old: old.map(InodeId) });
     }
 }
 
-fn directory(made: bool, mtime: Timestamp) -> Kind {
+pub(super) fn directory(made: bool, mtime: Timestamp) -> Kind {
     Kind::Directory { children: BTreeMap::new(), listed: None, made, mtime }
 }
 
-fn content(object: &ObservedKind) -> Option<ContentId> {
-    match object {
-        ObservedKind::Directory => None,
-        ObservedKind::File { content, .. } => Some(*content),
-    }
+/// A file after the under store was seen to have `new`; nothing if that is another version.
+fn merged(known: &ObservedKind, new: &ObservedKind, own_mtime: bool) -> Option<ObservedKind> {
+    let (
+        ObservedKind::File { size, mtime, version, content },
+        ObservedKind::File { size: new_size, mtime: new_mtime, version: new_version, content: new_content },
+    ) = (known, new)
+    else {
+        return None;
+    };
+    let mtime = if own_mtime { *mtime } else { *new_mtime };
+    let is_same = (size, version) == (new_size, new_version) || content == new_content;
+    is_same.then(|| ObservedKind::File { size: *new_size, mtime, version: new_version.clone(), content: *content })
 }

@@ -2,9 +2,21 @@
 
 use headpond_journal::{Position, StateMachine as _};
 use headpond_types::{RequestId, Timestamp, WorkerId};
+use redb::TableDefinition;
 
 use super::{Bed, ROOT, add, path};
 use crate::{Command, Outcome, Refusal, Reply};
+
+impl Bed {
+    /// Makes as many others as are remembered.
+    fn forget_requests(&mut self) {
+        let noise = |n| Command::RemoveMount { request: RequestId(n), path: path("/none"), now: Timestamp(6) };
+        let noise: Vec<_> = (10..10 + 4096).map(noise).collect();
+        self.index += 1;
+        let at = Position { term: 1, index: self.index };
+        self.namespace().apply(at, &noise.iter().collect::<Vec<_>>()).expect("applies");
+    }
+}
 
 #[test]
 fn the_cluster_is_named_once() {
@@ -50,15 +62,26 @@ fn a_repeated_request_gets_the_first_answer_also_after_a_restart() {
 }
 
 #[test]
+fn a_release_that_remembered_fewer_requests_leaves_a_gap() {
+    let mut bed = Bed::new();
+    bed.apply(&add(1, "/m"));
+    bed.apply(&add(2, "/n"));
+    bed.change_tables(|txn| {
+        let order: TableDefinition<'_, u64, u128> = TableDefinition::new("request_order");
+        let forgotten = txn.open_table(order).expect("opens").remove(0).expect("removes").map(|id| id.value());
+        assert_eq!(forgotten, Some(1));
+    });
+    bed.forget_requests();
+    let remove = Command::RemoveMount { request: RequestId(2), path: path("/n"), now: Timestamp(6) };
+    assert_eq!(bed.apply(&remove).reply, Reply::Done, "the second is forgotten in its turn");
+}
+
+#[test]
 fn the_oldest_requests_are_forgotten() {
     let mut bed = Bed::new();
     bed.apply(&add(1, "/m"));
     let remove = Command::RemoveMount { request: RequestId(2), path: path("/m"), now: Timestamp(6) };
     bed.apply(&remove);
-    let noise = |n| Command::RemoveMount { request: RequestId(n), path: path("/none"), now: Timestamp(6) };
-    let noise: Vec<_> = (10..10 + 4096).map(noise).collect();
-    bed.index += 1;
-    let at = Position { term: 1, index: bed.index };
-    bed.namespace().apply(at, &noise.iter().collect::<Vec<_>>()).expect("applies");
+    bed.forget_requests();
     assert_eq!(bed.apply(&remove).reply, Reply::Refused(Refusal::NoMount(path("/m"))));
 }

@@ -1,0 +1,158 @@
+//! Random changes through Headpond: what clients ask for, and how relocations go on.
+
+use headpond_types::{ContentId, InodeId, Name, RequestId, Timestamp};
+use proptest::{prelude::*, sample::Index};
+
+use super::{
+    model::{Kind, Model},
+    steps::{names, pick},
+};
+use crate::{AttrChange, Command, MovedFile, ObservedKind, Owner, Version};
+
+/// A change whose inodes are still to be chosen.
+#[derive(Clone, Debug)]
+pub(super) enum Change {
+    Create { dir: Index, name: Name, owner: Owner, now: i64, repeat: bool },
+    MakeDirectory { dir: Index, name: Name, owner: Owner, now: i64 },
+    Commit { file: Index, place: Place, version: u8, size: u64, now: i64 },
+    Discard { file: Index },
+    Remove { which: Index, wrong: bool, now: i64 },
+    Rename { which: Index, to: Index, name: Name, no_replace: bool, now: i64, repeat: bool },
+    Moved { which: Index, stale: bool, renamed: bool, skip: usize },
+    EndRelocation { which: Index },
+    SetAttr { inode: Index, change: AttrChange, now: i64 },
+}
+
+/// Where a version was put.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Place {
+    /// Where the path says.
+    Path,
+    /// Where the last one is.
+    Present,
+    /// Where the path said before a rename, or nowhere known.
+    Other,
+}
+
+pub(super) fn changes() -> impl Strategy<Value = Change> {
+    let index = || any::<Index>();
+    let now = || 0..99i64;
+    let owner = || (prop_oneof![Just(0o644), Just(0o755), Just(0o600)], 0..3u32, 0..4u32);
+    let owner = move || owner().prop_map(|(mode, uid, gid)| Owner { mode, uid, gid });
+    let place = prop_oneof![4 => Just(Place::Path), 2 => Just(Place::Present), 1 => Just(Place::Other)];
+    let change = (owner(), any::<[bool; 4]>(), now()).prop_map(|(owner, set, mtime)| AttrChange {
+        mode: set[0].then_some(owner.mode),
+        uid: set[1].then_some(owner.uid),
+        gid: set[2].then_some(owner.gid),
+        mtime: set[3].then_some(Timestamp(mtime)),
+    });
+    let seldom = || prop::bool::weighted(0.1);
+    prop_oneof![
+        4 => (index(), names(), owner(), now(), seldom())
+            .prop_map(|(dir, name, owner, now, repeat)| Change::Create { dir, name, owner, now, repeat }),
+        4 => (index(), names(), owner(), now())
+            .prop_map(|(dir, name, owner, now)| Change::MakeDirectory { dir, name, owner, now }),
+        6 => (index(), place, 0..3u8, 4..6u64, now())
+            .prop_map(|(file, place, version, size, now)| Change::Commit { file, place, version, size, now }),
+        1 => index().prop_map(|file| Change::Discard { file }),
+        3 => (index(), seldom(), now()).prop_map(|(which, wrong, now)| Change::Remove { which, wrong, now }),
+        14 => (index(), index(), names(), seldom(), now(), seldom()).prop_map(
+            |(which, to, name, no_replace, now, repeat)| Change::Rename { which, to, name, no_replace, now, repeat }
+        ),
+        6 => (index(), seldom(), any::<bool>(), 0..3usize)
+            .prop_map(|(which, stale, renamed, skip)| Change::Moved { which, stale, renamed, skip }),
+        3 => index().prop_map(|which| Change::EndRelocation { which }),
+        3 => (index(), change, now()).prop_map(|(inode, change, now)| Change::SetAttr { inode, change, now }),
+    ]
+}
+
+impl Change {
+    /// The command for what `model` holds; nothing when there is nothing to do it to.
+    pub(super) fn command(&self, model: &Model, number: u128) -> Option<Command> {
+        let request = |repeat: bool| RequestId(if repeat { 1 << 64 } else { number });
+        let dir = |index: &Index| pick(index, model, |id| model.is_directory(id));
+        let file = |index: &Index| pick(index, model, |id| !model.is_directory(id));
+        let relocation = |index: &Index| {
+            let known: Vec<_> = model.relocations.keys().copied().collect();
+            let at = index.index(known.len() * 8 + 8);
+            // One that is not known, now and then.
+            if at == 0 { Some(model.next) } else { known.get(at % known.len().max(1)).copied() }
+        };
+        let named = |index: &Index| {
+            let node = model.nodes.get(&pick(index, model, |id| id != 1).0)?;
+            Some((InodeId(node.parent), node.name.clone()?))
+        };
+        Some(match self {
+            Self::Create { dir: parent, name, owner, now, repeat } => Command::Create {
+                request: request(*repeat),
+                parent: dir(parent),
+                name: name.clone(),
+                owner: *owner,
+                now: Timestamp(*now),
+            },
+            Self::MakeDirectory { dir: parent, name, owner, now } => Command::MakeDirectory {
+                request: request(false),
+                parent: dir(parent),
+                name: name.clone(),
+                owner: *owner,
+                now: Timestamp(*now),
+            },
+            Self::Commit { file: index, place, version, size, now } => {
+                let inode = file(index);
+                let is_placed = model.mount_of(inode.0).is_some_and(|mount| mount != 0);
+                let key = match place {
+                    Place::Path if is_placed && inode.0 != 1 => model.path_key(inode.0),
+                    Place::Present if is_placed && inode.0 != 1 => model.key(inode.0),
+                    Place::Path | Place::Present | Place::Other => b"a/b".to_vec(),
+                };
+                let version = Version {
+                    size: *size,
+                    mtime: Timestamp(*now),
+                    version: version.to_string(),
+                    content: ContentId(number + 100),
+                };
+                Command::Commit { request: request(false), inode, key, version, now: Timestamp(*now) }
+            }
+            Self::Discard { file: index } => Command::Discard { inode: file(index) },
+            Self::Remove { which, wrong, now } => {
+                let (parent, name) = named(which)?;
+                let inode = model.child(parent.0, &name)? + u64::from(*wrong);
+                Command::Remove { request: request(false), parent, name, inode: InodeId(inode), now: Timestamp(*now) }
+            }
+            Self::Rename { which, to, name, no_replace, now, repeat } => Command::Rename {
+                request: request(*repeat),
+                from: named(which)?,
+                to: (dir(to), name.clone()),
+                no_replace: *no_replace,
+                now: Timestamp(*now),
+            },
+            Self::Moved { which, stale, renamed, skip } => {
+                let id = relocation(which)?;
+                let files = model.nodes.keys().filter(|file| model.relocation_of(**file) == Some(id)).skip(*skip);
+                let moved = |file: &u64| match &model.nodes[file].kind {
+                    Kind::File(ObservedKind::File { version, .. }) => MovedFile {
+                        inode: InodeId(*file),
+                        from: if *stale { "stale".to_owned() } else { version.clone() },
+                        key: model.path_key(*file),
+                        version: if *renamed { "2".to_owned() } else { version.clone() },
+                    },
+                    // Not what a master does; it changes nothing.
+                    _ => MovedFile {
+                        inode: InodeId(*file),
+                        from: String::new(),
+                        key: b"x".to_vec(),
+                        version: "x".to_owned(),
+                    },
+                };
+                Command::Moved { relocation: id, files: files.map(moved).collect() }
+            }
+            Self::EndRelocation { which } => Command::EndRelocation { relocation: relocation(which)? },
+            Self::SetAttr { inode, change, now } => Command::SetAttr {
+                request: request(false),
+                inode: pick(inode, model, |_| true),
+                change: *change,
+                now: Timestamp(*now),
+            },
+        })
+    }
+}

@@ -1,0 +1,91 @@
+//! Where the model's under stores have things, and what is on its way there.
+
+use headpond_types::{InodeId, Name};
+
+use super::model::{Kind, Model};
+use crate::ObservedKind;
+
+impl Model {
+    /// The node and those above it, up to and without the root of its mount.
+    pub(super) fn within_mount(&self, id: u64) -> Vec<u64> {
+        let is_root = |id: &u64| *id == 1 || self.mounts.values().any(|(root, _)| root == id);
+        self.upwards(id).into_iter().take_while(|id| !is_root(id)).collect()
+    }
+
+    /// Where what lies right below a directory is, or would be without any explicit prefix.
+    fn prefix(&self, dir: u64, by_path: bool) -> Vec<u8> {
+        match self.within_mount(dir).first() {
+            None => Vec::new(),
+            Some(_) => match &self.nodes[&dir].key {
+                Some(key) if !by_path => key.clone(),
+                _ => self.below(dir, by_path),
+            },
+        }
+    }
+
+    fn below(&self, id: u64, by_path: bool) -> Vec<u8> {
+        let node = &self.nodes[&id];
+        let end: &[u8] = if self.is_directory(id) { b"/" } else { b"" };
+        [&self.prefix(node.parent, by_path), node.name.as_ref().expect("has a name").as_bytes(), end].concat()
+    }
+
+    pub(super) fn implied_key(&self, id: u64) -> Vec<u8> {
+        self.below(id, false)
+    }
+
+    pub(super) fn path_key(&self, id: u64) -> Vec<u8> {
+        self.below(id, true)
+    }
+
+    pub(super) fn key(&self, id: u64) -> Vec<u8> {
+        self.nodes[&id].key.clone().unwrap_or_else(|| self.implied_key(id))
+    }
+
+    /// As a snapshot says it.
+    pub(super) fn location_key(&self, id: u64) -> Vec<u8> {
+        if self.within_mount(id).is_empty() {
+            Vec::new()
+        } else if self.is_unpersisted(id) {
+            self.path_key(id)
+        } else {
+            let mut key = self.key(id);
+            if self.is_directory(id) {
+                key.pop();
+            }
+            key
+        }
+    }
+
+    pub(super) fn is_unpersisted(&self, id: u64) -> bool {
+        matches!(&self.nodes[&id].kind, Kind::File(ObservedKind::File { version, .. }) if version.is_empty())
+    }
+
+    pub(super) fn is_masked(&self, dir: u64, name: &Name) -> bool {
+        let place = (InodeId(dir), name.clone());
+        self.relocations.values().any(|relocation| relocation.masked.contains(&place))
+    }
+
+    pub(super) fn relocation_at(&self, id: u64) -> Option<u64> {
+        self.relocations.values().find(|relocation| relocation.inode.0 == id).map(|relocation| relocation.id)
+    }
+
+    pub(super) fn relocation_of(&self, id: u64) -> Option<u64> {
+        self.nodes.get(&id)?;
+        self.within_mount(id).into_iter().find_map(|id| self.relocation_at(id))
+    }
+
+    /// Whether something that is being relocated is `id` or lies below.
+    pub(super) fn relocates_within(&self, id: u64) -> bool {
+        let inodes = self.relocations.values().map(|relocation| relocation.inode.0);
+        inodes.filter(|inode| self.nodes.contains_key(inode)).any(|inode| self.within_mount(inode).contains(&id))
+    }
+
+    /// Whether sync has no say about it: there is something that the under store does not show as it is.
+    pub(super) fn is_unsettled(&self, id: u64) -> bool {
+        if !self.is_directory(id) {
+            return self.is_unpersisted(id) || self.key(id) != self.implied_key(id);
+        }
+        let mut files = self.nodes.keys().filter(|file| self.is_unpersisted(**file));
+        self.relocates_within(id) || files.any(|file| self.within_mount(*file).contains(&id))
+    }
+}
