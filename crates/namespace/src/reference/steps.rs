@@ -113,5 +113,6 @@ pub(super) fn command(step: &Step, model: &Model, number: u128) -> Option<Comman
 pub(super) fn pick(index: &Index, model: &Model, is_wanted: impl Fn(u64) -> bool) -> InodeId {
     let there: Vec<_> = model.nodes.keys().copied().filter(|id| is_wanted(*id)).collect();
     let ever = index.index(usize::try_from(model.next).expect("fits") * 8);
-    InodeId(if !there.is_empty() && ever % 8 > 0 { there[ever / 8 % there.len()] } else { ever as u64 % model.next })
+    let is_any = there.is_empty() || ever.is_multiple_of(8);
+    InodeId(if is_any { ever as u64 % model.next } else { there[ever / 8 % there.len()] })
 }

@@ -111,6 +111,25 @@ fn a_removed_file_without_version_awaits_nothing() {
 }
 
 #[test]
+fn a_directory_made_for_a_mount_point_stays_when_something_was_put_there() {
+    let mut bed = Bed::mounted();
+    bed.mount("/a/m");
+    bed.mount("/b/m");
+    bed.mount("/c/m");
+    bed.upsert(ROOT, &[file("x", 1)]);
+    let (a, b) = (bed.id("/a"), bed.id("/b"));
+    let f = bed.create(a, "f");
+    bed.rename((ROOT, "x"), (b, "x"));
+    for point in ["/a/m", "/b/m", "/c/m"] {
+        bed.unmount(point);
+    }
+    assert_eq!(
+        (bed.id("/a/f"), bed.names(ROOT), bed.names(b)),
+        (f, vec!["a".to_owned(), "b".to_owned()], vec!["x".to_owned()])
+    );
+}
+
+#[test]
 fn what_owner_the_mount_shows_anyway_is_not_stored() {
     let mut plain = Bed::mounted();
     plain.create(ROOT, "f");

@@ -63,6 +63,22 @@ fn a_renamed_file_is_left_alone_until_it_is_where_it_belongs() {
 }
 
 #[test]
+fn what_took_a_masked_name_is_left_alone() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[dir("a"), dir("b")]);
+    let (a, b) = (bed.id("/a"), bed.id("/b"));
+    bed.upsert(b, &[file("f", 1)]);
+    let first = bed.rename((b, "f"), (ROOT, "f"));
+    let second = bed.rename((ROOT, "a"), (ROOT, "b"));
+    bed.end(second);
+    assert!(bed.masks(ROOT, "b"), "f is still there in the store");
+    assert_eq!(bed.forget(ROOT, "b"), []);
+    assert_eq!(bed.upsert(ROOT, &[file("b", 9)]), []);
+    bed.end(first);
+    assert_eq!(bed.forget(ROOT, "b"), [entry(ROOT, "b", Some(a))]);
+}
+
+#[test]
 fn a_directory_that_moves_is_filled_until_it_was_listed_and_then_left_alone() {
     let mut bed = Bed::mounted();
     bed.upsert(ROOT, &[dir("a")]);
