@@ -47,26 +47,24 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Removes a file or an empty directory.
     pub(crate) async fn remove(&self, parent: u64, name: &[u8], directory: bool) -> Result<()> {
         let (parent, name) = (self.inode_of(parent), name_of(name)?);
-        if !directory {
-            self.keep_readable(parent, &name).await;
-        }
-        self.within("removing a name", self.source.remove(parent, &name, directory)).await?;
+        let kept = if directory { None } else { self.keep_readable(parent, &name).await };
+        let removed = self.within("removing a name", self.source.remove(parent, &name, directory)).await;
+        self.let_go_unless(removed.is_ok(), kept);
         self.disturb(parent);
-        Ok(())
+        removed
     }
 
     /// Renames.
     pub(crate) async fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), no_replace: bool) -> Result<()> {
         let (from, from_name) = (self.inode_of(from.0), name_of(from.1)?);
         let (to, to_name) = (self.inode_of(to.0), name_of(to.1)?);
-        if !no_replace {
-            self.keep_readable(to, &to_name).await;
-        }
+        let kept = if no_replace { None } else { self.keep_readable(to, &to_name).await };
         let rename = self.source.rename((from, &from_name), (to, &to_name), no_replace);
-        self.within("renaming", rename).await?;
+        let renamed = self.within("renaming", rename).await;
+        self.let_go_unless(renamed.is_ok(), kept);
         self.disturb(from);
         self.disturb(to);
-        Ok(())
+        renamed
     }
 
     /// Changes attributes; with `handle` of a file that is open. Who is not `privileged` takes the right to act as owner or group from a
@@ -122,22 +120,43 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         Ok(entry.found.and_then(|(_, attr)| without_rights(&attr)))
     }
 
-    /// Brings what some reader of the file `name` may still want to this node: it cannot be had any more once the name is gone.
-    async fn keep_readable(&self, parent: InodeId, name: &Name) {
-        let Some(found) = self.source.cached_lookup(parent, name.as_bytes()) else { return };
-        let Some(file) = found.attr.and_then(|attr| self.opens.file(attr.inode)) else { return };
-        let length = file.attr().size;
-        if length == 0 || length > KEPT || file.complete().is_some() {
-            return;
+    /// Sees to it that who has the file `name` open can read on: what is on no disk of this node cannot be had any more once the name is
+    /// gone. Answers the inode if it is its writer that was kept.
+    async fn keep_readable(&self, parent: InodeId, name: &Name) -> Option<InodeId> {
+        let inode = self.source.cached_lookup(parent, name.as_bytes())?.attr?.inode;
+        if !self.opens.is_open(inode) {
+            return None;
+        }
+        if let Some(writer) = self.source.writer(inode) {
+            self.orphans.keep(inode, writer);
+            // The last release may have come in between.
+            let is_open = self.opens.is_open(inode);
+            self.let_go_unless(is_open, Some(inode));
+            return Some(inode);
         }
         let read = async {
-            for offset in (0..length).step_by(PIECE) {
-                file.read_at(offset, PIECE).await?;
+            let file = match self.opens.file(inode) {
+                Some(file) => file,
+                None => self.open_to_read(inode).await?,
+            };
+            let length = file.attr().size;
+            if length <= KEPT && file.complete().is_none() {
+                for offset in (0..length).step_by(PIECE) {
+                    file.read_at(offset, PIECE).await?;
+                }
             }
             Ok(())
         };
         if let Err(error) = self.within("reading a file whose name goes", read).await {
             debug!(%error, %name, "who reads a removed file may not be able to go on");
+        }
+        None
+    }
+
+    /// A name that did not go leaves nothing to be kept.
+    fn let_go_unless(&self, gone: bool, kept: Option<InodeId>) {
+        if let Some(inode) = kept.filter(|_| !gone) {
+            self.orphans.let_go(inode);
         }
     }
 }

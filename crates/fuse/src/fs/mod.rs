@@ -9,6 +9,7 @@ mod handles;
 mod kept;
 mod lister;
 mod open_table;
+mod orphans;
 mod pages;
 mod read;
 mod recent;
@@ -65,6 +66,7 @@ pub(crate) struct FileSystem<S: Source, B> {
     opens: open_table::OpenTable<S::File, B>,
     handles: handles::Handles<S::Writer>,
     pages: pages::Pages,
+    orphans: orphans::Orphans<S::Writer>,
     dirs: directory::DirTable,
     kept: kept::KeptListings,
     /// Of what is read on a dataset mount, which knows no open files.
@@ -80,6 +82,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             opens: open_table::OpenTable::default(),
             handles: handles::Handles::default(),
             pages: pages::Pages::default(),
+            orphans: orphans::Orphans::default(),
             dirs: directory::DirTable::default(),
             kept: kept::KeptListings::default(),
             recent,

@@ -133,6 +133,11 @@ impl<F: SourceFile, B> OpenTable<F, B> {
         })
     }
 
+    /// Whether anybody has the inode open.
+    pub(crate) fn is_open(&self, inode: InodeId) -> bool {
+        self.shard(inode).contains_key(&inode)
+    }
+
     /// Whether the kernel reads the inode from a backing file.
     pub(crate) fn is_passed_through(&self, inode: InodeId) -> bool {
         self.shard(inode).get(&inode).is_some_and(|opened| opened.passthrough.is_some())
@@ -151,16 +156,18 @@ impl<F: SourceFile, B> OpenTable<F, B> {
         }
     }
 
-    /// Takes back one open.
-    pub(crate) fn release(&self, inode: InodeId) {
+    /// Takes back one open; whether it was the last.
+    pub(crate) fn release(&self, inode: InodeId) -> bool {
         let mut shard = self.shard(inode);
-        let Some(opened) = shard.get_mut(&inode) else { return };
+        let Some(opened) = shard.get_mut(&inode) else { return true };
         opened.opens -= 1;
-        if opened.opens == 0 {
-            let last = shard.remove(&inode);
-            drop(shard);
-            drop(last);
+        if opened.opens > 0 {
+            return false;
         }
+        let last = shard.remove(&inode);
+        drop(shard);
+        drop(last);
+        true
     }
 
     /// The file that the inode is open as.

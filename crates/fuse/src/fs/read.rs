@@ -98,7 +98,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     }
 
     /// A dataset mount reads what it was never asked to open, and its readers keep a file that is replaced meanwhile.
-    async fn open_to_read(&self, inode: InodeId) -> Result<Arc<S::File>> {
+    pub(super) async fn open_to_read(&self, inode: InodeId) -> Result<Arc<S::File>> {
         let opened = match self.source.open(inode).await {
             Err(error) => match self.recent.as_ref().and_then(|recent| recent.get(inode)) {
                 Some(attr) => self.source.reopen(attr).await.map_err(|_| error),

@@ -81,7 +81,10 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Takes back an open. Answers the writer if something that no flush had seen is left to [`FileSystem::finish`]: what is written through
     /// a mapping comes after the last close.
     pub(crate) fn release(&self, node: u64, handle: u64) -> Option<Arc<S::Writer>> {
-        self.opens.release(self.inode_of(node));
+        let inode = self.inode_of(node);
+        if self.opens.release(inode) {
+            self.orphans.let_go(inode);
+        }
         let writer = self.handles.remove(handle)?;
         if writer.is_dirty() {
             return Some(writer);

@@ -239,8 +239,14 @@ fn a_file_without_a_name_goes_on_for_who_has_it_open() {
     let mut all = [0; 12];
     file.read_exact_at(&mut all, 0).expect("readable");
     assert_eq!(&all, b"first second");
+    let reader = File::open(format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file))).expect("opened");
     assert_eq!(file.metadata().expect("attributes").len(), 12);
     drop(file);
+    reader.read_exact_at(&mut all, 0).expect("readable still");
+    assert_eq!((&all, reader.metadata().expect("attributes").len()), (b"first second", 12));
+    assert_eq!(source.writing(), 1);
+    drop(reader);
+    pond.wait_until(|_| source.writing() == 0);
     assert_eq!(persists(&source), 0);
 }
 
