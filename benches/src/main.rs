@@ -11,6 +11,7 @@ mod small;
 mod stat;
 mod warm;
 mod world;
+mod write;
 
 use anyhow::Result;
 use clap::Parser;
@@ -53,6 +54,8 @@ enum Group {
     Listing,
     /// Memory and start.
     Memory,
+    /// Writing, renaming and moving objects.
+    Write,
 }
 
 type Run = fn(Scale, &mut Report) -> Result<()>;
@@ -61,7 +64,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let scale = Scale { divisor: if arguments.quick { 10 } else { 1 }, rounds: arguments.rounds.max(1) };
     let mut report = Report::new(arguments.markdown);
-    let runs: [(Group, Run); 8] = [
+    let runs: [(Group, Run); 9] = [
         (Group::Warm, warm::run),
         (Group::Small, small::run),
         (Group::Stat, stat::run),
@@ -70,6 +73,7 @@ fn main() -> Result<()> {
         (Group::Master, master::run),
         (Group::Listing, listing::run),
         (Group::Memory, memory::run),
+        (Group::Write, write::run),
     ];
     for (group, run) in runs {
         if arguments.groups.is_empty() || arguments.groups.contains(&group) {

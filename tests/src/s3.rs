@@ -11,6 +11,7 @@ use aws_sdk_s3::{
     config::{BehaviorVersion, Credentials, Region},
     error::DisplayErrorContext,
     primitives::ByteStream,
+    types::{CompletedMultipartUpload, CompletedPart},
 };
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
@@ -86,6 +87,47 @@ impl S3 {
             .buffer_unordered(32)
             .try_collect()
             .await
+    }
+
+    /// Stores an object in parts of `part` bytes, `parallel` of them in flight: the good direct client.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn put_in_parts(&self, key: &str, body: Bytes, part: usize, parallel: usize) -> Result<()> {
+        let failed = |error: String| anyhow::anyhow!("put {key} in parts: {error}");
+        let (client, bucket) = (&self.client, &self.bucket);
+        let begun = client.create_multipart_upload().bucket(bucket).key(key).send().await;
+        let begun = begun.map_err(|error| failed(DisplayErrorContext(error).to_string()))?;
+        let upload = begun.upload_id().context("no upload id")?;
+        let pieces = (0..body.len()).step_by(part).map(|start| body.slice(start..(start + part).min(body.len())));
+        let parts: Vec<_> = stream::iter(pieces.zip(1..))
+            .map(|(piece, number)| async move {
+                let body = ByteStream::from(piece);
+                let request =
+                    client.upload_part().bucket(bucket).key(key).upload_id(upload).part_number(number).body(body);
+                let sent = request.send().await.map_err(|error| failed(DisplayErrorContext(error).to_string()))?;
+                let tag = sent.e_tag().context("no ETag")?;
+                anyhow::Ok(CompletedPart::builder().part_number(number).e_tag(tag).build())
+            })
+            .buffered(parallel)
+            .try_collect()
+            .await?;
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
+        let request =
+            client.complete_multipart_upload().bucket(bucket).key(key).upload_id(upload).multipart_upload(parts);
+        request.send().await.map_err(|error| failed(DisplayErrorContext(error).to_string()))?;
+        Ok(())
+    }
+
+    /// Moves an object within the store, as clients without a rename do: a copy, then a delete.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn copy_and_delete(&self, from: &str, to: &str) -> Result<()> {
+        let source = format!("{}/{from}", self.bucket);
+        let copied = self.client.copy_object().bucket(&self.bucket).key(to).copy_source(source).send().await;
+        copied.map_err(|error| anyhow::anyhow!("copy {from}: {}", DisplayErrorContext(error)))?;
+        self.delete(from).await
     }
 
     /// Deletes an object.
