@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 use headpond_runtime::{LogFormat, units};
@@ -66,6 +66,11 @@ pub(crate) struct TlsArgs {
 /// Reads an argument that is a size, such as 64GiB.
 pub(crate) fn parse_size(text: &str) -> Result<u64, Error> {
     units::parse_bytes(text).map_err(|error| Error::new(ErrorKind::InvalidArgument, error.to_string()))
+}
+
+/// Reads an argument that is a time, such as 30s.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, Error> {
+    units::parse_duration(text).map_err(|error| Error::new(ErrorKind::InvalidArgument, error.to_string()))
 }
 
 /// What to do.

@@ -89,9 +89,9 @@ impl Session {
     ///
     /// # Errors
     /// `NotFound` when there is nothing.
-    pub(crate) async fn stat(&self, path: &NsPath) -> Result<Arc<Attr>> {
+    pub(crate) async fn stat(&self, path: &NsPath) -> Result<Arc<Attr>, Error> {
         let found = self.client.resolve(path).await?;
-        Ok(found.attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?)
+        found.attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))
     }
 
     /// Hands the entries of the directory `path` to `each` as they arrive, and remarks on keys that had to be left out.

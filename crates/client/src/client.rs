@@ -10,7 +10,7 @@ use tokio::{sync::broadcast, time::interval};
 
 use crate::{
     AdminClient, AttrChange, ClientConfig, Event, FileWriter, Freed, ListOptions, ListPage, ListTarget, LoadOptions,
-    LoadProgress, Lookup, NewFile, OpenFile, Owner, Presence, StatFs, cached, listing, load,
+    LoadProgress, Lookup, NewFile, OpenFile, Owner, Pending, Presence, StatFs, cached, listing, load,
     master::{self, Retry},
     metadata::Question,
     opening, session,
@@ -191,6 +191,14 @@ impl Client {
     /// `Stale` when the inode was replaced or removed; otherwise as of [`Client::create`].
     pub async fn set_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {
         self.shared().set_attr(inode, change).await
+    }
+
+    /// What at and below `path` is not yet in the under store as the namespace says.
+    ///
+    /// # Errors
+    /// `NotFound`; otherwise those of any call.
+    pub async fn pending(&self, path: &NsPath) -> Result<Pending> {
+        self.shared().pending(path).await
     }
 
     /// Brings a file, or all files below a directory, into the cache. `progress` is called at least twice a second, never

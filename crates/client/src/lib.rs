@@ -63,4 +63,4 @@ pub use local::LocalFile;
 pub use lookup::Lookup;
 pub use master::is_refusal;
 pub use open_file::OpenFile;
-pub use writing::{AttrChange, FileWriter, NewFile, Owner};
+pub use writing::{AttrChange, FileWriter, Moving, NewFile, Owner, Pending};

@@ -128,6 +128,11 @@ impl Relocator {
         self.progress.state().stopped.values().map(|stopped| stopped.why.clone()).collect()
     }
 
+    /// Why the relocation `id` does not go on, if it does not.
+    pub(crate) fn problem(&self, id: u64) -> Option<String> {
+        self.progress.state().stopped.get(&id).map(|stopped| stopped.why.clone())
+    }
+
     /// Relocations that have not ended.
     pub(crate) fn pending(&self) -> u64 {
         let pending = self.catalog.snapshot().and_then(|snapshot| snapshot.relocations());

@@ -3,7 +3,7 @@
 //! * `names` locks a name in a directory while it is changed; `leases` says who may write which file.
 //! * `entries` looks names up as fresh as reads do, and checks who may change them.
 //! * `files`, `persist`: made, opened for writing, stored, committed. `directories`, `removal`: first the store, then the namespace.
-//!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`.
+//!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`. `pending`: what is still under way.
 //! * `objects`: what these ask of stores. `expiry`: writers that went away.
 //!
 //! Every change is a command with the id of its request, so a repetition is answered as the first was, also after a restart. What is done at
@@ -17,6 +17,7 @@ mod files;
 mod leases;
 mod names;
 mod objects;
+mod pending;
 mod persist;
 mod removal;
 mod renames;

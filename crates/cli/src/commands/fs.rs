@@ -9,12 +9,19 @@ mod head;
 mod load;
 mod location;
 mod ls;
+mod mkdir;
+mod mv;
 mod pieces;
 mod progress;
+mod put;
 mod reading;
+mod rm;
 mod stat;
+mod status;
+mod sync;
 mod tail;
 mod tree;
+mod writing;
 
 use clap::{Args, Subcommand};
 use headpond_types::NsPath;
@@ -24,7 +31,7 @@ use crate::{
     session::{self, Session, SessionArgs},
 };
 
-/// List, read and cache files of the namespace.
+/// List, read, cache and change files of the namespace.
 ///
 /// Paths are those of the namespace, such as /data/part-0.parquet; below the mount they are the same without its
 /// directory. A path that fails is reported and the others go on.
@@ -57,6 +64,12 @@ enum FsCommand {
     Load(load::LoadArgs),
     Free(free::FreeArgs),
     Location(location::LocationArgs),
+    Put(put::PutArgs),
+    Mkdir(mkdir::MkdirArgs),
+    Mv(mv::MvArgs),
+    Rm(rm::RmArgs),
+    Status(status::StatusArgs),
+    Sync(sync::SyncArgs),
 }
 
 pub(crate) fn run(args: FsArgs) -> Result<()> {
@@ -73,6 +86,12 @@ pub(crate) fn run(args: FsArgs) -> Result<()> {
         FsCommand::Load(args) => load::run(session, &args).await,
         FsCommand::Free(args) => free::run(session, &args).await,
         FsCommand::Location(args) => location::run(session, &args).await,
+        FsCommand::Put(args) => put::run(session, &args).await,
+        FsCommand::Mkdir(args) => mkdir::run(session, &args).await,
+        FsCommand::Mv(args) => mv::run(session, &args).await,
+        FsCommand::Rm(args) => rm::run(session, &args).await,
+        FsCommand::Status(args) => status::run(session, &args).await,
+        FsCommand::Sync(args) => sync::run(session, &args).await,
     })
 }
 

@@ -180,3 +180,61 @@ fn a_reader_that_goes_away_is_no_error() -> Result<()> {
     assert!(output.status.success() && output.stderr.is_empty(), "{}", stderr(&output));
     Ok(())
 }
+
+#[test]
+fn files_are_put_moved_and_removed_in_the_store_too() -> Result<()> {
+    let ground = pond()?;
+    ground.write("local.bin", vec![9; 2 << 20])?;
+    let local = ground.path("local.bin").display().to_string();
+    assert_eq!(text(&ground, &["fs", "mkdir", "-p", "/new/dir"])?, "");
+    assert_eq!(text(&ground, &["fs", "mkdir", "-p", "/new/dir"])?, "", "it is there already");
+    assert_eq!(text(&ground, &["fs", "put", &local, "/new/dir/f"])?, "/new/dir/f: 2.00 MiB written\n");
+    assert_eq!(std::fs::read(ground.path("data/new/dir/f"))?, vec![9; 2 << 20]);
+    let status = json(&ground, &["fs", "status", "/new/dir/f"])?;
+    assert_eq!((&status[0]["persisted"], &status[0]["cached"]), (&true.into(), &(2 << 20).into()), "{status:?}");
+
+    assert_eq!(text(&ground, &["fs", "mv", "/new/dir", "/moved"])?, "");
+    assert_eq!(text(&ground, &["fs", "ls", "-R", "/moved"])?, "f\n");
+    assert_eq!(text(&ground, &["fs", "sync", "--timeout", "30s", "/"])?, "");
+    assert_eq!(std::fs::read(ground.path("data/moved/f"))?, vec![9; 2 << 20]);
+    assert!(!ground.path("data/new/dir").exists());
+    assert_eq!(text(&ground, &["fs", "mv", "/moved/f", "/dir"])?, "", "into a directory");
+    assert_eq!(text(&ground, &["fs", "sync", "/"])?, "");
+    assert!(ground.path("data/dir/f").exists());
+
+    assert_eq!(text(&ground, &["fs", "rm", "-r", "/dir", "/a.txt"])?, "");
+    assert_eq!(text(&ground, &["fs", "rm", "-f", "/a.txt"])?, "");
+    assert!(!ground.path("data/dir").exists() && !ground.path("data/a.txt").exists());
+    assert_eq!(text(&ground, &["fs", "ls", "/"])?, "moved\nnew\n");
+    Ok(())
+}
+
+#[test]
+fn changes_that_cannot_be_made_say_why() -> Result<()> {
+    let ground = pond()?;
+    ground.write("local.bin", "x")?;
+    let local = ground.path("local.bin").display().to_string();
+    for (arguments, code, said) in [
+        (&["put", &local, "/a.txt", "--no-replace"][..], 4, "a.txt"),
+        (&["put", "missing.bin", "/b"], 3, "cannot read missing.bin"),
+        (&["put", &local, "/nowhere/b"], 3, "/nowhere does not exist"),
+        (&["put", &local, "/dir"], 6, "dir"),
+        (&["mkdir", "/dir"], 4, "dir"),
+        (&["mkdir", "-p", "/a.txt/b"], 6, "/a.txt is not a directory"),
+        (&["mv", "--no-replace", "/dir/b.bin", "/a.txt"], 4, "a.txt"),
+        (&["mv", "/missing", "/b"], 3, "missing"),
+        (&["mv", "/dir", "/dir/deep"], 2, "dir"),
+        (&["rm", "/dir"], 6, "--recursive"),
+        (&["rm", "/missing"], 3, "/missing does not exist"),
+        (&["rm", "/"], 2, "/"),
+        (&["sync", "/missing"], 3, "/missing does not exist"),
+    ] {
+        let arguments = [&["fs"], arguments].concat();
+        let output = ground.run(&arguments)?;
+        let told = stderr(&output);
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {told}");
+        assert!(told.contains(said) && told.lines().count() == 1, "{arguments:?}: {told}");
+    }
+    assert_eq!(std::fs::read(ground.path("data/a.txt"))?, b"one\ntwo\nthree\n");
+    Ok(())
+}

@@ -18,6 +18,7 @@ mod copying;
 mod ending;
 mod lease;
 mod mutations;
+mod pending;
 mod persisting;
 mod staged;
 mod table;
@@ -26,6 +27,7 @@ mod writer;
 use headpond_types::Timestamp;
 
 pub(crate) use lease::{Lease, renew};
+pub use pending::{Moving, Pending};
 pub(crate) use table::Writers;
 pub use writer::FileWriter;
 

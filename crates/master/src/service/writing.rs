@@ -3,9 +3,9 @@
 use headpond_namespace::{AttrChange, Owner};
 use headpond_proto::v1::{
     CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
-    OpenForWritingRequest, PreparePersistRequest, PreparePersistResponse, RemoveRequest, RemoveResponse, RenameRequest,
-    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, WriteLease, WriteResponse,
-    writing_service_server::WritingService as Service,
+    OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PreparePersistRequest, PreparePersistResponse,
+    RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest, RenewLeasesResponse,
+    SetAttrRequest, WriteLease, WriteResponse, writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     asked,
-    message::{lookup_response, millis, mode, name, request_id},
+    message::{lookup_response, millis, mode, name, path, request_id},
     refuse,
 };
 use crate::{
@@ -125,6 +125,28 @@ impl Service for WritingService {
             self.0.writing.remove(removal).await
         };
         remove().await.map(|as_of| Response::new(RemoveResponse { as_of })).map_err(refuse)
+    }
+
+    async fn pending(&self, request: Request<PendingRequest>) -> Result<Response<PendingResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let pending = async || {
+            let path = path(&request.path)?;
+            let caller = request.caller.map(Caller::from);
+            // Who may not see what is there learns nothing of it.
+            let found = self.0.lookups.resolve(&path, caller.as_ref(), false).await?;
+            if found.attr.is_none() {
+                return Err(Error::new(ErrorKind::NotFound, format!("{path} does not exist")));
+            }
+            self.0.writing.pending(&path)
+        };
+        let pending = pending().await.map_err(refuse)?;
+        let moving = pending.moving.into_iter().map(|moving| PendingMove {
+            path: moving.path.to_bytes().into(),
+            from: moving.from.into(),
+            problem: moving.problem.unwrap_or_default(),
+        });
+        let writing = pending.writing.iter().map(|path| path.to_bytes().into());
+        Ok(Response::new(PendingResponse { writing: writing.collect(), moving: moving.collect() }))
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {

@@ -182,6 +182,11 @@ impl Leases {
         state.leases.iter().filter(|(_, lease)| lease.expires <= now).map(|(id, _)| *id).collect()
     }
 
+    /// The files that somebody may write.
+    pub(crate) fn held(&self) -> Vec<InodeId> {
+        self.state().holders.keys().copied().collect()
+    }
+
     /// How many there are.
     pub(crate) fn count(&self) -> u64 {
         self.state().leases.len() as u64

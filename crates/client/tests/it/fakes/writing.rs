@@ -218,4 +218,8 @@ impl WritingService for FakeMaster {
         })?;
         Ok(self.answer(Some(attr)))
     }
+
+    async fn pending(&self, _: Request<v1::PendingRequest>) -> Result<Response<v1::PendingResponse>, Status> {
+        Err(Status::unimplemented("asked for by no test"))
+    }
 }

@@ -1,0 +1,50 @@
+//! What the under store does not hold yet as the namespace says.
+
+use headpond_types::{NsPath, Result};
+
+use super::Writing;
+
+/// What is pending at and below a path.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Pending {
+    /// Files that are being written.
+    pub(crate) writing: Vec<NsPath>,
+    /// What was renamed.
+    pub(crate) moving: Vec<Moving>,
+}
+
+/// Something whose objects are being moved.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Moving {
+    /// Where it is now, or was, whichever the path asked for has to do with.
+    pub(crate) path: NsPath,
+    /// Where its objects were, relative to the mount's prefix.
+    pub(crate) from: Vec<u8>,
+    /// Why it does not go on.
+    pub(crate) problem: Option<String>,
+}
+
+impl Writing {
+    /// What is pending at and below `path`, or above it: objects of a directory are moved with all that is below. Reads as many rows as
+    /// files are written and things are moved, whatever lies below.
+    ///
+    /// # Errors
+    /// Those of the namespace.
+    pub(crate) fn pending(&self, path: &NsPath) -> Result<Pending> {
+        let snapshot = self.catalog.snapshot()?;
+        let mut pending = Pending::default();
+        for inode in self.leases.held() {
+            pending.writing.extend(snapshot.path(inode)?.filter(|written| written.starts_with(path)));
+        }
+        for relocation in snapshot.relocations()? {
+            let moved = snapshot.path(relocation.inode)?;
+            let Some(moved) = moved.filter(|moved| moved.starts_with(path) || path.starts_with(moved)) else {
+                continue;
+            };
+            let problem = self.relocator.problem(relocation.id);
+            pending.moving.push(Moving { path: moved, from: relocation.from, problem });
+        }
+        pending.writing.sort_unstable();
+        Ok(pending)
+    }
+}
