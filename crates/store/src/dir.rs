@@ -20,7 +20,7 @@ use std::{
 
 use headpond_types::ContentId;
 use rustix::{
-    fs::{AtFlags, Mode, OFlags},
+    fs::{AtFlags, FlockOperation, Mode, OFlags},
     io::Errno,
 };
 
@@ -222,7 +222,12 @@ impl Dir {
         let _no_removals = write(&self.removals);
         self.failure.get_or_init(|| "closed".to_owned());
         lock(&self.index).close();
-        *lock(&self.lock) = None;
+        if let Some(file) = lock(&self.lock).take()
+            // Not only by closing it: a child of this process has a copy until it runs its own program.
+            && let Err(error) = rustix::fs::flock(&file, FlockOperation::Unlock)
+        {
+            tracing::debug!(dir = %self.config.path.display(), %error, "cannot unlock a cache directory");
+        }
     }
 
     fn failed_error(&self, reason: &str) -> StoreError {
