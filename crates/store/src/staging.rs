@@ -9,7 +9,7 @@ use std::{
 
 use bytes::Bytes;
 use headpond_types::PAGE_SIZE;
-use rustix::{buffer::spare_capacity, io::Errno};
+use rustix::{buffer::spare_capacity, fs::OFlags, io::Errno};
 
 use crate::{
     content::MAX_LENGTH,
@@ -98,7 +98,17 @@ impl Staging {
 
     /// The file, opened once more for reading and writing, to be handed to another process.
     pub fn descriptor(&self) -> Result<File> {
-        self.dir.open_staged(self.generation).map_err(|error| self.dir.error("open a staged file", error))
+        self.open(OFlags::RDWR)
+    }
+
+    /// The file, opened once more for reading. It also reads what the file was when it was dropped, or became a content.
+    pub fn reader(&self) -> Result<File> {
+        self.open(OFlags::RDONLY)
+    }
+
+    fn open(&self, flags: OFlags) -> Result<File> {
+        let opened = self.dir.open_staged(self.generation, flags);
+        opened.map_err(|error| self.dir.error("open a staged file", error))
     }
 
     /// Counts what was written through descriptors, and makes room for it.

@@ -121,12 +121,13 @@ impl PageStore {
 
     /// Makes a staged file the complete and verified cache file of content `id`, whose pages have these CRC32Cs. Does IO: reads the file, and
     /// appends a record per page. Nobody may write the file any more: the caller answers for it that descriptors which he handed out are
-    /// closed. If there is something of the content already, the staged file is dropped.
+    /// closed. What is there of the content already makes way, unless it is complete: then the staged file is dropped.
     ///
     /// After any error the staged file is gone, which costs only that the content has to be fetched. `Corrupt`: a page has another
     /// checksum. `Full`, `DirFailed`: as everywhere.
     pub fn adopt(&self, staging: Staging, id: ContentId, checksums: &[u32]) -> Result<()> {
-        if self.find(id).is_some() { Ok(()) } else { Content::adopt(staging, id, checksums) }
+        let is_complete = |content: Arc<Content>| content.is_complete();
+        if self.find(id).is_some_and(is_complete) { Ok(()) } else { Content::adopt(staging, id, checksums) }
     }
 
     /// Drops what is cached of `id`, and says how many bytes that was. Does IO. If it is lent, the bytes come free when the last loan ends.

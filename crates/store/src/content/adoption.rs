@@ -65,12 +65,20 @@ impl Content {
                 return Err(error);
             }
         };
-        let known = dir.shared.find_or_insert(id, || Arc::clone(&content));
-        if Arc::ptr_eq(&known, &content) {
-            let mut policy = lock(&dir.policy);
-            (0..pages).for_each(|page| policy.insert(&content, slot, page));
-        } else {
-            content.discard();
+        loop {
+            let known = dir.shared.find_or_insert(id, || Arc::clone(&content));
+            if Arc::ptr_eq(&known, &content) {
+                let mut policy = lock(&dir.policy);
+                (0..pages).for_each(|page| policy.insert(&content, slot, page));
+                break;
+            }
+            if known.is_complete() {
+                content.discard();
+                break;
+            }
+            // Somebody reads it and has some of it; who finds it gone finds ours.
+            known.discard();
+            dir.shared.remove(&known);
         }
         drop(pin);
         Ok(())

@@ -26,9 +26,8 @@ impl Dir {
     }
 
     /// Opens the file once more, with an offset of its own. Does IO.
-    pub(crate) fn open_staged(&self, generation: u32) -> io::Result<File> {
-        let flags = OFlags::RDWR | OFlags::CLOEXEC;
-        Ok(File::from(rustix::fs::openat(&self.staged, name(generation), flags, Mode::empty())?))
+    pub(crate) fn open_staged(&self, generation: u32, flags: OFlags) -> io::Result<File> {
+        Ok(File::from(rustix::fs::openat(&self.staged, name(generation), flags | OFlags::CLOEXEC, Mode::empty())?))
     }
 
     /// Removes the file, unless the directory is closed: then somebody else may have it, who removes what he finds. Does IO.

@@ -12,7 +12,7 @@ use std::{
 use headpond_store::{PageStore, Staging, StoreError, checksums};
 use headpond_types::{PAGE_SIZE, page_count, page_range};
 
-use crate::support::{bytes_of, fill_all, id, page_bytes, store};
+use crate::support::{bytes_of, fill, fill_all, id, page_bytes, store};
 
 /// Set in the environment of the process that is to die.
 const DIR: &str = "HEADPOND_TEST_STAGING_DIR";
@@ -149,16 +149,24 @@ fn other_bytes_than_the_content_has_are_not_adopted() {
 }
 
 #[test]
-fn what_is_cached_already_is_left_alone() {
+fn what_is_cached_in_part_makes_way_and_what_is_complete_does_not() {
     let dir = tempfile::tempdir().unwrap();
     let store = store(dir.path(), 64);
-    let content = store.content(id(1), 2 * PAGE_SIZE).unwrap();
     let bytes = body(1, 2 * PAGE_SIZE);
+    let part = store.content(id(1), 2 * PAGE_SIZE).unwrap();
+    fill(&part, 0);
+    let (loan, writer) = (part.lend().unwrap(), part.page_writer(1).unwrap());
     store.adopt(staged(&store, &bytes), id(1), &checksums(&bytes)).unwrap();
-    assert!(!content.is_complete());
-    fill_all(&content);
-    assert_eq!(used(&store), 2 * PAGE_SIZE);
-    assert_eq!(staged_files(dir.path()), 0);
+    let whole = store.find(id(1)).unwrap();
+    assert!(whole.is_complete() && loan.is_dropped());
+    assert!(matches!(part.read(0..1), Err(StoreError::Absent { .. })));
+    drop((loan, writer));
+    assert_eq!((used(&store), store.usage().contents()), (2 * PAGE_SIZE, 1));
+
+    let loan = whole.lend().unwrap();
+    store.adopt(staged(&store, &bytes), id(1), &checksums(&bytes)).unwrap();
+    assert!(loan.complete() && !loan.is_dropped());
+    assert_eq!((used(&store), staged_files(dir.path())), (2 * PAGE_SIZE, 0));
 }
 
 #[test]
