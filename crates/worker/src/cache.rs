@@ -16,7 +16,7 @@ use headpond_store::{Content, Loan, PageStore, Staging, StoreError};
 use headpond_types::{ByteRange, ContentId, page_count};
 use tokio::task::spawn_blocking;
 
-use crate::{faults::Faults, grants::Grant, metrics::Metrics};
+use crate::{faults::Faults, grants::Grant, metrics::Metrics, staging::Stored};
 
 /// Bytes that the scrubber reads between two pauses.
 const SCRUB_STEP: u64 = 4 << 20;
@@ -27,18 +27,24 @@ pub(crate) struct Cache {
     store: Arc<PageStore>,
     metrics: Metrics,
     faults: Faults,
+    stored: Stored,
     /// Contents that are being verified as a whole.
     verifying: Mutex<HashSet<ContentId>>,
 }
 
 impl Cache {
     pub(crate) fn new(store: Arc<PageStore>, metrics: Metrics) -> Self {
-        Self { store, metrics, faults: Faults::default(), verifying: Mutex::default() }
+        Self { store, metrics, faults: Faults::default(), stored: Stored::default(), verifying: Mutex::default() }
     }
 
     /// The store itself, for what does no IO.
     pub(crate) const fn store(&self) -> &Arc<PageStore> {
         &self.store
+    }
+
+    /// Contents of files that were written here, until the store has them.
+    pub(crate) const fn stored(&self) -> &Stored {
+        &self.stored
     }
 
     /// Where the pages of a granted content are kept; `None` when the store cannot keep them.

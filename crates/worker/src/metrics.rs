@@ -25,6 +25,8 @@ pub(crate) enum Source {
     Peer,
     /// From the under store.
     UnderStore,
+    /// From a file that was written here.
+    Staged,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -65,6 +67,7 @@ impl Metrics {
         let source = match source {
             Source::Peer => "peer",
             Source::UnderStore => "under_store",
+            Source::Staged => "staged",
         };
         self.filled_bytes.get_or_create(&From { source }).inc_by(bytes);
     }

@@ -61,9 +61,12 @@ impl Run {
         }
     }
 
-    /// Asks the owner first, then the under store for what is left; the latter again as long as it breaks off only after
+    /// Looks at what is still staged here, then asks the owner, then the under store for what is left; the latter again as long as it breaks off only after
     /// having sent whole pages.
     async fn receive_all(&mut self) -> Result<()> {
+        if self.receive_from_staged().await {
+            return Ok(());
+        }
         if let Some(owner) = self.owner.take() {
             match self.receive_from_owner(&owner).await {
                 Err(error) if error.kind() != ErrorKind::Stale => {
@@ -84,6 +87,17 @@ impl Run {
                 done => return done,
             }
         }
+    }
+
+    /// Takes the pages of a file that was written here and is not adopted yet; whether all came.
+    async fn receive_from_staged(&mut self) -> bool {
+        let stored = self.filler.cache.stored().body(self.job.grant.content, self.rest());
+        let Some(body) = stored else { return false };
+        let received = self.receive(body, Source::Staged).await;
+        if let Err(error) = &received {
+            tracing::debug!(%error, "a staged file has other bytes than were stored, asking elsewhere");
+        }
+        received.is_ok()
     }
 
     async fn receive_from_owner(&mut self, owner: &Member) -> Result<()> {

@@ -9,6 +9,7 @@ mod abandoned;
 mod persist;
 mod sent;
 mod settle;
+mod stored;
 mod table;
 mod upload;
 
@@ -20,8 +21,8 @@ use headpond_runtime::{Clock, Tasks};
 use headpond_types::{ContentId, Error, ErrorKind, Result, Timestamp};
 use tokio::sync::Semaphore;
 
-pub(crate) use self::abandoned::Abandoned;
 use self::table::{Staged, Table};
+pub(crate) use self::{abandoned::Abandoned, stored::Stored};
 use crate::{cache::Cache, cluster::Cluster, metrics::Metrics};
 
 /// Most bytes in one message of staged data.
@@ -203,6 +204,7 @@ impl Stager {
 
     /// Drops the file of what is in the table no more, or makes it that of `content` if its bytes were stored as such.
     async fn finish(&self, staged: Arc<Staged>, content: Option<ContentId>) {
+        let stored = staged.set_stored(None);
         let take = move || {
             let file = staged.take()?;
             let content = content?;
@@ -210,6 +212,10 @@ impl Stager {
             Some((file, content, checksums))
         };
         self.cache.adopt(take).await;
+        // Only now: who reads it meanwhile need not ask the under store.
+        if let Some(stored) = stored {
+            self.cache.stored().remove(stored);
+        }
     }
 }
 

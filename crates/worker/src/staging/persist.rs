@@ -11,7 +11,7 @@ use headpond_types::{Error, ErrorKind, MountId, Result};
 use headpond_ufs::Precondition;
 
 use super::{
-    Stager,
+    Stager, stored,
     table::Staged,
     upload::{Target, Upload},
 };
@@ -118,5 +118,6 @@ async fn persist(stager: &Stager, staged: &Arc<Staged>, grant: PersistGrant, len
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
     staged.touch();
+    stored::show(stager, staged, &target, length).await;
     Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version })
 }

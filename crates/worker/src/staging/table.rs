@@ -7,7 +7,7 @@ use std::{
 };
 
 use headpond_store::{Staging, StoreError};
-use headpond_types::Result;
+use headpond_types::{ContentId, Result};
 use tokio::{task::spawn_blocking, time::Instant};
 
 use super::{lost, persist::Asked, sent::Sent};
@@ -34,11 +34,14 @@ struct State {
     asked: Asked,
     /// What of this file the store may hold.
     sent: Sent,
+    /// The content that readers find here.
+    stored: Option<ContentId>,
 }
 
 impl Staged {
     pub(super) fn new(lease: u64, inode: u64, file: Staging) -> Self {
-        let state = State { session: None, used: Instant::now(), asked: Asked::default(), sent: Sent::default() };
+        let state =
+            State { session: None, used: Instant::now(), asked: Asked::default(), sent: Sent::default(), stored: None };
         Self {
             lease,
             inode,
@@ -82,6 +85,11 @@ impl Staged {
     /// Looks at or changes what is known of the bytes that were sent.
     pub(super) fn with_sent<T>(&self, look: impl FnOnce(&mut Sent) -> T) -> T {
         look(&mut self.state().sent)
+    }
+
+    /// Notes what readers find here; the answer is what they found before.
+    pub(super) fn set_stored(&self, content: Option<ContentId>) -> Option<ContentId> {
+        std::mem::replace(&mut self.state().stored, content)
     }
 
     /// Runs `work` on the file where it may block. Goes on to its end when dropped.

@@ -401,3 +401,37 @@ async fn only_the_right_grants_are_taken() {
     assert_eq!(yard.persist(1, "k", None, 0).await.expect_err("nothing staged").kind(), ErrorKind::Stale);
     assert_eq!(yard.stage(1, u64::MAX - 1, "x").await.expect_err("too far").kind(), ErrorKind::ResourceExhausted);
 }
+
+#[tokio::test]
+async fn who_reads_before_the_writer_ended_gets_what_was_stored_and_nothing_later() {
+    let yard = Yard::new("read-early").await;
+    let body = yard.stage_mib(1, 3).await;
+    let stored = yard.persist(1, "k", None, 3 * MIB).await.expect("stored");
+    let grant = yard.pond.master.content(ContentId(1), "k", &stored.version, stored.size);
+    // The middle is written again, and not stored: that page must come from the store.
+    yard.stage_as(1, MIB + 5, "later", true).await.expect("staged");
+    yard.store.chance(Some(Op::Get), 1.0, Fault::Error(UfsErrorKind::Refused));
+    assert_eq!(yard.worker.read(&grant, 0..MIB).await.expect("from the staged file"), body[..1 << 20]);
+    assert_eq!(yard.worker.read(&grant, 2 * MIB..3 * MIB).await.expect("from the staged file"), body[2 << 20..]);
+    assert!(yard.worker.read(&grant, MIB..2 * MIB).await.is_err());
+    yard.store.heal();
+    assert!(yard.worker.read(&grant, 0..u64::MAX).await.expect("from the store") == body);
+    yard.end(1, None).await;
+}
+
+#[tokio::test]
+async fn what_a_reader_has_begun_is_whole_once_the_writer_ends() {
+    let yard = Yard::new("read-part").await;
+    let body = yard.stage_mib(1, 20).await;
+    let stored = yard.persist(1, "k", None, 20 * MIB).await.expect("stored");
+    let grant = yard.pond.master.content(ContentId(1), "k", &stored.version, stored.size);
+    let mut local = LocalClient::of(&yard.worker).await;
+    let (lent, _) = local.lend(&grant, 0).await.expect("lent");
+    assert!(!lent.complete);
+    local.ensure(lent.lease, 7 * MIB..8 * MIB).await.expect("from the staged file");
+    yard.end(1, Some(ContentId(1))).await;
+    yard.close_store();
+    let (lent, _) = local.lend(&grant, 0).await.expect("lent");
+    assert!(lent.complete);
+    assert!(yard.worker.read(&grant, 0..u64::MAX).await.expect("warm") == body);
+}
