@@ -1,5 +1,7 @@
 //! The master as a whole, over a store in memory with injected faults and a clock that stands still.
 
+#[cfg(feature = "failpoints")]
+mod crashes;
 mod keys;
 mod lookups;
 mod outages;

@@ -40,7 +40,7 @@ use fail::fail_point;
 use headpond_namespace::{Command, Reply};
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{Error, ErrorKind, InodeId, RequestId, Result};
-use tokio::{sync::watch, time::Instant};
+use tokio::time::Instant;
 
 use crate::{
     catalog::Catalog,
@@ -73,16 +73,11 @@ pub(crate) struct Writing {
     pub(crate) tasks: Tasks,
 }
 
-/// What a change has to wait for, and how to say so when it takes too long.
-struct InTheWay {
-    ended: watch::Receiver<u64>,
-    what: String,
-}
-
 /// How one try at a change ended.
 enum Try<T> {
     Done(T),
-    Wait(InTheWay),
+    /// Something is in the way that ends by itself: a lease, a persist or a relocation. The text says so to whom it takes too long.
+    Wait(String),
 }
 
 impl Writing {
@@ -102,12 +97,20 @@ impl Writing {
     async fn persevere<T, F: Future<Output = Result<Try<T>>>>(&self, attempt: impl Fn() -> F) -> Result<T> {
         let until = Instant::now() + PATIENCE;
         loop {
-            let mut way = match attempt().await? {
+            // Before looking, so that no end falls between.
+            let (mut writers, mut relocations) = (self.leases.watch(), self.relocator.watch());
+            let what = match attempt().await? {
                 Try::Done(done) => return Ok(done),
-                Try::Wait(way) => way,
+                Try::Wait(what) => what,
             };
-            if tokio::time::timeout_at(until, way.ended.changed()).await.is_err() {
-                return Err(Error::new(ErrorKind::Busy, way.what));
+            let ended = async {
+                tokio::select! {
+                    _ = writers.changed() => {}
+                    _ = relocations.changed() => {}
+                }
+            };
+            if tokio::time::timeout_at(until, ended).await.is_err() {
+                return Err(Error::new(ErrorKind::Busy, what));
             }
         }
     }

@@ -50,6 +50,27 @@ struct Fresh {
     version: String,
 }
 
+/// What became of a file.
+#[derive(Debug)]
+enum Step {
+    Copied(Fresh),
+    /// Its source is another than the namespace knows.
+    SourceChanged(Straggler),
+    /// It is to be looked at again.
+    Later,
+}
+
+/// What is left to do when copies are made.
+#[derive(Debug, Default)]
+struct Done {
+    /// Journalled: the sources can go.
+    noted: Vec<Straggler>,
+    /// Passed over: the copies have to go.
+    passed_over: Vec<Fresh>,
+    /// Changed outside.
+    changed: Vec<Straggler>,
+}
+
 impl<'j> Job<'j> {
     /// Moves all that is to be moved, and ends the relocation.
     ///
@@ -136,32 +157,40 @@ impl<'j> Job<'j> {
     }
 
     async fn move_all(&self, page: Vec<Straggler>) -> Result<()> {
-        let (mut fresh, mut moved, mut since) = (Vec::new(), Vec::new(), Instant::now());
+        let (mut fresh, mut done, mut since) = (Vec::new(), Done::default(), Instant::now());
         let mut outcome = Ok(());
+        // While these are not asked on, they may hold slots for requests to the store: only the journal is waited for meanwhile.
         let mut copies = stream::iter(page).map(|file| self.copy(file)).buffer_unordered(AT_ONCE);
-        while let Some(copied) = copies.next().await {
-            match copied {
-                Ok(copied) => fresh.extend(copied),
+        while let Some(step) = copies.next().await {
+            match step {
+                Ok(Step::Copied(copy)) => fresh.push(copy),
+                Ok(Step::SourceChanged(file)) => done.changed.push(file),
+                Ok(Step::Later) => {}
                 Err(error) => {
                     outcome = Err(error);
                     break;
                 }
             }
             if fresh.len() >= BATCH || since.elapsed() >= GATHER {
-                moved.extend(self.note(std::mem::take(&mut fresh)).await?);
+                self.note(std::mem::take(&mut fresh), &mut done).await?;
                 since = Instant::now();
             }
         }
         drop(copies);
-        moved.extend(self.note(fresh).await?);
-        self.delete_sources(moved).await?;
+        self.note(fresh, &mut done).await?;
+        self.delete_sources(done.noted).await?;
+        for Fresh { file, version } in done.passed_over {
+            delete_version(&self.mount, &self.mount.object_key(&file.to), &version).await?;
+        }
+        for file in done.changed {
+            self.take_over(&file).await?;
+        }
         outcome
     }
 
-    /// Copies one object; `None` when the file is another by now, which the next search shows.
-    async fn copy(&self, file: Straggler) -> Result<Option<Fresh>> {
+    async fn copy(&self, file: Straggler) -> Result<Step> {
         if self.relocator.leases.is_persisting(file.inode) {
-            return Ok(None);
+            return Ok(Step::Later);
         }
         let (source, target) = (self.mount.object_key(&file.from), self.mount.object_key(&file.to));
         let replaces = self.relocation.replaces.clone().filter(|_| file.inode == self.relocation.inode);
@@ -172,16 +201,13 @@ impl<'j> Job<'j> {
             match copy.perform(&self.mount).await? {
                 Copied::Done(meta) if meta.size == size => {
                     fail_point!("relocate::copied");
-                    return Ok(Some(Fresh { file, version: meta.version }));
+                    return Ok(Step::Copied(Fresh { file, version: meta.version }));
                 }
                 Copied::Done(meta) => {
                     let message = format!("the copy of {source:?} to {target:?} has {} of {size} bytes", meta.size);
                     return Err(Error::new(ErrorKind::Corrupt, message));
                 }
-                Copied::SourceChanged => {
-                    self.take_over(&file).await?;
-                    return Ok(None);
-                }
+                Copied::SourceChanged => return Ok(Step::SourceChanged(file)),
                 Copied::Occupied => {}
             }
             let store = self.mount.store().await?;
@@ -193,7 +219,7 @@ impl<'j> Job<'j> {
             match (there, ours) {
                 (None, _) if condition != Precondition::Absent => condition = Precondition::Absent,
                 (Some(there), Some(ours)) if are_same(&self.mount, &there, &ours).await? => {
-                    return Ok(Some(Fresh { file, version: there.version }));
+                    return Ok(Step::Copied(Fresh { file, version: there.version }));
                 }
                 _ => {
                     let message = format!(
@@ -235,14 +261,14 @@ impl<'j> Job<'j> {
         catalog.propose(command).await.map(|_| ())
     }
 
-    /// Journals copies, and deletes those of files that are others by now. Gives those that are journalled.
-    async fn note(&self, copies: Vec<Fresh>) -> Result<Vec<Straggler>> {
+    /// Journals copies, but for those of files that are others by now.
+    async fn note(&self, copies: Vec<Fresh>, done: &mut Done) -> Result<()> {
         if copies.is_empty() {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let Relocator { catalog, names, leases, grants, metrics, .. } = self.relocator;
         let guards = names.lock_all(copies.iter().map(|copy| copy.file.place.clone()).collect()).await;
-        let (now, mut passed_over): (Vec<_>, Vec<_>) =
+        let (now, later): (Vec<_>, Vec<_>) =
             copies.into_iter().partition(|copy| !leases.is_persisting(copy.file.inode));
         let files = now.iter().map(|Fresh { file, version }| MovedFile {
             inode: file.inode,
@@ -260,14 +286,11 @@ impl<'j> Job<'j> {
         fail_point!("relocate::noted");
         drop(guards);
         let (others, noted): (Vec<_>, Vec<_>) = now.into_iter().partition(|copy| others.contains(&copy.file.inode));
-        passed_over.extend(others);
-        for Fresh { file, version } in passed_over {
-            delete_version(&self.mount, &self.mount.object_key(&file.to), &version).await?;
-        }
-        let noted: Vec<_> = noted.into_iter().map(|copy| copy.file).collect();
         metrics.relocated_objects.inc_by(noted.len() as u64);
-        metrics.relocated_bytes.inc_by(noted.iter().map(|file| file.size).sum());
-        Ok(noted)
+        metrics.relocated_bytes.inc_by(noted.iter().map(|copy| copy.file.size).sum());
+        done.noted.extend(noted.into_iter().map(|copy| copy.file));
+        done.passed_over.extend(later.into_iter().chain(others));
+        Ok(())
     }
 
     async fn delete_sources(&self, moved: Vec<Straggler>) -> Result<()> {

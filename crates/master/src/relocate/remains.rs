@@ -1,5 +1,6 @@
 //! What is left at an old key or prefix when every file has a new key: markers of directories, and sources whose deletion was lost.
 
+use fail::fail_point;
 use futures::{StreamExt, stream};
 use headpond_namespace::Snapshot;
 use headpond_types::{Attr, Error, FileKind, InodeId, Name, Result};
@@ -93,6 +94,7 @@ impl Job<'_> {
             return Ok(delete_version(&self.mount, key, version).await? != Verdict::Unmet);
         }
         make_marker(&self.mount, &target).await?;
+        fail_point!("relocate::marker");
         self.mount.ask("delete", key, store.delete(key, &Precondition::None)).await?;
         // A store with directories keeps one that has entries.
         let left = self.mount.ask("find", key, store.head(key)).await?;

@@ -1,7 +1,7 @@
 //! Files whose objects are not where their paths say.
 
 use headpond_namespace::Snapshot;
-use headpond_types::{Attr, ContentId, FileKind, InodeId, MountId, Name, Result};
+use headpond_types::{Attr, FileKind, InodeId, MountId, Name, Result};
 
 use crate::{mount::path_key, sync::is_unpersisted};
 
@@ -15,7 +15,6 @@ pub(super) struct Straggler {
     pub(super) place: (InodeId, Name),
     pub(super) size: u64,
     pub(super) version: String,
-    pub(super) content: Option<ContentId>,
     /// Where the object is, relative to the mount's prefix.
     pub(super) from: Vec<u8>,
     /// Where the path says that it is.
@@ -86,7 +85,6 @@ fn straggler(snapshot: &Snapshot, attr: Attr, name: Name) -> Result<Option<Strag
         place: (attr.parent, name),
         size: attr.size,
         version: attr.version,
-        content: attr.content,
         from: location.key,
         to,
     }))

@@ -2,8 +2,9 @@
 
 use std::{sync::Arc, time::Duration};
 
+use headpond_proto::v1::{StatusRequest, admin_service_client::AdminServiceClient};
 use headpond_types::{ErrorKind, FileKind};
-use headpond_ufs::{Capabilities, Fault, Op, UfsErrorKind};
+use headpond_ufs::{Capabilities, Fault, Local, Op, UfsErrorKind};
 
 use super::{INTERVAL, Rig, plain::Plain};
 
@@ -117,6 +118,9 @@ async fn an_object_in_the_way_stops_a_move_and_is_reported() {
     }
     assert!(relocator.problems()[0].contains("/m/new") && relocator.problems()[0].contains("new/b"));
     assert_eq!((rig.object("new/b").await, rig.object("old/b").await), ("of somebody else".into(), "old/b".into()));
+    let mut admin = AdminServiceClient::new(super::services::channel(&rig).await);
+    let status = admin.status(StatusRequest {}).await.expect("answered").into_inner();
+    assert_eq!(status.problems, relocator.problems());
     assert_eq!(rig.list("/m/new").await.expect("listed"), ["a", "b"]);
     assert_eq!(rig.find("/m/new/b").await.expect("asked").expect("is there").size, 5);
     rig.delete("new/b").await;
@@ -203,4 +207,87 @@ async fn files_are_removed_and_written_while_their_directory_moves() {
     assert_eq!(rig.list("/m/new").await.expect("listed"), ["b", "c", "d"]);
     rig.advance(INTERVAL);
     assert_eq!(rig.tree("/m").await.expect("listed"), ["new/", "new/b", "new/c", "new/d"]);
+}
+
+/// A directory of this machine as the store.
+async fn on_disk(keys: &[&str]) -> (Rig, tempfile::TempDir) {
+    let root = tempfile::tempdir().expect("a directory");
+    let local = Local::open(root.path()).await.expect("opened");
+    let rig = Rig::with(Some(INTERVAL), keys, false, |_| Arc::new(local)).await;
+    (rig, root)
+}
+
+#[tokio::test]
+async fn directories_of_a_file_system_move_and_leave_nothing() {
+    let (rig, _root) = on_disk(&["old/a", "old/b/c/d", "other/x"]).await;
+    rig.make_directory("/m/old/b/empty").await.expect("made");
+    let inode = rig.inode("/m/old/a").await;
+    rig.rename("/m/old", "/m/other/new").await.expect("renamed");
+    assert_eq!(rig.inode("/m/other/new/a").await, inode);
+    rig.relocated().await;
+    rig.advance(INTERVAL);
+    let tree = [
+        "other/",
+        "other/new/",
+        "other/x",
+        "other/new/a",
+        "other/new/b/",
+        "other/new/b/c/",
+        "other/new/b/empty/",
+        "other/new/b/c/d",
+    ];
+    let mut listed = rig.tree("/m").await.expect("listed");
+    listed.sort_unstable();
+    let mut expected = tree.to_vec();
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
+    assert_eq!(rig.inode("/m/other/new/a").await, inode, "another version, and the same file");
+
+    rig.unlink("/m/other/x").await.expect("removed");
+    rig.write("/m/other/y", "bytes").await;
+    rig.remove_directory("/m/other/new/b/empty").await.expect("removed");
+    rig.rename("/m/other/y", "/m/other/new/a").await.expect("renamed");
+    rig.relocated().await;
+    assert_eq!(rig.object("other/new/a").await, "bytes");
+    assert_eq!(rig.list("/m/other").await.expect("listed"), ["new/"]);
+}
+
+#[tokio::test]
+async fn a_copy_that_was_not_journalled_is_known_by_its_bytes() {
+    let (rig, _root) = on_disk(&["old/a", "old/b"]).await;
+    rig.tree("/m").await.expect("listed");
+    // As a master leaves it that ends between copying and journalling; versions of a file system differ for each copy.
+    rig.put("new/a", "old/a").await;
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    rig.relocated().await;
+    rig.advance(INTERVAL);
+    assert_eq!(rig.tree("/m").await.expect("listed"), ["new/", "new/a", "new/b"]);
+    assert_eq!((rig.object("new/a").await, rig.object("new/b").await), ("old/a".into(), "old/b".into()));
+}
+
+#[tokio::test]
+async fn readers_get_grants_for_where_the_object_is() {
+    let rig = Rig::writable(&["a/f", "b/g"]).await;
+    let key = async |path: &str| {
+        let attr = rig.find(path).await.expect("asked").expect("is there");
+        let snapshot = rig.master.core.catalog.snapshot().expect("readable");
+        let location = snapshot.location(attr.inode).expect("readable").expect("in a mount");
+        let (signed, _) = rig.master.core.grants.issue(&attr, || Ok(location.key.into())).expect("granted");
+        let verifier =
+            headpond_proto::grant::GrantVerifier::new(rig.master.core.grants.public_key(), rig.master.core.cluster);
+        let grant = verifier.verify(&signed, rig.master.core.clock.now()).expect("signed");
+        String::from_utf8(grant.key.to_vec()).expect("text")
+    };
+    assert_eq!(key("/m/a/f").await, "a/f");
+    rig.store.script(Op::Copy, [Some(Fault::Error(UfsErrorKind::Transient))]);
+    rig.rename("/m/a", "/m/c").await.expect("renamed");
+    assert_eq!(key("/m/c/f").await, "a/f");
+    while rig.master.core.relocator.problems().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    rig.master.core.relocator.retry_now();
+    while rig.master.core.relocator.pending() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(key("/m/c/f").await, "c/f");
 }

@@ -7,7 +7,11 @@ use headpond_namespace::{Command, Reply};
 use headpond_types::Result;
 use headpond_ufs::Precondition;
 
-use super::{NewEntry, Try, Writing, entries::exists, objects::make_marker};
+use super::{
+    NewEntry, Try, Writing,
+    entries::{exists, relocating},
+    objects::make_marker,
+};
 use crate::{
     catalog::unexpected,
     lookup::Answer,
@@ -40,7 +44,7 @@ impl Writing {
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
         let owner = directory.owner(new, true)?;
         if snapshot.masks(*parent, name)? {
-            return Ok(Try::Wait(self.relocating(&snapshot, *parent)));
+            return Ok(Try::Wait(relocating(&snapshot, *parent)));
         }
         let mut names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
         drop(snapshot);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headpond_namespace::{Owner, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
 
-use super::{InTheWay, Writing, names::NameGuard};
+use super::{Writing, names::NameGuard};
 use crate::{
     access::{Caller, SEARCH, WRITE},
     lookup::{describe, not_a_directory},
@@ -83,19 +83,6 @@ impl Writing {
         Err(Error::new(ErrorKind::Busy, message))
     }
 
-    /// Waits for the relocations that are under way.
-    pub(super) fn relocating(&self, snapshot: &Snapshot, inode: InodeId) -> InTheWay {
-        let path = describe(snapshot, inode);
-        let what = format!("{path} is in use: objects are still being moved since a rename there, try again later");
-        InTheWay { ended: self.relocator.watch(), what }
-    }
-
-    /// Waits for leases and persists that are under way.
-    pub(super) fn being_written(&self, snapshot: &Snapshot, inode: InodeId) -> InTheWay {
-        let what = format!("{} is being written by another client: try again later", describe(snapshot, inode));
-        InTheWay { ended: self.leases.watch(), what }
-    }
-
     /// Locks the name that `inode` has. Gives the name, too.
     ///
     /// # Errors
@@ -156,6 +143,17 @@ impl Directory {
         }
         Ok(owner)
     }
+}
+
+/// What to say of a relocation in the way.
+pub(super) fn relocating(snapshot: &Snapshot, inode: InodeId) -> String {
+    let path = describe(snapshot, inode);
+    format!("{path} is in use: objects are still being moved since a rename there, try again later")
+}
+
+/// What to say of a writer in the way.
+pub(super) fn being_written(snapshot: &Snapshot, inode: InodeId) -> String {
+    format!("{} is being written by another client: try again later", describe(snapshot, inode))
 }
 
 /// The error for a name that does not exist.

@@ -5,7 +5,10 @@ use std::sync::Arc;
 use headpond_namespace::{Command, Reply};
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, RequestId, Result};
 
-use super::{NewEntry, Try, Writing, entries::exists};
+use super::{
+    NewEntry, Try, Writing,
+    entries::{being_written, exists, relocating},
+};
 use crate::{
     access::{Caller, WRITE},
     catalog::unexpected,
@@ -57,7 +60,7 @@ impl Writing {
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
         let owner = directory.owner(new, false)?;
         if snapshot.masks(*parent, name)? {
-            return Ok(Try::Wait(self.relocating(&snapshot, *parent)));
+            return Ok(Try::Wait(relocating(&snapshot, *parent)));
         }
         drop(snapshot);
         let now = self.clock.now();
@@ -104,7 +107,7 @@ impl Writing {
     /// A lease on `inode`, whose name is locked, or which `request` has made.
     fn try_lease(&self, inode: InodeId, request: RequestId) -> Result<Try<Opened>> {
         let snapshot = self.catalog.snapshot()?;
-        let way = self.being_written(&snapshot, inode);
+        let way = being_written(&snapshot, inode);
         snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         drop(snapshot);
         match self.leases.acquire(inode, request) {

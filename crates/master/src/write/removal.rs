@@ -7,7 +7,11 @@ use headpond_namespace::{Command, Relocation, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
 use headpond_ufs::Precondition;
 
-use super::{Try, Writing, entries::absent, objects::delete_version};
+use super::{
+    Try, Writing,
+    entries::{absent, being_written, relocating},
+    objects::delete_version,
+};
 use crate::{
     access::Caller,
     lookup::describe,
@@ -53,10 +57,10 @@ impl Writing {
         self.refuse_fixed(&snapshot, attr.inode)?;
         let inode = attr.inode;
         if is_held_up(&snapshot, &attr)? {
-            return Ok(Try::Wait(self.relocating(&snapshot, inode)));
+            return Ok(Try::Wait(relocating(&snapshot, inode)));
         }
         if self.leases.is_persisting(inode) {
-            return Ok(Try::Wait(self.being_written(&snapshot, inode)));
+            return Ok(Try::Wait(being_written(&snapshot, inode)));
         }
         let path = describe(&snapshot, inode);
         drop(snapshot);

@@ -7,8 +7,8 @@ use headpond_namespace::{Command, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, RequestId, Result};
 
 use super::{
-    InTheWay, Place, Try, Writing,
-    entries::{Directory, absent, exists},
+    Place, Try, Writing,
+    entries::{Directory, absent, being_written, exists, relocating},
     replaced::OldObject,
 };
 use crate::{
@@ -150,32 +150,32 @@ impl Writing {
     }
 
     /// What has to end before.
-    fn in_the_way(&self, snapshot: &Snapshot, ends: &Ends, to: &Place) -> Result<Option<InTheWay>> {
+    fn in_the_way(&self, snapshot: &Snapshot, ends: &Ends, to: &Place) -> Result<Option<String>> {
         let Ends { from: (_, moved), to: (to_dir, replaced) } = ends;
         for attr in [Some(moved), replaced.as_ref()].into_iter().flatten() {
             if self.leases.is_persisting(attr.inode) {
-                return Ok(Some(self.being_written(snapshot, attr.inode)));
+                return Ok(Some(being_written(snapshot, attr.inode)));
             }
         }
         if snapshot.masks(to.0, &to.1)? {
-            return Ok(Some(self.relocating(snapshot, to.0)));
+            return Ok(Some(relocating(snapshot, to.0)));
         }
         let inodes = [Some(moved.inode), replaced.as_ref().map(|attr| attr.inode), Some(to_dir.attr.inode)];
         for inode in inodes.into_iter().flatten() {
             if snapshot.relocation_of(inode)?.is_some() {
-                return Ok(Some(self.relocating(snapshot, inode)));
+                return Ok(Some(relocating(snapshot, inode)));
             }
         }
         for relocation in snapshot.relocations()? {
             let masked_in = relocation.masked.iter().map(|(dir, _)| *dir);
             for within in masked_in.clone().chain([relocation.inode]) {
                 if is_below(snapshot, within, moved.inode)? {
-                    return Ok(Some(self.relocating(snapshot, moved.inode)));
+                    return Ok(Some(relocating(snapshot, moved.inode)));
                 }
             }
             // Its objects are still in the directory that is replaced.
             if let Some(old) = replaced.as_ref().filter(|old| masked_in.clone().any(|dir| dir == old.inode)) {
-                return Ok(Some(self.relocating(snapshot, old.inode)));
+                return Ok(Some(relocating(snapshot, old.inode)));
             }
         }
         Ok(None)

@@ -1,0 +1,150 @@
+//! A master that ends at any named point, and one that takes up after it. Needs the feature `failpoints`.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU32, Ordering},
+    },
+    thread,
+};
+
+use headpond_types::ErrorKind;
+
+use super::{INTERVAL, Rig, writing::request};
+
+/// A point at which this thread panics, once; other tests go through it.
+struct Crash {
+    point: &'static str,
+    happened: Arc<AtomicBool>,
+}
+
+impl Crash {
+    /// At the pass number `pass` (from 1) through `point`.
+    fn at(point: &'static str, pass: u32) -> Self {
+        let happened = Arc::new(AtomicBool::new(false));
+        let (here, passes, happens) = (thread::current().id(), AtomicU32::new(0), happened.clone());
+        fail::cfg_callback(point, move || {
+            if thread::current().id() == here && passes.fetch_add(1, Ordering::SeqCst) + 1 == pass {
+                happens.store(true, Ordering::SeqCst);
+                panic!("a crash that is meant");
+            }
+        })
+        .expect("a point");
+        Self { point, happened }
+    }
+
+    fn has_happened(&self) -> bool {
+        self.happened.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Crash {
+    fn drop(&mut self) {
+        fail::remove(self.point);
+    }
+}
+
+/// Points are one process's: one test at a time sets them.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+const JOURNAL: [&str; 2] = ["write::journal", "write::journalled"];
+
+#[tokio::test]
+async fn a_rename_ends_well_wherever_the_master_ends() {
+    let _turn = TURN.lock().await;
+    const FILES: usize = 40;
+    let points = [
+        ("rename::begun", 1),
+        (JOURNAL[0], 1),
+        (JOURNAL[1], 1),
+        ("relocate::copied", 1),
+        ("relocate::copied", 30),
+        ("relocate::journal", 1),
+        ("relocate::noted", 1),
+        ("relocate::deleted", 1),
+        ("relocate::deleted", 30),
+        ("relocate::marker", 1),
+        ("relocate::end", 1),
+        ("relocate::ended", 1),
+    ];
+    for (point, pass) in points {
+        let keys: Vec<_> = (0..FILES).map(|n| format!("old/{}/k{n:03}", n % 3)).collect();
+        let rig = Rig::writable(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        rig.put("old/empty/", "").await;
+        let crash = Crash::at(point, pass);
+        let renaming = rig.renaming("/m/old", "/m/new").await;
+        let renamed = rig.writing().rename(renaming.clone()).await;
+        assert_eq!(renamed.is_err(), crash.has_happened(), "{point}");
+        while !crash.has_happened() {
+            tokio::task::yield_now().await;
+        }
+        drop(crash);
+        let rig = rig.restart(Some(INTERVAL)).await;
+        rig.writing().rename(renaming).await.expect("repeated");
+        assert_eq!(rig.list("/m").await.expect("listed"), ["new/"], "{point}");
+        assert_eq!(rig.tree("/m/new").await.expect("listed").len(), FILES + 4, "{point}");
+        rig.relocated().await;
+        let mut expected: Vec<_> = keys.iter().map(|key| key.replace("old", "new")).collect();
+        expected.push("new/empty/".to_owned());
+        expected.sort_unstable();
+        assert_eq!(rig.keys().await, expected, "{point}");
+        rig.advance(INTERVAL);
+        assert_eq!(rig.tree("/m").await.expect("listed").len(), FILES + 5, "{point}");
+    }
+}
+
+#[tokio::test]
+async fn removals_and_directories_end_well_wherever_the_master_ends() {
+    let _turn = TURN.lock().await;
+    for point in ["remove::stored", JOURNAL[0], JOURNAL[1]] {
+        let rig = Rig::writable(&["d/f", "g"]).await;
+        rig.tree("/m").await.expect("listed");
+        let removal = rig.removal("/m/d/f", false).await;
+        let crash = Crash::at(point, 1);
+        rig.writing().remove(removal.clone()).await.expect_err("broke off");
+        assert!(crash.has_happened());
+        drop(crash);
+        let rig = rig.restart(Some(INTERVAL)).await;
+        rig.writing().remove(removal).await.expect("repeated");
+        rig.advance(INTERVAL);
+        assert_eq!(
+            (rig.tree("/m").await.expect("listed"), rig.keys().await),
+            (vec!["d/".into(), "g".into()], vec!["d/".into(), "g".into()])
+        );
+    }
+    for point in ["mkdir::stored", JOURNAL[0], JOURNAL[1]] {
+        let rig = Rig::writable(&["g"]).await;
+        rig.tree("/m").await.expect("listed");
+        let new = rig.new_entry("/m/d", request()).await;
+        let crash = Crash::at(point, 1);
+        rig.writing().make_directory(new.clone()).await.expect_err("broke off");
+        drop(crash);
+        let rig = rig.restart(Some(INTERVAL)).await;
+        rig.writing().make_directory(new).await.expect("repeated");
+        rig.advance(INTERVAL);
+        assert_eq!(rig.tree("/m").await.expect("listed"), ["d/", "g"]);
+    }
+}
+
+#[tokio::test]
+async fn a_commit_counts_or_is_found_by_sync_wherever_the_master_ends() {
+    let _turn = TURN.lock().await;
+    for (point, counts) in [("commit::stored", false), (JOURNAL[0], false), (JOURNAL[1], true)] {
+        let rig = Rig::writable(&["g"]).await;
+        let lease = rig.create("/m/f").await.expect("made").lease.expect("a file");
+        let grant = rig.persist_grant(lease).await.expect("granted");
+        let meta = rig.store_staged(&grant, "bytes").await.expect("stored");
+        let (crash, id) = (Crash::at(point, 1), request());
+        rig.commit(&grant, &meta, id).await.expect_err("broke off");
+        drop(crash);
+        let rig = rig.restart(Some(INTERVAL)).await;
+        match rig.commit(&grant, &meta, id).await {
+            Ok(answer) => assert!(counts && answer.attr.is_some_and(|attr| attr.size == 5)),
+            Err(error) => assert!(!counts && error.kind() == ErrorKind::Stale, "{error}"),
+        }
+        rig.writing().discard_unheld(rig.writing().left_by_others()).await;
+        rig.advance(INTERVAL);
+        assert_eq!(rig.list("/m").await.expect("listed"), ["f", "g"]);
+        assert_eq!(rig.find("/m/f").await.expect("asked").expect("is there").size, 5);
+    }
+}
