@@ -1,6 +1,9 @@
-//! A store that can do less than the one behind it.
+//! A store that can do less than the one behind it, and one that answers late.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -8,12 +11,47 @@ use headpond_types::ByteRange;
 use headpond_ufs::{
     BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UnderStore,
 };
+use tokio::sync::Notify;
 
 /// Says that it has `capabilities`, and refuses conditions that it says it does not honour.
 #[derive(Debug)]
 pub(super) struct Plain {
     pub(super) inner: Arc<dyn UnderStore>,
     pub(super) capabilities: Capabilities,
+    pub(super) late: Arc<Late>,
+}
+
+/// Holds the answer to a listing back. What it shows is of before.
+#[derive(Debug, Default)]
+pub(super) struct Late {
+    armed: AtomicBool,
+    answered: Notify,
+    released: Notify,
+}
+
+impl Late {
+    /// The next listing is held back.
+    pub(super) fn arm(&self) {
+        self.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// Waits until the store has answered.
+    pub(super) async fn answered(&self) {
+        self.answered.notified().await;
+    }
+
+    /// Gives the answer.
+    pub(super) fn release(&self) {
+        self.released.notify_one();
+    }
+}
+
+impl Plain {
+    /// All that `inner` can do, but late.
+    pub(super) fn late(inner: Arc<dyn UnderStore>, late: &Arc<Late>) -> Arc<dyn UnderStore> {
+        let capabilities = inner.capabilities().clone();
+        Arc::new(Self { inner, capabilities, late: late.clone() })
+    }
 }
 
 fn allowed(condition: &Precondition, can: bool) -> Result<(), UfsError> {
@@ -34,7 +72,12 @@ impl UnderStore for Plain {
     }
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, UfsError> {
-        self.inner.list(request).await
+        let answer = self.inner.list(request).await;
+        if self.late.armed.swap(false, Ordering::SeqCst) {
+            self.late.answered.notify_one();
+            self.late.released.notified().await;
+        }
+        answer
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectMeta, UfsError> {

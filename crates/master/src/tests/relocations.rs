@@ -6,7 +6,11 @@ use headpond_proto::v1::{StatusRequest, admin_service_client::AdminServiceClient
 use headpond_types::{ErrorKind, FileKind};
 use headpond_ufs::{Capabilities, Fault, Local, Op, UfsErrorKind};
 
-use super::{INTERVAL, Rig, plain::Plain};
+use super::{
+    INTERVAL, Rig,
+    plain::{Late, Plain},
+};
+use crate::walk::WalkOptions;
 
 /// The keys of a directory `dir` with `count` files in two directories.
 fn directory(dir: &str, count: usize) -> Vec<String> {
@@ -164,7 +168,7 @@ async fn a_store_without_conditions_on_copies_is_copied_in_parts() {
     let rig = Rig::with(Some(INTERVAL), &["old/a", "old/b", "f"], false, |inner| {
         let capabilities =
             Capabilities { conditional_copy: false, conditional_delete: false, ..inner.capabilities().clone() };
-        Arc::new(Plain { inner, capabilities })
+        Arc::new(Plain { inner, capabilities, late: Arc::default() })
     })
     .await;
     rig.store.chance(Some(Op::Copy), 1.0, Fault::Error(UfsErrorKind::Unsupported));
@@ -290,4 +294,38 @@ async fn readers_get_grants_for_where_the_object_is() {
         tokio::task::yield_now().await;
     }
     assert_eq!(key("/m/c/f").await, "c/f");
+}
+
+#[tokio::test]
+async fn a_listing_that_saw_a_move_halfway_undoes_nothing() {
+    let late = Arc::new(Late::default());
+    let rig = Rig::with(Some(INTERVAL), &["old/a", "old/b"], false, |inner| Plain::late(inner, &late)).await;
+    rig.tree("/m").await.expect("listed");
+    // One of the two is copied.
+    rig.store.script(Op::Copy, [None, Some(Fault::Error(UfsErrorKind::Transient))]);
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    let relocator = &rig.master.core.relocator;
+    while relocator.problems().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.keys().await, ["new/a", "old/b"]);
+    late.arm();
+    let listing = async {
+        let options = WalkOptions { refresh: true, recursive: true, ..WalkOptions::default() };
+        rig.walk("/m", options).await.expect("listed")
+    };
+    let end = async {
+        late.answered().await;
+        rig.advance(Duration::from_millis(1));
+        relocator.retry_now();
+        while relocator.pending() > 0 {
+            tokio::task::yield_now().await;
+        }
+        late.release();
+    };
+    let (listed, ()) = futures::join!(listing, end);
+    assert_eq!(listed, ["new/", "new/a", "new/b"]);
+    assert_eq!(rig.tree("/m").await.expect("listed"), ["new/", "new/a", "new/b"]);
+    rig.advance(INTERVAL);
+    assert_eq!(rig.tree("/m").await.expect("listed"), ["new/", "new/a", "new/b"]);
 }

@@ -1,8 +1,7 @@
 //! Files and directories made, written and removed through the master.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use futures::TryStreamExt;
 use headpond_namespace::AttrChange;
 use headpond_proto::{
     status,
@@ -14,6 +13,7 @@ use tokio::time::Instant;
 
 use super::{
     INTERVAL, Rig, name,
+    plain::{Late, Plain},
     services::channel,
     writing::{OWNER, request},
 };
@@ -90,35 +90,37 @@ async fn what_is_removed_or_made_directories_is_answered_again_after_a_restart()
 
 #[tokio::test]
 async fn a_listing_that_began_before_undoes_nothing() {
-    let keys: Vec<_> = (0..1500).map(|n| format!("d/k{n:05}")).collect();
-    let rig = Rig::writable(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
-    rig.list("/m/d").await.expect("listed");
-    rig.advance(INTERVAL);
-    // Of two pages the first comes before the changes, the second behind them.
-    rig.store.script(Op::List, [None, Some(Fault::Latency(Duration::from_secs(1)))]);
-    let listing = async {
-        let dir = rig.inode("/m/d").await;
-        let options = WalkOptions { refresh: true, ..WalkOptions::default() };
-        let walk = rig.master.core.lookups.walk(dir, options).await.expect("begins");
-        walk.try_collect::<Vec<_>>().await.expect("listed");
-    };
-    let changes = async {
-        while rig.store.scripted(Op::List) > 0 {
-            tokio::task::yield_now().await;
-        }
-        rig.advance(Duration::from_millis(1));
-        rig.write("/m/d/a", "new").await;
-        rig.write("/m/d/k00001", "changed").await;
-        rig.unlink("/m/d/k00002").await.expect("removed");
-        rig.unlink("/m/d/k01400").await.expect("removed");
-        rig.create("/m/d/z").await.expect("made");
-    };
-    futures::join!(listing, changes);
-    let listed = rig.list("/m/d").await.expect("listed");
-    assert_eq!(listed.len(), 1500);
-    assert!(listed.contains(&"a".to_owned()) && listed.contains(&"z".to_owned()));
-    assert!(!listed.contains(&"k00002".to_owned()) && !listed.contains(&"k01400".to_owned()));
-    assert_eq!(rig.find("/m/d/k00001").await.expect("asked").expect("is there").size, 7);
+    for recursive in [false, true] {
+        let late = Arc::new(Late::default());
+        let keys = ["d/changed", "d/kept", "d/removed", "d/sub/x", "d/was"];
+        let rig = Rig::with(Some(INTERVAL), &keys, false, |inner| Plain::late(inner, &late)).await;
+        rig.tree("/m/d").await.expect("listed");
+        late.arm();
+        let listing = async {
+            let options = WalkOptions { refresh: true, recursive, ..WalkOptions::default() };
+            rig.walk("/m/d", options).await.expect("listed");
+        };
+        let changes = async {
+            late.answered().await;
+            rig.advance(Duration::from_millis(1));
+            rig.write("/m/d/new", "new").await;
+            rig.write("/m/d/changed", "changed by us").await;
+            rig.unlink("/m/d/removed").await.expect("removed");
+            rig.unlink("/m/d/sub/x").await.expect("removed");
+            rig.remove_directory("/m/d/sub").await.expect("removed");
+            rig.create("/m/d/writing").await.expect("made");
+            rig.make_directory("/m/d/dir").await.expect("made");
+            rig.rename("/m/d/was", "/m/d/is").await.expect("renamed");
+            rig.relocated().await;
+            late.release();
+        };
+        futures::join!(listing, changes);
+        let expected = ["changed", "dir/", "is", "kept", "new", "writing"];
+        assert_eq!(rig.list("/m/d").await.expect("listed"), expected, "recursive: {recursive}");
+        assert_eq!(rig.find("/m/d/changed").await.expect("asked").expect("is there").size, 13);
+        rig.advance(INTERVAL);
+        assert_eq!(rig.list("/m/d").await.expect("listed"), expected, "recursive: {recursive}");
+    }
 }
 
 #[tokio::test]
