@@ -1,7 +1,7 @@
 //! Moving objects to where renames have put their files.
 //!
 //! A rename is one command; the objects stay where they were, and the namespace keeps a relocation until the last of them has been moved.
-//! For each mount one task takes its relocations in order (`work`): it lists what the namespace does not know yet, copies every object below that is not
+//! For each mount one task takes its relocations, some at a time, each of them a job: it lists what the namespace does not know yet, copies every object below that is not
 //! where its path says (`copy`), journals the new keys, deletes the sources, and clears away what is left (`remains`), until nothing is left to
 //! move. Each of these can be done again, so a master that starts anew goes on where the last one ended:
 //!
@@ -18,11 +18,12 @@ mod remains;
 mod stragglers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures::{StreamExt, stream::FuturesUnordered};
 use headpond_namespace::Relocation;
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{MountId, Result};
@@ -41,6 +42,9 @@ use crate::{
     sync::SyncEngine,
     write::{Leases, NameLocks},
 };
+
+/// Relocations of one mount that are worked on at the same time.
+const JOBS: usize = 8;
 
 /// A relocation that stopped is tried again after so long.
 const RETRY: Duration = Duration::from_secs(30);
@@ -66,6 +70,8 @@ pub(crate) struct Relocator {
 /// How the relocations are doing.
 #[derive(Debug)]
 pub(crate) struct Progress {
+    /// Counts those that were begun while their mount's task ran.
+    begun: watch::Sender<u64>,
     /// Counts those that ended.
     ended: watch::Sender<u64>,
     /// Never held across an await.
@@ -95,26 +101,31 @@ struct Running {
 /// Looks for relocations for as long as it is polled: those that a master before this one left, and those that stopped.
 pub(crate) async fn relocate(relocator: Arc<Relocator>) {
     loop {
-        relocator.kick();
+        relocator.look();
         sleep(LOOK).await;
     }
 }
 
 impl Relocator {
-    /// Has all relocations that are due taken up, if they are not yet.
-    pub(crate) fn kick(self: &Arc<Self>) {
-        let due = match self.due() {
-            Ok(due) => due,
-            Err(error) => {
-                tracing::error!(%error, "cannot see which objects are to be moved");
-                return;
+    /// Has the relocations of all mounts that are due taken up, if they are not yet.
+    fn look(self: &Arc<Self>) {
+        match self.due() {
+            Ok(due) => {
+                for mount in due.into_iter().map(|relocation| relocation.mount).collect::<BTreeSet<_>>() {
+                    self.kick(mount);
+                }
             }
-        };
-        for mount in due.into_iter().map(|relocation| relocation.mount).collect::<BTreeSet<_>>() {
-            if self.progress.state().running.insert(mount) {
-                let running = Running { relocator: self.clone(), mount };
-                self.tasks.spawn_until_shutdown(running.work());
-            }
+            Err(error) => tracing::error!(%error, "cannot see which objects are to be moved"),
+        }
+    }
+
+    /// Has the relocations of `mount` taken up: one was begun.
+    pub(crate) fn kick(self: &Arc<Self>, mount: MountId) {
+        if self.progress.state().running.insert(mount) {
+            let running = Running { relocator: self.clone(), mount };
+            self.tasks.spawn_until_shutdown(running.work());
+        } else {
+            self.progress.begun.send_modify(|count| *count += 1);
         }
     }
 
@@ -145,7 +156,7 @@ impl Relocator {
         for stopped in self.progress.state().stopped.values_mut() {
             stopped.retry_at = Instant::now();
         }
-        self.kick();
+        self.look();
     }
 
     /// Relocations that may be tried now, in order.
@@ -159,9 +170,20 @@ impl Relocator {
         Ok(pending)
     }
 
-    async fn attempt(&self, relocation: &Relocation) {
+    /// Those of one mount but for `taken`.
+    fn due_of(&self, mount: MountId, taken: &BTreeSet<u64>) -> Vec<Relocation> {
+        let mut due = self.due().unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot see which objects are to be moved");
+            Vec::new()
+        });
+        due.retain(|relocation| relocation.mount == mount && !taken.contains(&relocation.id));
+        due
+    }
+
+    /// Tries one; gives its id.
+    async fn attempt(&self, relocation: Relocation) -> u64 {
         let id = relocation.id;
-        match Job::perform(self, relocation).await {
+        match Job::perform(self, &relocation).await {
             Ok(()) => {
                 self.progress.state().stopped.remove(&id);
                 self.progress.ended.send_modify(|count| *count += 1);
@@ -177,12 +199,13 @@ impl Relocator {
                 self.progress.state().stopped.insert(id, stopped);
             }
         }
+        id
     }
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { ended: watch::Sender::new(0), state: Mutex::default() }
+        Self { begun: watch::Sender::new(0), ended: watch::Sender::new(0), state: Mutex::default() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -191,17 +214,38 @@ impl Progress {
 }
 
 impl Running {
-    /// Takes the mount's relocations in order until none is due.
+    /// Takes the mount's relocations, oldest first and some at a time, until none is due. The namespace begins none whose objects another
+    /// moves.
     async fn work(self) {
         let (relocator, mount) = (self.relocator.clone(), self.mount);
-        let next = || relocator.due().ok()?.into_iter().find(|relocation| relocation.mount == mount);
-        while let Some(relocation) = next() {
-            relocator.attempt(&relocation).await;
+        let mut begun = relocator.progress.begun.subscribe();
+        let (mut queue, mut taken, mut jobs) = (VecDeque::new(), BTreeSet::new(), FuturesUnordered::new());
+        loop {
+            begun.mark_unchanged();
+            if queue.is_empty() {
+                queue.extend(relocator.due_of(mount, &taken));
+            }
+            while jobs.len() < JOBS
+                && let Some(relocation) = queue.pop_front()
+            {
+                taken.insert(relocation.id);
+                jobs.push(relocator.attempt(relocation));
+            }
+            if jobs.is_empty() {
+                break;
+            }
+            tokio::select! {
+                Some(id) = jobs.next() => {
+                    taken.remove(&id);
+                }
+                _ = begun.changed() => {}
+            }
         }
+        drop(jobs);
         drop(self);
-        // One may have been added after the last look, while this still counted as running.
-        if next().is_some() {
-            relocator.kick();
+        // One may have been begun after the last look, while this still counted as running.
+        if !relocator.due_of(mount, &BTreeSet::new()).is_empty() {
+            relocator.kick(mount);
         }
     }
 }

@@ -329,3 +329,19 @@ async fn a_listing_that_saw_a_move_halfway_undoes_nothing() {
     rig.advance(INTERVAL);
     assert_eq!(rig.tree("/m").await.expect("listed"), ["new/", "new/a", "new/b"]);
 }
+
+#[tokio::test]
+async fn a_move_that_hangs_does_not_hold_up_the_next() {
+    let rig = Rig::writable(&["a", "b"]).await;
+    rig.store.script(Op::Copy, [Some(Fault::Hang)]);
+    rig.rename("/m/a", "/m/c").await.expect("renamed");
+    while rig.store.scripted(Op::Copy) > 0 {
+        tokio::task::yield_now().await;
+    }
+    rig.rename("/m/b", "/m/d").await.expect("renamed");
+    while rig.master.core.relocator.pending() > 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.keys().await, ["a", "d"]);
+    assert_eq!(rig.list("/m").await.expect("listed"), ["c", "d"]);
+}

@@ -107,8 +107,11 @@ impl Writing {
         }
         self.replaced.forget(inode);
         self.leases.end_persist(lease, content);
-        // A file may have been written where it is not any more.
-        self.relocator.kick();
+        let snapshot = self.catalog.snapshot()?;
+        // It may have been written where it is not any more.
+        if snapshot.relocation_of(inode)?.is_some() {
+            self.relocator.kick(mount.mount.id);
+        }
         self.answer(inode)
     }
 

@@ -121,10 +121,13 @@ fn require_kind(snapshot: &Snapshot, attr: &Attr, directory: bool) -> Result<()>
 /// Whether a relocation is in the way. One of the file itself: what it replaces is still in the store. A directory: objects of it, or of what
 /// was in it, are still in the store. A file in a directory that is relocated is not held up: its object is deleted where it is.
 fn is_held_up(snapshot: &Snapshot, attr: &Attr) -> Result<bool> {
-    let relocations = snapshot.relocations()?;
-    let masks_in = |relocation: &Relocation| relocation.masked.iter().any(|(dir, _)| *dir == attr.inode);
-    if relocations.iter().any(|relocation| relocation.inode == attr.inode || masks_in(relocation)) {
-        return Ok(true);
+    let is_directory = attr.kind == FileKind::Directory;
+    match snapshot.relocation_of(attr.inode)? {
+        Some(_) if is_directory => return Ok(true),
+        None if !is_directory => return Ok(false),
+        _ => {}
     }
-    Ok(attr.kind == FileKind::Directory && snapshot.relocation_of(attr.inode)?.is_some())
+    let masks_in = |relocation: &Relocation| relocation.masked.iter().any(|(dir, _)| *dir == attr.inode);
+    let is_it = |relocation: &Relocation| relocation.inode == attr.inode || is_directory && masks_in(relocation);
+    Ok(snapshot.relocations()?.iter().any(is_it))
 }

@@ -97,7 +97,7 @@ impl Writing {
                 self.replaced.note(moved.inode, object);
             }
         }
-        self.relocator.kick();
+        self.relocator.kick(to_dir.mount.mount.id);
         Ok(Try::Done(self.position()?))
     }
 
@@ -165,6 +165,10 @@ impl Writing {
             if snapshot.relocation_of(inode)?.is_some() {
                 return Ok(Some(relocating(snapshot, inode)));
             }
+        }
+        let replaces_directory = replaced.as_ref().is_some_and(|old| old.kind == FileKind::Directory);
+        if moved.kind != FileKind::Directory && !replaces_directory {
+            return Ok(None);
         }
         for relocation in snapshot.relocations()? {
             let masked_in = relocation.masked.iter().map(|(dir, _)| *dir);
