@@ -94,12 +94,7 @@ where
         E: ReadableTable<&'static [u8], u64>,
         N: ReadableTable<u64, &'static [u8]>,
     {
-        for row in self.relocating.iter()? {
-            if rows.lies_within(mounts, InodeId(row?.0.value()), dir)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        any_within(&self.relocating, rows, mounts, dir)
     }
 
     /// Whether a file without a version lies below `dir`.
@@ -113,12 +108,7 @@ where
         E: ReadableTable<&'static [u8], u64>,
         N: ReadableTable<u64, &'static [u8]>,
     {
-        for row in self.unpersisted.iter()? {
-            if rows.lies_within(mounts, InodeId(row?.0.value()), dir)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        any_within(&self.unpersisted, rows, mounts, dir)
     }
 
     /// Whether what under stores show at `name` in `dir` is to be passed over.
@@ -143,6 +133,26 @@ where
         ids.dedup();
         Ok(ids)
     }
+}
+
+/// Whether one of the inodes is `dir` or lies below. Walks up from each: they are few.
+fn any_within<V, E, N>(
+    inodes: &impl ReadableTable<u64, V>,
+    rows: &Rows<E, N>,
+    mounts: &Mounts,
+    dir: InodeId,
+) -> Result<bool, TableError>
+where
+    V: redb::Value + 'static,
+    E: ReadableTable<&'static [u8], u64>,
+    N: ReadableTable<u64, &'static [u8]>,
+{
+    for row in inodes.iter()? {
+        if rows.lies_within(mounts, InodeId(row?.0.value()), dir)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Directory (8 bytes, big-endian), name, NUL (which no name holds), relocation (8 bytes, big-endian).

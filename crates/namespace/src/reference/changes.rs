@@ -59,7 +59,7 @@ impl Model {
                 if *key != model.path_key(inode.0) && model.relocation_of(inode.0).is_none() {
                     model.relocate(inode.0, key.clone(), vec![], None);
                 }
-                Ok(Reply::Done)
+                Ok(Reply::Inode(*inode))
             }),
             Command::Rename { request, from, to, no_replace, now } => {
                 self.once_checked(*request, |model| model.rename(from, to, *no_replace, *now))

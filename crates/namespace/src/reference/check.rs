@@ -62,6 +62,9 @@ impl Model {
         assert_eq!(snapshot.mounts().expect("reads"), mounts);
         let relocations: Vec<_> = self.relocations.values().cloned().collect();
         assert_eq!(snapshot.relocations().expect("reads"), relocations);
+        for (request, reply) in &self.answers {
+            assert_eq!(snapshot.reply(*request).expect("reads").as_ref(), Some(reply));
+        }
         let unpersisted = self.nodes.keys().filter(|id| self.is_unpersisted(**id)).map(|id| InodeId(*id));
         assert_eq!(snapshot.unpersisted().expect("reads"), unpersisted.collect::<Vec<_>>());
     }

@@ -107,6 +107,7 @@ fn a_removed_file_without_version_awaits_nothing() {
     let f = bed.create(ROOT, "f");
     bed.remove(ROOT, "f", f);
     assert_eq!(bed.snapshot().unpersisted().expect("reads"), []);
+    assert!(bed.namespace().rows().iter().all(|(_, row)| !row.is_empty()), "no row says that it awaits a version");
     assert_eq!(bed.commit(f, "f", 1), refused(Refusal::Gone(f)));
 }
 

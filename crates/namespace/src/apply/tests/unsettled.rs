@@ -133,4 +133,5 @@ fn what_is_forgotten_with_its_directory_awaits_nothing() {
     bed.effects(&Command::Sweep);
     bed.reopen();
     assert_eq!(bed.snapshot().unpersisted().expect("reads"), []);
+    assert!(bed.namespace().rows().iter().all(|(_, row)| !row.is_empty()), "no row says that it awaits a version");
 }
