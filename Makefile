@@ -9,6 +9,7 @@ test: minio tools
 	cargo build --locked --workspace --all-targets
 	rm -f target/test-summary
 	HEADPOND_TEST_SUMMARY=$(CURDIR)/target/test-summary cargo test --locked --workspace
+	cargo test --locked -p headpond-master --features failpoints --lib -- crashes
 	@echo "tests that depend on what the user may do:" && sort -u target/test-summary
 
 bench: minio
@@ -18,6 +19,7 @@ bench: minio
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p headpond-master --features failpoints --all-targets -- -D warnings
 
 fmt:
 	cargo fmt --all
