@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use headpond_proto::v1;
 use headpond_types::{Attr, Error, ErrorKind, Result};
 use prost::Message as _;
+use tokio::time::sleep;
 
 use super::{AttrChange, FileWriter, staged::call_worker};
 use crate::{
@@ -13,13 +14,16 @@ use crate::{
     metadata::{attr_of, gone},
 };
 
-/// How long the under store may take for an object, and for each of these many bytes.
-const PATIENCE: Duration = Duration::from_mins(2);
-const BYTES_PER_SECOND: u64 = 4 << 20;
+/// How long storing an object may take, without its bytes: longer than the worker tries, so that it is known how that ended.
+const PATIENCE: Duration = Duration::from_secs(130);
 
-/// Files up to this long are not changed while they are persisted: what is stored is one state of them. With longer ones writers do
-/// not wait; changes made meanwhile may be in it, and are persisted anew.
+/// The least rate at which bytes are stored, as the worker has it.
+const BYTES_PER_SECOND: u64 = 1 << 20;
+
+/// Files up to this long are not changed while they are stored, so that what is stored is one state of them; writers wait for no longer
+/// than [`STILL_FOR`]. Changes made meanwhile may be in what is stored otherwise, and are stored anew by the next persist.
 const STILL: u64 = 64 << 20;
+const STILL_FOR: Duration = Duration::from_secs(2);
 
 /// A commit that the master has not answered, and how many changes are in it.
 #[derive(Debug)]
@@ -92,15 +96,21 @@ impl FileWriter {
             staged.set_length(length).await.inspect_err(|error| self.note(error))?;
             self.lock().unsure = false;
         }
-        let still = (length <= STILL).then_some(changing);
+        let mut still = (length <= STILL).then_some(changing);
         let service = self.shared.workers.staging(staged.member())?;
         let request = v1::PersistRequest { grant: Some(grant), length };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);
-        let stored = call_worker(staged.member(), "persisting", patience, || {
+        let storing = call_worker(staged.member(), "persisting", patience, || {
             let (mut service, request) = (service.clone(), request.clone());
             async move { service.persist(request).await }
-        })
-        .await;
+        });
+        tokio::pin!(storing);
+        let stored = loop {
+            tokio::select! {
+                stored = &mut storing => break stored,
+                () = sleep(STILL_FOR), if still.is_some() => still = None,
+            }
+        };
         drop(still);
         // The worker may have been lost with bytes that only it had.
         self.staged().await?;

@@ -189,6 +189,21 @@ async fn a_short_file_is_stored_in_one_state() {
 }
 
 #[tokio::test]
+async fn a_store_that_hangs_does_not_hold_up_writers() {
+    let cluster = Cluster::start(1).await;
+    let writer = create(&cluster, "f").await;
+    let flowing = cluster.workers[0].state().staging.flowing.clone();
+    flowing.send_replace(false);
+    let change = async {
+        until(|| stored(&cluster).len() == 1).await;
+        write(&writer, 0, "meanwhile").await;
+        flowing.send_replace(true);
+    };
+    future::join(writer.persist(), change).await.0.expect("persisted");
+    assert!(writer.is_dirty());
+}
+
+#[tokio::test]
 async fn an_error_of_the_store_leaves_the_bytes_for_another_try() {
     let cluster = Cluster::start(1).await;
     let writer = create(&cluster, "f").await;
