@@ -27,6 +27,9 @@ use crate::{
 /// One MiB, a page.
 pub(super) const MIB: u64 = 1 << 20;
 
+/// HTTP/2 windows of a client.
+const ROOM: u32 = 128 << 20;
+
 /// The cluster.
 #[derive(Debug)]
 pub(super) struct Pond {
@@ -107,6 +110,9 @@ async fn start_with(config: WorkerConfig, connect: Arc<dyn Connect>, dir: TempDi
     let tasks = Tasks::new(Shutdown::new());
     let running = Worker::start_with(config, connect, Metrics::default(), Arc::new(SystemClock), tasks.clone()).await?;
     let endpoint = Endpoint::from_shared(format!("http://{}", running.address())).expect("an address");
+    // With room for all that is read it sends nothing after its request: what comes to a worker that has closed makes the kernel throw
+    // away what was not sent yet.
+    let endpoint = endpoint.initial_stream_window_size(ROOM).initial_connection_window_size(ROOM);
     let client = WorkerServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE);
     Ok(TestWorker { running, client, tasks, dir })
 }
