@@ -5,6 +5,7 @@ mod crashes;
 mod keys;
 mod lookups;
 mod outages;
+mod permissions;
 mod plain;
 mod relocations;
 mod remains;

@@ -34,6 +34,9 @@ const GATHER: Duration = Duration::from_secs(1);
 /// Pause between two looks at persists under way, if none ends.
 const PERSISTS: Duration = Duration::from_secs(1);
 
+/// After so many searches that found objects and could move none the job stops for a while.
+const IDLE_PASSES: u32 = 3;
+
 /// A relocation at work.
 #[derive(Debug)]
 pub(super) struct Job<'j> {
@@ -48,6 +51,13 @@ struct Fresh {
     file: Straggler,
     /// What the store calls the copy.
     version: String,
+}
+
+/// What a search came to.
+#[derive(Debug, Default)]
+struct Pass {
+    found: u64,
+    moved: u64,
 }
 
 /// What became of a file.
@@ -84,16 +94,22 @@ impl<'j> Job<'j> {
         if top.kind == FileKind::Directory {
             job.list_unlisted(&top).await?;
         }
+        let mut idle = 0;
         loop {
             let mut ended = relocator.leases.watch();
-            let found = job.pass(&top).await?;
-            if !job.is_persisting()? {
-                if !found {
-                    break;
-                }
-            } else {
+            let Pass { found, moved } = job.pass(&top).await?;
+            if job.is_persisting()? {
                 // Its object may come to lie at an old key; both waits end in another pass.
                 let _ = tokio::time::timeout(PERSISTS, ended.changed()).await;
+                continue;
+            }
+            if found == 0 {
+                break;
+            }
+            idle = if moved == 0 { idle + 1 } else { 0 };
+            if idle == IDLE_PASSES {
+                let message = format!("{found} objects are changed faster than they are moved");
+                return Err(Error::new(ErrorKind::Unavailable, message));
             }
         }
         job.clear_remains(&top).await?;
@@ -131,17 +147,17 @@ impl<'j> Job<'j> {
         engine.listing(&self.mount, Scope { dir, recursive }, bounds, clock.now()).await?.landed().await
     }
 
-    /// Moves all that is found in one search; whether there was any.
-    async fn pass(&self, top: &Attr) -> Result<bool> {
+    /// Moves all that is found in one search.
+    async fn pass(&self, top: &Attr) -> Result<Pass> {
         let mut search = Search::below(top);
-        let mut found = false;
+        let mut pass = Pass::default();
         loop {
             let page = search.next(&self.relocator.catalog.snapshot()?)?;
             if page.is_empty() {
-                return Ok(found);
+                return Ok(pass);
             }
-            found = true;
-            self.move_all(page).await?;
+            pass.found += page.len() as u64;
+            pass.moved += self.move_all(page).await?;
         }
     }
 
@@ -156,7 +172,8 @@ impl<'j> Job<'j> {
         Ok(false)
     }
 
-    async fn move_all(&self, page: Vec<Straggler>) -> Result<()> {
+    /// Moves `page`; gives how many of it are where they belong, or are known better, by now.
+    async fn move_all(&self, page: Vec<Straggler>) -> Result<u64> {
         let (mut fresh, mut done, mut since) = (Vec::new(), Done::default(), Instant::now());
         let mut outcome = Ok(());
         // While these are not asked on, they may hold slots for requests to the store: only the journal is waited for meanwhile.
@@ -178,6 +195,7 @@ impl<'j> Job<'j> {
         }
         drop(copies);
         self.note(fresh, &mut done).await?;
+        let moved = done.noted.len() + done.changed.len();
         self.delete_sources(done.noted).await?;
         for Fresh { file, version } in done.passed_over {
             delete_version(&self.mount, &self.mount.object_key(&file.to), &version).await?;
@@ -185,7 +203,7 @@ impl<'j> Job<'j> {
         for file in done.changed {
             self.take_over(&file).await?;
         }
-        outcome
+        outcome.map(|()| moved as u64)
     }
 
     async fn copy(&self, file: Straggler) -> Result<Step> {
