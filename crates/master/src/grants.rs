@@ -9,7 +9,7 @@ use std::{
 };
 
 use headpond_proto::{
-    grant::GrantSigner,
+    grant::{GrantSigner, GrantVerifier},
     v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant},
 };
 use headpond_runtime::Clock;
@@ -30,6 +30,7 @@ const PERSIST_WITHIN: Duration = Duration::from_mins(10);
 #[derive(Debug)]
 pub(crate) struct Grants {
     signer: GrantSigner,
+    verifier: GrantVerifier,
     ttl: Duration,
     clock: Arc<dyn Clock>,
     signed: Cache<(MountId, ContentId), Remembered>,
@@ -47,7 +48,8 @@ struct Remembered {
 
 impl Grants {
     pub(crate) fn new(signer: GrantSigner, ttl: Duration, clock: Arc<dyn Clock>) -> Self {
-        Self { signer, ttl, clock, signed: Cache::new(KEPT), keys_move: AtomicBool::new(false) }
+        let verifier = signer.verifier();
+        Self { signer, verifier, ttl, clock, signed: Cache::new(KEPT), keys_move: AtomicBool::new(false) }
     }
 
     /// What workers check grants with.
@@ -64,6 +66,14 @@ impl Grants {
     pub(crate) fn staging(&self, lease: u64, inode: InodeId) -> SignedGrant {
         let expires_ns = self.clock.now().saturating_add(STAGING_FOR).0;
         self.signer.sign_staging(StagingGrant { lease, inode: inode.0, expires_ns, cluster: 0 })
+    }
+
+    /// What a right to stage bytes that this cluster's master once signed is for; it may have expired.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for any other.
+    pub(crate) fn staged(&self, signed: &SignedGrant) -> Result<StagingGrant> {
+        self.verifier.verify_staging(signed, Timestamp(i64::MIN))
     }
 
     /// The right to store staged bytes, as `grant` says but for when it expires.

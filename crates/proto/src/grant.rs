@@ -40,6 +40,12 @@ impl GrantSigner {
         self.key.public_key().as_ref().to_vec()
     }
 
+    /// Checks what this signer signs.
+    #[must_use]
+    pub fn verifier(&self) -> GrantVerifier {
+        GrantVerifier::new(self.public_key(), self.cluster)
+    }
+
     /// Signs `grant`, after setting its cluster.
     #[must_use]
     pub fn sign(&self, mut grant: ContentGrant) -> SignedGrant {

@@ -6,6 +6,7 @@ use headpond_proto::v1;
 use headpond_types::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep_until};
 
+use super::FileWriter;
 use crate::{
     master::{self, Retry},
     shared::Shared,
@@ -41,8 +42,8 @@ impl fmt::Debug for Lease {
     }
 }
 
-/// Keeps all leases of the client's writers, three times a term, until the client ends. A lease that the master does not know any more is
-/// lost for its writer; a master that cannot be reached decides nothing.
+/// Keeps all leases of the client's writers, three times a term, until the client ends. A lease that the master does not know any more, since it
+/// was started anew, is taken back, or else lost for its writer; a master that cannot be reached decides nothing.
 pub(crate) async fn renew(shared: Arc<Shared>) {
     let writers = &shared.writers;
     let mut due = Instant::now() + writers.term() / 3;
@@ -76,14 +77,37 @@ async fn renew_once(shared: &Shared) -> bool {
     match shared.masters.call("renewing of write leases", Retry::No, call).await {
         Ok(v1::RenewLeasesResponse { lost, term_ms }) => {
             shared.writers.set_term(Duration::from_millis(term_ms));
+            let mut all_decided = true;
             for writer in writers.iter().filter(|writer| lost.contains(&writer.lease().id)) {
-                writer.lose_lease();
+                all_decided &= writer.reclaim().await.is_some();
             }
-            true
+            all_decided
         }
         Err(failed) => {
             tracing::debug!(error = %failed.error, "write leases could not be renewed");
             false
+        }
+    }
+}
+
+impl FileWriter {
+    /// Takes back a lease that the master does not know any more: whether it did so (`false`: it was not lost, or is now for good). `None` when the
+    /// master decided nothing.
+    pub(super) async fn reclaim(&self) -> Option<bool> {
+        let version = self.lock().attr.version.clone();
+        let request = v1::ReclaimLeaseRequest { staging: Some(self.lease().staging.clone()), version };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).reclaim_lease(request).await }
+        };
+        match self.shared.masters.call("taking a write lease back", Retry::Yes, call).await.map_err(Error::from) {
+            Ok(v1::ReclaimLeaseResponse { held, .. }) => Some(!held),
+            Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded) => None,
+            Err(error) => {
+                tracing::debug!(%error, inode = %self.inode(), "a write lease cannot be taken back");
+                self.lose_lease();
+                Some(false)
+            }
         }
     }
 }

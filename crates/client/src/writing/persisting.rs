@@ -47,9 +47,11 @@ impl FileWriter {
             // The object is there: until the master knows, it takes it for somebody else's.
             self.commit(commit, &mut unanswered).await?;
         }
-        if self.lock().is_dirty() {
+        while self.lock().is_dirty() {
             let commit = self.store().await?;
-            self.commit(commit, &mut unanswered).await?;
+            if self.commit(commit, &mut unanswered).await? {
+                break;
+            }
         }
         let mtime = self.lock().mtime.take();
         if let Some(mtime) = mtime {
@@ -66,7 +68,14 @@ impl FileWriter {
             let request = v1::PreparePersistRequest { lease: self.lease().id };
             async move { master::writing(channel).prepare_persist(request).await }
         };
-        let prepared = self.shared.masters.call("preparing to persist", Retry::Yes, call).await.map_err(Error::from);
+        let prepare =
+            async || self.shared.masters.call("preparing to persist", Retry::Yes, call).await.map_err(Error::from);
+        let mut prepared = prepare().await;
+        if let Err(error) = &prepared
+            && self.is_reclaimed_after(error).await
+        {
+            prepared = prepare().await;
+        }
         let signed = prepared.inspect_err(|error| self.note(error))?.grant.unwrap_or_default();
         let grant = v1::PersistGrant::decode(&signed.grant[..]).map_err(|error| {
             Error::new(ErrorKind::Internal, "the master's right to persist cannot be read").with_source(error)
@@ -117,8 +126,14 @@ impl FileWriter {
         Ok((changes, stored?))
     }
 
-    /// Tells the master, and the client's memory. A commit that may have happened all the same stays `unanswered`.
-    async fn commit(&self, commit: Unanswered, unanswered: &mut Option<Unanswered>) -> Result<()> {
+    /// Whether an error came of a lease that was lost, and now is not any more.
+    async fn is_reclaimed_after(&self, error: &Error) -> bool {
+        error.kind() == ErrorKind::Stale && self.reclaim().await == Some(true)
+    }
+
+    /// Tells the master, and the client's memory. A commit that may have happened all the same stays `unanswered`. Answers `false` when the lease
+    /// was lost and taken back: then the bytes are to be stored once more.
+    async fn commit(&self, commit: Unanswered, unanswered: &mut Option<Unanswered>) -> Result<bool> {
         let shared = &self.shared;
         let ticket = shared.cache.ticket();
         let commit = unanswered.insert(commit);
@@ -128,6 +143,10 @@ impl FileWriter {
         };
         let answer = match shared.masters.call("committing", Retry::Yes, call).await.map_err(Error::from) {
             Ok(answer) => answer,
+            Err(error) if self.is_reclaimed_after(&error).await => {
+                *unanswered = None;
+                return Ok(false);
+            }
             Err(error) => {
                 self.note(&error);
                 if !matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded) {
@@ -153,6 +172,6 @@ impl FileWriter {
             new.size = if is_newer { own.size } else { attr.size };
             new.mtime = if keeps_mtime { own.mtime } else { attr.mtime };
         });
-        Ok(())
+        Ok(true)
     }
 }

@@ -255,6 +255,27 @@ async fn a_commit_that_was_not_answered_is_made_before_anything_else() {
 }
 
 #[tokio::test]
+async fn a_master_that_starts_anew_takes_no_file_from_its_writer() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.set_term(Duration::from_millis(30));
+    let writer = create(&cluster, "renewed").await;
+    write(&writer, 0, "before").await;
+    cluster.master.forget_leases();
+    let renewals = cluster.master.calls("renew");
+    until(|| cluster.master.calls("renew") > renewals + 2).await;
+    write(&writer, 6, " and after").await;
+    writer.persist().await.expect("persisted");
+    assert_eq!(stored(&cluster), [b"before and after"]);
+
+    cluster.master.set_term(Duration::from_mins(10));
+    let writer = create(&cluster, "not renewed").await;
+    write(&writer, 0, "bytes").await;
+    cluster.master.forget_leases();
+    writer.persist().await.expect("persisted");
+    assert_eq!(stored(&cluster).last().map(Vec::as_slice), Some(&b"bytes"[..]));
+}
+
+#[tokio::test]
 async fn a_lost_lease_is_the_end_of_its_writer() {
     let cluster = Cluster::start(1).await;
     cluster.master.set_term(Duration::from_millis(30));

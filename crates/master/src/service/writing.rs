@@ -4,8 +4,9 @@ use headpond_namespace::{AttrChange, Owner};
 use headpond_proto::v1::{
     CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
     OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PreparePersistRequest, PreparePersistResponse,
-    RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest, RenewLeasesResponse,
-    SetAttrRequest, WriteLease, WriteResponse, writing_service_server::WritingService as Service,
+    ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
+    RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, WriteLease, WriteResponse,
+    writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
@@ -62,6 +63,16 @@ impl Service for WritingService {
         let leases = &self.0.writing.leases;
         let lost = leases.renew(&request.into_inner().leases);
         Ok(Response::new(RenewLeasesResponse { lost, term_ms: millis(leases.term()) }))
+    }
+
+    async fn reclaim_lease(
+        &self,
+        request: Request<ReclaimLeaseRequest>,
+    ) -> Result<Response<ReclaimLeaseResponse>, Status> {
+        Peer::of(&request).map_err(refuse)?;
+        let ReclaimLeaseRequest { staging, version } = request.into_inner();
+        let held = self.0.writing.reclaim(&staging.unwrap_or_default(), &version).await.map_err(refuse)?;
+        Ok(Response::new(ReclaimLeaseResponse { term_ms: millis(self.0.writing.leases.term()), held }))
     }
 
     async fn prepare_persist(

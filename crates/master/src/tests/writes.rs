@@ -66,6 +66,38 @@ async fn a_commit_is_repeated_after_a_restart_and_without_its_lease() {
 }
 
 #[tokio::test]
+async fn a_lease_that_a_restart_lost_is_had_back_for_its_grant() {
+    let rig = Rig::writable(&["old"]).await;
+    let new = rig.create("/m/new").await.expect("made");
+    let old = rig.create("/m/old").await.expect("opened");
+    let version = |opened: &crate::write::Opened| opened.answer.attr.as_ref().expect("is there").version.clone();
+    let staging = |rig: &Rig, opened: &crate::write::Opened| {
+        let inode = opened.answer.attr.as_ref().expect("is there").inode;
+        rig.master.core.grants.staging(opened.lease.expect("a file"), inode)
+    };
+    let (new_grant, old_grant) = (staging(&rig, &new), staging(&rig, &old));
+    assert!(rig.writing().reclaim(&new_grant, "").await.expect("held"));
+
+    let rig = rig.restart(Some(INTERVAL)).await;
+    assert!(!rig.writing().reclaim(&new_grant, "").await.expect("had back"));
+    rig.persist(new.lease.expect("a file"), "bytes").await.expect("committed");
+    assert_eq!(rig.object("new").await, "bytes");
+
+    let stranger = headpond_proto::grant::GrantSigner::new(&[9; 32], rig.master.core.cluster).expect("32 bytes");
+    let forged = stranger.sign_staging(v1::StagingGrant { lease: 1, inode: 2, ..v1::StagingGrant::default() });
+    let refused = rig.writing().reclaim(&forged, "").await.expect_err("nobody signed it");
+    assert_eq!(refused.kind(), ErrorKind::PermissionDenied);
+    // Somebody else writes it, and then has written it.
+    let other = rig.create("/m/old").await.expect("opened").lease.expect("a file");
+    let refused = rig.writing().reclaim(&old_grant, &version(&old)).await.expect_err("another writes it");
+    assert_eq!(refused.kind(), ErrorKind::Busy);
+    rig.persist(other, "by another").await.expect("committed");
+    rig.writing().end(other).await.expect("ended");
+    let refused = rig.writing().reclaim(&old_grant, &version(&old)).await.expect_err("another has written it");
+    assert_eq!(refused.kind(), ErrorKind::Stale);
+}
+
+#[tokio::test]
 async fn what_is_removed_or_made_directories_is_answered_again_after_a_restart() {
     let rig = Rig::writable(&["f"]).await;
     let removal = rig.removal("/m/f", false).await;

@@ -41,8 +41,8 @@ struct State {
 #[derive(Debug)]
 struct Lease {
     inode: InodeId,
-    /// The request that it answers; the same again gets it again.
-    request: RequestId,
+    /// The request that it answers; the same again gets it again. None of one that was reclaimed.
+    request: Option<RequestId>,
     expires: Instant,
     persist: Option<Persist>,
 }
@@ -64,7 +64,7 @@ impl Leases {
         let mut state = self.state();
         if let Some(id) = state.holders.get(&inode).copied() {
             let lease = state.leases.get_mut(&id)?;
-            if lease.request == request {
+            if lease.request == Some(request) {
                 lease.expires = now + self.term;
                 return Some(id);
             }
@@ -76,10 +76,29 @@ impl Leases {
                 break id;
             }
         };
-        state.leases.insert(id, Lease { inode, request, expires: now + self.term, persist: None });
+        state.leases.insert(id, Lease { inode, request: Some(request), expires: now + self.term, persist: None });
         state.holders.insert(inode, id);
         drop(state);
         Some(id)
+    }
+
+    /// Makes a lease that is lost valid again, with nothing being persisted; whether it was held all the time. `None` while another is held.
+    pub(crate) fn reclaim(&self, id: u64, inode: InodeId) -> Option<bool> {
+        let expires = Instant::now() + self.term;
+        let mut state = self.state();
+        match state.holders.get(&inode) {
+            Some(holder) if *holder != id => None,
+            Some(_) => {
+                state.leases.get_mut(&id)?.expires = expires;
+                Some(true)
+            }
+            None if state.leases.contains_key(&id) => None,
+            None => {
+                state.leases.insert(id, Lease { inode, request: None, expires, persist: None });
+                state.holders.insert(inode, id);
+                Some(false)
+            }
+        }
     }
 
     /// Keeps leases for another term; gives those that are lost.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fail::fail_point;
 use headpond_namespace::{Command, Reply, Version};
-use headpond_proto::v1::{PersistGrant, SignedGrant};
+use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant};
 use headpond_types::{ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp};
 
 use super::{Writing, leases::Persist};
@@ -31,6 +31,24 @@ pub(crate) struct Persisted {
 }
 
 impl Writing {
+    /// Takes a lost lease back for who shows the grant that came with it; whether it was held all the time.
+    ///
+    /// # Errors
+    /// `PermissionDenied` for the grant, `Stale` when the file is gone or has not the version `version` any more, `Busy` when somebody else writes it.
+    pub(crate) async fn reclaim(&self, staging: &SignedGrant, version: &str) -> Result<bool> {
+        let StagingGrant { lease, inode, .. } = self.grants.staged(staging)?;
+        let inode = InodeId(inode);
+        // Under it nobody else gets a lease, and the file is not discarded.
+        let (_guard, attr, _) = self.lock_inode(inode).await?;
+        self.writable(&self.catalog.snapshot()?, &attr)?;
+        if attr.version != version {
+            let message = format!("inode {inode} was written by somebody else meanwhile: open it again");
+            return Err(Error::new(ErrorKind::Stale, message));
+        }
+        let held = self.leases.reclaim(lease, inode);
+        held.ok_or_else(|| Error::new(ErrorKind::Busy, format!("somebody else writes inode {inode}: try again later")))
+    }
+
     /// The right to store the staged bytes of a lease, where the file's object is or is to be.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use headpond_proto::{
     v1::{self, writing_service_server::WritingService},
 };
 use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, Timestamp};
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::FakeMaster;
@@ -19,6 +20,8 @@ pub(crate) struct Leases {
     /// Inode by lease.
     held: HashMap<u64, u64>,
     lost: BTreeSet<u64>,
+    /// Not held any more, and to be had back.
+    forgotten: HashMap<u64, u64>,
     ended: Vec<u64>,
     last: u64,
     term_ms: u64,
@@ -34,6 +37,22 @@ impl FakeMaster {
         let mut state = self.state();
         let leases: Vec<_> = state.writing.held.drain().map(|(lease, _)| lease).collect();
         state.writing.lost.extend(leases);
+    }
+
+    /// The master is started anew and knows of no right to write.
+    pub(crate) fn forget_leases(&self) {
+        let mut state = self.state();
+        state.writing.forgotten = std::mem::take(&mut state.writing.held);
+    }
+
+    fn reclaim(&self, lease: u64) -> Result<Response<v1::ReclaimLeaseResponse>, Status> {
+        let mut state = self.state();
+        let held = state.writing.held.contains_key(&lease);
+        if !held {
+            let inode = state.writing.forgotten.remove(&lease).ok_or_else(|| refused(ErrorKind::Stale))?;
+            state.writing.held.insert(lease, inode);
+        }
+        Ok(Response::new(v1::ReclaimLeaseResponse { term_ms: state.writing.term_ms.max(1), held }))
     }
 
     pub(crate) fn set_term(&self, term: std::time::Duration) {
@@ -123,6 +142,15 @@ impl WritingService for FakeMaster {
         let leases = request.into_inner().leases.into_iter();
         let lost = leases.filter(|lease| !state.writing.held.contains_key(lease)).collect();
         Ok(Response::new(v1::RenewLeasesResponse { lost, term_ms: state.writing.term_ms.max(1) }))
+    }
+
+    async fn reclaim_lease(
+        &self,
+        request: Request<v1::ReclaimLeaseRequest>,
+    ) -> Result<Response<v1::ReclaimLeaseResponse>, Status> {
+        let staging = request.into_inner().staging.expect("a grant");
+        let grant = v1::StagingGrant::decode(staging.grant).expect("a grant");
+        self.reclaim(grant.lease)
     }
 
     async fn prepare_persist(
