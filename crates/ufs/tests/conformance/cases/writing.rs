@@ -92,7 +92,9 @@ pub(crate) async fn parts_are_copied_within_the_store(place: Place) {
         async move { store.copy_part(key, upload, 1, source, range, &version).await }
     };
     fails(copy("other".to_owned()).await, UfsErrorKind::Changed);
-    let first = copy(meta.version).await.expect("a part");
+    let first = copy(meta.version.clone()).await.expect("a part");
+    place.put("source", "").await;
+    fails(copy(meta.version).await, UfsErrorKind::Changed);
     let second = place.store.put_part(&key, &upload, 2, "end".into()).await.expect("a part");
     let parts = [(1, first), (2, second)];
     place.store.complete_multipart(&key, &upload, &parts, &Precondition::None).await.expect("a whole object");
