@@ -7,7 +7,7 @@ use std::{
 };
 
 use headpond_types::{Attr, FileKind, InodeId, MountId, Name, NsPath, RequestId, Result};
-use redb::ReadOnlyTable;
+use redb::{ReadOnlyTable, ReadableTableMetadata};
 
 use crate::{
     command::{Mount, Relocation, Reply},
@@ -233,7 +233,9 @@ impl Snapshot {
     /// As for all methods.
     pub fn relocation_of(&self, inode: InodeId) -> Result<Option<u64>> {
         let view = &self.0;
-        if view.inode(inode)?.is_none() {
+        // Asked at every lookup: mostly nothing is being moved, and no row need be read.
+        let none = view.unsettled.relocating.is_empty().map_err(TableError::from)?;
+        if none || view.inode(inode)?.is_none() {
             return Ok(None);
         }
         Ok(view.unsettled.relocation_of(&view.rows, &view.mounts, inode)?)
