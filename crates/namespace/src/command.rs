@@ -6,6 +6,9 @@
 use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 
+pub use crate::outcome::{Effect, Outcome};
+use crate::unstored::Unstored;
+
 /// A change of the namespace. Variants are journalled by their number: new ones come at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Command {
@@ -162,6 +165,21 @@ pub enum Command {
         inode: InodeId,
         /// What to change.
         change: AttrChange,
+        /// When it was asked for.
+        now: Timestamp,
+    },
+    /// Makes a symbolic link or a special file. Answers [`Reply::Inode`], or [`Refusal::Exists`].
+    MakeUnstored {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The directory, in a mount.
+        parent: InodeId,
+        /// The name, which must be free.
+        name: Name,
+        /// Whose it is.
+        owner: Owner,
+        /// What it is.
+        what: Unstored,
         /// When it was asked for.
         now: Timestamp,
     },
@@ -356,38 +374,6 @@ pub enum Refusal {
     /// Its objects are still being moved since an earlier rename.
     #[error("{0} was renamed a moment ago and its objects are still being moved: try again later")]
     Relocating(Name),
-}
-
-/// What a command changed that others may have cached.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// An entry appeared, changed or went.
-    Entry {
-        /// The directory.
-        parent: InodeId,
-        /// The name.
-        name: Name,
-        /// The inode that the name had and that is gone or replaced.
-        old: Option<InodeId>,
-    },
-    /// An entry appeared in a directory that is not completely known: nobody can have its listing.
-    Discovered {
-        /// The directory.
-        parent: InodeId,
-        /// The name, which the namespace did not have.
-        name: Name,
-    },
-    /// The mount table changed.
-    Mounts,
-}
-
-/// A command's answer and effects.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// Goes to who asked.
-    pub reply: Reply,
-    /// Go to whom they concern.
-    pub effects: Vec<Effect>,
 }
 
 #[cfg(test)]

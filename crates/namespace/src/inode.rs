@@ -10,11 +10,13 @@ use headpond_types::{ContentId, InodeId, Name, Timestamp};
 use crate::{
     codec::{Reader, put_counted, put_varint},
     own::Own,
+    unstored::Unstored,
 };
 
 /// Format of the row in the upper half of its first byte; the kind is in the lower.
 const FILE: u8 = 0x11;
 const DIRECTORY: u8 = 0x12;
+const UNSTORED: u8 = 0x13;
 
 /// The version is in quotes, which are not stored.
 const QUOTED: u8 = 1;
@@ -60,6 +62,7 @@ pub(crate) struct Inode {
 pub(crate) enum Node {
     File(File),
     Directory(Directory),
+    Unstored { what: Unstored, mtime: Timestamp },
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,6 +108,12 @@ impl Inode {
         match &self.node {
             Node::File(file) => file.encode(self.parent, &mut out),
             Node::Directory(directory) => directory.encode(self.parent, &mut out),
+            Node::Unstored { what, mtime } => {
+                out.extend_from_slice(&[UNSTORED, 0]);
+                put_varint(&mut out, self.parent.0);
+                out.extend_from_slice(&mtime.0.to_le_bytes());
+                what.encode(&mut out);
+            }
         }
         if let Some(key) = &self.key {
             out[FLAGS] |= KEY;
@@ -127,6 +136,10 @@ impl Inode {
         let node = match tag {
             FILE => Node::File(File::decode(flags & !(KEY | OWN), &mut reader)?),
             DIRECTORY => Node::Directory(Directory::decode(flags & !(KEY | OWN), &mut reader)?),
+            UNSTORED if flags & !(KEY | OWN) == 0 => {
+                let mtime = Timestamp(i64::from_le_bytes(reader.array()?));
+                Node::Unstored { what: Unstored::decode(&mut reader)?, mtime }
+            }
             _ => return None,
         };
         let key = if flags & KEY == 0 { None } else { Some(reader.counted()?.to_vec()) };
@@ -141,21 +154,21 @@ impl Inode {
     pub(crate) const fn directory(&self) -> Option<&Directory> {
         match &self.node {
             Node::Directory(directory) => Some(directory),
-            Node::File(_) => None,
+            Node::File(_) | Node::Unstored { .. } => None,
         }
     }
 
     pub(crate) const fn file(&self) -> Option<&File> {
         match &self.node {
             Node::File(file) => Some(file),
-            Node::Directory(_) => None,
+            Node::Directory(_) | Node::Unstored { .. } => None,
         }
     }
 
     pub(crate) const fn bytes(&self) -> u64 {
         match &self.node {
             Node::File(file) => file.size,
-            Node::Directory(_) => 0,
+            Node::Directory(_) | Node::Unstored { .. } => 0,
         }
     }
 }
@@ -269,116 +282,4 @@ const fn unzigzag(value: u64) -> i64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn versions() -> impl Strategy<Value = String> {
-        prop_oneof![
-            "[0-9a-f]{32}",
-            "\"[0-9a-f]{32}\"",
-            "\"[0-9a-f]{32}-[0-9]{1,4}\"",
-            "[0-9a-fA-F]{30,34}",
-            "\"?[a-zA-Z0-9é\"]{0,40}\"?",
-        ]
-    }
-
-    fn inodes() -> impl Strategy<Value = Inode> {
-        let time = prop_oneof![any::<i64>(), (-9_000_000_000_000..9_000_000_000_000i64).prop_map(|ms| ms * 1_000_000)];
-        let file =
-            (any::<u64>(), time.clone(), versions(), any::<u128>()).prop_map(|(size, mtime, version, content)| {
-                Node::File(File { size, mtime: Timestamp(mtime), version, content: ContentId(content) })
-            });
-        let listed = proptest::option::of((any::<i64>().prop_map(Timestamp), any::<u64>()));
-        let directory = (time, any::<u64>(), listed, any::<bool>()).prop_map(|(mtime, children, listed, made)| {
-            Node::Directory(Directory { mtime: Timestamp(mtime), children, listed, made })
-        });
-        let name = proptest::option::of(proptest::collection::vec(1..=u8::MAX, 1..256));
-        let number = || proptest::option::of(any::<u32>());
-        let ctime = proptest::option::of(any::<i64>().prop_map(Timestamp));
-        let own = (number(), number(), number(), ctime, any::<bool>());
-        let own = own.prop_map(|(mode, uid, gid, ctime, mtime)| Own { mode, uid, gid, ctime, mtime });
-        let own = prop_oneof![Just(Own::default()), own];
-        let key = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
-        (any::<u64>(), name, key, own, prop_oneof![file, directory]).prop_map(|(parent, name, key, own, node)| Inode {
-            parent: DirKey(parent),
-            name: name.and_then(|bytes| Name::new(bytes).ok()),
-            key,
-            own,
-            node,
-        })
-    }
-
-    proptest! {
-        #[test]
-        fn a_row_survives_the_round_trip(inode in inodes()) {
-            prop_assert_eq!(Inode::decode(&inode.encode()), Some(inode));
-        }
-
-        #[test]
-        fn damaged_rows_never_panic(inode in inodes(), at in any::<prop::sample::Index>(), byte in any::<u8>(), cut in any::<prop::sample::Index>()) {
-            let mut bytes = inode.encode();
-            let at = at.index(bytes.len());
-            bytes[at] = byte;
-            bytes.truncate(cut.index(bytes.len() + 1));
-            let _ = Inode::decode(&bytes);
-        }
-    }
-
-    #[test]
-    fn an_object_with_an_md5_etag_takes_one_byte_more_than_its_parts() {
-        let inode = Inode {
-            parent: DirKey(300),
-            name: Some(Name::new("x".repeat(62)).expect("a legal name")),
-            key: None,
-            own: Own::default(),
-            node: Node::File(File {
-                size: 1 << 20,
-                mtime: Timestamp(1_700_000_000_000_000_000),
-                version: format!("\"{}\"", "0f".repeat(16)),
-                content: ContentId(7),
-            }),
-        };
-        assert_eq!(inode.encode().len(), 2 + 2 + 3 + 6 + 16 + 16 + 1 + 62);
-    }
-
-    fn root() -> Inode {
-        Inode {
-            parent: DirKey(2),
-            name: None,
-            key: None,
-            own: Own::default(),
-            node: Node::Directory(Directory::default()),
-        }
-    }
-
-    #[test]
-    fn rows_of_before_there_was_writing_are_what_is_written_still() {
-        let directory = [&[0x12, 3, 2], &5i64.to_le_bytes()[..], &[7], &6i64.to_le_bytes(), &[1], b"d"].concat();
-        let file = [&[0x11, 6, 0xac, 0x02, 10, 14], &[0; 15][..], &[9], &[0x0f; 16], &[2], b"-2", b"f"].concat();
-        let known = Directory { mtime: Timestamp(5), children: 7, listed: Some((Timestamp(6), 1)), made: true };
-        let known = Inode { name: Name::new("d").ok(), node: Node::Directory(known), ..root() };
-        let object = File {
-            size: 10,
-            mtime: Timestamp(7_000_000),
-            version: format!("{}-2", "0f".repeat(16)),
-            content: ContentId(9),
-        };
-        let object = Inode { parent: DirKey(300), name: Name::new("f").ok(), node: Node::File(object), ..root() };
-        for (bytes, inode) in [(directory, known), (file, object)] {
-            assert_eq!(inode.encode(), bytes);
-            assert_eq!(Inode::decode(&bytes), Some(inode));
-        }
-    }
-
-    #[test]
-    fn a_row_of_a_later_release_is_not_guessed_at() {
-        let mut bytes = root().encode();
-        bytes[1] |= 0x80;
-        assert_eq!(Inode::decode(&bytes), None);
-        bytes[1] = 0;
-        bytes[0] = 0x22;
-        assert_eq!(Inode::decode(&bytes), None);
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@
 //! 3. Rows depend on the sequence of commands alone, not on how it was cut into batches.
 //! 4. Mount points and the directories above them stay, whatever under stores show there.
 
+mod alone;
 mod apply;
 mod codec;
 mod command;
@@ -18,12 +19,14 @@ mod header;
 mod inode;
 mod mounts;
 mod namespace;
+mod outcome;
 mod own;
 #[cfg(test)]
 mod reference;
 mod rows;
 mod snapshot;
 mod unsettled;
+mod unstored;
 mod view;
 
 pub use command::{
@@ -32,4 +35,5 @@ pub use command::{
 };
 pub use namespace::Namespace;
 pub use snapshot::Snapshot;
+pub use unstored::Unstored;
 pub use view::{Counts, Listed, Location};

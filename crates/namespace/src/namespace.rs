@@ -16,6 +16,7 @@ use redb::{
 };
 
 use crate::{
+    alone::ReadAlone,
     apply::{Applied, Apply, MOUNTS, ORPHANS, create_tables, requests::REPLIES},
     command::{Command, Mount, Outcome},
     error::TableError,
@@ -155,6 +156,11 @@ impl Namespace {
         for row in tables.unpersisted.iter().expect("reads") {
             rows.push((row.expect("reads").0.value().to_be_bytes().to_vec(), Vec::new()));
         }
+        let alone = ReadAlone::open(&txn).expect("opens");
+        for row in alone.holders.iter().expect("reads") {
+            let (dir, count) = row.expect("reads");
+            rows.push((dir.value().to_be_bytes().to_vec(), count.value().to_be_bytes().to_vec()));
+        }
         rows
     }
 
@@ -213,6 +219,7 @@ fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError>
     Ok(Arc::new(View::new(
         rows,
         unsettled,
+        ReadAlone::open(&txn)?,
         replies,
         applied.header.clone(),
         Arc::clone(&applied.mounts),

@@ -10,6 +10,7 @@ use headpond_types::{Attr, FileKind, InodeId, MountId, Name, NsPath, RequestId, 
 use redb::{ReadOnlyTable, ReadableTableMetadata};
 
 use crate::{
+    alone::ReadAlone,
     command::{Mount, Relocation, Reply},
     error::TableError,
     header::{Header, unpack},
@@ -17,6 +18,7 @@ use crate::{
     mounts::Mounts,
     rows::ReadRows,
     unsettled::ReadUnsettled,
+    unstored::Unstored,
     view::{Counts, Listed, Location},
 };
 
@@ -30,6 +32,7 @@ const BARE_MODE: u32 = 0o755;
 pub(crate) struct View {
     rows: ReadRows,
     unsettled: ReadUnsettled,
+    alone: ReadAlone,
     replies: ReadOnlyTable<u128, &'static [u8]>,
     header: Header,
     mounts: Arc<Mounts>,
@@ -50,12 +53,13 @@ impl View {
     pub(crate) fn new(
         rows: ReadRows,
         unsettled: ReadUnsettled,
+        alone: ReadAlone,
         replies: ReadOnlyTable<u128, &'static [u8]>,
         header: Header,
         mounts: Arc<Mounts>,
         has_remains: bool,
     ) -> Self {
-        Self { rows, unsettled, replies, header, mounts, has_remains, known: RwLock::default() }
+        Self { rows, unsettled, alone, replies, header, mounts, has_remains, known: RwLock::default() }
     }
 
     /// The mount that a directory is in; `None` when it is not in the tree.
@@ -133,6 +137,15 @@ impl View {
                 version: file.version,
                 ..base
             },
+            Node::Unstored { what, mtime } => Attr {
+                kind: what.kind(),
+                mode: own.mode.unwrap_or_else(|| shown.map_or(BARE_MODE, |mount| mount.file_mode)),
+                nlink: 1,
+                size: what.size(),
+                mtime,
+                ctime: own.changed(mtime),
+                ..base
+            },
         }
     }
 
@@ -146,11 +159,12 @@ impl View {
             return Ok(None);
         };
         let Some(names) = self.rows.names_below(&self.mounts, root, id)? else { return Ok(None) };
-        let key = match inode.file() {
+        let key = match &inode.node {
             _ if id == root => Vec::new(),
-            Some(file) if !file.is_persisted() => self.rows.path_key(&self.mounts, &inode)?,
-            Some(_) => self.rows.key(&self.mounts, &inode)?,
-            None => {
+            Node::Unstored { .. } => self.rows.path_key(&self.mounts, &inode)?,
+            Node::File(file) if !file.is_persisted() => self.rows.path_key(&self.mounts, &inode)?,
+            Node::File(_) => self.rows.key(&self.mounts, &inode)?,
+            Node::Directory(_) => {
                 let mut prefix = self.rows.key(&self.mounts, &inode)?;
                 prefix.pop();
                 prefix
@@ -247,6 +261,25 @@ impl Snapshot {
     /// As for all methods.
     pub fn masks(&self, dir: InodeId, name: &Name) -> Result<bool> {
         Ok(self.0.unsettled.is_masked(dir, name)?)
+    }
+
+    /// The target of a symbolic link; `None` also of what is none.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn link_target(&self, inode: InodeId) -> Result<Option<Vec<u8>>> {
+        Ok(self.0.inode(inode)?.and_then(|row| match row.node {
+            Node::Unstored { what: Unstored::Symlink(target), .. } => Some(target),
+            Node::Unstored { .. } | Node::File(_) | Node::Directory(_) => None,
+        }))
+    }
+
+    /// Whether something lies below a directory that no under store can hold: the directory stays, whatever the under store shows.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn holds_unstored(&self, dir: InodeId) -> Result<bool> {
+        Ok(self.0.alone.is_holder(dir)?)
     }
 
     /// What a request was answered, if that is still remembered: who asks again before anything is looked up need not find the state that

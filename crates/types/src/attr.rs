@@ -13,6 +13,14 @@ pub enum FileKind {
     Directory,
     /// A symbolic link.
     Symlink,
+    /// A named pipe.
+    Fifo,
+    /// A socket.
+    Socket,
+    /// A character device of this number.
+    CharDevice(u32),
+    /// A block device of this number.
+    BlockDevice(u32),
 }
 
 /// Attributes of an inode, as the master answers them.

@@ -22,6 +22,7 @@ impl Apply<'_> {
             match &mut row.node {
                 Node::File(file) => file.mtime = time,
                 Node::Directory(directory) => directory.mtime = time,
+                Node::Unstored { mtime, .. } => *mtime = time,
             }
         }
         self.put_inode(id, &row)?;

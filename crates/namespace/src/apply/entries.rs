@@ -2,7 +2,7 @@
 //!
 //! Seeing never undoes what was done through Headpond: where the under store is not yet what the namespace says, it is passed over.
 //! That is under masked names, in directories that are being relocated (which are only filled, until they were listed once), and of files
-//! that have no version or are not where their directory and name say.
+//! that have no version or are not where their directory and name say. What no under store can hold stays, and the directories above it.
 
 use headpond_types::{InodeId, MountId, Name, Timestamp};
 
@@ -158,6 +158,11 @@ impl Apply<'_> {
     /// Whether what an entry leads to is not yet in the under store as the namespace says, or holds such a thing. It lies in no directory
     /// that is being relocated.
     fn is_unsettled(&self, entry: Entry) -> Result<bool, TableError> {
+        let row =
+            self.rows.inode(entry.inode)?.unwrap_or_else(|| panic!("inode {} has an entry but no row", entry.inode));
+        if self.is_held(entry, &row)? {
+            return Ok(true);
+        }
         if entry.is_directory {
             return Ok(self.relocates_within(entry.inode)?
                 || self.unsettled.awaits_within(&self.rows, &self.mounts, entry.inode)?);

@@ -13,6 +13,7 @@ mod renames;
 pub(crate) mod requests;
 mod stop;
 mod sweep;
+mod unstored;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use headpond_types::{InodeId, Timestamp, WorkerId};
 use redb::{Table, TableDefinition, WriteTransaction};
 
 use crate::{
+    alone::WriteAlone,
     command::{Command, Effect, Outcome, Reply},
     error::TableError,
     header::{HEADER, Header},
@@ -45,6 +47,7 @@ pub(crate) const ORPHANS: TableDefinition<'static, u64, ()> = TableDefinition::n
 pub(crate) struct Apply<'t> {
     rows: WriteRows<'t>,
     unsettled: WriteUnsettled<'t>,
+    alone: WriteAlone<'t>,
     header_table: Table<'t, &'static str, &'static [u8]>,
     mount_table: Table<'t, u32, &'static [u8]>,
     workers: Table<'t, &'static str, u32>,
@@ -71,6 +74,7 @@ pub(crate) struct Applied {
 pub(crate) fn create_tables(txn: &WriteTransaction) -> Result<Header, TableError> {
     // Tables of before there was writing have none of these.
     write_unsettled(txn)?;
+    WriteAlone::open(txn)?;
     let mut table = txn.open_table(HEADER)?;
     if let Some(header) = Header::read(&table)? {
         return Ok(header);
@@ -99,6 +103,7 @@ impl<'t> Apply<'t> {
         Ok(Self {
             rows: write_rows(txn)?,
             unsettled: write_unsettled(txn)?,
+            alone: WriteAlone::open(txn)?,
             header_table: txn.open_table(HEADER)?,
             mount_table: txn.open_table(MOUNTS)?,
             workers: txn.open_table(WORKERS)?,
@@ -167,6 +172,9 @@ impl<'t> Apply<'t> {
             }
             Command::SetAttr { request, inode, change, now } => {
                 self.once(*request, |apply| apply.set_attr(*inode, change, *now))?
+            }
+            Command::MakeUnstored { request, parent, name, owner, what, now } => {
+                self.once(*request, |apply| apply.make_unstored(*parent, name, owner, what, *now))?
             }
             Command::Sweep => Reply::Done,
         };

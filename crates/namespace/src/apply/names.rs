@@ -70,7 +70,7 @@ impl Apply<'_> {
     }
 
     /// A new inode under a name that is free.
-    fn make_new(
+    pub(super) fn make_new(
         &mut self,
         parent: InodeId,
         name: &Name,
@@ -82,7 +82,8 @@ impl Apply<'_> {
         if self.rows.entry(self.mounts.key(parent), name)?.is_some() {
             return Err(Refusal::Exists(name.clone()).into());
         }
-        if self.unsettled.is_masked(parent, name)? {
+        // What has no object is in nobody's way there.
+        if !matches!(node, Node::Unstored { .. }) && self.unsettled.is_masked(parent, name)? {
             return Err(Refusal::Relocating(name.clone()).into());
         }
         let Owner { mode, uid, gid } = *owner;

@@ -71,7 +71,7 @@ impl Apply<'_> {
         match (&row.node, row.key.take()) {
             (_, None) => return Ok(()),
             (Node::Directory(_), Some(_)) => {}
-            (Node::File(_), Some(key)) => self.place(&mut row, &key)?,
+            (Node::File(_) | Node::Unstored { .. }, Some(key)) => self.place(&mut row, &key)?,
         }
         self.put_inode(relocation.inode, &row)
     }

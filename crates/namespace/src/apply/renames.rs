@@ -76,6 +76,12 @@ impl Apply<'_> {
 
     /// Refuses what a relocation under way is still at: no relocation begins inside or above another, or on objects that are to be moved.
     fn check_settled(&self, from: Place<'_>, source: Entry, to: Place<'_>, target: Option<Entry>) -> Result<(), Stop> {
+        let has_object = |entry: Entry| -> Result<bool, TableError> {
+            Ok(self.rows.inode(entry.inode)?.is_none_or(|row| !matches!(row.node, Node::Unstored { .. })))
+        };
+        if !has_object(source)? && !target.map(has_object).transpose()?.unwrap_or(false) {
+            return Ok(());
+        }
         let at = |entry: Entry| self.unsettled.relocation_at(entry.inode);
         if self.unsettled.is_masked(to.0, to.1)?
             || self.relocation_of(to.0)?.is_some()
@@ -105,8 +111,13 @@ impl Apply<'_> {
         let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", source.inode));
         let key = match &row.node {
             Node::File(file) if !file.is_persisted() => None,
+            Node::Unstored { .. } => None,
             Node::File(_) | Node::Directory(_) => Some(self.rows.key(&self.mounts, &row)?),
         };
+        if self.is_held(source, &row)? {
+            self.release(from.0)?;
+            self.hold(to.0)?;
+        }
         let (old_dir, new_dir) = (self.mounts.key(from.0), self.mounts.key(to.0));
         self.rows.entries.remove(entry_key(old_dir, from.1.as_bytes()).as_slice())?;
         self.effects.push(Effect::Entry { parent: from.0, name: from.1.clone(), old: Some(source.inode) });

@@ -51,6 +51,10 @@ impl Apply<'_> {
         if inode.file().is_some_and(|file| !file.is_persisted()) {
             self.unsettled.unpersisted.remove(entry.inode.0)?;
         }
+        if self.is_held(entry, &inode)? {
+            self.alone.holders.remove(entry.inode.0)?;
+            self.release(self.mounts.directory(inode.parent))?;
+        }
         self.changed_rows += 2;
         self.header.inodes -= 1;
         self.header.file_bytes -= inode.bytes();

@@ -10,6 +10,7 @@ mod relocations;
 mod renames;
 mod requests;
 mod unsettled;
+mod unstored;
 
 use std::path::Path;
 
