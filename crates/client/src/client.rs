@@ -2,10 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use futures::stream::BoxStream;
 use headpond_proto::v1;
 use headpond_runtime::{Shutdown, Tasks};
-use headpond_types::{Attr, ContentId, InodeId, Name, NsPath, Result, Ring};
+use headpond_types::{Attr, ContentId, FileKind, InodeId, Name, NsPath, Result, Ring};
 use tokio::{sync::broadcast, time::interval};
 
 use crate::{
@@ -164,6 +165,38 @@ impl Client {
     /// `AlreadyExists`; otherwise as of [`Client::create`].
     pub async fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner) -> Result<Lookup> {
         self.shared().make_directory(parent, name, owner).await
+    }
+
+    /// Makes a symbolic link to `target`, which need not exist. The namespace alone has it.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `NameTooLong` for a target above 4095 bytes, `InvalidArgument` for an empty one; otherwise as of [`Client::create`].
+    pub async fn symlink(&self, parent: InodeId, name: &Name, target: &[u8], owner: Owner) -> Result<Lookup> {
+        let target = Bytes::copy_from_slice(target);
+        self.shared().make_node(parent, name, FileKind::Symlink, target, owner).await
+    }
+
+    /// Makes a special file. The namespace alone has it.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `InvalidArgument` for a kind that has calls of its own; `PermissionDenied` for a device, unless root asks; otherwise as of
+    /// [`Client::create`].
+    pub async fn make_node(&self, parent: InodeId, name: &Name, kind: FileKind, owner: Owner) -> Result<Lookup> {
+        self.shared().make_node(parent, name, kind, Bytes::new(), owner).await
+    }
+
+    /// The target of a symbolic link. It never changes, so it is asked for once.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when the inode is none; `Stale` when it was removed.
+    pub async fn read_link(&self, inode: InodeId) -> Result<Bytes> {
+        self.shared().read_link(inode).await
+    }
+
+    /// The answer of [`Client::read_link`] if it is in memory. Never waits; any thread.
+    #[must_use]
+    pub fn cached_link(&self, inode: InodeId) -> Option<Bytes> {
+        self.shared().targets.get(inode)
     }
 
     /// Removes a file, or with `directory` an empty directory, from the under store and the namespace. A writer of the file that this client has

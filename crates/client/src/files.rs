@@ -38,6 +38,9 @@ pub(crate) async fn files(
             Err(Error::new(ErrorKind::IsADirectory, message))
         }
         FileKind::File => Ok(Box::pin(stream::iter([Ok((String::new(), attr))]))),
+        FileKind::Fifo | FileKind::Socket | FileKind::CharDevice(_) | FileKind::BlockDevice(_) => {
+            Err(Error::new(ErrorKind::InvalidArgument, format!("{what} is a special file: it has no content")))
+        }
         FileKind::Symlink => {
             Err(Error::new(ErrorKind::InvalidArgument, format!("{what} is a symbolic link: ask for its target")))
         }

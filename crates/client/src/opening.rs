@@ -98,8 +98,13 @@ async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Ar
     let (Some(content), Some(signed)) = (attr.content, granted) else {
         let (kind, message) = match attr.kind {
             FileKind::Directory => (ErrorKind::IsADirectory, format!("inode {inode} is a directory: list it instead")),
-            FileKind::File | FileKind::Symlink => {
-                (ErrorKind::Internal, format!("the master granted nothing for inode {inode}"))
+            FileKind::File => (ErrorKind::Internal, format!("the master granted nothing for inode {inode}")),
+            FileKind::Symlink
+            | FileKind::Fifo
+            | FileKind::Socket
+            | FileKind::CharDevice(_)
+            | FileKind::BlockDevice(_) => {
+                (ErrorKind::InvalidArgument, format!("inode {inode} is not a file and has no bytes to read"))
             }
         };
         return Err(Error::new(kind, message).into());

@@ -20,7 +20,7 @@ use crate::{
     open_files::OpenFiles,
     session::Session,
     workers::Workers,
-    writing::Writers,
+    writing::{Targets, Writers},
 };
 
 /// Grants kept beside the open files, about 400 bytes each: an open after the open file was dropped asks no master.
@@ -46,6 +46,7 @@ pub(crate) struct Shared {
     pub(crate) open_files: OpenFiles,
     /// Files that are being written.
     pub(crate) writers: Writers,
+    pub(crate) targets: Targets,
 }
 
 impl Shared {
@@ -78,6 +79,7 @@ impl Shared {
                 grants: Cache::new(GRANTS),
                 open_files: OpenFiles::new(kept, config.open_file_idle),
                 writers: Writers::new(),
+                targets: Targets::new(),
                 config,
                 tasks,
                 runtime: Handle::current(),

@@ -7,7 +7,7 @@ use futures::stream::BoxStream;
 use headpond_client::{
     AttrChange, Client, Event, FileWriter, ListOptions, ListPage, LocalFile, Lookup, NewFile, OpenFile, Owner, StatFs,
 };
-use headpond_types::{Attr, InodeId, Name, NsPath, Result};
+use headpond_types::{Attr, FileKind, InodeId, Name, NsPath, Result};
 use tokio::sync::broadcast;
 
 /// The namespace and its files. `cached_*` answer from memory, never wait and may be called from any thread.
@@ -20,6 +20,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup>;
     fn cached_attr(&self, inode: InodeId) -> Option<Lookup>;
     fn cached_open(&self, inode: InodeId) -> Option<Arc<Self::File>>;
+    fn cached_link(&self, inode: InodeId) -> Option<Bytes>;
     /// Who writes the file here. Never waits; any thread.
     fn writer(&self, inode: InodeId) -> Option<Arc<Self::Writer>>;
 
@@ -29,6 +30,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     fn open(&self, inode: InodeId) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
     /// The version that `attr` tells of, also when it was replaced since.
     fn reopen(&self, attr: Arc<Attr>) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
+    fn read_link(&self, inode: InodeId) -> impl Future<Output = Result<Bytes>> + Send;
     fn stat_fs(&self) -> impl Future<Output = Result<StatFs>> + Send;
 
     fn create(
@@ -40,6 +42,21 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     fn open_writer(&self, inode: InodeId, truncate: bool) -> impl Future<Output = Result<Arc<Self::Writer>>> + Send;
     fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner)
     -> impl Future<Output = Result<Lookup>> + Send;
+    fn symlink(
+        &self,
+        parent: InodeId,
+        name: &Name,
+        target: &[u8],
+        owner: Owner,
+    ) -> impl Future<Output = Result<Lookup>> + Send;
+    /// Neither a file, a directory nor a symbolic link.
+    fn make_node(
+        &self,
+        parent: InodeId,
+        name: &Name,
+        kind: FileKind,
+        owner: Owner,
+    ) -> impl Future<Output = Result<Lookup>> + Send;
     fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> impl Future<Output = Result<()>> + Send;
     fn rename(
         &self,
@@ -105,6 +122,10 @@ impl Source for Client {
         self.cached_open(inode)
     }
 
+    fn cached_link(&self, inode: InodeId) -> Option<Bytes> {
+        self.cached_link(inode)
+    }
+
     fn writer(&self, inode: InodeId) -> Option<Arc<FileWriter>> {
         self.writer(inode)
     }
@@ -129,6 +150,10 @@ impl Source for Client {
         self.reopen(attr).await
     }
 
+    async fn read_link(&self, inode: InodeId) -> Result<Bytes> {
+        self.read_link(inode).await
+    }
+
     async fn stat_fs(&self) -> Result<StatFs> {
         self.stat_fs().await
     }
@@ -143,6 +168,14 @@ impl Source for Client {
 
     async fn make_directory(&self, parent: InodeId, name: &Name, owner: Owner) -> Result<Lookup> {
         self.make_directory(parent, name, owner).await
+    }
+
+    async fn symlink(&self, parent: InodeId, name: &Name, target: &[u8], owner: Owner) -> Result<Lookup> {
+        self.symlink(parent, name, target, owner).await
+    }
+
+    async fn make_node(&self, parent: InodeId, name: &Name, kind: FileKind, owner: Owner) -> Result<Lookup> {
+        self.make_node(parent, name, kind, owner).await
     }
 
     async fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> Result<()> {

@@ -56,6 +56,7 @@ pub(crate) struct Asked {
     pub(crate) lookups: AtomicUsize,
     pub(crate) lists: AtomicUsize,
     pub(crate) opens: AtomicUsize,
+    pub(crate) links: AtomicUsize,
     pub(crate) persists: AtomicUsize,
 }
 
@@ -65,6 +66,7 @@ struct State {
     /// Files that have no name any more.
     replaced: HashMap<InodeId, Arc<FakeFile>>,
     writers: HashMap<InodeId, Weak<FakeWriter>>,
+    targets: HashMap<InodeId, Bytes>,
     last: u64,
 }
 

@@ -4,6 +4,7 @@
 mod crashes;
 mod keys;
 mod lookups;
+mod nodes;
 mod outages;
 mod permissions;
 mod plain;

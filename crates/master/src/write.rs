@@ -4,6 +4,7 @@
 //! * `entries` looks names up as fresh as reads do, and checks who may change them.
 //! * `files`, `persist`: made, opened for writing, stored, committed. `directories`, `removal`: first the store, then the namespace.
 //!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`. `pending`: what is still under way.
+//! * `nodes`: what no store holds.
 //! * `objects`: what these ask of stores. `expiry`: writers that went away.
 //!
 //! Every change is a command with the id of its request, so a repetition is answered as the first was, also after a restart. What is done at
@@ -16,6 +17,7 @@ mod expiry;
 mod files;
 mod leases;
 mod names;
+mod nodes;
 mod objects;
 mod pending;
 mod persist;

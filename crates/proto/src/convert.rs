@@ -42,20 +42,28 @@ impl From<FileKind> for v1::FileKind {
             FileKind::File => Self::File,
             FileKind::Directory => Self::Directory,
             FileKind::Symlink => Self::Symlink,
+            FileKind::Fifo => Self::Fifo,
+            FileKind::Socket => Self::Socket,
+            FileKind::CharDevice(_) => Self::CharDevice,
+            FileKind::BlockDevice(_) => Self::BlockDevice,
         }
     }
 }
 
-impl TryFrom<v1::FileKind> for FileKind {
-    type Error = InvalidMessage;
-
-    fn try_from(kind: v1::FileKind) -> Result<Self, InvalidMessage> {
-        match kind {
-            v1::FileKind::File => Ok(Self::File),
-            v1::FileKind::Directory => Ok(Self::Directory),
-            v1::FileKind::Symlink => Ok(Self::Symlink),
-            v1::FileKind::Unspecified => Err(InvalidMessage("an attribute without a file kind")),
-        }
+/// The kind that a message tells of, with the number of a device.
+///
+/// # Errors
+/// When it tells of none.
+pub const fn file_kind(kind: v1::FileKind, device: u32) -> Result<FileKind, InvalidMessage> {
+    match kind {
+        v1::FileKind::File => Ok(FileKind::File),
+        v1::FileKind::Directory => Ok(FileKind::Directory),
+        v1::FileKind::Symlink => Ok(FileKind::Symlink),
+        v1::FileKind::Fifo => Ok(FileKind::Fifo),
+        v1::FileKind::Socket => Ok(FileKind::Socket),
+        v1::FileKind::CharDevice => Ok(FileKind::CharDevice(device)),
+        v1::FileKind::BlockDevice => Ok(FileKind::BlockDevice(device)),
+        v1::FileKind::Unspecified => Err(InvalidMessage("an attribute without a file kind")),
     }
 }
 
@@ -75,6 +83,7 @@ impl From<Attr> for v1::Attr {
             ctime_ns: attr.ctime.0,
             content: attr.content.map(Into::into),
             version: attr.version,
+            device: attr.kind.device(),
         }
     }
 }
@@ -87,7 +96,7 @@ impl TryFrom<v1::Attr> for Attr {
             inode: InodeId(attr.inode),
             parent: InodeId(attr.parent),
             mount: MountId(attr.mount),
-            kind: attr.kind().try_into()?,
+            kind: file_kind(attr.kind(), attr.device)?,
             mode: attr.mode,
             uid: attr.uid,
             gid: attr.gid,

@@ -19,7 +19,7 @@ pub mod v1 {
     tonic::include_proto!("headpond.v1");
 }
 
-pub use convert::{InvalidMessage, failure, from_failure};
+pub use convert::{InvalidMessage, failure, file_kind, from_failure};
 
 /// Largest message either side accepts, in bytes: a page of a listing or a chunk of data fits several times.
 pub const MAX_MESSAGE: usize = 16 << 20;

@@ -23,6 +23,17 @@ pub enum FileKind {
     BlockDevice(u32),
 }
 
+impl FileKind {
+    /// The number of a device; 0 for all else.
+    #[must_use]
+    pub const fn device(self) -> u32 {
+        match self {
+            Self::CharDevice(number) | Self::BlockDevice(number) => number,
+            Self::File | Self::Directory | Self::Symlink | Self::Fifo | Self::Socket => 0,
+        }
+    }
+}
+
 /// Attributes of an inode, as the master answers them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attr {

@@ -56,6 +56,10 @@ pub(crate) const fn kind_name(kind: FileKind) -> &'static str {
         FileKind::File => "file",
         FileKind::Directory => "directory",
         FileKind::Symlink => "symlink",
+        FileKind::Fifo => "fifo",
+        FileKind::Socket => "socket",
+        FileKind::CharDevice(_) => "character device",
+        FileKind::BlockDevice(_) => "block device",
     }
 }
 
@@ -72,6 +76,10 @@ fn mode_letters(kind: FileKind, mode: u32) -> String {
         FileKind::File => "-",
         FileKind::Directory => "d",
         FileKind::Symlink => "l",
+        FileKind::Fifo => "p",
+        FileKind::Socket => "s",
+        FileKind::CharDevice(_) => "c",
+        FileKind::BlockDevice(_) => "b",
     });
     for bit in (0..9).rev() {
         let letter = ['x', 'w', 'r'][bit % 3];

@@ -18,6 +18,7 @@ mod copying;
 mod ending;
 mod lease;
 mod mutations;
+mod nodes;
 mod pending;
 mod persisting;
 mod staged;
@@ -27,6 +28,7 @@ mod writer;
 use headpond_types::Timestamp;
 
 pub(crate) use lease::{Lease, renew};
+pub(crate) use nodes::Targets;
 pub use pending::{Moving, Pending};
 pub(crate) use table::Writers;
 pub use writer::FileWriter;

@@ -1,7 +1,7 @@
 //! Changes of names and attributes.
 
 use headpond_client::{AttrChange, NewFile, Owner};
-use headpond_types::{ErrorKind, InodeId, Name};
+use headpond_types::{ErrorKind, FileKind, InodeId, Name};
 
 use crate::fakes::{Cluster, file};
 
@@ -107,4 +107,24 @@ async fn a_file_that_was_made_and_not_written_can_be_read() {
     let writer = cluster.client.create(ROOT, &name("f"), NEW).await.expect("created");
     let open = cluster.client.open(writer.inode()).await.expect("opened");
     assert!(open.length() == 0 && open.read_at(0, 10).await.expect("read").is_empty());
+}
+
+#[tokio::test]
+async fn the_target_of_a_link_is_asked_for_once() {
+    let cluster = Cluster::start(0).await;
+    let client = &cluster.client;
+    let made = client.symlink(ROOT, &name("l"), b"some/where", OWNER).await.expect("made").attr.expect("there");
+    assert_eq!((made.kind, cached(&cluster, "l")), (FileKind::Symlink, Some(Some(made.inode))));
+    assert_eq!(client.read_link(made.inode).await.expect("read"), "some/where");
+    assert_eq!(cluster.master.calls("read_link"), 0, "who made it knows it");
+    cluster.master.state().targets.insert(9, "other".into());
+    assert!(client.cached_link(InodeId(9)).is_none());
+    for _ in 0..2 {
+        assert_eq!(client.read_link(InodeId(9)).await.expect("read"), "other");
+    }
+    assert_eq!(client.cached_link(InodeId(9)).expect("in memory"), "other");
+    assert_eq!(cluster.master.calls("read_link"), 1);
+    assert_eq!(client.read_link(InodeId(10)).await.expect_err("no link").kind(), ErrorKind::InvalidArgument);
+    let device = client.make_node(ROOT, &name("c"), FileKind::CharDevice(0x0103), OWNER).await.expect("made");
+    assert_eq!(device.attr.expect("there").kind, FileKind::CharDevice(0x0103));
 }

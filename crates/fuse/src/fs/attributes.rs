@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use headpond_client::StatFs;
-use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, PathError, Result};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, PathError, Result};
 
 use super::{Entry, FileSystem, Source, SourceFile, SourceWriter};
 
@@ -60,19 +60,6 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     fn attr_when_opened(&self, inode: InodeId) -> Option<Arc<Attr>> {
         let open = self.opens.file(inode).map(|file| Arc::clone(file.attr()));
         open.or_else(|| self.recent.as_ref()?.get(inode))
-    }
-
-    /// The target of a symbolic link.
-    pub(crate) async fn readlink(&self, node: u64) -> Result<Vec<u8>> {
-        let link = self.attr(node).await?.found.is_some_and(|(_, attr)| attr.kind == FileKind::Symlink);
-        Err(if link {
-            Error::new(
-                ErrorKind::NotSupported,
-                format!("the target of symbolic link {node} is not kept by its under store"),
-            )
-        } else {
-            Error::new(ErrorKind::InvalidArgument, format!("inode {node} is not a symbolic link"))
-        })
     }
 
     /// Size of the namespace and the cache.

@@ -8,6 +8,7 @@ mod directory;
 mod handles;
 mod kept;
 mod lister;
+mod nodes;
 mod open_table;
 mod orphans;
 mod pages;

@@ -125,11 +125,7 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
     }
 
     fn readlink(&self, _: &Request, node: INodeNo, reply: ReplyData) {
-        self.0.metrics.request(Op::Readlink);
-        self.spawn(async move |shared| match shared.fs.readlink(node.0).await {
-            Ok(target) => reply.data(&target),
-            Err(error) => reply.error(shared.errno("readlink", &error)),
-        });
+        self.read_link(node.0, reply);
     }
 
     fn open(&self, _: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
@@ -409,12 +405,21 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         reply.error(self.refused(libc::ENOSYS));
     }
 
-    fn mknod(&self, _: &Request, _: INodeNo, _: &OsStr, _: u32, _: u32, _: u32, reply: ReplyEntry) {
-        reply.error(self.refused(libc::EPERM));
+    fn mknod(
+        &self,
+        request: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        umask: u32,
+        device: u32,
+        reply: ReplyEntry,
+    ) {
+        self.make_special(request, parent.0, name, mode & !umask, device, reply);
     }
 
-    fn symlink(&self, _: &Request, _: INodeNo, _: &OsStr, _: &Path, reply: ReplyEntry) {
-        reply.error(self.refused(libc::EPERM));
+    fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.make_symlink(request, parent.0, name, target, reply);
     }
 
     fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {

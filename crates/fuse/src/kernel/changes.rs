@@ -34,7 +34,7 @@ impl<S: Source> Adapter<S> {
     }
 
     /// Counts a change; the errno when there are none.
-    fn change(&self) -> Result<(), fuser::Errno> {
+    pub(super) fn change(&self) -> Result<(), fuser::Errno> {
         self.0.metrics.request(Op::Change);
         if self.0.options.read_only { Err(self.0.refusal(libc::EROFS)) } else { Ok(()) }
     }

@@ -25,6 +25,10 @@ pub(super) const fn file_type(kind: FileKind) -> FileType {
         FileKind::File => FileType::RegularFile,
         FileKind::Directory => FileType::Directory,
         FileKind::Symlink => FileType::Symlink,
+        FileKind::Fifo => FileType::NamedPipe,
+        FileKind::Socket => FileType::Socket,
+        FileKind::CharDevice(_) => FileType::CharDevice,
+        FileKind::BlockDevice(_) => FileType::BlockDevice,
     }
 }
 
@@ -52,7 +56,7 @@ pub(super) fn file_attr(node: u64, attr: &Attr) -> FileAttr {
         nlink: attr.nlink,
         uid: attr.uid,
         gid: attr.gid,
-        rdev: 0,
+        rdev: attr.kind.device(),
         blksize: BLOCK,
         flags: 0,
     }

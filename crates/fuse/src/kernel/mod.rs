@@ -8,6 +8,7 @@ mod complaints;
 mod convert;
 mod invalidation;
 mod names;
+mod nodes;
 mod passthrough;
 mod session;
 

@@ -30,6 +30,10 @@ impl Source for FakePond {
         self.state().nodes.get(&inode)?.file.clone().filter(|_| self.warm())
     }
 
+    fn cached_link(&self, inode: InodeId) -> Option<Bytes> {
+        self.state().targets.get(&inode).cloned().filter(|_| self.warm())
+    }
+
     fn writer(&self, inode: InodeId) -> Option<Arc<FakeWriter>> {
         self.state().writers.get(&inode)?.upgrade()
     }
@@ -59,6 +63,12 @@ impl Source for FakePond {
 
     async fn reopen(&self, attr: Arc<Attr>) -> Result<Arc<FakeFile>> {
         self.state().replaced.get(&attr.inode).cloned().ok_or_else(|| stale(attr.inode))
+    }
+
+    async fn read_link(&self, inode: InodeId) -> Result<Bytes> {
+        self.0.asked.links.fetch_add(1, Ordering::SeqCst);
+        let target = self.state().targets.get(&inode).cloned();
+        target.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "not a symbolic link"))
     }
 
     async fn stat_fs(&self) -> Result<StatFs> {
@@ -104,6 +114,26 @@ impl Source for FakePond {
         }
         let inode = self.dir(parent, str::from_utf8(name.as_bytes()).unwrap());
         self.edit(inode, |attr| (attr.mode, attr.uid, attr.gid) = (owner.mode, owner.uid, owner.gid));
+        Ok(self.found(self.attr_of(inode)))
+    }
+
+    async fn symlink(&self, parent: InodeId, name: &Name, target: &[u8], owner: Owner) -> Result<Lookup> {
+        let made = self.make_node(parent, name, FileKind::Symlink, owner).await?;
+        let inode = made.attr.expect("made").inode;
+        self.edit(inode, |attr| attr.size = target.len() as u64);
+        self.state().targets.insert(inode, Bytes::copy_from_slice(target));
+        Ok(self.found(self.attr_of(inode)))
+    }
+
+    async fn make_node(&self, parent: InodeId, name: &Name, kind: FileKind, owner: Owner) -> Result<Lookup> {
+        if self.child(parent, name.as_bytes()).is_some() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "it exists"));
+        }
+        let inode = self.add(parent, str::from_utf8(name.as_bytes()).unwrap(), kind, &[]);
+        self.edit(inode, |attr| {
+            (attr.mode, attr.uid, attr.gid) = (owner.mode, owner.uid, owner.gid);
+            attr.version.clear();
+        });
         Ok(self.found(self.attr_of(inode)))
     }
 

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use headpond_namespace::Mount;
-use headpond_proto::v1;
-use headpond_types::{Error, ErrorKind, MountId, Name, NsPath, PathError, RequestId, Result};
+use headpond_namespace::{Mount, Unstored};
+use headpond_proto::{file_kind, v1};
+use headpond_types::{Error, ErrorKind, FileKind, MountId, Name, NsPath, PathError, RequestId, Result};
 
 use crate::lookup::Answer;
 
@@ -61,6 +61,21 @@ pub(super) fn mount_message(mount: &Mount) -> v1::Mount {
         file_mode: mount.file_mode,
         dir_mode: mount.dir_mode,
     }
+}
+
+/// What no store holds, out of a message.
+pub(super) fn unstored(kind: v1::FileKind, device: u32, target: &[u8]) -> Result<Unstored> {
+    Ok(match file_kind(kind, device)? {
+        FileKind::Symlink => Unstored::Symlink(target.to_vec()),
+        FileKind::Fifo => Unstored::Fifo,
+        FileKind::Socket => Unstored::Socket,
+        FileKind::CharDevice(number) => Unstored::CharDevice(number),
+        FileKind::BlockDevice(number) => Unstored::BlockDevice(number),
+        FileKind::File | FileKind::Directory => {
+            let message = "a file or a directory is not made as a node: there are calls for those";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+    })
 }
 
 /// Permission bits out of a message.

@@ -5,9 +5,9 @@ use headpond_proto::{
     failure,
     v1::{
         BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest, ListRequest,
-        LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult, ResolveRequest,
-        StatFsRequest, StatFsResponse, WatchRequest, lookup_result::Result as LookupAnswer,
-        master_service_server::MasterService, open_result,
+        LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult, ReadLinkRequest,
+        ReadLinkResponse, ResolveRequest, StatFsRequest, StatFsResponse, WatchRequest,
+        lookup_result::Result as LookupAnswer, master_service_server::MasterService, open_result,
     },
 };
 use headpond_transport::Peer;
@@ -96,6 +96,22 @@ impl MasterService for NamespaceService {
         self.0.metrics.opens.inc();
         let request = asked(request, |request| &mut request.caller)?;
         self.open_one(request).await.map(Response::new).map_err(refuse)
+    }
+
+    async fn read_link(&self, request: Request<ReadLinkRequest>) -> Result<Response<ReadLinkResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let inode = InodeId(request.inode);
+        let read = || {
+            self.require_way(inode, request.caller.map(Caller::from).as_ref())?;
+            let snapshot = self.0.catalog.snapshot()?;
+            snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
+            snapshot.link_target(inode)?.ok_or_else(|| {
+                let path = describe(&snapshot, inode);
+                Error::new(ErrorKind::InvalidArgument, format!("{path} is not a symbolic link"))
+            })
+        };
+        let target = read().map_err(refuse)?;
+        Ok(Response::new(ReadLinkResponse { target: target.into() }))
     }
 
     async fn batch_open(&self, request: Request<BatchOpenRequest>) -> Result<Response<BatchOpenResponse>, Status> {

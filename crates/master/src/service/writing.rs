@@ -3,9 +3,9 @@
 use headpond_namespace::{AttrChange, Owner};
 use headpond_proto::v1::{
     CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
-    OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PreparePersistRequest, PreparePersistResponse,
-    ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
-    RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, WriteLease, WriteResponse,
+    MakeNodeRequest, OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PreparePersistRequest,
+    PreparePersistResponse, ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest,
+    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, WriteLease, WriteResponse,
     writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     asked,
-    message::{lookup_response, millis, mode, name, path, request_id},
+    message::{lookup_response, millis, mode, name, path, request_id, unstored},
     refuse,
 };
 use crate::{
@@ -119,6 +119,22 @@ impl Service for WritingService {
                 request: request_id(&request.request_id)?,
             };
             self.0.writing.make_directory(new).await
+        };
+        make().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+    }
+
+    async fn make_node(&self, request: Request<MakeNodeRequest>) -> Result<Response<LookupResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let make = async || {
+            let what = unstored(request.kind(), request.device, &request.target)?;
+            let new = NewEntry {
+                parent: InodeId(request.parent),
+                name: name(&request.name)?,
+                owner: Owner { mode: mode(request.mode)?, uid: request.uid, gid: request.gid },
+                caller: request.caller.map(Caller::from),
+                request: request_id(&request.request_id)?,
+            };
+            self.0.writing.make_node(new, what).await
         };
         make().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
     }

@@ -15,7 +15,7 @@ pub(crate) struct Difference {
 }
 
 /// Compares what is `known` with what was `seen`; both cover the same stretch of a directory of `mount`, in order of
-/// names. Entries of other mounts, those in `fixed` and files that the store was never given are not the store's to change.
+/// names. Entries of other mounts, those in `fixed` and what the store was never given are not the store's to change.
 pub(crate) fn difference(
     mount: MountId,
     fixed: &HashSet<InodeId>,
@@ -61,9 +61,9 @@ pub(crate) fn is_same(attr: &Attr, object: &ObservedKind) -> bool {
     }
 }
 
-/// Whether `attr` is of a file that is being written and that no store holds yet.
+/// Whether no store holds anything of `attr`: a file that was not stored yet, or what none can hold.
 pub(crate) const fn is_unpersisted(attr: &Attr) -> bool {
-    matches!(attr.kind, FileKind::File) && attr.version.is_empty()
+    !matches!(attr.kind, FileKind::Directory) && attr.version.is_empty()
 }
 
 #[cfg(test)]
@@ -120,6 +120,15 @@ mod tests {
         let changed: Vec<_> = found.changed.iter().map(|entry| entry.name.to_string()).collect();
         assert_eq!(changed, ["changed", "new", "turned"]);
         assert_eq!(found.vanished, [(name("gone"), InodeId(4))]);
+    }
+
+    #[test]
+    fn what_no_store_holds_is_left_alone() {
+        let link = Attr { kind: FileKind::Symlink, version: String::new(), ..known(9, 0) };
+        let before = vec![(name("link"), link)];
+        assert_eq!(difference(MountId(1), &HashSet::new(), before.clone(), Vec::new()), Difference::default());
+        let seen = vec![(name("link"), seen(1))];
+        assert_eq!(difference(MountId(1), &HashSet::new(), before, seen), Difference::default());
     }
 
     #[test]

@@ -8,7 +8,7 @@ use headpond_types::{Attr, InodeId, Name, Result, Timestamp};
 use headpond_ufs::{Key, ListRequest, UnderStore};
 
 use super::{
-    difference::is_same,
+    difference::{is_same, is_unpersisted},
     first_page::{FirstPage, FirstPages},
     flight::{Flight, Flights},
     freshness::{Bounds, Freshness},
@@ -255,11 +255,15 @@ impl SyncEngine {
             let known = snapshot.lookup(dir, &name)?;
             let changed_since =
                 self.freshness.is_newer(dir, &name, began) || self.freshness.moved_since(&snapshot, dir, began)?;
+            let stays = match &known {
+                Some(known) => is_unpersisted(known) || snapshot.holds_unstored(known.inode)?,
+                None => false,
+            };
             drop(snapshot);
             if changed_since {
                 return Ok(());
             }
-            if let Some(command) = self.correction(mount, dir, &name, known, seen, began) {
+            if !stays && let Some(command) = self.correction(mount, dir, &name, known, seen, began) {
                 self.propose(command).await?;
             }
             self.freshness.entry_checked(dir, &name, began);

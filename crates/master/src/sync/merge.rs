@@ -131,7 +131,7 @@ impl Merge {
         vanished.retain(|(name, _)| !run.was_checked(self.dir, name));
         let mut kept = Vec::with_capacity(vanished.len());
         for (name, inode) in vanished {
-            if !run.is_moving(inode)? {
+            if !run.is_moving(inode)? && !run.snapshot()?.holds_unstored(inode)? {
                 kept.push((name, inode));
             }
         }

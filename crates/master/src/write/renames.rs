@@ -95,6 +95,12 @@ impl Writing {
             if stays {
                 let object = OldObject { key: path_key(&new_names), version: old.version };
                 self.replaced.note(moved.inode, object);
+                // What will never have a version of its own does not wait for one.
+                if moved.kind != FileKind::File
+                    && let Err(error) = self.delete_replaced(mount, moved.inode).await
+                {
+                    tracing::warn!(path = new_path, %error, "the object that a rename there replaced is still in the store");
+                }
             }
         }
         self.relocator.kick(to_dir.mount.mount.id);
@@ -156,6 +162,10 @@ impl Writing {
             if self.leases.is_persisting(attr.inode) {
                 return Ok(Some(being_written(snapshot, attr.inode)));
             }
+        }
+        let has_object = |attr: &Attr| matches!(attr.kind, FileKind::File | FileKind::Directory);
+        if !has_object(moved) && !replaced.as_ref().is_some_and(has_object) {
+            return Ok(None);
         }
         if snapshot.masks(to.0, &to.1)? {
             return Ok(Some(relocating(snapshot, to.0)));

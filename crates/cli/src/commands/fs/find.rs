@@ -56,6 +56,9 @@ enum Kind {
     /// Symbolic links.
     #[value(name = "symlink", alias = "l")]
     Symlink,
+    /// Named pipes, sockets and devices.
+    #[value(name = "special")]
+    Special,
 }
 
 impl From<FileKind> for Kind {
@@ -64,6 +67,7 @@ impl From<FileKind> for Kind {
             FileKind::File => Self::File,
             FileKind::Directory => Self::Directory,
             FileKind::Symlink => Self::Symlink,
+            FileKind::Fifo | FileKind::Socket | FileKind::CharDevice(_) | FileKind::BlockDevice(_) => Self::Special,
         }
     }
 }

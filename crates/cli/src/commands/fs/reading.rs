@@ -31,6 +31,9 @@ pub(super) async fn open(session: &Session, path: &NsPath) -> Result<Arc<OpenFil
         FileKind::Directory => {
             Err(Error::new(ErrorKind::IsADirectory, format!("{path} is a directory: name a file")).into())
         }
+        FileKind::Fifo | FileKind::Socket | FileKind::CharDevice(_) | FileKind::BlockDevice(_) => {
+            Err(Error::new(ErrorKind::InvalidArgument, format!("{path} is a special file: it has no content")).into())
+        }
         FileKind::Symlink => {
             Err(Error::new(ErrorKind::NotSupported, format!("{path} is a symbolic link: name its target")).into())
         }

@@ -45,6 +45,8 @@ pub(crate) struct State {
     /// Calls in order.
     pub(crate) calls: Vec<String>,
     pub(crate) request_ids: Vec<Bytes>,
+    /// Targets of symbolic links.
+    pub(crate) targets: HashMap<u64, Bytes>,
     pub(super) writing: super::writing::Leases,
 }
 
@@ -64,6 +66,7 @@ impl FakeMaster {
             failures: Vec::new(),
             calls: Vec::new(),
             request_ids: Vec::new(),
+            targets: HashMap::new(),
             writing: super::writing::Leases::default(),
         };
         let events = broadcast::channel(16).0;
@@ -270,6 +273,13 @@ impl MasterService for FakeMaster {
             results.push(v1::OpenResult { result: Some(result) });
         }
         Ok(Response::new(v1::BatchOpenResponse { results }))
+    }
+
+    async fn read_link(&self, request: Request<v1::ReadLinkRequest>) -> Result<Response<v1::ReadLinkResponse>, Status> {
+        self.enter("read_link".to_owned()).await?;
+        let target = self.state().targets.get(&request.into_inner().inode).cloned();
+        let target = target.ok_or_else(|| status::from_error(&Error::new(ErrorKind::InvalidArgument, "no link")))?;
+        Ok(Response::new(v1::ReadLinkResponse { target }))
     }
 
     async fn stat_fs(&self, _: Request<v1::StatFsRequest>) -> Result<Response<v1::StatFsResponse>, Status> {

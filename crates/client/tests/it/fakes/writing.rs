@@ -211,6 +211,19 @@ impl WritingService for FakeMaster {
         Ok(self.answer(Some(attr)))
     }
 
+    async fn make_node(&self, request: Request<v1::MakeNodeRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id.clone());
+        self.enter("make_node".to_owned()).await?;
+        let kind = headpond_proto::file_kind(request.kind(), request.device)?;
+        let attr = Attr { kind, ..super::directory(1000 + self.state().position) };
+        let mut state = self.state();
+        state.entries.insert((request.parent, request.name.to_vec()), attr.clone());
+        state.targets.insert(attr.inode.0, request.target);
+        drop(state);
+        Ok(self.answer(Some(attr)))
+    }
+
     async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveResponse>, Status> {
         let request = request.into_inner();
         self.changed(request.request_id);

@@ -3,6 +3,7 @@
 mod changes;
 mod lifecycle;
 mod listing;
+mod nodes;
 mod reading;
 mod refusing;
 mod writing;
