@@ -21,6 +21,10 @@ impl Model {
                 }
                 model.make(parent.0, name, kind, (owner.mode, owner.uid, owner.gid), *now)
             }),
+            Command::MakeUnstored { request, parent, name, owner, what, now } => self.once_checked(*request, |model| {
+                let kind = Kind::Unstored { what: what.clone(), mtime: *now };
+                model.make(parent.0, name, kind, (owner.mode, owner.uid, owner.gid), *now)
+            }),
             Command::Remove { request, parent, name, inode, now } => self.once_checked(*request, |model| {
                 model.changeable(parent.0, name)?;
                 if model.child(parent.0, name) != Some(inode.0) {
@@ -47,7 +51,7 @@ impl Model {
             Command::Commit { request, inode, key, version, .. } => self.once_checked(*request, |model| {
                 let Some(node) = model.nodes.get(&inode.0) else { return Err(Refusal::Gone(*inode)) };
                 let (parent, name) = (node.parent, node.name.clone().ok_or(Refusal::Gone(*inode))?);
-                if model.is_directory(inode.0) {
+                if !matches!(node.kind, Kind::File(_)) {
                     return Err(Refusal::IsDirectory(name));
                 }
                 let crate::Version { size, mtime, version, content } = version.clone();
@@ -80,7 +84,9 @@ impl Model {
                 node.own.ctime = Some(*now);
                 if let Some(time) = change.mtime {
                     node.own.mtime = true;
-                    let (Kind::File(ObservedKind::File { mtime, .. }) | Kind::Directory { mtime, .. }) = &mut node.kind
+                    let (Kind::File(ObservedKind::File { mtime, .. })
+                    | Kind::Directory { mtime, .. }
+                    | Kind::Unstored { mtime, .. }) = &mut node.kind
                     else {
                         panic!("a file is no directory")
                     };
@@ -106,7 +112,9 @@ impl Model {
     fn changeable(&self, dir: u64, name: &Name) -> Result<u32, Refusal> {
         let mount = self.mount_of(dir).ok_or(Refusal::Gone(InodeId(dir)))?;
         match &self.nodes[&dir].kind {
-            Kind::File(_) => Err(Refusal::NoDirectory(self.nodes[&dir].name.clone().expect("has a name"))),
+            Kind::File(_) | Kind::Unstored { .. } => {
+                Err(Refusal::NoDirectory(self.nodes[&dir].name.clone().expect("has a name")))
+            }
             Kind::Directory { .. } if mount == 0 => Err(Refusal::Fixed(name.clone())),
             Kind::Directory { .. } => Ok(mount),
         }
@@ -124,7 +132,7 @@ impl Model {
         if self.child(parent, name).is_some() {
             return Err(Refusal::Exists(name.clone()));
         }
-        if self.is_masked(parent, name) {
+        if self.is_masked(parent, name) && !matches!(kind, Kind::Unstored { .. }) {
             return Err(Refusal::Relocating(name.clone()));
         }
         let id = self.insert(parent, name, kind);
@@ -170,10 +178,11 @@ impl Model {
             }
         }
         let is_moved_onto = target.is_some_and(|target| self.relocation_at(target).is_some());
-        if self.is_masked(q, m) || self.relocation_of(q).is_some() || is_moved_onto {
+        let is_free = self.is_unstored(source) && target.is_none_or(|target| self.is_unstored(target));
+        if !is_free && (self.is_masked(q, m) || self.relocation_of(q).is_some() || is_moved_onto) {
             return Err(Refusal::Relocating(m.clone()));
         }
-        if self.relocation_of(p).is_some() || self.relocates_within(source) {
+        if !is_free && (self.relocation_of(p).is_some() || self.relocates_within(source)) {
             return Err(Refusal::Relocating(n.clone()));
         }
 
@@ -195,7 +204,7 @@ impl Model {
         (node.parent, node.name, node.key, node.own.ctime) = (q, Some(m.clone()), None, Some(now));
         self.modify(p, now);
         self.gain(q, now);
-        if self.is_unpersisted(source) {
+        if !self.has_object(source) {
             return Ok(Reply::Renamed(None));
         }
         self.place(source, &key);
@@ -215,7 +224,7 @@ impl Model {
 
     fn moved(&mut self, relocation: u64, moved: &MovedFile) -> bool {
         let id = moved.inode.0;
-        if self.relocation_of(id) != Some(relocation) || self.is_directory(id) || self.is_unpersisted(id) {
+        if self.relocation_of(id) != Some(relocation) || self.is_directory(id) || !self.has_object(id) {
             return false;
         }
         let key = self.key(id);
@@ -240,7 +249,7 @@ impl Model {
         let inode = relocation.inode.0;
         if self.is_directory(inode) {
             self.nodes.get_mut(&inode).expect("is there").key = None;
-        } else if self.nodes.contains_key(&inode) && !self.is_unpersisted(inode) {
+        } else if self.nodes.contains_key(&inode) && self.has_object(inode) {
             let key = self.key(inode);
             self.place(inode, &key);
         }

@@ -7,13 +7,14 @@ use super::{
     model::{Kind, Model},
     steps::{names, pick},
 };
-use crate::{AttrChange, Command, MovedFile, ObservedKind, Owner, Version};
+use crate::{AttrChange, Command, MovedFile, ObservedKind, Owner, Unstored, Version};
 
 /// A change whose inodes are still to be chosen.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Create { dir: Index, name: Name, owner: Owner, now: i64, repeat: bool },
     MakeDirectory { dir: Index, name: Name, owner: Owner, now: i64 },
+    MakeUnstored { dir: Index, name: Name, owner: Owner, target: u8, now: i64 },
     Commit { file: Index, place: Place, version: u8, size: u64, now: i64 },
     Discard { file: Index },
     Remove { which: Index, wrong: bool, now: i64 },
@@ -52,6 +53,9 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
             .prop_map(|(dir, name, owner, now, repeat)| Change::Create { dir, name, owner, now, repeat }),
         4 => (index(), names(), owner(), now())
             .prop_map(|(dir, name, owner, now)| Change::MakeDirectory { dir, name, owner, now }),
+        4 => (index(), names(), owner(), 0..4u8, now()).prop_map(
+            |(dir, name, owner, target, now)| Change::MakeUnstored { dir, name, owner, target, now }
+        ),
         6 => (index(), place, 0..3u8, 4..6u64, now())
             .prop_map(|(file, place, version, size, now)| Change::Commit { file, place, version, size, now }),
         1 => index().prop_map(|file| Change::Discard { file }),
@@ -95,6 +99,17 @@ impl Change {
                 parent: dir(parent),
                 name: name.clone(),
                 owner: *owner,
+                now: Timestamp(*now),
+            },
+            Self::MakeUnstored { dir: parent, name, owner, target, now } => Command::MakeUnstored {
+                request: request(false),
+                parent: dir(parent),
+                name: name.clone(),
+                owner: *owner,
+                what: match target {
+                    0 => Unstored::Fifo,
+                    length => Unstored::Symlink(vec![b'x'; (*length).into()]),
+                },
                 now: Timestamp(*now),
             },
             Self::Commit { file: index, place, version, size, now } => {

@@ -3,7 +3,7 @@
 use headpond_types::{Attr, InodeId, MountId, Name};
 
 use super::model::{Kind, Model};
-use crate::{Listed, Location, ObservedKind, Snapshot};
+use crate::{Listed, Location, ObservedKind, Snapshot, Unstored};
 
 impl Model {
     /// Whether a snapshot shows exactly this.
@@ -40,9 +40,16 @@ impl Model {
                     assert_eq!(attr.content, Some(*content));
                     assert_eq!((listed, list), (None, vec![]));
                 }
+                Kind::Unstored { what, mtime } => {
+                    assert_eq!((attr.kind, attr.size, attr.mtime), (what.kind(), what.size(), *mtime));
+                    assert_eq!((attr.content, listed, list), (None, None, vec![]));
+                    let target = if let Unstored::Symlink(target) = what { Some(target.clone()) } else { None };
+                    assert_eq!(snapshot.link_target(inode).expect("reads"), target);
+                }
                 Kind::File(ObservedKind::Directory) => panic!("a file is no directory"),
                 Kind::Directory { children, listed: known, mtime, .. } => {
                     assert_eq!((attr.mtime, attr.content), (*mtime, None));
+                    assert_eq!(snapshot.holds_unstored(inode).expect("reads"), self.holds_unstored(id));
                     let entries = children.len() as u64;
                     assert_eq!(listed, known.map(|(at, skipped)| Listed { at, entries, skipped }));
                     let names: Vec<_> = list.iter().map(|(name, attr)| (name.clone(), attr.inode.0)).collect();

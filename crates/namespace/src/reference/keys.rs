@@ -45,7 +45,7 @@ impl Model {
     pub(super) fn location_key(&self, id: u64) -> Vec<u8> {
         if self.within_mount(id).is_empty() {
             Vec::new()
-        } else if self.is_unpersisted(id) {
+        } else if !self.has_object(id) {
             self.path_key(id)
         } else {
             let mut key = self.key(id);
@@ -58,6 +58,21 @@ impl Model {
 
     pub(super) fn is_unpersisted(&self, id: u64) -> bool {
         matches!(&self.nodes[&id].kind, Kind::File(ObservedKind::File { version, .. }) if version.is_empty())
+    }
+
+    /// Whether it is, or may hold, what the under store has.
+    pub(super) fn has_object(&self, id: u64) -> bool {
+        !self.is_unpersisted(id) && !self.is_unstored(id)
+    }
+
+    pub(super) fn is_unstored(&self, id: u64) -> bool {
+        matches!(self.nodes[&id].kind, Kind::Unstored { .. })
+    }
+
+    /// Whether something that no under store can hold lies below.
+    pub(super) fn holds_unstored(&self, id: u64) -> bool {
+        let mut unstored = self.nodes.keys().filter(|node| self.is_unstored(**node));
+        self.is_directory(id) && unstored.any(|node| self.within_mount(*node).contains(&id))
     }
 
     pub(super) fn is_masked(&self, dir: u64, name: &Name) -> bool {
@@ -83,9 +98,9 @@ impl Model {
     /// Whether sync has no say about it: there is something that the under store does not show as it is.
     pub(super) fn is_unsettled(&self, id: u64) -> bool {
         if !self.is_directory(id) {
-            return self.is_unpersisted(id) || self.key(id) != self.implied_key(id);
+            return !self.has_object(id) || self.key(id) != self.implied_key(id);
         }
         let mut files = self.nodes.keys().filter(|file| self.is_unpersisted(**file));
-        self.relocates_within(id) || files.any(|file| self.within_mount(*file).contains(&id))
+        self.relocates_within(id) || self.holds_unstored(id) || files.any(|file| self.within_mount(*file).contains(&id))
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use headpond_types::{InodeId, MountId, Name, NsPath, RequestId, Timestamp};
 
-use crate::{Command, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Relocation, Reply, own::Own};
+use crate::{Command, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Relocation, Reply, Unstored, own::Own};
 
 const ROOT: u64 = 1;
 
@@ -21,6 +21,7 @@ pub(super) struct Node {
 #[derive(Clone, Debug)]
 pub(super) enum Kind {
     File(ObservedKind),
+    Unstored { what: Unstored, mtime: Timestamp },
     Directory { children: BTreeMap<Name, u64>, listed: Option<(Timestamp, u64)>, made: bool, mtime: Timestamp },
 }
 
@@ -302,14 +303,14 @@ impl Model {
     pub(super) fn children(&mut self, id: u64) -> &mut BTreeMap<Name, u64> {
         match &mut self.nodes.get_mut(&id).expect("is there").kind {
             Kind::Directory { children, .. } => children,
-            Kind::File(_) => panic!("{id} is a file"),
+            Kind::File(_) | Kind::Unstored { .. } => panic!("{id} is no directory"),
         }
     }
 
     pub(super) fn child(&self, id: u64, name: &Name) -> Option<u64> {
         match &self.nodes.get(&id)?.kind {
             Kind::Directory { children, .. } => children.get(name).copied(),
-            Kind::File(_) => None,
+            Kind::File(_) | Kind::Unstored { .. } => None,
         }
     }
 
