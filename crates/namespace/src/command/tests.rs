@@ -48,11 +48,12 @@ fn the_numbers_of_commands_of_writing_stay() {
         Command::Commit { request, inode, key: vec![], version, now },
         Command::Discard { inode },
         Command::MakeDirectory { request, parent: inode, name: name.clone(), owner, now },
-        Command::Remove { request, parent: inode, name, inode, now },
+        Command::Remove { request, parent: inode, name: name.clone(), inode, now },
         Command::Rename { request, from, to, no_replace: false, now },
         Command::Moved { relocation: 1, files: vec![] },
         Command::EndRelocation { relocation: 1 },
         Command::SetAttr { request, inode, change: AttrChange::default(), now },
+        Command::MakeUnstored { request, parent: inode, name, owner, what: Unstored::Fifo, now },
     ];
     for (number, command) in (10..).zip(commands) {
         let bytes = postcard::to_allocvec(&command).expect("encodes");
