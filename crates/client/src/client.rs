@@ -22,6 +22,9 @@ use crate::{
 /// How often open files that nobody used for a while are looked for.
 const TIDY: Duration = Duration::from_secs(5);
 
+/// How long the end of a client waits for that of its writers: checksums of some GiB.
+const ENDINGS: Duration = Duration::from_secs(5);
+
 /// A session with the masters and connections to the workers. Clones are cheap and share both; with the last one they end.
 ///
 /// All calls are cancel-safe; a change whose future is dropped may have been made. Errors of kind `Unavailable` and `DeadlineExceeded` come after the retries that the
@@ -63,6 +66,8 @@ impl Client {
                 () = tidy(&background) => {}
                 () = writing::renew(Arc::clone(&background)) => {}
             }
+            // What was written is a cached content only once its staged file was ended, over these connections or not.
+            background.writers.endings().drain(ENDINGS).await;
             background.local.close();
         });
         Ok(Self { handle: Arc::new(Handle { shared, stop }) })

@@ -80,8 +80,13 @@ impl Drop for Asked<'_> {
 }
 
 impl Connection {
-    /// Connects to the socket at `path`.
-    pub(crate) async fn open(path: &Path, tasks: &Tasks, on_recall: OnRecall) -> io::Result<Arc<Self>> {
+    /// Connects to the socket at `path`, until `closed`.
+    pub(crate) async fn open(
+        path: &Path,
+        tasks: &Tasks,
+        closed: Shutdown,
+        on_recall: OnRecall,
+    ) -> io::Result<Arc<Self>> {
         let socket = Arc::new(UnixStream::connect(path).await?);
         let connection = Arc::new(Self {
             outbox: Mutex::default(),
@@ -89,7 +94,7 @@ impl Connection {
             waiting: Mutex::default(),
             lent: Mutex::default(),
             next_id: AtomicU64::new(1),
-            closed: tasks.shutdown().child(),
+            closed,
             succeeded: AtomicBool::new(false),
             on_recall,
         });

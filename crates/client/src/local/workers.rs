@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use headpond_runtime::Tasks;
+use headpond_runtime::{Shutdown, Tasks};
 use headpond_types::{ContentId, Member, Ring};
 use tokio::time::{Instant, timeout};
 
@@ -26,6 +26,8 @@ pub(crate) struct LocalWorkers {
     tasks: Tasks,
     on_recall: OnRecall,
     places: Places,
+    /// Not the end of the tasks: what was written is looked after behind that.
+    closed: Shutdown,
     sockets: Mutex<HashMap<String, Arc<Socket>>>,
 }
 
@@ -45,6 +47,7 @@ impl LocalWorkers {
             tasks,
             on_recall,
             places,
+            closed: Shutdown::new(),
             sockets: Mutex::default(),
         }
     }
@@ -96,7 +99,7 @@ impl LocalWorkers {
         if retry_at.is_some_and(|retry_at| Instant::now() < retry_at) {
             return None;
         }
-        let attempt = Connection::open(Path::new(path), &self.tasks, Arc::clone(&self.on_recall));
+        let attempt = Connection::open(Path::new(path), &self.tasks, self.closed.child(), Arc::clone(&self.on_recall));
         match timeout(self.connect_timeout, attempt).await {
             Ok(Ok(connection)) => {
                 *retry_at = None;
@@ -124,13 +127,10 @@ impl LocalWorkers {
         member.node == self.node && !member.socket.is_empty()
     }
 
-    /// Closes all connections.
+    /// Closes all connections, also those that are made later.
     pub(crate) fn close(&self) {
-        for (_, socket) in lock(&self.sockets).drain() {
-            if let Some(connection) = lock(&socket.current).take() {
-                connection.close();
-            }
-        }
+        self.closed.begin();
+        lock(&self.sockets).clear();
     }
 }
 

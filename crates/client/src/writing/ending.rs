@@ -30,20 +30,13 @@ impl FileWriter {
 /// Gives a lease back and ends what was staged under it. The two need nothing of each other: whoever wants to write the file next
 /// does not wait until its bytes are a cached content.
 pub(super) fn end(shared: Arc<Shared>, lease: u64, staged: Option<Staged>, content: Option<ContentId>) {
-    let (tasks, runtime) = (shared.tasks.clone(), shared.runtime.clone());
+    let (tasks, runtime) = (shared.writers.endings().clone(), shared.runtime.clone());
     let _entered = runtime.enter();
     drop(tasks.spawn(async move {
-        let stop = shared.tasks.shutdown().clone();
         let staging = async {
             let Some(staged) = staged else { return };
-            let ending = timeout(PATIENCE, end_staging(&shared, &staged, content));
-            tokio::select! {
-                ended = ending => {
-                    if let Ok(Err(error)) = ended {
-                        tracing::debug!(%error, lease, "a staged file could not be ended: its worker clears it away");
-                    }
-                }
-                () = stop.begun() => {}
+            if let Ok(Err(error)) = timeout(PATIENCE, end_staging(&shared, &staged, content)).await {
+                tracing::debug!(%error, lease, "a staged file could not be ended: its worker clears it away");
             }
         };
         let writing = async {

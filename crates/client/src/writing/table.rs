@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use headpond_runtime::Tasks;
 use headpond_types::InodeId;
 use tokio::sync::{Notify, OwnedMutexGuard};
 
@@ -26,6 +27,8 @@ pub(crate) struct Writers {
     count: AtomicUsize,
     term_ms: AtomicU64,
     begun: Notify,
+    /// What writers leave to be done when they are dropped.
+    endings: Tasks,
 }
 
 #[derive(Debug, Default)]
@@ -53,7 +56,12 @@ impl Drop for Entered<'_> {
 impl Writers {
     pub(crate) fn new() -> Self {
         let (slots, count) = (Mutex::default(), AtomicUsize::new(0));
-        Self { slots, count, term_ms: AtomicU64::new(millis(TERM)), begun: Notify::new() }
+        Self { slots, count, term_ms: AtomicU64::new(millis(TERM)), begun: Notify::new(), endings: Tasks::default() }
+    }
+
+    /// What writers leave to be done when they are dropped.
+    pub(crate) const fn endings(&self) -> &Tasks {
+        &self.endings
     }
 
     /// The writer of an inode that can still write. Never waits.

@@ -4,7 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::future;
-use headpond_client::{AttrChange, ClientConfig, FileWriter, NewFile};
+use headpond_client::{AttrChange, Client, ClientConfig, FileWriter, NewFile};
+use headpond_runtime::{Shutdown, Tasks};
 use headpond_types::{ErrorKind, InodeId, Name, Timestamp};
 
 use crate::fakes::{Cluster, FakeSocket, bytes, config, file};
@@ -392,6 +393,21 @@ async fn the_old_version_of_a_file_that_loses_its_name_stays_with_its_writer() {
     assert_eq!(writer.read_at(5, 10).await.expect("read"), bytes(5..15));
     write(&writer, 0, "new").await;
     assert_eq!(writer.read_at(2, 3).await.expect("read"), [&b"w"[..], &bytes(3..5)].concat());
+}
+
+#[tokio::test]
+async fn the_end_of_a_client_waits_for_that_of_its_writers() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let socket = FakeSocket::listen(folder.path());
+    let mut cluster = Cluster::local(folder.path()).await;
+    let writer = create(&cluster, "f").await;
+    writer.persist().await.expect("persisted");
+    let content = writer.attr().content;
+    drop(writer);
+    cluster.client = Client::connect(ClientConfig::default(), Tasks::new(Shutdown::new())).expect("a client");
+    assert!(cluster.tasks.drain(Duration::from_secs(10)).await);
+    assert_eq!(cluster.workers[0].state().staging.ended, [(1, content)]);
+    assert_eq!(cluster.master.ended(), [1]);
 }
 
 #[tokio::test]
