@@ -163,6 +163,9 @@ impl Shared {
 
     pub(crate) async fn set_attr(&self, inode: InodeId, mut change: AttrChange) -> Result<Lookup> {
         let writer = self.writers.get(inode);
+        if let Some(writer) = writer.as_ref().filter(|writer| writer.change_unlinked(change)) {
+            return Ok(Lookup { attr: Some(writer.attr()), valid_until: Instant::now() });
+        }
         if let (Some(writer), Some(mtime)) = (&writer, change.mtime)
             && writer.set_mtime(mtime)
         {

@@ -10,7 +10,7 @@ use headpond_runtime::{Clock as _, SystemClock};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result, Timestamp};
 use tokio::sync::OnceCell;
 
-use super::{Lease, copying::Copied, ending, persisting::Unanswered, staged::Staged};
+use super::{AttrChange, Lease, copying::Copied, ending, persisting::Unanswered, staged::Staged};
 use crate::shared::Shared;
 
 /// The next version of a file, as it is being written. One per inode and client: all who write a file through one [`crate::Client`] share
@@ -214,6 +214,23 @@ impl FileWriter {
         }
         state.mtime = Some(mtime);
         state.edit(|attr| (attr.mtime, attr.ctime) = (mtime, SystemClock.now()));
+        true
+    }
+
+    /// Changes attributes if the file has no name any more: then nobody else has them. Whether it did.
+    pub(super) fn change_unlinked(&self, change: AttrChange) -> bool {
+        let mut state = self.lock();
+        if !state.unlinked {
+            return false;
+        }
+        let AttrChange { mode, uid, gid, mtime } = change;
+        state.edit(|attr| {
+            attr.mode = mode.unwrap_or(attr.mode);
+            attr.uid = uid.unwrap_or(attr.uid);
+            attr.gid = gid.unwrap_or(attr.gid);
+            attr.mtime = mtime.unwrap_or(attr.mtime);
+            attr.ctime = SystemClock.now();
+        });
         true
     }
 

@@ -379,7 +379,9 @@ async fn a_file_that_lost_its_name_is_written_on_and_persisted_no_more() {
         write(&writer, 5, " more").await;
         writer.persist().await.expect("nothing to do");
         assert_eq!(writer.read_at(0, 100).await.expect("read"), "bytes more");
-        assert_eq!(writer.attr().nlink, 0);
+        let change = AttrChange { mode: Some(0o600), mtime: Some(Timestamp(5)), ..AttrChange::default() };
+        cluster.client.set_attr(writer.inode(), change).await.expect("nobody else has it");
+        assert_eq!((writer.attr().nlink, writer.attr().mode, writer.attr().mtime), (0, 0o600, Timestamp(5)));
     }
     assert_eq!(cluster.master.calls("prepare"), 0);
 }
@@ -402,6 +404,7 @@ async fn the_end_of_a_client_waits_for_that_of_its_writers() {
     let mut cluster = Cluster::local(folder.path()).await;
     let writer = create(&cluster, "f").await;
     writer.persist().await.expect("persisted");
+    assert_eq!(socket.state().stages, 1);
     let content = writer.attr().content;
     drop(writer);
     cluster.client = Client::connect(ClientConfig::default(), Tasks::new(Shutdown::new())).expect("a client");

@@ -1,7 +1,8 @@
 //! Requests of the kernel, answered by the file system.
 //!
 //! What is in memory is answered on the thread that took the request; everything else moves into a task with its reply. A
-//! reply that is dropped (the runtime went away) answers `EIO` by itself.
+//! reply that is dropped (the runtime went away) answers `EIO` by itself. One implementation of one large trait, hence the length;
+//! what changes something is in [`super::changes`].
 
 use std::{
     cell::RefCell, ffi::OsStr, future::Future, io, os::unix::ffi::OsStrExt as _, path::Path, sync::Arc,
