@@ -12,7 +12,7 @@ pub(crate) const FORCED: u8 = 20;
 pub(crate) const fn of(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::InvalidArgument | ErrorKind::NameTooLong => 2,
-        ErrorKind::NotFound => 3,
+        ErrorKind::NotFound | ErrorKind::NoAttribute => 3,
         ErrorKind::AlreadyExists => 4,
         ErrorKind::NotEmpty => 5,
         ErrorKind::NotADirectory | ErrorKind::IsADirectory => 6,
@@ -82,6 +82,7 @@ mod tests {
             ErrorKind::CrossMount,
             ErrorKind::ResourceExhausted,
             ErrorKind::Corrupt,
+            ErrorKind::NoAttribute,
             ErrorKind::NotSupported,
             ErrorKind::Fenced,
             ErrorKind::Internal,

@@ -239,6 +239,30 @@ impl Client {
         self.shared().pending(path).await
     }
 
+    /// Sets the extended attribute `name`, or removes it without a value. With `exists` it must be there already, or must not. The namespace alone
+    /// has it.
+    ///
+    /// # Errors
+    /// `AlreadyExists` or `NoAttribute` when it is not as expected; `ResourceExhausted` when all of the inode would have more than 64 KiB;
+    /// `NotSupported` for names that do not begin with `user.`; `NameTooLong`; otherwise as of [`Client::set_attr`].
+    pub async fn set_xattr(
+        &self,
+        inode: InodeId,
+        name: &[u8],
+        value: Option<&[u8]>,
+        exists: Option<bool>,
+    ) -> Result<Lookup> {
+        self.shared().set_xattr(inode, name, value, exists).await
+    }
+
+    /// Names and values of the extended attributes that were set, in order of the names. Asks the master only if there are any.
+    ///
+    /// # Errors
+    /// `Stale` when the inode was replaced or removed; `PermissionDenied` for who may not read it.
+    pub async fn xattrs(&self, inode: InodeId) -> Result<Vec<(Bytes, Bytes)>> {
+        self.shared().xattrs(inode).await
+    }
+
     /// Brings a file, or all files below a directory, into the cache. `progress` is called at least twice a second, never
     /// concurrently. Files that fail do not stop the others: they are in the result.
     ///

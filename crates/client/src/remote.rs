@@ -264,6 +264,7 @@ const fn is_workers_own(kind: ErrorKind) -> bool {
         | ErrorKind::NameTooLong
         | ErrorKind::Stale
         | ErrorKind::StoreRefused
+        | ErrorKind::NoAttribute
         | ErrorKind::NotSupported => false,
     }
 }

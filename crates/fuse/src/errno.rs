@@ -18,6 +18,7 @@ pub(crate) const fn of(kind: ErrorKind) -> i32 {
         ErrorKind::Busy => libc::EBUSY,
         ErrorKind::CrossMount => libc::EXDEV,
         ErrorKind::ResourceExhausted => libc::ENOSPC,
+        ErrorKind::NoAttribute => libc::ENODATA,
         ErrorKind::NotSupported => libc::EOPNOTSUPP,
         // Not EAGAIN, which programs take for "would block" and spin, and not ETIMEDOUT, which they do not expect of files.
         ErrorKind::Unavailable
@@ -45,6 +46,7 @@ pub(crate) const fn name(errno: i32) -> &'static str {
         libc::EXDEV => "EXDEV",
         libc::ENOSPC => "ENOSPC",
         libc::EOPNOTSUPP => "EOPNOTSUPP",
+        libc::ENODATA => "ENODATA",
         libc::EIO => "EIO",
         libc::EPERM => "EPERM",
         libc::ETXTBSY => "ETXTBSY",

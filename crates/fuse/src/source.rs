@@ -30,6 +30,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     fn open(&self, inode: InodeId) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
     /// The version that `attr` tells of, also when it was replaced since.
     fn reopen(&self, attr: Arc<Attr>) -> impl Future<Output = Result<Arc<Self::File>>> + Send;
+    /// Names and values of those that were set.
+    fn xattrs(&self, inode: InodeId) -> impl Future<Output = Result<Vec<(Bytes, Bytes)>>> + Send;
     fn read_link(&self, inode: InodeId) -> impl Future<Output = Result<Bytes>> + Send;
     fn stat_fs(&self) -> impl Future<Output = Result<StatFs>> + Send;
 
@@ -64,6 +66,13 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
         to: (InodeId, &Name),
         no_replace: bool,
     ) -> impl Future<Output = Result<()>> + Send;
+    fn set_xattr(
+        &self,
+        inode: InodeId,
+        name: &[u8],
+        value: Option<&[u8]>,
+        exists: Option<bool>,
+    ) -> impl Future<Output = Result<Lookup>> + Send;
     fn set_attr(&self, inode: InodeId, change: AttrChange) -> impl Future<Output = Result<Lookup>> + Send;
 
     /// Entries after `after` in byte order. Ends after the first error, and never without one before the listing is whole.
@@ -148,6 +157,20 @@ impl Source for Client {
 
     async fn reopen(&self, attr: Arc<Attr>) -> Result<Arc<OpenFile>> {
         self.reopen(attr).await
+    }
+
+    async fn xattrs(&self, inode: InodeId) -> Result<Vec<(Bytes, Bytes)>> {
+        self.xattrs(inode).await
+    }
+
+    async fn set_xattr(
+        &self,
+        inode: InodeId,
+        name: &[u8],
+        value: Option<&[u8]>,
+        exists: Option<bool>,
+    ) -> Result<Lookup> {
+        self.set_xattr(inode, name, value, exists).await
     }
 
     async fn read_link(&self, inode: InodeId) -> Result<Bytes> {

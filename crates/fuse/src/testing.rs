@@ -67,6 +67,7 @@ struct State {
     replaced: HashMap<InodeId, Arc<FakeFile>>,
     writers: HashMap<InodeId, Weak<FakeWriter>>,
     targets: HashMap<InodeId, Bytes>,
+    xattrs: BTreeMap<(InodeId, Vec<u8>), Bytes>,
     last: u64,
 }
 
@@ -284,6 +285,7 @@ fn attr(inode: InodeId, parent: InodeId, kind: FileKind, size: u64) -> Arc<Attr>
         size,
         mtime: Timestamp(1_700_000_000_123_456_789),
         own_mtime: false,
+        has_xattrs: false,
         ctime: Timestamp(1_700_000_000_123_456_789),
         content: (kind == FileKind::File).then(|| ContentId(u128::from(inode.0))),
         version: if directory { String::new() } else { format!("etag-{inode}") },

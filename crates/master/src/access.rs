@@ -103,6 +103,7 @@ mod tests {
             size: 0,
             mtime: Timestamp(0),
             own_mtime: false,
+            has_xattrs: false,
             ctime: Timestamp(0),
             content: None,
             version: String::new(),

@@ -106,12 +106,14 @@ pub(crate) fn unexpected(reply: &Reply) -> Error {
 
 fn refused(refusal: Refusal) -> Error {
     let kind = match refusal {
-        Refusal::MountExists(_) | Refusal::Exists(_) => ErrorKind::AlreadyExists,
+        Refusal::MountExists(_) | Refusal::Exists(_) | Refusal::XattrExists(_) => ErrorKind::AlreadyExists,
         Refusal::NoMount(_) | Refusal::NoEntry(_) => ErrorKind::NotFound,
         Refusal::MountsBelow(..) | Refusal::NotEmpty(_) => ErrorKind::NotEmpty,
         Refusal::NotADirectory(_) | Refusal::NoDirectory(_) => ErrorKind::NotADirectory,
         Refusal::IsDirectory(_) => ErrorKind::IsADirectory,
         Refusal::Gone(_) => ErrorKind::Stale,
+        Refusal::NoXattr(_) => ErrorKind::NoAttribute,
+        Refusal::XattrsFull => ErrorKind::ResourceExhausted,
         Refusal::IntoItself(_) => ErrorKind::InvalidArgument,
         Refusal::CrossMount(..) => ErrorKind::CrossMount,
         Refusal::Fixed(_) | Refusal::Relocating(_) => ErrorKind::Busy,

@@ -15,6 +15,7 @@ mod sessions;
 mod walks;
 mod writes;
 mod writing;
+mod xattrs;
 
 use std::{
     sync::{

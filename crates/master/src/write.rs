@@ -4,7 +4,7 @@
 //! * `entries` looks names up as fresh as reads do, and checks who may change them.
 //! * `files`, `persist`: made, opened for writing, stored, committed. `directories`, `removal`: first the store, then the namespace.
 //!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`. `pending`: what is still under way.
-//! * `nodes`: what no store holds.
+//! * `nodes`, `xattrs`: what no store holds.
 //! * `objects`: what these ask of stores. `expiry`: writers that went away.
 //!
 //! Every change is a command with the id of its request, so a repetition is answered as the first was, also after a restart. What is done at
@@ -24,6 +24,7 @@ mod persist;
 mod removal;
 mod renames;
 mod replaced;
+mod xattrs;
 
 pub(crate) use attributes::Change;
 pub(crate) use entries::NewEntry;
@@ -35,6 +36,7 @@ pub(crate) use objects::{delete_version, make_marker};
 pub(crate) use persist::Persisted;
 pub(crate) use removal::Removal;
 pub(crate) use renames::Renaming;
+pub(crate) use xattrs::XattrSetting;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -54,6 +56,8 @@ use crate::{
     sync::{SyncEngine, stale},
 };
 use replaced::Replaced;
+
+use entries::STICKY;
 
 /// How long a change waits for another that is in its way.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -7,7 +7,7 @@ use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Times
 use serde::{Deserialize, Serialize};
 
 pub use crate::outcome::{Effect, Outcome};
-use crate::unstored::Unstored;
+use crate::{unstored::Unstored, xattr::XattrChange};
 
 /// A change of the namespace. Variants are journalled by their number: new ones come at the end.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -180,6 +180,17 @@ pub enum Command {
         owner: Owner,
         /// What it is.
         what: Unstored,
+        /// When it was asked for.
+        now: Timestamp,
+    },
+    /// Sets or removes an extended attribute. Answers [`Reply::Done`], or [`Refusal::Gone`].
+    SetXattr {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The inode.
+        inode: InodeId,
+        /// What to change.
+        change: XattrChange,
         /// When it was asked for.
         now: Timestamp,
     },
@@ -374,6 +385,15 @@ pub enum Refusal {
     /// Its objects are still being moved since an earlier rename.
     #[error("{0} was renamed a moment ago and its objects are still being moved: try again later")]
     Relocating(Name),
+    /// There is no such extended attribute.
+    #[error("there is no extended attribute {0}")]
+    NoXattr(String),
+    /// There is such an extended attribute.
+    #[error("there is an extended attribute {0} already")]
+    XattrExists(String),
+    /// The inode's extended attributes would be too large.
+    #[error("extended attributes of one inode have at most {max} bytes: remove some", max = crate::xattr::TOTAL_MAX)]
+    XattrsFull,
 }
 
 #[cfg(test)]

@@ -28,6 +28,7 @@ mod snapshot;
 mod unsettled;
 mod unstored;
 mod view;
+mod xattr;
 
 pub use command::{
     AttrChange, Command, Effect, Mount, MovedFile, Observed, ObservedKind, Outcome, Owner, Refusal, Relocation, Reply,
@@ -37,3 +38,4 @@ pub use namespace::Namespace;
 pub use snapshot::Snapshot;
 pub use unstored::Unstored;
 pub use view::{Counts, Listed, Location};
+pub use xattr::{Xattr, XattrChange};

@@ -161,6 +161,10 @@ impl Namespace {
             let (dir, count) = row.expect("reads");
             rows.push((dir.value().to_be_bytes().to_vec(), count.value().to_be_bytes().to_vec()));
         }
+        for row in alone.xattrs.iter().expect("reads") {
+            let (key, value) = row.expect("reads");
+            rows.push((key.value().to_vec(), value.value().to_vec()));
+        }
         rows
     }
 

@@ -11,6 +11,8 @@ const GID: u8 = 4;
 const CTIME: u8 = 8;
 /// See [`Own::mtime`].
 const MTIME: u8 = 16;
+/// See [`Own::xattrs`].
+const XATTRS: u8 = 32;
 
 /// What was set through Headpond. Most inodes have nothing of it, and then no byte of their row says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub(crate) struct Own {
     pub(crate) ctime: Option<Timestamp>,
     /// The inode's time of modification is not the under store's.
     pub(crate) mtime: bool,
+    /// It has rows in the table of extended attributes.
+    pub(crate) xattrs: bool,
 }
 
 impl Own {
@@ -46,7 +50,8 @@ impl Own {
                 | flag(self.uid.is_some(), UID)
                 | flag(self.gid.is_some(), GID)
                 | flag(self.ctime.is_some(), CTIME)
-                | flag(self.mtime, MTIME),
+                | flag(self.mtime, MTIME)
+                | flag(self.xattrs, XATTRS),
         );
         for number in [self.mode, self.uid, self.gid].into_iter().flatten() {
             put_varint(out, number.into());
@@ -59,7 +64,7 @@ impl Own {
     /// `None` when the bytes are not what this release writes.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let flags = reader.byte()?;
-        if flags & !(MODE | UID | GID | CTIME | MTIME) != 0 {
+        if flags & !(MODE | UID | GID | CTIME | MTIME | XATTRS) != 0 {
             return None;
         }
         let mut number = |flag| match flags & flag {
@@ -68,6 +73,6 @@ impl Own {
         };
         let (mode, uid, gid) = (number(MODE)?, number(UID)?, number(GID)?);
         let ctime = if flags & CTIME == 0 { None } else { Some(Timestamp(i64::from_le_bytes(reader.array()?))) };
-        Some(Self { mode, uid, gid, ctime, mtime: flags & MTIME != 0 })
+        Some(Self { mode, uid, gid, ctime, mtime: flags & MTIME != 0, xattrs: flags & XATTRS != 0 })
     }
 }

@@ -20,6 +20,7 @@ use crate::{
     unsettled::ReadUnsettled,
     unstored::Unstored,
     view::{Counts, Listed, Location},
+    xattr::Xattr,
 };
 
 /// Directories whose mount is remembered within one view; a few bytes each.
@@ -120,6 +121,7 @@ impl View {
             size: 0,
             mtime: Default::default(),
             own_mtime: own.mtime,
+            has_xattrs: own.xattrs,
             ctime: Default::default(),
             content: None,
             version: String::new(),
@@ -272,6 +274,17 @@ impl Snapshot {
             Node::Unstored { what: Unstored::Symlink(target), .. } => Some(target),
             Node::Unstored { .. } | Node::File(_) | Node::Directory(_) => None,
         }))
+    }
+
+    /// Names and values of the extended attributes of an inode, in order of the names.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn xattrs(&self, inode: InodeId) -> Result<Vec<Xattr>> {
+        if self.0.inode(inode)?.is_none_or(|row| !row.own.xattrs) {
+            return Ok(Vec::new());
+        }
+        Ok(self.0.alone.xattrs_of(inode)?)
     }
 
     /// Whether something lies below a directory that no under store can hold: the directory stays, whatever the under store shows.

@@ -84,6 +84,7 @@ impl From<Attr> for v1::Attr {
             content: attr.content.map(Into::into),
             version: attr.version,
             device: attr.kind.device(),
+            has_xattrs: attr.has_xattrs,
         }
     }
 }
@@ -104,6 +105,7 @@ impl TryFrom<v1::Attr> for Attr {
             size: attr.size,
             mtime: Timestamp(attr.mtime_ns),
             own_mtime: false,
+            has_xattrs: attr.has_xattrs,
             ctime: Timestamp(attr.ctime_ns),
             content: attr.content.map(Into::into),
             version: attr.version,

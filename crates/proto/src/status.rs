@@ -12,7 +12,7 @@ use tonic::{Code, Status, metadata::MetadataValue};
 const KIND_KEY: &str = "headpond-error";
 
 /// Every kind, to read names back.
-const KINDS: [ErrorKind; 20] = [
+const KINDS: [ErrorKind; 21] = [
     ErrorKind::NotFound,
     ErrorKind::AlreadyExists,
     ErrorKind::NotADirectory,
@@ -30,6 +30,7 @@ const KINDS: [ErrorKind; 20] = [
     ErrorKind::CrossMount,
     ErrorKind::ResourceExhausted,
     ErrorKind::Corrupt,
+    ErrorKind::NoAttribute,
     ErrorKind::NotSupported,
     ErrorKind::Fenced,
     ErrorKind::Internal,
@@ -55,6 +56,7 @@ const fn row(kind: ErrorKind) -> (&'static str, Code) {
         ErrorKind::CrossMount => ("cross_mount", Code::FailedPrecondition),
         ErrorKind::ResourceExhausted => ("resource_exhausted", Code::ResourceExhausted),
         ErrorKind::Corrupt => ("corrupt", Code::DataLoss),
+        ErrorKind::NoAttribute => ("no_attribute", Code::FailedPrecondition),
         ErrorKind::NotSupported => ("not_supported", Code::Unimplemented),
         ErrorKind::Fenced => ("fenced", Code::FailedPrecondition),
         ErrorKind::Internal => ("internal", Code::Internal),

@@ -59,6 +59,8 @@ pub struct Attr {
     pub mtime: Timestamp,
     /// `mtime` was set through Headpond, so it need not be what the under store says. Only the master knows; others have `false`.
     pub own_mtime: bool,
+    /// It has extended attributes that were set through Headpond.
+    pub has_xattrs: bool,
     /// Last change of these attributes.
     pub ctime: Timestamp,
     /// The content that an open now would read; `None` unless it is a file.

@@ -40,6 +40,8 @@ pub enum ErrorKind {
     ResourceExhausted,
     /// Bytes did not match their checksum and could not be had elsewhere.
     Corrupt,
+    /// The thing has no such attribute.
+    NoAttribute,
     /// The store or the kernel cannot do this.
     NotSupported,
     /// The caller's epoch is older than one already seen: register again.

@@ -107,6 +107,7 @@ mod tests {
             size: 1536,
             mtime: Timestamp(1_700_000_000_500_000_000),
             own_mtime: false,
+            has_xattrs: false,
             ctime: Timestamp(0),
             content: Some(ContentId(255)),
             version: "etag".to_owned(),

@@ -19,6 +19,7 @@ fn attr() -> Arc<Attr> {
         size: 3,
         mtime: Timestamp(0),
         own_mtime: false,
+        has_xattrs: false,
         ctime: Timestamp(0),
         content: Some(ContentId(9)),
         version: "v".to_owned(),

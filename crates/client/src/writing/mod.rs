@@ -24,6 +24,7 @@ mod persisting;
 mod staged;
 mod table;
 mod writer;
+mod xattrs;
 
 use headpond_types::Timestamp;
 

@@ -204,7 +204,7 @@ impl Shared {
     }
 
     /// Keeps what a change of `inode` made of it.
-    fn keep(
+    pub(super) fn keep(
         &self,
         ticket: Ticket,
         inode: InodeId,

@@ -128,3 +128,18 @@ async fn the_target_of_a_link_is_asked_for_once() {
     let device = client.make_node(ROOT, &name("c"), FileKind::CharDevice(0x0103), OWNER).await.expect("made");
     assert_eq!(device.attr.expect("there").kind, FileKind::CharDevice(0x0103));
 }
+
+#[tokio::test]
+async fn extended_attributes_are_asked_for_where_there_are_any() {
+    let cluster = Cluster::start(0).await;
+    let client = &cluster.client;
+    cluster.master.put(1, "f", file(7, 3));
+    let f = InodeId(7);
+    assert_eq!(client.xattrs(f).await.expect("answered"), []);
+    assert_eq!(cluster.master.calls("get_xattrs"), 0);
+    client.set_xattr(f, b"user.a", Some(b"1"), None).await.expect("set");
+    assert_eq!(client.xattrs(f).await.expect("answered"), [("user.a".into(), "1".into())]);
+    client.set_xattr(f, b"user.a", None, None).await.expect("removed");
+    assert_eq!(client.xattrs(f).await.expect("answered"), []);
+    assert_eq!(cluster.master.calls("get_xattrs"), 1);
+}

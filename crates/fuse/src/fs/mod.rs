@@ -27,7 +27,6 @@ pub(crate) use directory::DirEntry;
 pub(crate) use handles::READER;
 pub(crate) use open_table::{Mode, Opening, PassedThrough};
 pub(crate) use read::Admitted;
-pub(crate) use xattr::Xattr;
 
 use crate::source::{Source, SourceFile, SourceWriter};
 use recent::RecentAttrs;

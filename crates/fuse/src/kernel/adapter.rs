@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     errno,
-    fs::{Change, FileSystem, Mode, Opening, PassedThrough, READER, Xattr},
+    fs::{Change, FileSystem, Mode, Opening, PassedThrough, READER},
     metrics::{Metrics, Op},
     source::{Loan as _, Source},
 };
@@ -275,25 +275,11 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
     }
 
     fn getxattr(&self, _: &Request, node: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.0.metrics.request(Op::Xattr);
-        let Some(xattr) = Xattr::named(name.as_bytes()) else {
-            // Programs that hear "not supported" of an ACL do not ask for the next file's.
-            let system = name.as_bytes().starts_with(b"system.");
-            return reply.error(if system { Errno::EOPNOTSUPP } else { Errno::ENODATA });
-        };
-        self.spawn(async move |shared| match shared.fs.xattr(node.0, xattr).await {
-            Ok(Some(value)) => answer::xattr(reply, size, &value),
-            Ok(None) => reply.error(Errno::ENODATA),
-            Err(error) => reply.error(shared.errno("getxattr", &error)),
-        });
+        self.get_xattr(node.0, name, size, reply);
     }
 
     fn listxattr(&self, _: &Request, node: INodeNo, size: u32, reply: ReplyXattr) {
-        self.0.metrics.request(Op::Xattr);
-        self.spawn(async move |shared| match shared.fs.xattr_names(node.0).await {
-            Ok(names) => answer::xattr(reply, size, &names),
-            Err(error) => reply.error(shared.errno("listxattr", &error)),
-        });
+        self.list_xattrs(node.0, size, reply);
     }
 
     fn access(&self, _: &Request, _: INodeNo, _: AccessFlags, reply: ReplyEmpty) {
@@ -427,11 +413,11 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         reply.error(self.refused(libc::EPERM));
     }
 
-    fn setxattr(&self, _: &Request, _: INodeNo, _: &OsStr, _: &[u8], _: i32, _: u32, reply: ReplyEmpty) {
-        reply.error(self.refused(libc::EOPNOTSUPP));
+    fn setxattr(&self, _: &Request, node: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {
+        self.set_xattr(node.0, name, Some(value), flags, reply);
     }
 
-    fn removexattr(&self, _: &Request, _: INodeNo, _: &OsStr, reply: ReplyEmpty) {
-        reply.error(self.refused(libc::EOPNOTSUPP));
+    fn removexattr(&self, _: &Request, node: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.set_xattr(node.0, name, None, 0, reply);
     }
 }

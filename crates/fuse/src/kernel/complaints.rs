@@ -67,6 +67,7 @@ const fn is_trouble(kind: ErrorKind) -> bool {
         | ErrorKind::InvalidArgument
         | ErrorKind::NameTooLong
         | ErrorKind::Stale
+        | ErrorKind::NoAttribute
         | ErrorKind::NotSupported => false,
     }
 }

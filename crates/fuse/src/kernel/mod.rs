@@ -11,6 +11,7 @@ mod names;
 mod nodes;
 mod passthrough;
 mod session;
+mod xattrs;
 
 pub(crate) use passthrough::Passthrough;
 pub(crate) use session::{Session, SessionOptions};

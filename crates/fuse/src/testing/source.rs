@@ -65,6 +65,37 @@ impl Source for FakePond {
         self.state().replaced.get(&attr.inode).cloned().ok_or_else(|| stale(attr.inode))
     }
 
+    async fn xattrs(&self, inode: InodeId) -> Result<Vec<(Bytes, Bytes)>> {
+        let state = self.state();
+        let xattrs = state.xattrs.iter().filter(|((of, _), _)| *of == inode);
+        Ok(xattrs.map(|((_, name), value)| (Bytes::copy_from_slice(name), value.clone())).collect())
+    }
+
+    async fn set_xattr(
+        &self,
+        inode: InodeId,
+        name: &[u8],
+        value: Option<&[u8]>,
+        exists: Option<bool>,
+    ) -> Result<Lookup> {
+        let key = (inode, name.to_vec());
+        let is_there = self.state().xattrs.contains_key(&key);
+        if name.starts_with(b"user.headpond.") {
+            return Err(Error::new(ErrorKind::NotSupported, "one of ours"));
+        }
+        if is_there && exists == Some(false) {
+            return Err(Error::new(ErrorKind::AlreadyExists, "it exists"));
+        }
+        if !is_there && (exists == Some(true) || value.is_none()) {
+            return Err(Error::new(ErrorKind::NoAttribute, "there is none"));
+        }
+        match value {
+            Some(value) => self.state().xattrs.insert(key, Bytes::copy_from_slice(value)),
+            None => self.state().xattrs.remove(&key),
+        };
+        Ok(self.found(self.attr_of(inode)))
+    }
+
     async fn read_link(&self, inode: InodeId) -> Result<Bytes> {
         self.0.asked.links.fetch_add(1, Ordering::SeqCst);
         let target = self.state().targets.get(&inode).cloned();

@@ -4,10 +4,10 @@ use futures::{StreamExt, stream};
 use headpond_proto::{
     failure,
     v1::{
-        BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest, ListRequest,
-        LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse, OpenResult, ReadLinkRequest,
-        ReadLinkResponse, ResolveRequest, StatFsRequest, StatFsResponse, WatchRequest,
-        lookup_result::Result as LookupAnswer, master_service_server::MasterService, open_result,
+        BatchLookupRequest, BatchLookupResponse, BatchOpenRequest, BatchOpenResponse, GetAttrRequest, GetXattrsRequest,
+        GetXattrsResponse, ListRequest, LookupRequest, LookupResponse, LookupResult, OpenRequest, OpenResponse,
+        OpenResult, ReadLinkRequest, ReadLinkResponse, ResolveRequest, StatFsRequest, StatFsResponse, WatchRequest,
+        Xattr, lookup_result::Result as LookupAnswer, master_service_server::MasterService, open_result,
     },
 };
 use headpond_transport::Peer;
@@ -112,6 +112,14 @@ impl MasterService for NamespaceService {
         };
         let target = read().map_err(refuse)?;
         Ok(Response::new(ReadLinkResponse { target: target.into() }))
+    }
+
+    async fn get_xattrs(&self, request: Request<GetXattrsRequest>) -> Result<Response<GetXattrsResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let caller = request.caller.map(Caller::from);
+        let xattrs = self.0.writing.xattrs(InodeId(request.inode), caller.as_ref()).map_err(refuse)?;
+        let xattrs = xattrs.into_iter().map(|(name, value)| Xattr { name: name.into(), value: value.into() });
+        Ok(Response::new(GetXattrsResponse { xattrs: xattrs.collect() }))
     }
 
     async fn batch_open(&self, request: Request<BatchOpenRequest>) -> Result<Response<BatchOpenResponse>, Status> {

@@ -1,12 +1,12 @@
 //! `WritingService`: what clients change.
 
-use headpond_namespace::{AttrChange, Owner};
+use headpond_namespace::{AttrChange, Owner, XattrChange};
 use headpond_proto::v1::{
     CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
     MakeNodeRequest, OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PreparePersistRequest,
     PreparePersistResponse, ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest,
-    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, WriteLease, WriteResponse,
-    writing_service_server::WritingService as Service,
+    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease,
+    WriteResponse, writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
@@ -20,7 +20,7 @@ use super::{
 use crate::{
     access::Caller,
     core::Core,
-    write::{Change, NewEntry, Opened, Persisted, Removal, Renaming},
+    write::{Change, NewEntry, Opened, Persisted, Removal, Renaming, XattrSetting},
 };
 
 /// The service.
@@ -189,6 +189,17 @@ impl Service for WritingService {
             self.0.writing.rename(renaming).await
         };
         rename().await.map(|as_of| Response::new(RenameResponse { as_of })).map_err(refuse)
+    }
+
+    async fn set_xattr(&self, request: Request<SetXattrRequest>) -> Result<Response<LookupResponse>, Status> {
+        let request = asked(request, |request| &mut request.caller)?;
+        let set = async || {
+            let SetXattrRequest { inode, name, value, exists, caller, request_id: id } = request;
+            let change = XattrChange { name: name.to_vec(), value: value.map(|value| value.to_vec()), exists };
+            let (inode, caller, request) = (InodeId(inode), caller.map(Caller::from), request_id(&id)?);
+            self.0.writing.set_xattr(XattrSetting { inode, change, caller, request }).await
+        };
+        set().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
     }
 
     async fn set_attr(&self, request: Request<SetAttrRequest>) -> Result<Response<LookupResponse>, Status> {

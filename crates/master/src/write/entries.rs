@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Only owners remove names from a directory with this bit.
-const STICKY: u32 = 0o1000;
+pub(super) const STICKY: u32 = 0o1000;
 
 /// New entries get the group of a directory with this bit, and new directories the bit.
 const SET_GROUP: u32 = 0o2000;

@@ -69,11 +69,18 @@ impl Apply<'_> {
                 Node::File(file)
             }
         };
+        let mut xattrs = Vec::new();
         match old {
-            Some(entry) => self.remove_inode(entry)?,
+            Some(entry) => {
+                if own.xattrs {
+                    xattrs = self.take_xattrs(entry.inode)?;
+                }
+                self.remove_inode(entry)?;
+            }
             None => directory.children += 1,
         }
-        self.insert(dir, name, own, node)?;
+        let new = self.insert(dir, name, own, node)?;
+        self.put_xattrs(new, &xattrs)?;
         let (parent, name) = (dir, name.clone());
         self.effects.push(match old {
             None if directory.listed.is_none() => Effect::Discovered { parent, name },

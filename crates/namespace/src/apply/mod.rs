@@ -14,6 +14,7 @@ pub(crate) mod requests;
 mod stop;
 mod sweep;
 mod unstored;
+mod xattrs;
 
 #[cfg(test)]
 mod tests;
@@ -175,6 +176,9 @@ impl<'t> Apply<'t> {
             }
             Command::MakeUnstored { request, parent, name, owner, what, now } => {
                 self.once(*request, |apply| apply.make_unstored(*parent, name, owner, what, *now))?
+            }
+            Command::SetXattr { request, inode, change, now } => {
+                self.once(*request, |apply| apply.set_xattr(*inode, change, *now))?
             }
             Command::Sweep => Reply::Done,
         };

@@ -182,6 +182,9 @@ impl Apply<'_> {
         self.header.root_key = self.new_id().0;
         let (mut row, directory) = self.directory_row(InodeId::ROOT)?;
         row.parent = crate::inode::DirKey(self.header.root_key);
+        if row.own.xattrs {
+            self.take_xattrs(InodeId::ROOT)?;
+        }
         row.own = Own::default();
         self.put_directory(InodeId::ROOT, row, Directory { mtime: directory.mtime, ..Directory::default() })
     }

@@ -55,6 +55,9 @@ impl Apply<'_> {
             self.alone.holders.remove(entry.inode.0)?;
             self.release(self.mounts.directory(inode.parent))?;
         }
+        if inode.own.xattrs {
+            self.take_xattrs(entry.inode)?;
+        }
         self.changed_rows += 2;
         self.header.inodes -= 1;
         self.header.file_bytes -= inode.bytes();

@@ -11,6 +11,7 @@ mod renames;
 mod requests;
 mod unsettled;
 mod unstored;
+mod xattrs;
 
 use std::path::Path;
 

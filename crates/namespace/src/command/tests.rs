@@ -54,6 +54,7 @@ fn the_numbers_of_commands_of_writing_stay() {
         Command::EndRelocation { relocation: 1 },
         Command::SetAttr { request, inode, change: AttrChange::default(), now },
         Command::MakeUnstored { request, parent: inode, name, owner, what: Unstored::Fifo, now },
+        Command::SetXattr { request, inode, change: XattrChange { name: vec![], value: None, exists: None }, now },
     ];
     for (number, command) in (10..).zip(commands) {
         let bytes = postcard::to_allocvec(&command).expect("encodes");

@@ -34,8 +34,8 @@ fn inodes() -> impl Strategy<Value = Inode> {
     let name = proptest::option::of(proptest::collection::vec(1..=u8::MAX, 1..256));
     let number = || proptest::option::of(any::<u32>());
     let ctime = proptest::option::of(any::<i64>().prop_map(Timestamp));
-    let own = (number(), number(), number(), ctime, any::<bool>());
-    let own = own.prop_map(|(mode, uid, gid, ctime, mtime)| Own { mode, uid, gid, ctime, mtime });
+    let own = (number(), number(), number(), ctime, any::<bool>(), any::<bool>());
+    let own = own.prop_map(|(mode, uid, gid, ctime, mtime, xattrs)| Own { mode, uid, gid, ctime, mtime, xattrs });
     let own = prop_oneof![Just(Own::default()), own];
     let key = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
     (any::<u64>(), name, key, own, prop_oneof![file, directory, unstored]).prop_map(|(parent, name, key, own, node)| {

@@ -45,6 +45,7 @@ pub(crate) struct State {
     /// Calls in order.
     pub(crate) calls: Vec<String>,
     pub(crate) request_ids: Vec<Bytes>,
+    pub(crate) xattrs: BTreeMap<(u64, Bytes), Bytes>,
     /// Targets of symbolic links.
     pub(crate) targets: HashMap<u64, Bytes>,
     pub(super) writing: super::writing::Leases,
@@ -66,6 +67,7 @@ impl FakeMaster {
             failures: Vec::new(),
             calls: Vec::new(),
             request_ids: Vec::new(),
+            xattrs: BTreeMap::new(),
             targets: HashMap::new(),
             writing: super::writing::Leases::default(),
         };
@@ -280,6 +282,18 @@ impl MasterService for FakeMaster {
         let target = self.state().targets.get(&request.into_inner().inode).cloned();
         let target = target.ok_or_else(|| status::from_error(&Error::new(ErrorKind::InvalidArgument, "no link")))?;
         Ok(Response::new(v1::ReadLinkResponse { target }))
+    }
+
+    async fn get_xattrs(
+        &self,
+        request: Request<v1::GetXattrsRequest>,
+    ) -> Result<Response<v1::GetXattrsResponse>, Status> {
+        self.enter("get_xattrs".to_owned()).await?;
+        let inode = request.into_inner().inode;
+        let state = self.state();
+        let xattrs = state.xattrs.iter().filter(|((of, _), _)| *of == inode);
+        let xattrs = xattrs.map(|((_, name), value)| v1::Xattr { name: name.clone(), value: value.clone() }).collect();
+        Ok(Response::new(v1::GetXattrsResponse { xattrs }))
     }
 
     async fn stat_fs(&self, _: Request<v1::StatFsRequest>) -> Result<Response<v1::StatFsResponse>, Status> {

@@ -224,6 +224,20 @@ impl WritingService for FakeMaster {
         Ok(self.answer(Some(attr)))
     }
 
+    async fn set_xattr(&self, request: Request<v1::SetXattrRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("set_xattr".to_owned()).await?;
+        let key = (request.inode, request.name);
+        match request.value {
+            Some(value) => self.state().xattrs.insert(key, value),
+            None => self.state().xattrs.remove(&key),
+        };
+        let has_xattrs = self.state().xattrs.keys().any(|(inode, _)| *inode == request.inode);
+        let attr = self.edit(request.inode, |attr| attr.has_xattrs = has_xattrs)?;
+        Ok(self.answer(Some(attr)))
+    }
+
     async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveResponse>, Status> {
         let request = request.into_inner();
         self.changed(request.request_id);

@@ -20,6 +20,7 @@ fn listing(count: u64, page: usize, starts: &Mutex<Vec<Option<Name>>>) -> impl B
         size: 0,
         mtime: Timestamp(0),
         own_mtime: false,
+        has_xattrs: false,
         ctime: Timestamp(0),
         content: Some(ContentId(1)),
         version: String::new(),

@@ -7,6 +7,7 @@ mod nodes;
 mod reading;
 mod refusing;
 mod writing;
+mod xattrs;
 
 use std::{
     path::{Path, PathBuf},
