@@ -398,6 +398,30 @@ async fn the_old_version_of_a_file_that_loses_its_name_stays_with_its_writer() {
 }
 
 #[tokio::test]
+async fn a_write_that_failed_half_way_is_cut_off_and_not_taken_for_what_was_stored() {
+    let cluster = Cluster::start(1).await;
+    for retried in [true, false] {
+        let writer = create(&cluster, "f").await;
+        write(&writer, 0, "bytes").await;
+        writer.persist().await.expect("persisted");
+        cluster.workers[0].state().staging.cut = vec![ErrorKind::ResourceExhausted];
+        let failed = writer.append(Bytes::from_static(b" and more")).await.expect_err("the disk is full");
+        assert_eq!((failed.kind(), writer.length()), (ErrorKind::ResourceExhausted, 5));
+        if retried {
+            write(&writer, 0, "B").await;
+            writer.persist().await.expect("persisted");
+            assert_eq!(stored(&cluster).last().expect("stored"), b"Bytes");
+        }
+        let content = writer.attr().content.filter(|_| retried);
+        let ended = cluster.master.ended().len() + 1;
+        drop(writer);
+        until(|| cluster.workers[0].state().staging.ended.len() == ended).await;
+        assert_eq!(cluster.workers[0].state().staging.ended[ended - 1].1, content);
+        until(|| cluster.master.ended().len() == ended).await;
+    }
+}
+
+#[tokio::test]
 async fn the_end_of_a_client_waits_for_that_of_its_writers() {
     let folder = tempfile::tempdir().expect("a directory");
     let socket = FakeSocket::listen(folder.path());

@@ -23,6 +23,8 @@ pub(crate) struct Staging {
     pub(crate) stored: Vec<Vec<u8>>,
     /// What is in the way of storing, for the next attempts.
     pub(crate) failures: Vec<ErrorKind>,
+    /// How the next writes fail, after half of it was done.
+    pub(crate) cut: Vec<ErrorKind>,
     /// Leases whose staged files were ended, and what they were adopted as.
     pub(crate) ended: Vec<(u64, Option<ContentId>)>,
     pub(crate) calls: Vec<&'static str>,
@@ -37,6 +39,7 @@ impl Default for Staging {
             files: HashMap::new(),
             stored: Vec::new(),
             failures: Vec::new(),
+            cut: Vec::new(),
             ended: Vec::new(),
             calls: Vec::new(),
             flowing: tokio::sync::watch::Sender::new(true),
@@ -74,7 +77,10 @@ impl StagingService for FakeWorker {
         let file = state.staging.files.get_mut(&lease).expect("staged");
         file.resize(file.len().max(at(offset) + data.len()), 0);
         file[at(offset)..at(offset) + data.len()].copy_from_slice(&data);
-        Ok(Response::new(v1::StageResponse {}))
+        match state.staging.cut.pop() {
+            Some(kind) => Err(status::from_error(&Error::new(kind, "told to fail"))),
+            None => Ok(Response::new(v1::StageResponse {})),
+        }
     }
 
     async fn read_staged(
