@@ -94,7 +94,7 @@ pub enum Command {
         inode: InodeId,
         /// Where the object is, relative to the mount's prefix. Not where the path says: the object is to be relocated.
         key: Vec<u8>,
-        /// What the store says of it, and what it is called.
+        /// What it is, and what it is called.
         version: Version,
         /// When the write was begun.
         now: Timestamp,

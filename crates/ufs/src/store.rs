@@ -40,7 +40,8 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
     /// `Changed` when the object has another version by now, `NotFound` when it is gone.
     async fn get(&self, key: &Key, range: ByteRange, version: &str) -> Result<BodyStream, UfsError>;
 
-    /// Stores `body` under `key` as one object; durable when it returns. Answers the new version.
+    /// Stores `body` under `key` as one object; durable when it returns. Answers the new version; its time may be that of the answer by our
+    /// clock, where the store's would cost another request.
     ///
     /// # Errors
     /// `Precondition` when `condition` does not hold; nothing is changed then.

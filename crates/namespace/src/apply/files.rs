@@ -7,6 +7,7 @@ use crate::{
     command::{Effect, Refusal, Relocation, Reply, Version},
     error::TableError,
     inode::{Entry, File, Inode, Node},
+    own::Own,
 };
 
 impl Apply<'_> {
@@ -23,7 +24,8 @@ impl Apply<'_> {
             self.unsettled.unpersisted.remove(id.0).map_err(TableError::from)?;
         }
         let mut row = Inode { node: Node::File(file), ..row };
-        row.own.mtime = false;
+        // The store may tell of another time, by its own clock: the version that we know to be ours has this one.
+        row.own = Own { ctime: None, mtime: true, ..row.own };
         self.place(&mut row, key)?;
         self.put_inode(id, &row)?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });

@@ -57,7 +57,7 @@ impl Model {
                 let crate::Version { size, mtime, version, content } = version.clone();
                 let node = model.nodes.get_mut(&inode.0).expect("is there");
                 node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
-                node.own.mtime = false;
+                node.own = crate::own::Own { ctime: None, mtime: true, ..node.own };
                 model.place(inode.0, key);
                 model.effect(parent, &name, Some(inode.0));
                 if *key != model.path_key(inode.0) && model.relocation_of(inode.0).is_none() {

@@ -117,6 +117,12 @@ impl Place {
     }
 }
 
+/// Checks what a put said of the object `name`: all but its time, which may be that of the answer.
+async fn describes(place: &Place, name: &str, meta: &ObjectMeta) {
+    let described = place.store.head(&place.key(name)).await.expect("a head");
+    assert_eq!(ObjectMeta { mtime: described.mtime, ..meta.clone() }, described);
+}
+
 #[track_caller]
 pub(crate) fn fails<T: std::fmt::Debug>(result: Result<T, UfsError>, kind: UfsErrorKind) {
     match result {

@@ -30,7 +30,7 @@ fn a_commit_keeps_whose_it_is_and_drops_a_time_that_was_set() {
     bed.commit(f, "f", 2);
     let attr = bed.attr(f);
     assert_eq!((attr.mode, attr.uid, attr.gid), (0o600, 5, 8));
-    assert_eq!((attr.mtime, attr.own_mtime, attr.ctime), (Timestamp(80), false, Timestamp(80)));
+    assert_eq!((attr.mtime, attr.own_mtime, attr.ctime), (Timestamp(80), true, Timestamp(80)));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use headpond_ufs::{Listed, Precondition, UfsErrorKind};
 
-use super::{Place, fails};
+use super::{Place, describes, fails};
 
 fn matches(version: &str) -> Precondition {
     Precondition::Matches(version.to_owned())
@@ -22,7 +22,7 @@ pub(crate) async fn conditions_of_put_hold(place: Place) {
     assert_eq!(place.read_all("o").await, "a");
     let second = put("b", &matches(&first.version)).await.expect("the version is right");
     fails(put("c", &matches(&first.version)).await, UfsErrorKind::Precondition);
-    assert_eq!(place.store.head(&key).await.expect("a head"), second);
+    describes(&place, "o", &second).await;
     assert_eq!(place.read_all("o").await, "b");
 }
 
@@ -33,7 +33,7 @@ pub(crate) async fn conditions_of_put_hold_for_empty_objects(place: Place) {
     };
     let empty = put("", &Precondition::Absent).await.expect("nothing is there");
     assert_eq!(empty.size, 0);
-    assert_eq!(place.store.head(&key).await.expect("a head"), empty);
+    describes(&place, "o", &empty).await;
     fails(put("", &Precondition::Absent).await, UfsErrorKind::Precondition);
     fails(put("", &matches("other")).await, UfsErrorKind::Precondition);
     let full = put("bytes", &matches(&empty.version)).await.expect("the version is right");
@@ -74,7 +74,7 @@ pub(crate) async fn conditions_of_completing_hold(place: Place) {
         async |condition: &Precondition| place.store.complete_multipart(&key, &upload, &parts, condition).await;
     fails(complete(&Precondition::Absent).await, UfsErrorKind::Precondition);
     fails(complete(&matches("other")).await, UfsErrorKind::Precondition);
-    assert_eq!(place.store.head(&key).await.expect("a head"), old);
+    describes(&place, "big", &old).await;
     let new = complete(&matches(&old.version)).await.expect("the version is right");
     assert_eq!(place.store.head(&key).await.expect("a head"), new);
     assert_eq!(place.read_all("big").await, "new bytes");
