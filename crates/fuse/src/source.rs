@@ -106,6 +106,8 @@ pub(crate) trait SourceWriter: fmt::Debug + Send + Sync + 'static {
     fn try_write_at(&self, offset: u64, bytes: &[u8]) -> bool;
     fn write_at(&self, offset: u64, bytes: Bytes) -> impl Future<Output = Result<()>> + Send;
     fn set_length(&self, length: u64) -> impl Future<Output = Result<()>> + Send;
+    /// Makes bytes zeros as far as the file reaches.
+    fn zero(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send;
     /// Everything written before is in the under store when this answers.
     fn persist(&self) -> impl Future<Output = Result<Arc<Attr>>> + Send;
 }
@@ -269,6 +271,10 @@ impl SourceWriter for FileWriter {
 
     async fn set_length(&self, length: u64) -> Result<()> {
         self.set_length(length).await
+    }
+
+    async fn zero(&self, offset: u64, length: u64) -> Result<()> {
+        self.zero(offset, length).await
     }
 
     async fn persist(&self) -> Result<Arc<Attr>> {

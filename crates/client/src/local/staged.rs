@@ -9,7 +9,10 @@ use std::{
 
 use bytes::{Bytes, BytesMut};
 use headpond_types::{Error, ErrorKind, Result};
-use rustix::io::{Errno, ReadWriteFlags, pwritev2};
+use rustix::{
+    fs::FallocateFlags,
+    io::{Errno, ReadWriteFlags, pwritev2},
+};
 
 use super::{
     Connection, Place,
@@ -76,6 +79,20 @@ impl StagedFile {
     /// As of [`StagedFile::write`].
     pub(crate) async fn set_length(self: &Arc<Self>, length: u64) -> Result<()> {
         self.blocking("resized", move |file| file.set_len(length)).await
+    }
+
+    /// Makes a hole of `length` bytes before the file's end; whether the file system makes any.
+    ///
+    /// # Errors
+    /// As of [`StagedFile::write`].
+    pub(crate) async fn punch(self: &Arc<Self>, offset: u64, length: u64) -> Result<bool> {
+        let mode = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+        let punch = move |file: &File| match rustix::fs::fallocate(file, mode, offset, length) {
+            Ok(()) => Ok(true),
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(false),
+            Err(error) => Err(error.into()),
+        };
+        self.blocking("made a hole in", punch).await
     }
 
     /// As much of the beginning of `bytes` as the page cache takes at once. Nothing where the file system cannot tell.

@@ -16,6 +16,7 @@
 
 mod copying;
 mod ending;
+mod holes;
 mod lease;
 mod mutations;
 mod nodes;

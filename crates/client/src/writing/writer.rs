@@ -316,7 +316,7 @@ impl FileWriter {
     }
 
     /// Makes a change, after which the file has `length` bytes.
-    async fn change<'a, F, Fut>(&'a self, change: F, length: Option<u64>) -> Result<()>
+    pub(super) async fn change<'a, F, Fut>(&'a self, change: F, length: Option<u64>) -> Result<()>
     where
         F: FnOnce(&'a Staged) -> Fut,
         Fut: Future<Output = Result<()>>,

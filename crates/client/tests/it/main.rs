@@ -2,6 +2,7 @@
 
 mod changing;
 mod fakes;
+mod holes;
 mod local;
 mod metadata;
 mod remote;

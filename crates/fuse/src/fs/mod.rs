@@ -2,6 +2,7 @@
 //!
 //! `*_now` answers from memory and never waits; the async twin asks the source, under a deadline.
 
+mod allocation;
 mod attributes;
 mod changes;
 mod directory;
@@ -22,6 +23,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 use headpond_client::{Event, Lookup};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result};
 
+pub(crate) use allocation::Allocation;
 pub(crate) use changes::{Change, Time};
 pub(crate) use directory::DirEntry;
 pub(crate) use handles::READER;

@@ -62,12 +62,6 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.writer(handle)?.write_at(offset, bytes).await
     }
 
-    /// Makes the file at least `length` bytes long.
-    pub(crate) async fn extend(&self, handle: u64, length: u64) -> Result<()> {
-        let writer = self.writer(handle)?;
-        if writer.attr().size < length { writer.set_length(length).await } else { Ok(()) }
-    }
-
     /// Whether a flush of the handle has something to do.
     pub(crate) fn is_dirty(&self, handle: u64) -> bool {
         self.handles.get(handle).is_some_and(|writer| writer.is_dirty())
@@ -130,7 +124,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
     }
 
-    fn writer(&self, handle: u64) -> Result<Arc<S::Writer>> {
+    pub(super) fn writer(&self, handle: u64) -> Result<Arc<S::Writer>> {
         let writer = self.handles.get(handle);
         writer.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("handle {handle} is not open for writing")))
     }

@@ -11,7 +11,7 @@ use headpond_client::{NewFile, Owner};
 
 use super::{adapter::Adapter, answer};
 use crate::{
-    fs::{Change, PassedThrough, READER},
+    fs::{Allocation, Change, PassedThrough, READER},
     metrics::Op,
     source::{Source, SourceWriter as _},
 };
@@ -203,13 +203,11 @@ impl<S: Source> Adapter<S> {
     }
 
     pub(super) fn allocate(&self, handle: u64, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
-        if mode != 0 {
-            return reply.error(self.refused(libc::EOPNOTSUPP));
-        }
+        let Some(what) = Allocation::of(mode) else { return reply.error(self.refused(libc::EOPNOTSUPP)) };
         if let Err(errno) = self.change() {
             return reply.error(errno);
         }
-        self.spawn(async move |shared| match shared.fs.extend(handle, offset.saturating_add(length)).await {
+        self.spawn(async move |shared| match shared.fs.allocate(handle, offset, length, what).await {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(shared.errno("fallocate", &error)),
         });

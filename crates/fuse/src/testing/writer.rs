@@ -93,6 +93,15 @@ impl SourceWriter for FakeWriter {
         Ok(())
     }
 
+    async fn zero(&self, offset: u64, length: u64) -> Result<()> {
+        self.change(|data| {
+            let (start, end) = (usize::try_from(offset).unwrap(), usize::try_from(offset + length).unwrap());
+            let (start, end) = (start.min(data.len()), end.min(data.len()));
+            data[start..end].fill(0);
+        });
+        Ok(())
+    }
+
     async fn persist(&self) -> Result<Arc<Attr>> {
         if self.pond.0.knobs.refusing.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::StoreRefused, "the store takes nothing"));

@@ -302,6 +302,25 @@ fn room_is_made_in_advance() {
 }
 
 #[test]
+fn holes_are_made_and_room_beyond_the_end_changes_nothing() {
+    let source = FakePond::new();
+    source.file(ROOT, "f", b"0123456789");
+    let pond = Pond::mount(&source);
+    let file = OpenOptions::new().read(true).write(true).open(pond.path("f")).expect("opened");
+    let mut bytes = [0; 10];
+    file.read_exact_at(&mut bytes, 0).expect("readable");
+    let allocate = |flags, offset, length| rustix::fs::fallocate(&file, flags, offset, length);
+    allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 2, 3).expect("a hole");
+    allocate(FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE, 9, 100).expect("a hole up to the end");
+    allocate(FallocateFlags::KEEP_SIZE, 0, 100).expect("nothing to do");
+    file.read_exact_at(&mut bytes, 0).expect("readable");
+    assert_eq!((&bytes, file.metadata().expect("attributes").len()), (b"01\0\0\x005678\0", 10));
+    allocate(FallocateFlags::ZERO_RANGE, 6, 6).expect("zeros");
+    drop(file);
+    assert_eq!(source.stored(ROOT, "f"), b"01\0\0\x005\0\0\0\0\0\0");
+}
+
+#[test]
 fn nothing_is_left_behind_when_all_is_closed() {
     let source = FakePond::new();
     source.file(ROOT, "f", b"x");
