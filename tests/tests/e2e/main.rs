@@ -13,6 +13,7 @@ mod lake;
 mod lookups;
 mod memory;
 mod mount;
+mod nodes;
 mod outage;
 mod programs;
 mod secrets;
