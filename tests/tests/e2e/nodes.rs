@@ -1,8 +1,8 @@
 //! What a store cannot hold: symbolic links, special files, extended attributes, holes.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    os::unix::fs::{FileExt as _, FileTypeExt as _, symlink},
+    fs::{self, File, OpenOptions, Permissions},
+    os::unix::fs::{FileExt as _, FileTypeExt as _, PermissionsExt as _, symlink},
     path::Path,
 };
 
@@ -88,5 +88,19 @@ fn a_hole_is_stored_as_zeros() -> Result<()> {
     pond.launch()?;
     ensure!(fs::read(pond.path("f"))? == expected, "what the store has");
     ensure!(File::open(pond.path("f"))?.metadata()?.len() == 3 << 20, "its length");
+    pond.stop()
+}
+
+#[test]
+fn the_root_of_a_mount_takes_attributes() -> Result<()> {
+    let lake = Lake::of([("f", "x")])?;
+    let mut pond = lake.pond().start()?;
+    let root = pond.path("");
+    fs::set_permissions(&root, Permissions::from_mode(0o750))?;
+    rustix::fs::setxattr(&root, "user.tag", b"green", XattrFlags::empty())?;
+    pond.kill()?;
+    pond.launch()?;
+    ensure!(fs::metadata(&root)?.permissions().mode() & 0o7777 == 0o750, "{:?}", fs::metadata(&root)?);
+    ensure!(xattr(&root, "user.tag") == Ok(b"green".to_vec()), "the attribute");
     pond.stop()
 }

@@ -39,7 +39,7 @@ impl Writing {
             caller.require_way(&self.catalog.snapshot()?, inode)?;
         }
         self.lookups.attr(inode, false).await?;
-        let (_guard, attr, _) = self.lock_inode(inode).await?;
+        let (_guard, attr) = self.lock_attributes(inode).await?;
         let snapshot = self.catalog.snapshot()?;
         self.writable(&snapshot, &attr)?;
         if let Some(caller) = caller.filter(|caller| !caller.is_root()) {

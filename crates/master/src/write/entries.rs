@@ -83,6 +83,19 @@ impl Writing {
         Err(Error::new(ErrorKind::Busy, message))
     }
 
+    /// Locks the name of an inode whose attributes are to be changed. The root has none: it is neither renamed nor removed.
+    ///
+    /// # Errors
+    /// `Stale` when it is gone.
+    pub(super) async fn lock_attributes(&self, inode: InodeId) -> Result<(Option<NameGuard>, Attr)> {
+        if inode == InodeId::ROOT {
+            let attr = self.catalog.snapshot()?.attr(inode)?.ok_or_else(|| stale(inode))?;
+            return Ok((None, attr));
+        }
+        let (guard, attr, _) = self.lock_inode(inode).await?;
+        Ok((Some(guard), attr))
+    }
+
     /// Locks the name that `inode` has. Gives the name, too.
     ///
     /// # Errors
