@@ -173,12 +173,23 @@ impl Cluster {
     /// # Errors
     /// It does not become ready.
     pub fn mount(&mut self, node: usize) -> Result<usize> {
+        self.mount_with(node, &[])
+    }
+
+    /// As [`Cluster::mount`], with further arguments.
+    ///
+    /// # Errors
+    /// It does not become ready.
+    pub fn mount_with(&mut self, node: usize, arguments: &[&str]) -> Result<usize> {
         let number = self.mounts.len();
         let name = format!("mount-{number}");
         let mounted = Mounted::at(self.folder.path().join(&name))?;
         let configuration = format!("[mount]\nrequest_timeout = '{}s'\n{CLIENT}", Self::DEADLINE.as_secs());
         let mut mount = Part::new(&name, "mount", self.folder.path(), &configuration)?;
         mount.arg(mounted.path()).arg("--master").arg(self.master());
+        for argument in arguments {
+            mount.arg(argument);
+        }
         mount.env("HEADPOND_CLIENT__NODE", format!("node-{node}"));
         for (key, value) in &self.builder.environment {
             mount.env(key, value);

@@ -3,6 +3,7 @@
 
 mod authority;
 mod cluster;
+mod descriptor;
 mod disk;
 mod minio;
 mod part;
@@ -13,16 +14,19 @@ mod proxy;
 mod rights;
 mod s3;
 mod sample;
+mod tool;
 
 pub use authority::{Authority, Issued};
 pub use cluster::{Cluster, ClusterBuilder};
+pub use descriptor::{close, truncate, write_and_close};
 pub use disk::Disk;
 pub use minio::Minio;
 pub use part::Part;
 pub use pond::{Mounted, Pond, PondBuilder, can_passthrough, headpond_binary};
 pub use port::free_port;
-pub use process::{Process, eventually, http_get, metric, new_folder, wait_ready, within};
+pub use process::{Process, eventually, eventually_within, http_get, metric, new_folder, wait_ready, within};
 pub use proxy::{Behaviour, Proxy, Request};
 pub use rights::{can_guard, is_root, run_as};
 pub use s3::{S3, TimedListing};
 pub use sample::{Sample, noise};
+pub use tool::tool;

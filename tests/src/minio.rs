@@ -5,10 +5,10 @@ use std::{
     process::Command,
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, ensure};
 use tempfile::TempDir;
 
-use crate::{Process, S3, free_port, wait_ready};
+use crate::{Process, S3, free_port, tool, wait_ready};
 
 /// A MinIO server of its own, with its data in a temporary folder.
 #[derive(Debug)]
@@ -59,6 +59,22 @@ impl Minio {
         Ok(s3)
     }
 
+    /// How many multipart uploads were begun and neither completed nor aborted: those that the server has on its disk. It lists only those
+    /// that were begun since it was started.
+    ///
+    /// # Errors
+    /// The folder cannot be read.
+    pub fn uploads(&self) -> Result<usize> {
+        let folder = self.data.path().join("objects/.minio.sys/multipart");
+        let mut count = 0;
+        for key in std::fs::read_dir(folder)? {
+            // Folders of uploads go maybe right now. Empty ones may stay; what makes an upload is its description.
+            let Ok(uploads) = std::fs::read_dir(key?.path()) else { continue };
+            count += uploads.flatten().filter(|upload| upload.path().join("xl.meta").is_file()).count();
+        }
+        Ok(count)
+    }
+
     /// Kills the server; its data stay.
     ///
     /// # Errors
@@ -97,16 +113,7 @@ fn launch(data: &Path, port: u16) -> Result<Process> {
 
 /// The binary that `HEADPOND_TEST_MINIO` names, or the one that `make minio` built.
 fn binary() -> Result<PathBuf> {
-    let path = match std::env::var_os("HEADPOND_TEST_MINIO") {
-        Some(path) => PathBuf::from(path),
-        None => {
-            let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-            let cache = cache.or_else(|| std::env::home_dir().map(|home| home.join(".cache")));
-            cache.context("neither XDG_CACHE_HOME nor HOME is set")?.join("headpond-tests/bin/minio")
-        }
-    };
-    if !path.is_file() {
-        bail!("no MinIO at {}: `make minio` builds one, or set HEADPOND_TEST_MINIO to a binary", path.display());
-    }
+    let Some(path) = std::env::var_os("HEADPOND_TEST_MINIO").map(PathBuf::from) else { return tool("minio") };
+    ensure!(path.is_file(), "HEADPOND_TEST_MINIO={} is not a file: `make minio` builds one", path.display());
     Ok(path)
 }

@@ -142,10 +142,18 @@ impl Drop for Process {
 ///
 /// # Errors
 /// It fails, or does not hold within a minute: the message says `what` was waited for.
-pub fn eventually(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
+pub fn eventually(what: &str, condition: impl FnMut() -> Result<bool>) -> Result<()> {
+    eventually_within(PATIENCE, what, condition)
+}
+
+/// As [`eventually`], for what may take longer.
+///
+/// # Errors
+/// The condition fails, or does not hold in time.
+pub fn eventually_within(limit: Duration, what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let started = Instant::now();
     while !condition()? {
-        ensure!(started.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain until {what}");
+        ensure!(started.elapsed() < limit, "waited {limit:?} in vain until {what}");
         #[expect(clippy::disallowed_methods, reason = "the pause between two looks at a condition")]
         std::thread::sleep(Duration::from_millis(10));
     }

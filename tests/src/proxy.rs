@@ -14,11 +14,8 @@ use std::{
 
 use anyhow::Result;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
+    net::{TcpListener, TcpStream, tcp::OwnedReadHalf},
     runtime::Runtime,
     time::Instant,
 };
@@ -34,6 +31,8 @@ pub struct Behaviour {
     pub answer: Option<u16>,
     /// Only requests whose target contains this text are delayed or answered; empty for all.
     pub only: String,
+    /// Only requests by this method are; empty for all.
+    pub method: String,
     /// Take requests and never answer.
     pub hang: bool,
 }
@@ -63,6 +62,7 @@ struct Shared {
     behaviour: Mutex<Behaviour>,
     requests: Mutex<Vec<Request>>,
     sent: AtomicU64,
+    connections: AtomicU64,
 }
 
 impl Proxy {
@@ -79,11 +79,13 @@ impl Proxy {
             behaviour: Mutex::default(),
             requests: Mutex::default(),
             sent: AtomicU64::new(0),
+            connections: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
         runtime.spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let shared = Arc::clone(&accepting);
+                shared.connections.fetch_add(1, Ordering::SeqCst);
                 #[expect(clippy::disallowed_methods, reason = "ends with the proxy's own runtime")]
                 tokio::spawn(async move { serve(client, &shared).await });
             }
@@ -114,10 +116,17 @@ impl Proxy {
         self.shared.sent.load(Ordering::SeqCst)
     }
 
-    /// Forgets the requests and bytes so far.
+    /// Connections made so far, also those that a dead server took nothing from.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Forgets the requests, bytes and connections so far.
     pub fn reset(&self) {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.sent.store(0, Ordering::SeqCst);
+        self.shared.connections.store(0, Ordering::SeqCst);
     }
 }
 
@@ -135,11 +144,16 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
         let request = head.request()?;
         shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         let behaviour = shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let concerned = request.target.contains(&behaviour.only);
+        let concerned = request.target.contains(&behaviour.only)
+            && (behaviour.method.is_empty() || request.method == behaviour.method);
         if concerned && behaviour.hang {
             return std::future::pending().await;
         }
         if concerned && let Some(status) = behaviour.answer {
+            if !head.expects_continue() {
+                // Closed before it is read to its end, a connection is reset and the answer lost.
+                copy(&mut from_client, &mut tokio::io::sink(), head.body(), None, None).await?;
+            }
             let code = if status == 503 { "SlowDown" } else { "AccessDenied" };
             let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as told</Message></Error>");
             let body = if request.method == "HEAD" { String::new() } else { body };
@@ -220,9 +234,9 @@ impl Head {
     }
 }
 
-async fn copy(
+async fn copy<W: AsyncWrite + Unpin>(
     from: &mut BufReader<OwnedReadHalf>,
-    to: &mut OwnedWriteHalf,
+    to: &mut W,
     body: Body,
     limit: Option<u64>,
     sent: Option<&AtomicU64>,
@@ -243,9 +257,9 @@ async fn copy(
     }
 }
 
-async fn copy_bytes(
+async fn copy_bytes<W: AsyncWrite + Unpin>(
     from: &mut BufReader<OwnedReadHalf>,
-    to: &mut OwnedWriteHalf,
+    to: &mut W,
     length: u64,
     limit: Option<u64>,
     sent: Option<&AtomicU64>,

@@ -1,6 +1,7 @@
 //! A plain S3 client: the second opinion on what a bucket holds, and the hand that changes it behind Headpond's back.
 
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -138,6 +139,36 @@ impl S3 {
         let result = self.client.delete_object().bucket(&self.bucket).key(key).send().await;
         result.map_err(|error| anyhow::anyhow!("delete {key}: {}", DisplayErrorContext(error)))?;
         Ok(())
+    }
+
+    /// The bytes of an object.
+    ///
+    /// # Errors
+    /// The store refuses, or there is no such object.
+    pub async fn get(&self, key: &str) -> Result<Bytes> {
+        let result = self.client.get_object().bucket(&self.bucket).key(key).send().await;
+        let answer = result.map_err(|error| anyhow::anyhow!("get {key}: {}", DisplayErrorContext(error)))?;
+        Ok(answer.body.collect().await?.into_bytes())
+    }
+
+    /// Every object with its bytes.
+    ///
+    /// # Errors
+    /// The store refuses, or an object goes meanwhile.
+    pub async fn objects(&self, prefix: &str) -> Result<BTreeMap<String, Bytes>> {
+        let keys = self.list(prefix).await?.into_iter().map(|(key, ..)| key);
+        let each = keys.map(|key| async move { self.get(&key).await.map(|body| (key, body)) });
+        stream::iter(each).buffer_unordered(16).try_collect().await
+    }
+
+    /// Keys of the multipart uploads that were begun and neither completed nor aborted.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn uploads(&self) -> Result<Vec<String>> {
+        let result = self.client.list_multipart_uploads().bucket(&self.bucket).send().await;
+        let answer = result.map_err(|error| anyhow::anyhow!("list uploads: {}", DisplayErrorContext(error)))?;
+        Ok(answer.uploads().iter().filter_map(|upload| upload.key().map(str::to_owned)).collect())
     }
 
     /// Reads the bytes `start..end` of an object and answers how many there were.
