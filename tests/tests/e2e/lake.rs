@@ -1,7 +1,10 @@
 //! A bucket on a MinIO of its own, and a pond over it.
 
-use anyhow::Result;
-use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, S3, Sample};
+use std::collections::{BTreeMap, BTreeSet};
+
+use anyhow::{Context as _, Result, ensure};
+use bytes::Bytes;
+use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, S3, Sample, eventually};
 use tokio::runtime::Runtime;
 
 /// A MinIO with a bucket, and a proxy before it that the pond goes through.
@@ -51,6 +54,63 @@ impl Lake {
     /// Every key with its size and ETag.
     pub(crate) fn list(&self) -> Result<Vec<(String, u64, String)>> {
         self.runtime.block_on(self.s3.list(""))
+    }
+
+    /// The bytes of an object.
+    pub(crate) fn get(&self, key: &str) -> Result<Bytes> {
+        self.runtime.block_on(self.s3.get(key))
+    }
+
+    /// Every object with its bytes.
+    pub(crate) fn objects(&self) -> Result<BTreeMap<String, Bytes>> {
+        self.runtime.block_on(self.s3.objects(""))
+    }
+
+    /// Waits until no multipart upload is left that nobody ended.
+    pub(crate) fn must_have_no_uploads(&self) -> Result<()> {
+        let ended = eventually("no multipart upload is left", || Ok(self.minio.uploads()? == 0));
+        ended.with_context(|| {
+            let requests = self.proxy.requests();
+            let uploading = requests.iter().filter(|request| {
+                request.target.contains("uploads") || (request.target.contains("uploadId=") && request.method != "PUT")
+            });
+            let said: Vec<_> = uploading.map(|request| format!("{} {}", request.method, request.target)).collect();
+            format!("left are those of {:?} after {said:#?}", self.runtime.block_on(self.s3.uploads()))
+        })
+    }
+
+    /// Waits until the bucket holds these objects and no others, and no half of an upload.
+    pub(crate) fn must_become(&self, expected: &BTreeMap<String, Bytes>) -> Result<()> {
+        self.must_become_but(expected, &BTreeSet::new())
+    }
+
+    /// As [`Lake::must_become`], with or without the objects of `either`.
+    pub(crate) fn must_become_but(&self, expected: &BTreeMap<String, Bytes>, either: &BTreeSet<String>) -> Result<()> {
+        self.must_hold(expected, either)?;
+        self.must_have_no_uploads()
+    }
+
+    /// As [`Lake::must_become_but`], whatever uploads there are.
+    pub(crate) fn must_hold(&self, expected: &BTreeMap<String, Bytes>, either: &BTreeSet<String>) -> Result<()> {
+        let keys: Vec<_> = expected.iter().map(|(key, body)| (key.clone(), body.len() as u64)).collect();
+        let list = || -> Result<Vec<_>> {
+            let listed = self.list()?.into_iter().filter(|(key, ..)| !either.contains(key));
+            Ok(listed.map(|(key, size, _)| (key, size)).collect())
+        };
+        let converged = eventually("the bucket holds what the namespace says", || Ok(list()? == keys));
+        if let Err(error) = converged {
+            let (found, keys) = (BTreeSet::from_iter(list()?), BTreeSet::from_iter(keys));
+            let (missing, more) = (keys.difference(&found), found.difference(&keys));
+            return Err(error.context(format!(
+                "missing: {:?}\ntoo much: {:?}",
+                missing.collect::<Vec<_>>(),
+                more.collect::<Vec<_>>()
+            )));
+        }
+        for (key, body) in expected {
+            ensure!(self.get(key)? == body, "the object {key} has other bytes");
+        }
+        Ok(())
     }
 
     /// A pond over the whole bucket, through the proxy.

@@ -1,5 +1,7 @@
 //! Headpond end to end: a real MinIO, real processes, a real kernel mount.
 
+#![expect(clippy::print_stdout, reason = "what a failing test shows besides its error")]
+
 mod amplification;
 mod cluster;
 mod crashes;
@@ -19,3 +21,4 @@ mod programs;
 mod secrets;
 mod stores;
 mod tls;
+mod writing;

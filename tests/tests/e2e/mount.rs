@@ -15,7 +15,7 @@ use crate::lake::Lake;
 #[test]
 fn every_change_is_refused_as_read_only() -> Result<()> {
     let lake = Lake::of([("d/f", "1"), ("g", "2")])?;
-    let pond = lake.pond().start()?;
+    let pond = lake.pond().arg("--read-only").start()?;
     let (file, fresh) = (pond.path("d/f"), pond.path("d/new"));
     let attempts: [(&str, std::io::Result<()>); 12] = [
         ("create", File::create_new(&fresh).map(drop)),
