@@ -14,6 +14,7 @@ mod kills;
 mod lake;
 mod lookups;
 mod memory;
+mod model;
 mod mount;
 mod nodes;
 mod outage;

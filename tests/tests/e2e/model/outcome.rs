@@ -1,0 +1,100 @@
+//! What a step answers, so far as two file systems must agree on it.
+
+use std::{
+    fmt,
+    time::{Duration, UNIX_EPOCH},
+};
+
+use rustix::fs::FileType;
+use sha2::{Digest as _, Sha256};
+
+/// Answer of a step.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Done,
+    Number(u64),
+    Bytes(Vec<u8>),
+    Attributes(Attributes),
+    Names(Vec<(String, Kind)>),
+    Failed(i32),
+}
+
+impl fmt::Debug for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Done => f.write_str("done"),
+            Self::Number(number) => write!(f, "{number}"),
+            Self::Bytes(bytes) => {
+                let sum = hex::encode(&Sha256::digest(bytes)[..6]);
+                write!(f, "{} bytes ({sum}, begin with {:02x?})", bytes.len(), &bytes[..bytes.len().min(8)])
+            }
+            Self::Attributes(attributes) => attributes.fmt(f),
+            Self::Names(names) => names.fmt(f),
+            Self::Failed(errno) => std::io::Error::from_raw_os_error(*errno).fmt(f),
+        }
+    }
+}
+
+/// What a name leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    File,
+    Directory,
+    Other,
+}
+
+impl Kind {
+    pub(super) fn of(kind: FileType) -> Self {
+        match kind {
+            FileType::RegularFile => Self::File,
+            FileType::Directory => Self::Directory,
+            _ => Self::Other,
+        }
+    }
+}
+
+/// Attributes that are the same on every file system: no inode numbers, blocks, links and sizes of directories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Attributes {
+    pub(super) kind: Kind,
+    pub(super) size: Option<u64>,
+    mode: u32,
+    owner: (u32, u32),
+    modified: Modified,
+}
+
+/// When something was modified.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Modified {
+    /// By a write, since the run began.
+    InTheRun,
+    /// As it was set.
+    Set(i64, u64),
+}
+
+/// Since when times count as [`Modified::InTheRun`]. Steps set earlier ones.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Began(i64);
+
+impl Began {
+    /// Stores may tell times in whole seconds.
+    const TOLERANCE: Duration = Duration::from_secs(2);
+
+    pub(super) fn now() -> Self {
+        let now = UNIX_EPOCH.elapsed().unwrap_or_default().saturating_sub(Self::TOLERANCE);
+        Self(i64::try_from(now.as_secs()).unwrap_or(i64::MAX))
+    }
+
+    pub(super) fn attributes(self, stat: &rustix::fs::Stat) -> Attributes {
+        let kind = Kind::of(FileType::from_raw_mode(stat.st_mode));
+        let until = UNIX_EPOCH.elapsed().unwrap_or_default() + Self::TOLERANCE;
+        let in_the_run = stat.st_mtime >= self.0 && u64::try_from(stat.st_mtime).is_ok_and(|at| at <= until.as_secs());
+        Attributes {
+            kind,
+            size: (kind == Kind::File).then(|| u64::try_from(stat.st_size).unwrap_or(u64::MAX)),
+            mode: stat.st_mode & 0o7777,
+            owner: (stat.st_uid, stat.st_gid),
+            modified: if in_the_run { Modified::InTheRun } else { Modified::Set(stat.st_mtime, stat.st_mtime_nsec) },
+        }
+    }
+}

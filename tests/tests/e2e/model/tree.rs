@@ -1,0 +1,117 @@
+//! Whole trees, compared, and what a bucket must hold for one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use bytes::Bytes;
+use rustix::fs::AtFlags;
+
+use super::outcome::{Attributes, Began, Kind};
+
+/// Everything below a root.
+#[derive(Debug)]
+pub(super) struct Tree {
+    entries: BTreeMap<String, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    attributes: Attributes,
+    inode: u64,
+    bytes: Bytes,
+}
+
+impl Tree {
+    /// All of it, with the bytes of the files.
+    pub(super) fn read(root: &Path, began: Began) -> Result<Self> {
+        let mut tree = Self { entries: BTreeMap::new() };
+        tree.walk(root, "", began, true)?;
+        Ok(tree)
+    }
+
+    /// All of it, without bytes.
+    pub(super) fn names(root: &Path, began: Began) -> Result<Self> {
+        let mut tree = Self { entries: BTreeMap::new() };
+        tree.walk(root, "", began, false)?;
+        Ok(tree)
+    }
+
+    fn walk(&mut self, root: &Path, below: &str, began: Began, bytes: bool) -> Result<()> {
+        let directory = root.join(below);
+        let listed = std::fs::read_dir(&directory).with_context(|| format!("listing /{below}"))?;
+        for entry in listed {
+            let entry = entry.with_context(|| format!("listing /{below}"))?;
+            let name = entry.file_name();
+            let name = name.to_str().with_context(|| format!("{name:?} is no UTF-8"))?;
+            let path = if below.is_empty() { name.to_owned() } else { format!("{below}/{name}") };
+            let full = root.join(&path);
+            let stat = rustix::fs::statat(rustix::fs::CWD, &full, AtFlags::SYMLINK_NOFOLLOW)
+                .with_context(|| format!("/{path} is listed, but"))?;
+            let attributes = began.attributes(&stat);
+            let is_directory = attributes.kind == Kind::Directory;
+            let content = if bytes && !is_directory {
+                std::fs::read(&full).with_context(|| format!("reading /{path}"))?.into()
+            } else {
+                Bytes::new()
+            };
+            self.entries.insert(path.clone(), Entry { attributes, inode: stat.st_ino, bytes: content });
+            if is_directory {
+                self.walk(root, &path, began, bytes)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Paths of all directories, or of all files.
+    pub(super) fn paths(&self, kind: Kind) -> Vec<&str> {
+        let some = self.entries.iter().filter(|(_, entry)| entry.attributes.kind == kind);
+        some.map(|(path, _)| path.as_str()).collect()
+    }
+
+    /// What the inode at `path` is called.
+    pub(super) fn inode(&self, path: &str) -> Option<u64> {
+        self.entries.get(path.trim_end_matches('/')).map(|entry| entry.inode)
+    }
+
+    /// Entries.
+    pub(super) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Fails unless `other` is the same; names the first difference.
+    pub(super) fn must_be(&self, other: &Self, what: &str) -> Result<()> {
+        for (path, entry) in &self.entries {
+            let Some(found) = other.entries.get(path) else { bail!("/{path} is missing {what}: {entry:?}") };
+            ensure!(
+                entry.attributes == found.attributes,
+                "/{path} has {:?} {what} instead of {:?}",
+                found.attributes,
+                entry.attributes
+            );
+            ensure!(entry.bytes == found.bytes, "the bytes of /{path} differ {what}");
+        }
+        for path in other.entries.keys() {
+            ensure!(self.entries.contains_key(path), "/{path} is too much {what}");
+        }
+        Ok(())
+    }
+
+    /// The objects of the tree: each file, and a marker for each directory; and those markers that may be missing, since nobody made the
+    /// directories of these inodes but the objects below them.
+    pub(super) fn objects(&self, implied: &BTreeSet<u64>) -> (BTreeMap<String, Bytes>, BTreeSet<String>) {
+        let (mut objects, mut either) = (BTreeMap::new(), BTreeSet::new());
+        for (path, entry) in &self.entries {
+            if entry.attributes.kind != Kind::Directory {
+                objects.insert(path.clone(), entry.bytes.clone());
+            } else if implied.contains(&entry.inode) {
+                either.insert(format!("{path}/"));
+            } else {
+                objects.insert(format!("{path}/"), Bytes::new());
+            }
+        }
+        (objects, either)
+    }
+}
