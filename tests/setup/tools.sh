@@ -1,5 +1,5 @@
 #!/bin/sh
-# Gets the programs that read through a mount in the end-to-end tests: rsync, and Python with pyarrow in a folder of its own.
+# Gets the programs that end-to-end tests run on a mount: rsync, Python with pyarrow in a folder of its own, and two suites for file systems.
 set -eu
 missing=""
 command -v rsync >/dev/null || missing="$missing rsync"
@@ -21,3 +21,10 @@ if ! "$venv/bin/python" -c 'import pyarrow' 2>/dev/null; then
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check pyarrow
 fi
+# Each is installed once: cargo asks no registry for a version that is there.
+cache="${XDG_CACHE_HOME:-$HOME/.cache}/headpond-tests"
+for suite in fsx@0.3.1 pjdfstest@0.2.0; do
+    [ -x "$cache/bin/${suite%@*}" ] && grep -q "\"${suite%@*} ${suite#*@} " "$cache/.crates.toml" && continue
+    # Outside the tree, whose toolchain and settings it shall not take.
+    (cd / && cargo install --quiet --locked --root "$cache" "$suite")
+done

@@ -18,6 +18,7 @@ mod model;
 mod mount;
 mod nodes;
 mod outage;
+mod posix;
 mod programs;
 mod secrets;
 mod stores;

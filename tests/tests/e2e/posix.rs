@@ -1,0 +1,200 @@
+//! Suites of others on a mount: pjdfstest for what calls answer, fsx for the bytes of one file.
+
+use std::{path::Path, process::Command};
+
+use anyhow::{Context as _, Result, ensure};
+use headpond_tests::{Pond, is_root, run_as, tool};
+
+use crate::lake::Lake;
+
+/// Groups of pjdfstest that a mount is to pass now.
+const GROUPS: [&str; 10] =
+    ["chmod", "chown", "ftruncate", "mkdir", "open", "rename", "rmdir", "truncate", "unlink", "utimensat"];
+
+/// Tests of these groups that fail, with the reason. One that passes all the same is an error, so that the list stays true.
+const EXPECTED: &[(&str, &[&str])] = &[
+    (
+        "there are no hard links yet",
+        &[
+            "rename::preserve_metadata::block",
+            "rename::preserve_metadata::char",
+            "rename::preserve_metadata::fifo",
+            "rename::preserve_metadata::regular",
+            "rename::preserve_metadata::socket",
+            "rename::to_multiply_linked::block",
+            "rename::to_multiply_linked::char",
+            "rename::to_multiply_linked::fifo",
+            "rename::to_multiply_linked::regular",
+            "rename::to_multiply_linked::socket",
+            "unlink::unchanged_ctime_failed::block",
+            "unlink::unchanged_ctime_failed::char",
+            "unlink::unchanged_ctime_failed::fifo",
+            "unlink::unchanged_ctime_failed::regular",
+            "unlink::unchanged_ctime_failed::socket",
+            "unlink::update_ctime_success::block",
+            "unlink::update_ctime_success::char",
+            "unlink::update_ctime_success::fifo",
+            "unlink::update_ctime_success::regular",
+            "unlink::update_ctime_success::socket",
+        ],
+    ),
+    (
+        "a path of 4095 bytes is no key of a store, where 1024 are allowed",
+        &[
+            "chmod::enametoolong_path",
+            "chown::enametoolong_path",
+            "chown::lchown::enametoolong_path",
+            "mkdir::enametoolong_path",
+            "open::enametoolong_path",
+            "rename::enametoolong_path",
+            "rmdir::enametoolong_path",
+            "truncate::enametoolong_path",
+            "unlink::enametoolong_path",
+        ],
+    ),
+    (
+        "times of access are not kept",
+        &[
+            "utimensat::changes_timestamps::block",
+            "utimensat::changes_timestamps::char",
+            "utimensat::changes_timestamps::dir",
+            "utimensat::changes_timestamps::fifo",
+            "utimensat::changes_timestamps::regular",
+            "utimensat::changes_timestamps::socket",
+            "utimensat::follow_symlink",
+            "utimensat::subsecond",
+            "utimensat::utime_omit",
+            "utimensat::y2038",
+        ],
+    ),
+    ("a directory does not count those below it as links", &["rename::updates_link_parent"]),
+];
+
+/// Tests that fail or pass as it comes: once it is persisted a file has the time that its store says, in whole seconds.
+const EITHER: [&str; 1] = ["ftruncate::unchanged_ctime_failed"];
+
+/// Seconds between two changes whose times must differ: the clock of times that are given by the kernel ticks 100 to 1000 times a second.
+const NAP: &str = "0.02";
+
+fn pond(lake: &Lake) -> Result<Pond> {
+    let pond = lake.pond().arg("--sync-interval").arg("1s");
+    // Some tests become another user.
+    if is_root() { pond.arg("-o").arg("allow_other").start() } else { pond.start() }
+}
+
+/// The users whom tests become: three that every system has, with their own groups.
+fn users() -> Result<Vec<(String, String)>> {
+    let passwd = std::fs::read_to_string("/etc/passwd")?;
+    let groups = std::fs::read_to_string("/etc/group")?;
+    let group_of = |id: &str| {
+        groups.lines().find(|line| line.split(':').nth(2) == Some(id)).and_then(|line| line.split(':').next())
+    };
+    let mut users = Vec::new();
+    for name in ["nobody", "daemon", "bin"] {
+        let user = passwd.lines().find(|line| line.split(':').next() == Some(name));
+        let group = user.and_then(|line| line.split(':').nth(3)).and_then(group_of);
+        users.push((
+            name.to_owned(),
+            group.with_context(|| format!("no user {name}, or his group is not known"))?.to_owned(),
+        ));
+    }
+    Ok(users)
+}
+
+fn configuration(features: &[&str]) -> Result<String> {
+    let features: String = features.iter().map(|feature| format!("{feature} = {{}}\n")).collect();
+    let expected: Vec<_> = EXPECTED.iter().flat_map(|(_, tests)| *tests).collect();
+    let users: Vec<_> = users()?.into_iter().map(|(user, group)| [user, group]).collect();
+    Ok(format!(
+        "[features]\n{features}[settings]\nnaptime = {NAP}\nexpected_failures = {expected:?}\n[dummy_auth]\nentries = {users:?}\n"
+    ))
+}
+
+/// Runs pjdfstest in `folder` and answers how many tests passed.
+fn pjdfstest(folder: &Path, scratch: &Path) -> Result<usize> {
+    let file = scratch.join("pjdfstest.toml");
+    std::fs::write(&file, configuration(&["utime_now", "utimensat"])?)?;
+    let mut command = Command::new(tool("pjdfstest")?);
+    command.arg("-c").arg(&file).arg("-p").arg(folder).args(GROUPS.map(|group| format!("{group}::")));
+    let output = command.env("RUST_BACKTRACE", "0").env("NO_COLOR", "1").output()?;
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let is_wrong = |line: &&str| line.ends_with(" FAILED") || line.ends_with(" PASSED UNEXPECTEDLY");
+    let is_either = |line: &&str| EITHER.iter().any(|test| line.split_whitespace().next() == Some(test));
+    let wrong: Vec<_> = said.lines().filter(is_wrong).filter(|line| !is_either(line)).collect();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    ensure!(wrong.is_empty(), "pjdfstest:\n{}\nin\n{said}{errors}", wrong.join("\n"));
+    ensure!(said.contains("Summary"), "pjdfstest ended with {}:\n{said}{errors}", output.status);
+    Ok(said.lines().filter(|line| line.ends_with(" ok")).count())
+}
+
+#[test]
+fn pjdfstest_passes() -> Result<()> {
+    let lake = Lake::empty()?;
+    let pond = pond(&lake)?;
+    let scratch = tempfile::tempdir()?;
+    let passed = pjdfstest(&pond.path(""), scratch.path())?;
+    let least = if is_root() { 200 } else { 60 };
+    run_as(
+        "pjdfstest",
+        if is_root() { "root: all tests of its groups" } else { "an ordinary user: those that need no other user" },
+    );
+    ensure!(passed >= least, "only {passed} tests were run");
+    lake.must_become(&std::collections::BTreeMap::new())
+}
+
+/// What fsx does how often. It compares what it reads with what it wrote.
+const FSX: &str = "\
+flen = 400000
+[opsize]
+max = 60000
+[weights]
+close_open = 1
+invalidate = 1
+read = 10
+write = 10
+mapread = 2
+mapwrite = 0
+truncate = 5
+fsync = 1
+fdatasync = 1
+sendfile = 1
+posix_fadvise = 1
+posix_fallocate = 0
+punch_hole = 0
+copy_file_range = 0
+";
+
+fn fsx(file: &Path, scratch: &Path, seed: u64, operations: u64) -> Result<()> {
+    let settings = scratch.join("fsx.toml");
+    std::fs::write(&settings, FSX)?;
+    let mut command = Command::new(tool("fsx")?);
+    command.arg("-f").arg(settings).arg("-P").arg(scratch).args([
+        "-S",
+        &seed.to_string(),
+        "-N",
+        &operations.to_string(),
+    ]);
+    let output = command.arg(file).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success(), "fsx -S {seed} ended with {}:\n{said}", output.status);
+    Ok(())
+}
+
+#[test]
+fn fsx_finds_its_bytes() -> Result<()> {
+    const OPERATIONS: u64 = 3_000;
+    let lake = Lake::empty()?;
+    let pond = pond(&lake)?;
+    let scratch = tempfile::tempdir()?;
+    for seed in [1, 2] {
+        let name = format!("fsx-{seed}");
+        fsx(&pond.path(&name), scratch.path(), seed, OPERATIONS)?;
+        // The same operations on a plain file end with the same bytes.
+        fsx(&scratch.path().join(&name), scratch.path(), seed, OPERATIONS)?;
+        let expected = std::fs::read(scratch.path().join(&name))?;
+        ensure!(std::fs::read(pond.path(&name))? == expected, "{name} differs from the plain file");
+        ensure!(lake.get(&name)? == expected, "the object {name} differs from the plain file");
+    }
+    ensure!(lake.list()?.len() == 2, "{:?}", lake.list()?);
+    lake.must_have_no_uploads()
+}
