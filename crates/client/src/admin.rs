@@ -45,7 +45,7 @@ impl AdminClient {
             let request = request.clone();
             async move { administration(channel).add_mount(request).await }
         };
-        let answer = self.masters().call("add mount", Retry::Yes, call).await?;
+        let answer = self.masters().call("add mount", Retry::Change, call).await?;
         answer.mount.ok_or_else(|| Error::new(ErrorKind::Internal, "the master answered no mount"))?.try_into()
     }
 
@@ -59,7 +59,7 @@ impl AdminClient {
             let request = request.clone();
             async move { administration(channel).remove_mount(request).await }
         };
-        self.masters().call("remove mount", Retry::Yes, call).await?;
+        self.masters().call("remove mount", Retry::Change, call).await?;
         Ok(())
     }
 

@@ -2,6 +2,8 @@
 
 use headpond_types::{InodeId, Name};
 
+pub use crate::word::Awaited;
+
 /// A change that caches above the client (the kernel's) must hear of. The client's own cache has forgotten it already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -13,6 +15,10 @@ pub enum Event {
         name: Option<Name>,
         /// The inode that the name had and that is gone or changed.
         old: Option<InodeId>,
+        /// It was changed through this client.
+        own: bool,
+        /// To be held until no cache above the client believes otherwise.
+        awaited: Awaited,
     },
     /// Changes may have been missed (the session broke): nothing cached is known to be current.
     Reset,

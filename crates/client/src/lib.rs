@@ -48,6 +48,7 @@ mod remote;
 mod session;
 mod shared;
 mod source;
+mod word;
 mod workers;
 mod writing;
 
@@ -55,7 +56,7 @@ pub use admin::{AdminClient, ClusterStatus, Mount, NewMount, WorkerStatus};
 pub use cached::{Freed, Presence, StatFs};
 pub use client::Client;
 pub use config::ClientConfig;
-pub use event::Event;
+pub use event::{Awaited, Event};
 pub use headpond_transport::TlsConfig;
 pub use listing::{ListEntry, ListOptions, ListPage, ListTarget};
 pub use load::{LoadFailure, LoadOptions, LoadProgress};

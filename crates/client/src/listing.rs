@@ -3,7 +3,10 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::stream::{self, BoxStream};
+use futures::{
+    FutureExt as _,
+    stream::{self, BoxStream},
+};
 use headpond_proto::{status, v1};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, NsPath, Result};
 use tokio::time::{Instant, timeout};
@@ -120,13 +123,19 @@ impl Listing {
 
     async fn page(&mut self) -> Result<Option<ListPage>> {
         let patience = self.shared.config.metadata_timeout;
-        let ticket = self.ticket.again();
-        let page = timeout(patience, self.pages.message()).await.map_err(|_| {
-            let message = format!("the listing made no progress within {} ms", patience.as_millis());
-            Error::new(ErrorKind::DeadlineExceeded, message)
-        })?;
+        let page = match self.pages.message().now_or_never() {
+            // It was sent some time after the one before was waited for.
+            Some(page) => page,
+            None => {
+                self.ticket = self.ticket.again();
+                timeout(patience, self.pages.message()).await.map_err(|_| {
+                    let message = format!("the listing made no progress within {} ms", patience.as_millis());
+                    Error::new(ErrorKind::DeadlineExceeded, message)
+                })?
+            }
+        };
         let Some(page) = page.map_err(|status| status::to_error(&status, "list"))? else { return Ok(None) };
-        let answered = ticket.answered(page.as_of, Duration::from_millis(page.valid_ms));
+        let answered = self.ticket.answered(page.as_of, Duration::from_millis(page.valid_ms));
         let mut valid_until = answered.valid_until();
         let directory = attr_of(page.directory)?;
         if let Some(directory) = &directory {

@@ -2,7 +2,10 @@
 
 use std::{
     fmt,
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -11,7 +14,9 @@ use headpond_transport::Transport;
 use headpond_types::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{
-    Response, Status,
+    Request, Response, Status,
+    metadata::MetadataValue,
+    service::{Interceptor, interceptor::InterceptedService},
     transport::{Channel, Endpoint},
 };
 
@@ -35,12 +40,50 @@ pub(crate) struct Masters {
     current: AtomicUsize,
     timeout: Duration,
     pub(crate) reach: Reach,
+    pub(crate) session: SessionName,
 }
+
+/// The session that calls belong to: what they are answered is believed in it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SessionName(Arc<Named>);
+
+#[derive(Debug, Default)]
+struct Named {
+    /// 0: none.
+    id: AtomicU64,
+    /// How much later than it is made a change may be answered, in milliseconds.
+    patience: AtomicU64,
+}
+
+impl SessionName {
+    /// Calls are made in session `id` from now on. A change may be answered `patience` later than it is made.
+    pub(crate) fn begin(&self, id: u64, patience: Duration) {
+        self.0.patience.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.id.store(id, Ordering::SeqCst);
+    }
+
+    fn patience(&self) -> Duration {
+        Duration::from_millis(self.0.patience.load(Ordering::Relaxed))
+    }
+}
+
+impl Interceptor for SessionName {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        match self.0.id.load(Ordering::SeqCst) {
+            0 => {}
+            id => drop(request.metadata_mut().insert("headpond-session", MetadataValue::from(id))),
+        }
+        Ok(request)
+    }
+}
+
+/// The way to a master.
+pub(crate) type Connection = InterceptedService<Channel, SessionName>;
 
 #[derive(Clone)]
 struct Master {
     address: String,
-    channel: Channel,
+    channel: Connection,
 }
 
 /// Whether a call may be repeated within its deadline after all masters have failed.
@@ -48,6 +91,8 @@ struct Master {
 pub(crate) enum Retry {
     /// Until the deadline.
     Yes,
+    /// The same, for a change, which others have to hear of before it is answered: one that is dead is waited for.
+    Change,
     /// Every master is asked once.
     No,
     /// Every master is asked once, also in a long outage: by the session, which finds out at its own pace.
@@ -81,13 +126,15 @@ impl Masters {
         if config.masters.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "no master is configured: set `masters` to host:port"));
         }
+        let session = SessionName::default();
         let masters = config.masters.iter().map(|address| {
             let channel = transport.channel(&endpoint(address, config.connect_timeout)?);
+            let channel = InterceptedService::new(channel, session.clone());
             Ok(Master { address: address.clone(), channel })
         });
         let masters = masters.collect::<Result<_>>()?;
         let (timeout, current) = (config.metadata_timeout, AtomicUsize::new(0));
-        Ok(Self { masters, current, timeout, reach: Reach::new(timeout) })
+        Ok(Self { masters, current, timeout, reach: Reach::new(timeout), session })
     }
 
     /// Makes a call and waits for its answer until the metadata deadline. If this process stood still meanwhile, which says nothing
@@ -98,17 +145,23 @@ impl Masters {
     /// longer than that; `DeadlineExceeded` when it did not answer; what it answered otherwise.
     pub(crate) async fn call<T, F, Fut>(&self, what: &str, retry: Retry, call: F) -> Result<T, CallError>
     where
-        F: Fn(Channel) -> Fut,
+        F: Fn(Connection) -> Fut,
         Fut: Future<Output = Result<Response<T>, Status>>,
     {
         let mut began = Instant::now();
         let admitted = match retry {
-            Retry::Yes | Retry::No => self.reach.admit(what).map_err(|error| CallError { error, unreachable: true })?,
+            Retry::Yes | Retry::Change | Retry::No => {
+                self.reach.admit(what).map_err(|error| CallError { error, unreachable: true })?
+            }
             Retry::Session => Admitted { deadline: began + self.timeout, is_probe: false },
         };
         let mut deadline = admitted.deadline;
+        let is_cut = deadline < began + self.timeout;
+        if retry == Retry::Change && !is_cut {
+            deadline += self.session.patience();
+        }
         let mut stood_still = false;
-        let once = admitted.is_probe || retry != Retry::Yes;
+        let once = admitted.is_probe || matches!(retry, Retry::No | Retry::Session);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut failed: Option<CallError> = None;
         let mut attempts = 0;
@@ -133,7 +186,7 @@ impl Masters {
             let Ok(answer) = answer else {
                 self.step_over(current);
                 // How earlier attempts failed, be they of other calls, says more than that the last was cut short.
-                let outage = if deadline < began + self.timeout { self.reach.outage(&what) } else { None };
+                let outage = if is_cut { self.reach.outage(&what) } else { None };
                 if let Some(error) = outage {
                     return Err(failed.unwrap_or(CallError { error, unreachable: true }));
                 }
@@ -207,17 +260,17 @@ impl fmt::Debug for Masters {
 }
 
 /// The namespace's service on a channel.
-pub(crate) fn namespace(channel: Channel) -> v1::master_service_client::MasterServiceClient<Channel> {
+pub(crate) fn namespace(channel: Connection) -> v1::master_service_client::MasterServiceClient<Connection> {
     v1::master_service_client::MasterServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 
 /// The service for changes on a channel.
-pub(crate) fn writing(channel: Channel) -> v1::writing_service_client::WritingServiceClient<Channel> {
+pub(crate) fn writing(channel: Connection) -> v1::writing_service_client::WritingServiceClient<Connection> {
     v1::writing_service_client::WritingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 
 /// The operators' service on a channel.
-pub(crate) fn administration(channel: Channel) -> v1::admin_service_client::AdminServiceClient<Channel> {
+pub(crate) fn administration(channel: Connection) -> v1::admin_service_client::AdminServiceClient<Connection> {
     v1::admin_service_client::AdminServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE)
 }
 

@@ -2,7 +2,13 @@
 //!
 //! Order matters: the cache forgets before anybody is told, so who hears of a change and asks again gets the new state.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use headpond_proto::v1::{self, watch_event};
 use headpond_runtime::Shutdown;
@@ -18,6 +24,7 @@ use crate::{
     backoff::Backoff,
     master::{self, Retry, is_refusal},
     shared::Shared,
+    word::{Awaited, Speaker, Words},
 };
 
 /// Events kept for a receiver that lags.
@@ -28,11 +35,20 @@ const EVENTS: usize = 1024;
 pub(crate) struct Session {
     ring: watch::Sender<Option<Arc<Ring>>>,
     events: broadcast::Sender<Event>,
+    /// Somebody has asked for events: they cache what they are told.
+    cached_above: AtomicBool,
+    /// What is to be said in the session that is live.
+    words: Mutex<Option<Arc<Words>>>,
 }
 
 impl Session {
     pub(crate) fn new() -> Self {
-        Self { ring: watch::Sender::new(None), events: broadcast::channel(EVENTS).0 }
+        Self {
+            ring: watch::Sender::new(None),
+            events: broadcast::channel(EVENTS).0,
+            cached_above: AtomicBool::new(false),
+            words: Mutex::new(None),
+        }
     }
 
     /// The ring, waiting up to `patience` for the first.
@@ -54,10 +70,34 @@ impl Session {
     }
 
     pub(crate) fn events(&self) -> broadcast::Receiver<Event> {
-        self.events.subscribe()
+        let events = self.events.subscribe();
+        self.cached_above.store(true, Ordering::SeqCst);
+        if let Some(words) = &*self.words() {
+            words.cached_above();
+        }
+        events
+    }
+
+    /// The beginning of what is said in a new session.
+    fn introduction(&self, client: String, resumed: bool) -> (Speaker, v1::WatchRequest) {
+        let speaker = Speaker::default();
+        *self.words() = Some(Arc::clone(&speaker.0));
+        let cached_above = self.cached_above.load(Ordering::SeqCst);
+        let resumed = resumed && cached_above;
+        (speaker, v1::WatchRequest { client, cached_above, resumed, ..v1::WatchRequest::default() })
+    }
+
+    fn words(&self) -> MutexGuard<'_, Option<Arc<Words>>> {
+        self.words.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn tell(&self, event: Event) {
+        if self.events.len() + 1 >= EVENTS
+            && let Event::Entry { awaited, .. } = &event
+        {
+            // It, or another, may be lost unseen.
+            awaited.withhold();
+        }
         // Nobody may be listening.
         let _ = self.events.send(event);
     }
@@ -67,13 +107,19 @@ impl Session {
 pub(crate) async fn run(shared: Arc<Shared>, stop: Shutdown) {
     let mut backoff = new_backoff();
     let mut refused = None;
+    let mut resumed = false;
     loop {
-        match begin(&shared).await {
-            Ok((first, stream)) => {
+        match begin(&shared, resumed).await {
+            Ok(Begun { first, stream, speaker }) => {
                 backoff = new_backoff();
+                resumed = true;
+                if let Some(watch_event::Event::Session(session)) = &first.event {
+                    // Before anything that is asked may be believed.
+                    shared.masters.session.begin(session.id, Duration::from_millis(session.patience_ms));
+                }
                 shared.cache.begin_session();
                 shared.masters.reach.set_in_session(true);
-                let error = follow(&shared, first, stream).await;
+                let error = follow(&shared, first, stream, &speaker.0).await;
                 if stop.has_begun() {
                     // What ends with the client is no news.
                     return;
@@ -106,32 +152,45 @@ fn new_backoff() -> Backoff {
     Backoff::new(Duration::from_millis(50), Duration::from_millis(500))
 }
 
-/// Opens the stream and waits for its first event: only then does the master hear of this client.
-async fn begin(shared: &Shared) -> Result<(v1::WatchEvent, Streaming<v1::WatchEvent>), master::CallError> {
+/// A session whose first event is here: only then does the master hear of this client.
+struct Begun {
+    first: v1::WatchEvent,
+    stream: Streaming<v1::WatchEvent>,
+    speaker: Speaker,
+}
+
+/// Opens the stream and waits for its first event.
+async fn begin(shared: &Shared, resumed: bool) -> Result<Begun, master::CallError> {
     let client = format!("{} at {}", shared.config.name, shared.config.node);
     let watch = async |channel| {
-        let request = v1::WatchRequest { client: client.clone() };
+        let (speaker, introduction) = shared.session.introduction(client.clone(), resumed);
+        let request = Arc::clone(&speaker.0).stream(introduction);
         let mut stream = master::namespace(channel).watch(request).await?.into_inner();
         let first = stream.message().await?;
         let first = first.ok_or_else(|| tonic::Status::unavailable("the stream of events ended at once"))?;
-        Ok(tonic::Response::new((first, stream)))
+        Ok(tonic::Response::new(Begun { first, stream, speaker }))
     };
     shared.masters.call("watch", Retry::Session, watch).await
 }
 
 /// Applies events until the stream breaks; answers why.
-async fn follow(shared: &Shared, first: v1::WatchEvent, mut stream: Streaming<v1::WatchEvent>) -> Error {
-    apply(shared, first);
+async fn follow(
+    shared: &Shared,
+    first: v1::WatchEvent,
+    mut stream: Streaming<v1::WatchEvent>,
+    words: &Arc<Words>,
+) -> Error {
+    apply(shared, first, words);
     loop {
         match stream.message().await {
-            Ok(Some(event)) => apply(shared, event),
+            Ok(Some(event)) => apply(shared, event, words),
             Ok(None) => return Error::new(ErrorKind::Unavailable, "the master ended the stream of events"),
             Err(status) => return headpond_proto::status::to_error(&status, "watch"),
         }
     }
 }
 
-fn apply(shared: &Shared, event: v1::WatchEvent) {
+fn apply(shared: &Shared, event: v1::WatchEvent, words: &Arc<Words>) {
     match event.event {
         Some(watch_event::Event::Ring(ring)) => {
             let ring = Arc::new(Ring::from(ring));
@@ -140,19 +199,27 @@ fn apply(shared: &Shared, event: v1::WatchEvent) {
         }
         Some(watch_event::Event::Invalidation(invalidation)) => {
             let as_of = invalidation.as_of;
+            let awaited = Awaited::new(words, invalidation.ticket);
             for entry in invalidation.entries {
                 let parent = InodeId(entry.parent);
                 // What is no name cannot have been looked up by it; then the whole listing counts as changed.
                 let name = Name::new(&entry.name).ok();
                 let old = (entry.inode != 0).then_some(InodeId(entry.inode));
                 shared.cache.invalidate(as_of, parent, name.as_ref(), old);
-                shared.session.tell(Event::Entry { parent, name, old });
+                shared.session.tell(Event::Entry {
+                    parent,
+                    name,
+                    old,
+                    own: invalidation.own,
+                    awaited: awaited.clone(),
+                });
             }
         }
         Some(watch_event::Event::Reset(_)) => {
             shared.cache.reset();
             shared.session.tell(Event::Reset);
         }
+        Some(watch_event::Event::Session(_)) => {}
         None => tracing::debug!("an event of a newer master was passed over"),
     }
 }

@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use headpond_client::{Event, Lookup};
+use headpond_client::{Awaited, Event, Lookup};
 use headpond_types::{Attr, ContentId, Error, ErrorKind, FileKind, InodeId, MountId, Name, Result, Timestamp};
 use tokio::{
     sync::{broadcast, watch},
@@ -205,7 +205,8 @@ impl FakePond {
 
     /// Tells watchers that an entry changed.
     pub(crate) fn tell(&self, parent: InodeId, name: &str, old: Option<InodeId>) {
-        drop(self.0.events.send(Event::Entry { parent, name: Some(Name::new(name).unwrap()), old }));
+        let name = Some(Name::new(name).unwrap());
+        drop(self.0.events.send(Event::Entry { parent, name, old, own: false, awaited: Awaited::default() }));
     }
 
     fn remove_silently(&self, parent: InodeId, name: &str) -> Option<InodeId> {

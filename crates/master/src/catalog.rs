@@ -6,7 +6,11 @@ use headpond_journal::{Journal, JournalStatus};
 use headpond_namespace::{Command, Effect, Namespace, Refusal, Reply, Snapshot};
 use headpond_types::{Error, ErrorKind, Result};
 
-use crate::{denials::Denials, metrics::Metrics, sessions::Sessions};
+use crate::{
+    denials::Denials,
+    metrics::Metrics,
+    sessions::{Change, Locks, Sessions},
+};
 
 /// The one way to the namespace.
 #[derive(Debug)]
@@ -62,14 +66,22 @@ impl Catalog {
         if moves_mounts {
             self.unsettle();
         }
+        let change = change_of(&command);
         let outcome = self.journal.propose(command).await?;
         if moves_mounts {
             self.unsettle();
         }
-        let told: Vec<_> = outcome.effects.iter().filter(|effect| tells(effect)).collect();
-        if !told.is_empty() {
-            // No earlier than the command: who reads from now on is not told to forget what they get.
-            self.sessions.tell(self.snapshot()?.position(), told);
+        // No earlier than the command: who reads from now on is not told to forget what they get.
+        match change {
+            Some(change) if !outcome.effects.is_empty() => {
+                self.sessions.tell_change(self.snapshot()?.position(), &outcome.effects, change);
+            }
+            _ => {
+                let told: Vec<_> = outcome.effects.iter().filter(|effect| tells(effect)).collect();
+                if !told.is_empty() {
+                    self.sessions.tell(self.snapshot()?.position(), told);
+                }
+            }
         }
         match outcome.reply {
             Reply::Refused(refusal) => Err(refused(refusal)),
@@ -97,6 +109,33 @@ impl Catalog {
     pub(crate) async fn shutdown(&self) -> Result<()> {
         self.journal.shutdown().await
     }
+}
+
+/// What clients change, and what the kernel of whoever does so holds meanwhile. Nobody waits for those to hear who know only what the store showed.
+const fn change_of(command: &Command) -> Option<Change> {
+    let (request, locks) = match command {
+        Command::Create { request, .. }
+        | Command::MakeDirectory { request, .. }
+        | Command::MakeUnstored { request, .. }
+        | Command::Remove { request, .. }
+        | Command::Rename { request, .. } => (request, Locks::Names),
+        Command::SetAttr { request, .. } | Command::SetXattr { request, .. } => (request, Locks::Inodes),
+        Command::Commit { request, .. } | Command::AddMount { request, .. } | Command::RemoveMount { request, .. } => {
+            (request, Locks::Nothing)
+        }
+        Command::Noop
+        | Command::SetCluster { .. }
+        | Command::BeginTerm
+        | Command::RegisterWorker { .. }
+        | Command::Upsert { .. }
+        | Command::Forget { .. }
+        | Command::MarkListed { .. }
+        | Command::Sweep
+        | Command::Discard { .. }
+        | Command::Moved { .. }
+        | Command::EndRelocation { .. } => return None,
+    };
+    Some(Change { request: *request, locks })
 }
 
 /// The answer that the namespace gives to another command: a defect.

@@ -20,7 +20,7 @@ pub struct MasterConfig {
     #[serde(with = "units::bytes")]
     pub cache_bytes: u64,
     /// How long clients may use an answer without asking again, at most. Default: 30 s. Longer spares calls, shorter bounds
-    /// what a client that lost its session goes on believing.
+    /// what a client that lost its session goes on believing, and how long one that is dead delays a change.
     #[serde(with = "units::duration")]
     pub client_lease: Duration,
     /// How long a grant is accepted. Default: 12 h. Longer lets reads go on further without a master; shorter takes the

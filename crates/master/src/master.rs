@@ -82,7 +82,7 @@ impl Master {
     ) -> Result<RunningMaster> {
         let transport = Transport::load(&config.tls, &tasks)?;
         let (listener, address) = http::listen("the master", &config.bind).await?;
-        let sessions = Arc::new(Sessions::new());
+        let sessions = Arc::new(Sessions::new(config.client_lease));
         let catalog = Arc::new(open(&config, sessions.clone(), metrics.clone()).await?);
         let core = match Core::begin(&config, catalog.clone(), sessions, connect, metrics, clock, tasks.clone()).await {
             Ok(core) => core,

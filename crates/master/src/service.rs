@@ -1,6 +1,7 @@
 //! The gRPC services: messages in, calls to the parts, messages out. They decide nothing.
 
 mod admin;
+mod asker;
 mod listing;
 mod message;
 mod namespace;

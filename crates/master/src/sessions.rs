@@ -1,71 +1,198 @@
-//! Clients' sessions: what they are told of changes, as it happens.
+//! Clients' sessions: what they are told of changes, as it happens, and what they may believe.
 //!
-//! Events go through one bounded channel. A client that reads too slowly loses some and is told to forget everything it
-//! has cached; it never slows the master down.
+//! A change that a client makes is answered when every other session that may believe what it makes wrong has heard of it, or when that would not
+//! be believed any more. Nobody is waited for who was told nothing: `holdings` knows that of each session, `settling` is a change that waits.
+//! A session that does not hear in time has nothing left to believe, and is closed: the next change does not wait for it.
+//!
+//! An answer never slips past a change. Either the session is noted as believing it before the change is told, which then waits for the
+//! session; or the note is made later and finds that the change was told, and the answer gets no validity. (The client itself passes over answers that are
+//! older than what it was told.)
+//!
+//! Events of a session wait in a bounded queue. A client that reads too slowly loses some and is told to forget everything it has cached; it slows
+//! nobody down but who waits for it.
+
+mod holdings;
+mod session;
+mod settling;
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
 };
 
 use headpond_namespace::Effect;
 use headpond_proto::v1::{InvalidatedEntry, Invalidation, WatchEvent, watch_event::Event};
-use headpond_types::Ring;
-use tokio::sync::broadcast::{self, error::RecvError};
+use headpond_types::{InodeId, RequestId, Ring};
+use tokio::time::Instant;
 
-/// Events kept for a slow client, each of at most a batch of a thousand entries.
-const BACKLOG: usize = 1024;
+use session::State;
+pub(crate) use session::{Listener, Session};
+pub(crate) use settling::Settling;
+use settling::Waiting;
+
+/// Slots of positions of directories. Those that share one cost each other an answer's validity around a change.
+const SLOTS: usize = 4096;
 
 /// All sessions.
 #[derive(Debug)]
 pub(crate) struct Sessions {
-    events: broadcast::Sender<Arc<WatchEvent>>,
-    clients: Mutex<Clients>,
+    /// Longest validity of any answer.
+    lease: Duration,
+    /// Locked before the state of a session.
+    all: RwLock<BTreeMap<u64, Arc<State>>>,
+    requests: Mutex<Requests>,
+    /// Position of the last change that clients made, per slot of a directory.
+    changes: Box<[AtomicU64]>,
 }
 
 #[derive(Debug, Default)]
-struct Clients {
-    next: u64,
-    names: BTreeMap<u64, String>,
+struct Requests {
+    /// Requests whose callers wait.
+    callers: HashMap<RequestId, Request>,
+    waiting: Waiting,
 }
 
-/// One client's session; it ends when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Session {
-    sessions: Arc<Sessions>,
-    id: u64,
-    events: broadcast::Receiver<Arc<WatchEvent>>,
+struct Request {
+    author: Option<u64>,
+    /// Calls with the same request.
+    calls: usize,
+    settling: Option<Arc<Settling>>,
+}
+
+/// What is known of a change beside its effects.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change {
+    /// Whose callers wait.
+    pub(crate) request: RequestId,
+    /// What the author's kernel has locked until it is answered.
+    pub(crate) locks: Locks,
+}
+
+/// Inodes among the effects of a change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Locks {
+    /// None.
+    Nothing,
+    /// Those that are changed themselves.
+    Inodes,
+    /// Those that are changed, and the directories.
+    Names,
+}
+
+/// A request that is being served; dropped, its caller waits for nothing.
+#[derive(Debug)]
+pub(crate) struct Serving<'a> {
+    sessions: &'a Sessions,
+    request: RequestId,
 }
 
 impl Sessions {
-    pub(crate) fn new() -> Self {
-        Self { events: broadcast::Sender::new(BACKLOG), clients: Mutex::default() }
+    /// Answers are valid for `lease` at most.
+    pub(crate) fn new(lease: Duration) -> Self {
+        let changes = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
+        Self { lease, all: RwLock::default(), requests: Mutex::default(), changes }
     }
 
     /// Begins a session of the client called `name`. Everything that happens from now on reaches it.
     pub(crate) fn open(self: &Arc<Self>, name: String) -> Session {
-        let events = self.events.subscribe();
-        let mut clients = self.clients();
-        let id = clients.next;
-        clients.next += 1;
-        clients.names.insert(id, name);
-        drop(clients);
-        Session { sessions: self.clone(), id, events }
+        let state = Arc::new(State::new(rand::random_range(1..=u64::MAX), name));
+        let now = Instant::now();
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, other| {
+            let other = other.lock();
+            !other.departed || other.holdings.end(now).is_some()
+        });
+        all.insert(state.id, state.clone());
+        Session { sessions: self.clone(), state }
     }
 
     /// How many sessions there are.
     pub(crate) fn count(&self) -> u64 {
-        self.clients().names.len() as u64
+        self.states().iter().filter(|state| !state.lock().departed).count() as u64
     }
 
-    /// Tells all of what a command changed. Snapshots at `as_of` or later show it.
-    pub(crate) fn tell<'e>(&self, as_of: u64, effects: impl IntoIterator<Item = &'e Effect>) {
-        if self.events.receiver_count() == 0 {
-            return;
+    /// Session `id` is told something of `dirs` that holds for `valid`, as of position `as_of`. Answers whether it may believe that.
+    pub(crate) fn may_believe(
+        &self,
+        id: u64,
+        dirs: impl IntoIterator<Item = InodeId>,
+        as_of: u64,
+        valid: Duration,
+    ) -> bool {
+        let Some(state) = self.get(id) else { return false };
+        let now = Instant::now();
+        let mut inner = state.lock();
+        if inner.closed || inner.departed {
+            return false;
         }
+        let mut current = true;
+        for dir in dirs {
+            inner.holdings.add(dir, now, valid);
+            current &= self.change_of(dir).load(Ordering::SeqCst) <= as_of;
+        }
+        current
+    }
+
+    /// Tells all of what a command changed, which nobody waits for. Snapshots at `as_of` or later show it.
+    pub(crate) fn tell<'e>(&self, as_of: u64, effects: impl IntoIterator<Item = &'e Effect>) {
         let entries: Vec<_> = effects.into_iter().filter_map(invalidated).collect();
         if !entries.is_empty() {
-            self.send(Event::Invalidation(Invalidation { entries, as_of }));
+            self.send(Event::Invalidation(Invalidation { entries, as_of, ticket: 0, own: false }));
+        }
+    }
+
+    /// Tells all of what a client's `change` has done. Whoever serves its request can wait until those have heard who may believe otherwise.
+    pub(crate) fn tell_change(&self, as_of: u64, effects: &[Effect], change: Change) {
+        let entries: Vec<_> = effects.iter().filter_map(invalidated).collect();
+        let mut dirs: Vec<_> = entries.iter().map(|entry| InodeId(entry.parent)).collect();
+        dirs.sort();
+        dirs.dedup();
+        let inodes = entries.iter().map(|entry| InodeId(entry.inode)).filter(|inode| inode.0 != 0);
+        let locked = match change.locks {
+            Locks::Nothing => Vec::new(),
+            Locks::Inodes => inodes.collect(),
+            Locks::Names => inodes.chain(dirs.iter().copied()).collect(),
+        };
+        for dir in &dirs {
+            self.change_of(*dir).fetch_max(as_of, Ordering::SeqCst);
+        }
+        let mut requests = self.requests();
+        let request = requests.callers.get(&change.request);
+        let author = request.and_then(|request| request.author);
+        let now = Instant::now();
+        let settling = Arc::new(Settling::new(author, locked, dirs.clone(), now));
+        let invalidation = Invalidation { entries, as_of, ticket: 0, own: false };
+        let plain = Arc::new(WatchEvent { event: Some(Event::Invalidation(invalidation.clone())) });
+        for state in self.states() {
+            let mut inner = state.lock();
+            if Some(state.id) == author {
+                let own = Invalidation { own: true, ..invalidation.clone() };
+                state.send(&mut inner, Arc::new(WatchEvent { event: Some(Event::Invalidation(own)) }));
+                continue;
+            }
+            let believes = dirs.iter().any(|dir| inner.holdings.has(*dir, now));
+            let end = inner.holdings.end(now).filter(|_| believes && request.is_some());
+            let Some(end) = end else {
+                state.send(&mut inner, plain.clone());
+                continue;
+            };
+            // It may go on to be told things that it believes, but not these.
+            settling.add(state.id, end.min(now + self.lease));
+            let ticket = inner.ticket(&settling);
+            let invalidation = Invalidation { ticket, ..invalidation.clone() };
+            state.send(&mut inner, Arc::new(WatchEvent { event: Some(Event::Invalidation(invalidation)) }));
+        }
+        if settling.is_settled() {
+            return;
+        }
+        requests.waiting.add(&settling);
+        if let Some(request) = requests.callers.get_mut(&change.request) {
+            request.settling = Some(settling);
         }
     }
 
@@ -74,36 +201,92 @@ impl Sessions {
         self.send(Event::Ring(ring.clone().into()));
     }
 
-    fn send(&self, event: Event) {
-        // Fails when nobody listens, which is fine.
-        let _ = self.events.send(Arc::new(WatchEvent { event: Some(event) }));
+    /// The request of session `author` is about to be served.
+    pub(crate) fn serve(&self, request: RequestId, author: Option<u64>) -> Serving<'_> {
+        let mut requests = self.requests();
+        let serving = requests.callers.entry(request).or_insert(Request { author, calls: 0, settling: None });
+        serving.calls += 1;
+        Serving { sessions: self, request }
     }
 
-    fn clients(&self) -> MutexGuard<'_, Clients> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Nobody waits for session `id` any more, and its stream ends.
+    fn close(&self, id: u64) {
+        let state = self.all.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
+        if let Some(state) = state {
+            state.close();
+        }
+    }
+
+    /// The client of a session is gone. What caches above it still believe is waited for.
+    fn depart(&self, state: &State) {
+        let mut inner = state.lock();
+        let believes = inner.cached_above && inner.holdings.end(Instant::now()).is_some();
+        inner.departed = true;
+        drop(inner);
+        if !believes {
+            self.close(state.id);
+        }
+    }
+
+    /// A session has not heard of a change in time. What it was told since is waited for, which for a client that is dead is nothing.
+    fn expire(&self, id: u64, waited: Duration) {
+        let Some(state) = self.get(id) else { return };
+        let (client, waited_ms) = (&state.name, waited.as_millis());
+        tracing::warn!(client, waited_ms, "a client did not hear of a change in time: its session is closed");
+        state.close();
+        self.depart(&state);
+    }
+
+    fn send(&self, event: Event) {
+        let event = Arc::new(WatchEvent { event: Some(event) });
+        for state in self.states() {
+            state.send(&mut state.lock(), event.clone());
+        }
+    }
+
+    fn get(&self, id: u64) -> Option<Arc<State>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned()
+    }
+
+    fn states(&self) -> Vec<Arc<State>> {
+        self.all.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn requests(&self) -> MutexGuard<'_, Requests> {
+        self.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change_of(&self, dir: InodeId) -> &AtomicU64 {
+        // Ids are given in order: neighbours do not share a slot.
+        #[expect(clippy::cast_possible_truncation, reason = "the remainder is less than `SLOTS`")]
+        let slot = (dir.0 % SLOTS as u64) as usize;
+        &self.changes[slot]
     }
 }
 
-impl Session {
-    /// The next event, `reset` when some were lost; `None` when the master ends. Cancel-safe.
-    pub(crate) async fn next(&mut self) -> Option<WatchEvent> {
-        match self.events.recv().await {
-            Ok(event) => Some(Arc::unwrap_or_clone(event)),
-            Err(RecvError::Lagged(lost)) => {
-                let client = self.sessions.clients().names.get(&self.id).cloned();
-                tracing::warn!(client, lost, "client reads its events too slowly and must drop what it has cached");
-                // It goes on with what comes after the loss.
-                self.events = self.events.resubscribe();
-                Some(WatchEvent { event: Some(Event::Reset(true)) })
+impl Serving<'_> {
+    /// Waits until everybody has heard of what was changed; closes the sessions of those who do not hear in time. Cancel-safe.
+    pub(crate) async fn settled(self) {
+        let settling = self.sessions.requests().callers.get(&self.request).and_then(|request| request.settling.clone());
+        let Some(settling) = settling else { return };
+        while let Err(late) = settling.settled().await {
+            for id in late {
+                self.sessions.expire(id, settling.began.elapsed());
+                settling.settle(id);
             }
-            Err(RecvError::Closed) => None,
         }
     }
 }
 
-impl Drop for Session {
+impl Drop for Serving<'_> {
     fn drop(&mut self) {
-        self.sessions.clients().names.remove(&self.id);
+        let mut requests = self.sessions.requests();
+        if let Some(request) = requests.callers.get_mut(&self.request) {
+            request.calls -= 1;
+            if request.calls == 0 {
+                requests.callers.remove(&self.request);
+            }
+        }
     }
 }
 
@@ -118,39 +301,4 @@ fn invalidated(effect: &Effect) -> Option<InvalidatedEntry> {
 }
 
 #[cfg(test)]
-mod tests {
-    use headpond_types::{Epoch, InodeId, Name};
-
-    use super::*;
-
-    fn changed(name: &str) -> Effect {
-        Effect::Entry { parent: InodeId(5), name: Name::new(name).expect("a name"), old: Some(InodeId(7)) }
-    }
-
-    #[tokio::test]
-    async fn a_session_hears_what_changed() {
-        let sessions = Arc::new(Sessions::new());
-        let mut session = sessions.open("mount@n1".to_owned());
-        sessions.tell(9, &[changed("a"), Effect::Mounts]);
-        let Some(Event::Invalidation(told)) = session.next().await.and_then(|event| event.event) else {
-            panic!("an invalidation")
-        };
-        assert_eq!((told.entries.len(), told.as_of), (1, 9));
-        assert_eq!((told.entries[0].parent, &told.entries[0].name[..], told.entries[0].inode), (5, &b"a"[..], 7));
-        assert_eq!(sessions.count(), 1);
-        drop(session);
-        assert_eq!(sessions.count(), 0);
-    }
-
-    #[tokio::test]
-    async fn a_slow_session_is_told_to_forget_everything() {
-        let sessions = Arc::new(Sessions::new());
-        let mut session = sessions.open("slow".to_owned());
-        for _ in 0..=BACKLOG {
-            sessions.tell(9, &[changed("a")]);
-        }
-        assert_eq!(session.next().await.and_then(|event| event.event), Some(Event::Reset(true)));
-        sessions.tell_ring(&Ring { epoch: Epoch(3), members: Vec::new() });
-        assert!(matches!(session.next().await.and_then(|event| event.event), Some(Event::Ring(_))));
-    }
-}
+mod tests;

@@ -182,7 +182,7 @@ mod tests {
     const LOST_AFTER: Duration = Duration::from_secs(5);
 
     fn workers() -> Workers {
-        Workers::new(3, LOST_AFTER, Arc::new(Sessions::new()))
+        Workers::new(3, LOST_AFTER, Arc::new(Sessions::new(Duration::from_secs(30))))
     }
 
     fn member(id: u32) -> Member {

@@ -50,7 +50,7 @@ impl Shared {
             async move { master::writing(channel).create(request).await }
         };
         let ticket = self.cache.ticket();
-        let answer = self.masters.call("create", Retry::Yes, call).await?;
+        let answer = self.masters.call("create", Retry::Change, call).await?;
         let (as_of, valid) = (answer.as_of, Duration::from_millis(answer.valid_ms));
         let attr = attr_of(answer.attr)?.ok_or_else(|| {
             Error::new(ErrorKind::Internal, format!("the master created {name} and answered nothing"))
@@ -104,7 +104,7 @@ impl Shared {
             async move { master::writing(channel).make_directory(request).await }
         };
         let ticket = self.cache.ticket();
-        let answer = self.masters.call("mkdir", Retry::Yes, call).await?;
+        let answer = self.masters.call("mkdir", Retry::Change, call).await?;
         let attr = attr_of(answer.attr)?
             .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the master made {name} and answered nothing")))?;
         self.cache.invalidate(answer.as_of, parent, Some(name), None);
@@ -126,7 +126,7 @@ impl Shared {
             let request = request.clone();
             async move { master::writing(channel).remove(request).await }
         };
-        let remove = async { Ok(self.masters.call("remove", Retry::Yes, call).await?.as_of) };
+        let remove = async { Ok(self.masters.call("remove", Retry::Change, call).await?.as_of) };
         let as_of = unlinking(writer.filter(|_| !directory), remove).await?;
         self.cache.invalidate(as_of, parent, Some(name), inode);
         Ok(())
@@ -154,7 +154,7 @@ impl Shared {
             let request = request.clone();
             async move { master::writing(channel).rename(request).await }
         };
-        let rename = async { Ok(self.masters.call("rename", Retry::Yes, call).await?.as_of) };
+        let rename = async { Ok(self.masters.call("rename", Retry::Change, call).await?.as_of) };
         let as_of = unlinking(writer.filter(|_| !no_replace), rename).await?;
         self.cache.invalidate(as_of, from.0, Some(from.1), moved);
         self.cache.invalidate(as_of, to.0, Some(to.1), replaced);
@@ -199,7 +199,7 @@ impl Shared {
             async move { master::writing(channel).set_attr(request).await }
         };
         let ticket = self.cache.ticket();
-        let answer = self.masters.call("setattr", Retry::Yes, call).await?;
+        let answer = self.masters.call("setattr", Retry::Change, call).await?;
         self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)
     }
 

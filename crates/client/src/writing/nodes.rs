@@ -64,7 +64,7 @@ impl Shared {
             async move { master::writing(channel).make_node(request).await }
         };
         let ticket = self.cache.ticket();
-        let answer = self.masters.call("make node", Retry::Yes, call).await?;
+        let answer = self.masters.call("make node", Retry::Change, call).await?;
         let attr = attr_of(answer.attr)?
             .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the master made {name} and answered nothing")))?;
         if kind == FileKind::Symlink {

@@ -141,7 +141,7 @@ impl FileWriter {
             let request = commit.request.clone();
             async move { master::writing(channel).commit(request).await }
         };
-        let answer = match shared.masters.call("committing", Retry::Yes, call).await.map_err(Error::from) {
+        let answer = match shared.masters.call("committing", Retry::Change, call).await.map_err(Error::from) {
             Ok(answer) => answer,
             Err(error) if self.is_reclaimed_after(&error).await => {
                 *unanswered = None;

@@ -35,7 +35,7 @@ impl Shared {
             async move { master::writing(channel).set_xattr(request).await }
         };
         let ticket = self.cache.ticket();
-        let answer = self.masters.call("setxattr", Retry::Yes, call).await?;
+        let answer = self.masters.call("setxattr", Retry::Change, call).await?;
         let found = self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)?;
         if let (Some(writer), Some(attr)) = (self.writers.get(inode), &found.attr) {
             writer.learn(attr);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headpond_client::{Client, ClientConfig, Event, ListOptions, NewMount};
+use headpond_client::{Awaited, Client, ClientConfig, Event, ListOptions, NewMount};
 use headpond_proto::v1;
 use headpond_runtime::{Shutdown, Tasks};
 use headpond_types::{ErrorKind, InodeId, Name, NsPath};
@@ -15,6 +15,10 @@ const ROOT: InodeId = InodeId::ROOT;
 
 fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
+}
+
+fn changed(name: Option<Name>, old: Option<InodeId>) -> Event {
+    Event::Entry { parent: ROOT, name, old, own: false, awaited: Awaited::default() }
 }
 
 #[tokio::test]
@@ -96,7 +100,7 @@ async fn a_change_is_told_after_it_was_forgotten() {
     cluster.client.lookup(ROOT, &name("a")).await.expect("found");
     cluster.master.put(1, "a", file(8, 4));
     cluster.master.invalidate(1, "a", 7);
-    let expected = Event::Entry { parent: ROOT, name: Some(name("a")), old: Some(InodeId(7)) };
+    let expected = changed(Some(name("a")), Some(InodeId(7)));
     assert_eq!(events.recv().await.expect("an event"), expected);
     assert!(cluster.client.cached_lookup(ROOT, b"a").is_none());
     assert!(cluster.client.cached_attr(InodeId(7)).is_none());
@@ -111,7 +115,7 @@ async fn what_is_discovered_by_being_asked_for_is_kept() {
     cluster.master.state().undiscovered.insert((1, b"a".to_vec()), file(7, 3));
     let found = cluster.client.lookup(ROOT, &name("a")).await.expect("found");
     assert!(found.is_valid());
-    let expected = Event::Entry { parent: ROOT, name: Some(name("a")), old: None };
+    let expected = changed(Some(name("a")), None);
     assert_eq!(events.recv().await.expect("an event"), expected);
     assert!(cluster.client.cached_lookup(ROOT, b"a").is_some(), "the answer had the change already");
     cluster.kill_master().await;
@@ -125,7 +129,7 @@ async fn a_changed_listing_makes_every_name_in_it_uncertain() {
     let mut events = cluster.client.events();
     assert!(cluster.client.lookup(ROOT, &name("a")).await.expect("answered").attr.is_none());
     cluster.master.invalidate(1, "", 0);
-    assert_eq!(events.recv().await.expect("an event"), Event::Entry { parent: ROOT, name: None, old: None });
+    assert_eq!(events.recv().await.expect("an event"), changed(None, None));
     assert!(cluster.client.cached_lookup(ROOT, b"a").is_none());
 }
 
@@ -304,4 +308,27 @@ async fn the_last_client_ends_the_background_tasks() {
     cluster.master.without_sessions().await;
     assert!(!cluster.tasks.shutdown().has_begun());
     assert!(cluster.tasks.drain(Duration::from_secs(5)).await);
+}
+
+#[tokio::test]
+async fn a_change_is_taken_when_nobody_above_believes_otherwise() {
+    let cluster = Cluster::start(1).await;
+    cluster.client.attr(ROOT).await.expect("answered");
+    let mut events = cluster.client.events();
+    let mut said = cluster.master.said.subscribe();
+    said.wait_for(|said| said.iter().any(|words| words.cached_above)).await.expect("it lives");
+    let change = |name: &'static str, ticket| {
+        let entry = v1::InvalidatedEntry { parent: ROOT.0, name: name.into(), inode: 0 };
+        let told = v1::Invalidation { entries: vec![entry], as_of: 9, ticket, own: false };
+        cluster.master.send(v1::watch_event::Event::Invalidation(told));
+    };
+    change("held", 4);
+    change("at once", 5);
+    let held = events.recv().await.expect("an event");
+    drop(events.recv().await.expect("an event"));
+    let taken = |said: &Vec<v1::WatchRequest>| said.iter().flat_map(|words| words.taken.clone()).collect::<Vec<_>>();
+    let so_far = said.wait_for(|said| !taken(said).is_empty()).await.expect("it lives").clone();
+    assert_eq!(taken(&so_far), [5]);
+    drop(held);
+    said.wait_for(|said| taken(said) == [5, 4]).await.expect("it lives");
 }

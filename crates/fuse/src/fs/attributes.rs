@@ -13,16 +13,17 @@ const FALLBACK_TTL: Duration = Duration::from_secs(1);
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// The entry `name` of `parent`, if it is in memory.
     pub(crate) fn lookup_now(&self, parent: u64, name: &[u8]) -> Option<Entry> {
-        let found = self.source.cached_lookup(self.inode_of(parent), name)?;
-        Some(self.entry(&found))
+        let dir = self.inode_of(parent);
+        let found = self.source.cached_lookup(dir, name)?;
+        Some(self.named_entry(dir, name, &found))
     }
 
     /// The entry `name` of `parent`.
     pub(crate) async fn lookup(&self, parent: u64, name: &[u8]) -> Result<Entry> {
-        let name = name_of(name)?;
-        let question = self.source.lookup(self.inode_of(parent), &name);
+        let (dir, name) = (self.inode_of(parent), name_of(name)?);
+        let question = self.source.lookup(dir, &name);
         let found = self.within("looking up a name", question).await?;
-        Ok(self.entry(&found))
+        Ok(self.named_entry(dir, name.as_bytes(), &found))
     }
 
     /// Attributes of a node, if they are in memory.

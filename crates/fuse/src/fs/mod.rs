@@ -15,13 +15,14 @@ mod orphans;
 mod pages;
 mod read;
 mod recent;
+mod unrest;
 mod writing;
 mod xattr;
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use headpond_client::{Event, Lookup};
-use headpond_types::{Attr, Error, ErrorKind, InodeId, Result};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, Result};
 
 pub(crate) use allocation::Allocation;
 pub(crate) use changes::{Change, Time};
@@ -71,6 +72,7 @@ pub(crate) struct FileSystem<S: Source, B> {
     orphans: orphans::Orphans<S::Writer>,
     dirs: directory::DirTable,
     kept: kept::KeptListings,
+    unrest: unrest::Unrest,
     /// Of what is read on a dataset mount, which knows no open files.
     recent: Option<RecentAttrs>,
 }
@@ -87,6 +89,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             orphans: orphans::Orphans::default(),
             dirs: directory::DirTable::default(),
             kept: kept::KeptListings::default(),
+            unrest: unrest::Unrest::default(),
             recent,
         }
     }
@@ -118,10 +121,24 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
     }
 
+    /// A name was changed elsewhere; answers how long an earlier answer for it may still be on its way to the kernel.
+    pub(crate) fn change(&self, dir: InodeId, name: &Name) -> Duration {
+        self.unrest.change(dir, name.as_bytes())
+    }
+
     /// The entries of a directory have changed.
     fn disturb(&self, dir: InodeId) {
         self.dirs.disturb(Some(dir));
         self.kept.forget(dir);
+    }
+
+    /// What the kernel is told of the name `name` in `dir`, which it does not hold meanwhile.
+    fn named_entry(&self, dir: InodeId, name: &[u8], found: &Lookup) -> Entry {
+        let mut entry = self.entry(found);
+        if !entry.ttl.is_zero() && !self.unrest.may_answer(dir, name) {
+            entry.ttl = Duration::ZERO;
+        }
+        entry
     }
 
     /// What the kernel is told of `found`.

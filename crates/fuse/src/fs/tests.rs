@@ -13,7 +13,13 @@ fn fs_over(source: &FakePond, root: InodeId, dataset: bool) -> Fs {
 }
 
 fn change(parent: InodeId) -> Event {
-    Event::Entry { parent, name: Some(Name::new("x").unwrap()), old: None }
+    Event::Entry {
+        parent,
+        name: Some(Name::new("x").unwrap()),
+        old: None,
+        own: false,
+        awaited: headpond_client::Awaited::default(),
+    }
 }
 
 /// Reads a directory from `offset` on, `room` entries; answers where the next one starts and the longest validity given.

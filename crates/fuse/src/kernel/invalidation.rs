@@ -1,13 +1,13 @@
 //! Telling the kernel what it must no longer believe.
 //!
-//! Of listings and names. To invalidate a listing the kernel waits for nothing that waits for us; names are told as
-//! [`super::names`] says. Never of pages: those of a file that is being read would be waited for, and they never change. A new epoch
+//! Of listings, attributes and names. To invalidate a listing or attributes the kernel waits for nothing that waits for us; names are told as
+//! [`super::names`] says. Never of pages: those of a file that is being read would be waited for; an open says whether they are of its version. A new epoch
 //! (Linux 6.16) waits for nothing, but takes down what others have mounted below.
 //!
 //! Bounded queues lead to threads of their own. What does not fit is counted and left to the validity of what the kernel holds.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
     sync::{
         Arc,
@@ -18,8 +18,8 @@ use std::{
 };
 
 use fuser::{INodeNo, Notifier};
-use headpond_client::Event;
-use headpond_types::{InodeId, Name};
+use headpond_client::{Awaited, Event};
+use headpond_types::InodeId;
 use rustix::io::Errno;
 use tokio::sync::broadcast::{
     self,
@@ -27,7 +27,7 @@ use tokio::sync::broadcast::{
 };
 use tracing::{debug, warn};
 
-use super::names::Names;
+use super::names::{Doubt, Names};
 use crate::{fs::FileSystem, metrics::Metrics, source::Source};
 
 /// Invalidations waiting in a queue at most: more than a burst of events that the client holds for us.
@@ -36,10 +36,20 @@ pub(super) const WAITING: usize = 8192;
 /// Events that are passed on together at most, so that a directory is told of once for all of them.
 const TOGETHER: usize = 1024;
 
+/// What the kernel is to forget of a node.
+#[derive(Debug)]
+struct Notice {
+    node: u64,
+    /// Of a directory, with its attributes; else the attributes alone, and no bytes.
+    listing: bool,
+    /// Held until the kernel has taken it.
+    awaited: Vec<Awaited>,
+}
+
 /// The way to the notifying threads, which end when this is dropped or the mount is gone.
 #[derive(Debug)]
 pub(super) struct Invalidations {
-    queue: SyncSender<u64>,
+    queue: SyncSender<Notice>,
     names: Option<Names>,
     metrics: Metrics,
     overflowing: AtomicBool,
@@ -61,12 +71,14 @@ impl Invalidations {
     fn send<S: Source, B: Send + Sync + 'static>(&self, fs: &FileSystem<S, B>, events: &[Event]) {
         let node_of = |inode| fs.node_of(inode);
         if let Some(names) = &self.names {
-            for (directory, name) in changed_names(events, node_of) {
-                self.sent(names.doubt(directory, name));
+            for event in events {
+                if let Some(doubt) = doubt(fs, event) {
+                    self.sent(names.doubt(doubt));
+                }
             }
         }
-        for listing in listings(events, node_of) {
-            self.sent(fits(&self.queue, listing));
+        for notice in notices(events, node_of) {
+            self.sent(fits(&self.queue, notice));
         }
     }
 
@@ -82,39 +94,51 @@ impl Invalidations {
     }
 }
 
-/// Queues `what`, and answers whether there was room. Gone is the thread behind the queue when the kernel is not to be told any more:
+/// Queues `notice`, and answers whether there was room. Gone is the thread behind the queue when the kernel is not to be told any more:
 /// that is no lack of room. Never waits.
-pub(super) fn fits<T>(queue: &SyncSender<T>, what: T) -> bool {
-    !matches!(queue.try_send(what), Err(TrySendError::Full(_)))
+fn fits(queue: &SyncSender<Notice>, notice: Notice) -> bool {
+    match queue.try_send(notice) {
+        Err(TrySendError::Full(notice)) => {
+            notice.awaited.iter().for_each(Awaited::withhold);
+            false
+        }
+        Ok(()) | Err(TrySendError::Disconnected(_)) => true,
+    }
 }
 
-/// The nodes of the directories whose listings `events` make wrong, each once. After a reset nothing can be named: the validity
-/// of what the kernel holds has to run out.
-fn listings(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> BTreeSet<u64> {
-    let parent = |event: &Event| match event {
-        Event::Entry { parent, .. } => node_of(*parent),
-        Event::Reset => None,
-    };
-    events.iter().filter_map(parent).collect()
+/// What `events` make wrong of nodes, each once. After a reset nothing can be named: the validity of what the kernel holds has to run out.
+fn notices(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> Vec<Notice> {
+    let mut nodes: BTreeMap<u64, Notice> = BTreeMap::new();
+    for event in events {
+        let Event::Entry { parent, old, awaited, .. } = event else { continue };
+        for (inode, listing) in [(Some(*parent), true), (*old, false)] {
+            let Some(node) = inode.and_then(&node_of) else { continue };
+            let notice = nodes.entry(node).or_insert_with(|| Notice { node, listing, awaited: Vec::new() });
+            notice.listing |= listing;
+            if awaited.is_awaited() {
+                notice.awaited.push(awaited.clone());
+            }
+        }
+    }
+    nodes.into_values().collect()
 }
 
-/// The names that `events` make wrong, with the nodes of their directories, each once.
-fn changed_names(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> BTreeSet<(u64, &Name)> {
-    let name = |event| match event {
-        &Event::Entry { parent, name: Some(ref name), .. } => Some((node_of(parent)?, name)),
-        Event::Entry { name: None, .. } | Event::Reset => None,
-    };
-    events.iter().filter_map(name).collect()
+/// The name that an event makes wrong. What was changed here the kernel has from the answer.
+fn doubt<S: Source, B: Send + Sync + 'static>(fs: &FileSystem<S, B>, event: &Event) -> Option<Doubt> {
+    let Event::Entry { parent, name: Some(name), own: false, awaited, .. } = event else { return None };
+    let directory = fs.node_of(*parent)?;
+    Some(Doubt { directory, name: name.clone(), again: fs.change(*parent, name), awaited: awaited.clone() })
 }
 
-fn notify(waiting: &Receiver<u64>, notifier: &Notifier, metrics: &Metrics) {
-    for directory in waiting {
-        let sent = notifier.inval_inode(INodeNo(directory), 0, 0);
+fn notify(waiting: &Receiver<Notice>, notifier: &Notifier, metrics: &Metrics) {
+    for Notice { node, listing, awaited } in waiting {
+        let sent = notifier.inval_inode(INodeNo(node), if listing { 0 } else { -1 }, 0);
         metrics.invalidations.inc();
+        drop(awaited);
         match sent {
             Ok(()) => {}
             Err(error) if error.raw_os_error() == Some(Errno::NODEV.raw_os_error()) => return,
-            Err(error) => debug!(directory, %error, "the kernel did not take an invalidation"),
+            Err(error) => debug!(node, %error, "the kernel did not take an invalidation"),
         }
     }
 }
@@ -147,17 +171,27 @@ pub(super) async fn follow<S: Source, B: Send + Sync + 'static>(
 
 #[cfg(test)]
 mod tests {
+    use headpond_types::Name;
+
     use super::*;
 
     #[test]
-    fn events_make_each_known_listing_and_name_wrong_once() {
-        let name = Name::new("a").expect("a legal name");
+    fn events_make_each_known_node_wrong_once() {
         let node_of = |inode: InodeId| (inode.0 != 1).then_some(inode.0);
-        let event = Event::Entry { parent: InodeId(5), name: Some(name.clone()), old: Some(InodeId(9)) };
-        let whole = Event::Entry { parent: InodeId(7), name: None, old: None };
-        let unknown = Event::Entry { parent: InodeId(1), name: None, old: None };
-        let events = [event.clone(), whole, event, unknown, Event::Reset];
-        assert_eq!(listings(&events, node_of), [5, 7].into());
-        assert_eq!(changed_names(&events, node_of), [(5, &name)].into());
+        let event = |parent, name: Option<&str>, old| {
+            let name = name.map(|name| Name::new(name).expect("a legal name"));
+            Event::Entry { parent, name, old, own: false, awaited: Awaited::default() }
+        };
+        let (file, dir) = (InodeId(9), InodeId(5));
+        let events = [
+            event(dir, Some("a"), Some(file)),
+            event(InodeId(7), None, Some(dir)),
+            event(dir, Some("a"), Some(file)),
+            event(InodeId(1), None, None),
+            Event::Reset,
+        ];
+        let told = notices(&events, node_of);
+        let told: Vec<_> = told.iter().map(|notice| (notice.node, notice.listing)).collect();
+        assert_eq!(told, [(5, true), (7, true), (9, false)]);
     }
 }

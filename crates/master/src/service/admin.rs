@@ -46,7 +46,9 @@ impl AdminService for Admin {
         let request = request.into_inner();
         let path = path(&request.path).map_err(refuse)?;
         let request_id = request_id(&request.request_id).map_err(refuse)?;
+        let serving = self.core.sessions.serve(request_id, None);
         self.core.mounting.remove(request_id, path).await.map_err(refuse)?;
+        serving.settled().await;
         Ok(Response::new(RemoveMountResponse {}))
     }
 
@@ -98,7 +100,10 @@ impl AdminService for Admin {
 impl Admin {
     async fn mount(&self, request: AddMountRequest) -> Result<AddMountResponse> {
         let wanted = request.mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no mount is given"))?;
-        let added = self.core.mounting.add(request_id(&request.request_id)?, mount(wanted)?).await?;
+        let request = request_id(&request.request_id)?;
+        let serving = self.core.sessions.serve(request, None);
+        let added = self.core.mounting.add(request, mount(wanted)?).await?;
+        serving.settled().await;
         Ok(AddMountResponse { mount: Some(mount_message(&added)) })
     }
 }

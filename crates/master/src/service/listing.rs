@@ -5,14 +5,14 @@ use headpond_proto::v1::{Entry, ListResponse};
 use headpond_types::Result;
 use tonic::Status;
 
-use super::{message::millis, refuse};
+use super::{asker::Asker, message::millis, refuse};
 use crate::walk::WalkPage;
 
 /// The stream that answers a list call.
 pub(super) type Pages = BoxStream<'static, Result<ListResponse, Status>>;
 
-pub(super) fn pages(walk: impl Stream<Item = Result<WalkPage>> + Send + 'static) -> Pages {
-    walk.map(|page| page.map(response).map_err(refuse)).boxed()
+pub(super) fn pages(walk: impl Stream<Item = Result<WalkPage>> + Send + 'static, asker: Asker) -> Pages {
+    walk.map(move |page| page.map(|page| response(asker.listed(page))).map_err(refuse)).boxed()
 }
 
 fn response(page: WalkPage) -> ListResponse {

@@ -12,10 +12,11 @@ use headpond_proto::{
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, Name, Result};
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     asked,
+    asker::Asker,
     listing::{self, Pages},
     message::{lookup_response, millis, name, path},
     refuse,
@@ -42,60 +43,65 @@ impl MasterService for NamespaceService {
     type WatchStream = Events;
 
     async fn resolve(&self, request: Request<ResolveRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lookups.inc();
         let path = path(&request.path).map_err(refuse)?;
         let caller = request.caller.map(Caller::from);
         let answer = self.0.lookups.resolve(&path, caller.as_ref(), request.refresh).await.map_err(refuse)?;
-        Ok(Response::new(lookup_response(answer)))
+        Ok(Response::new(lookup_response(asker.resolved(answer))))
     }
 
     async fn lookup(&self, request: Request<LookupRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lookups.inc();
         let name = name(&request.name).map_err(refuse)?;
         let caller = request.caller.map(Caller::from);
         let dir = InodeId(request.parent);
         let answer = self.0.lookups.lookup(dir, &name, caller.as_ref(), request.refresh).await.map_err(refuse)?;
-        Ok(Response::new(lookup_response(answer)))
+        Ok(Response::new(lookup_response(asker.named(dir, answer))))
     }
 
     async fn batch_lookup(
         &self,
         request: Request<BatchLookupRequest>,
     ) -> Result<Response<BatchLookupResponse>, Status> {
-        let peer = Peer::of(&request).map_err(refuse)?;
+        let (asker, peer) = (Asker::of(&self.0, &request), Peer::of(&request).map_err(refuse)?);
         let BatchLookupRequest { mut lookups, known_only } = request.into_inner();
         for question in &mut lookups {
             question.caller = peer.caller(question.caller.take()).map_err(refuse)?;
         }
         self.0.metrics.lookups.inc_by(lookups.len() as u64);
-        let results = self.lookup_all(lookups, known_only).await.map_err(refuse)?;
+        let results = self.lookup_all(lookups, known_only, &asker).await.map_err(refuse)?;
         let results = results.into_iter().map(|result| LookupResult { result: Some(result) }).collect();
         Ok(Response::new(BatchLookupResponse { results }))
     }
 
     async fn get_attr(&self, request: Request<GetAttrRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lookups.inc();
         let inode = InodeId(request.inode);
         self.require_way(inode, request.caller.map(Caller::from).as_ref()).map_err(refuse)?;
         let found = self.0.lookups.attr(inode, request.refresh).await.map_err(refuse)?;
-        let Located { attr, valid, as_of } = found;
+        let Located { attr, valid, as_of } = asker.located(found);
         Ok(Response::new(lookup_response(Answer { attr: Some(attr), valid, as_of })))
     }
 
     async fn list(&self, request: Request<ListRequest>) -> Result<Response<Pages>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         self.0.metrics.lists.inc();
-        let walk = self.walk(request).await.map_err(refuse)?;
+        let walk = self.walk(request, asker).await.map_err(refuse)?;
         Ok(Response::new(walk))
     }
 
     async fn open(&self, request: Request<OpenRequest>) -> Result<Response<OpenResponse>, Status> {
         self.0.metrics.opens.inc();
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
-        self.open_one(request).await.map(Response::new).map_err(refuse)
+        self.open_one(request, &asker).await.map(Response::new).map_err(refuse)
     }
 
     async fn read_link(&self, request: Request<ReadLinkRequest>) -> Result<Response<ReadLinkResponse>, Status> {
@@ -123,13 +129,13 @@ impl MasterService for NamespaceService {
     }
 
     async fn batch_open(&self, request: Request<BatchOpenRequest>) -> Result<Response<BatchOpenResponse>, Status> {
-        let peer = Peer::of(&request).map_err(refuse)?;
+        let (asker, peer) = (Asker::of(&self.0, &request), Peer::of(&request).map_err(refuse)?);
         let mut questions = request.into_inner().opens;
         for question in &mut questions {
             question.caller = peer.caller(question.caller.take()).map_err(refuse)?;
         }
         self.0.metrics.opens.inc_by(questions.len() as u64);
-        let opened = stream::iter(questions).map(|question| self.open_one(question)).buffered(AT_ONCE);
+        let opened = stream::iter(questions).map(|question| self.open_one(question, &asker)).buffered(AT_ONCE);
         let results = opened.map(|opened| {
             let result = match opened {
                 Ok(opened) => open_result::Result::Opened(opened),
@@ -151,15 +157,23 @@ impl MasterService for NamespaceService {
         Ok(Response::new(StatFsResponse { inodes, bytes, cache_capacity, cache_used }))
     }
 
-    async fn watch(&self, request: Request<WatchRequest>) -> Result<Response<Events>, Status> {
-        let session = self.0.sessions.open(request.into_inner().client);
+    async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Events>, Status> {
+        let mut said = request.into_inner();
+        let first = said.message().await?.unwrap_or_default();
+        let session = self.0.sessions.open(first.client.clone());
+        self.0.tasks.spawn_until_shutdown(watch::listen(first, said, session.listener()));
         Ok(Response::new(watch::events(session, &self.0.workers.ring(), self.0.tasks.shutdown().clone())))
     }
 }
 
 impl NamespaceService {
     /// Answers what one snapshot can answer at once, and asks stores about the rest unless only what is `known` is wanted.
-    async fn lookup_all(&self, questions: Vec<LookupRequest>, known_only: bool) -> Result<Vec<LookupAnswer>> {
+    async fn lookup_all(
+        &self,
+        questions: Vec<LookupRequest>,
+        known_only: bool,
+        asker: &Asker,
+    ) -> Result<Vec<LookupAnswer>> {
         let (now, mounts) = (self.0.clock.now(), self.0.mounts.table());
         let mut answers = Vec::with_capacity(questions.len());
         let mut due = Vec::new();
@@ -174,7 +188,7 @@ impl NamespaceService {
                     Ok((known, name))
                 });
                 answers.push(match known {
-                    Ok((Known::Fresh(answer), _)) => lookup_answer(Ok(answer)),
+                    Ok((Known::Fresh(answer), _)) => lookup_answer(Ok(asker.named(dir, answer))),
                     Ok((Known::Due(question), name)) => {
                         if !known_only {
                             due.push((index, question, dir, name));
@@ -187,7 +201,8 @@ impl NamespaceService {
         }
         let mut checked = stream::iter(due)
             .map(|(index, question, dir, name)| async move {
-                (index, self.0.lookups.check(question, dir, &name, now).await)
+                let answer = self.0.lookups.check(question, dir, &name, now).await;
+                (index, answer.map(|answer| asker.named(dir, answer)))
             })
             .buffer_unordered(AT_ONCE);
         while let Some((index, answer)) = checked.next().await {
@@ -197,7 +212,7 @@ impl NamespaceService {
         Ok(answers)
     }
 
-    async fn walk(&self, request: ListRequest) -> Result<Pages> {
+    async fn walk(&self, request: ListRequest, asker: Asker) -> Result<Pages> {
         let start_after = Some(&request.start_after).filter(|bytes| !bytes.is_empty());
         let start_after: Option<Name> = start_after.map(|bytes| name(bytes)).transpose()?;
         if request.recursive && start_after.is_some() {
@@ -219,18 +234,19 @@ impl NamespaceService {
             refresh: request.refresh,
             caller,
         };
-        Ok(listing::pages(self.0.lookups.walk(dir, options).await?))
+        Ok(listing::pages(self.0.lookups.walk(dir, options).await?, asker))
     }
 
-    async fn open_one(&self, request: OpenRequest) -> Result<OpenResponse> {
+    async fn open_one(&self, request: OpenRequest, asker: &Asker) -> Result<OpenResponse> {
         let caller = request.caller.map(Caller::from);
-        let Located { attr, valid, as_of } = match request.inode {
+        let located = match request.inode {
             0 => self.existing(&request.path, caller.as_ref(), request.refresh).await?,
             inode => {
                 self.require_way(InodeId(inode), caller.as_ref())?;
                 self.0.lookups.attr(InodeId(inode), request.refresh).await?
             }
         };
+        let Located { attr, valid, as_of } = asker.located(located);
         let snapshot = self.0.catalog.snapshot()?;
         if attr.kind == FileKind::Directory {
             let message = format!("{} is a directory: list it instead", describe(&snapshot, attr.inode));

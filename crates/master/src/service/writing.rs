@@ -14,6 +14,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     asked,
+    asker::Asker,
     message::{lookup_response, millis, mode, name, path, request_id, unstored},
     refuse,
 };
@@ -30,6 +31,7 @@ pub(crate) struct WritingService(pub(crate) Core);
 #[tonic::async_trait]
 impl Service for WritingService {
     async fn create(&self, request: Request<CreateRequest>) -> Result<Response<WriteResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let create = async || {
             let new = NewEntry {
@@ -39,20 +41,24 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            self.0.writing.create(new, request.exclusive).await
+            let serving = asker.serve(new.request);
+            let opened = self.0.writing.create(new, request.exclusive).await?;
+            serving.settled().await;
+            Ok(opened)
         };
-        create().await.map(|opened| Response::new(self.write_response(opened))).map_err(refuse)
+        create().await.map(|opened| Response::new(self.write_response(opened, &asker))).map_err(refuse)
     }
 
     async fn open_for_writing(
         &self,
         request: Request<OpenForWritingRequest>,
     ) -> Result<Response<WriteResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let id = request_id(&request.request_id).map_err(refuse)?;
         let caller = request.caller.map(Caller::from);
         let opened = self.0.writing.open(InodeId(request.inode), caller, id).await.map_err(refuse)?;
-        Ok(Response::new(self.write_response(opened)))
+        Ok(Response::new(self.write_response(opened, &asker)))
     }
 
     async fn renew_leases(
@@ -85,6 +91,7 @@ impl Service for WritingService {
     }
 
     async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         Peer::of(&request).map_err(refuse)?;
         let request = request.into_inner();
         let commit = async || {
@@ -97,9 +104,13 @@ impl Service for WritingService {
                 mtime: Timestamp(request.mtime_ns),
                 version: request.version,
             };
-            self.0.writing.commit(request.lease, persisted, request_id(&request.request_id)?).await
+            let id = request_id(&request.request_id)?;
+            let serving = asker.serve(id);
+            let answer = self.0.writing.commit(request.lease, persisted, id).await?;
+            serving.settled().await;
+            Ok(answer)
         };
-        commit().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+        commit().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
 
     async fn end_writing(&self, request: Request<EndWritingRequest>) -> Result<Response<EndWritingResponse>, Status> {
@@ -109,6 +120,7 @@ impl Service for WritingService {
     }
 
     async fn make_directory(&self, request: Request<MakeDirectoryRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let make = async || {
             let new = NewEntry {
@@ -118,12 +130,16 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            self.0.writing.make_directory(new).await
+            let serving = asker.serve(new.request);
+            let done = self.0.writing.make_directory(new).await?;
+            serving.settled().await;
+            Ok(done)
         };
-        make().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+        make().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
 
     async fn make_node(&self, request: Request<MakeNodeRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let make = async || {
             let what = unstored(request.kind(), request.device, &request.target)?;
@@ -134,12 +150,16 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            self.0.writing.make_node(new, what).await
+            let serving = asker.serve(new.request);
+            let done = self.0.writing.make_node(new, what).await?;
+            serving.settled().await;
+            Ok(done)
         };
-        make().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+        make().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
 
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let remove = async || {
             let removal = Removal {
@@ -149,7 +169,10 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            self.0.writing.remove(removal).await
+            let serving = asker.serve(removal.request);
+            let done = self.0.writing.remove(removal).await?;
+            serving.settled().await;
+            Ok(done)
         };
         remove().await.map(|as_of| Response::new(RemoveResponse { as_of })).map_err(refuse)
     }
@@ -177,6 +200,7 @@ impl Service for WritingService {
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let rename = async || {
             let renaming = Renaming {
@@ -186,23 +210,31 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            self.0.writing.rename(renaming).await
+            let serving = asker.serve(renaming.request);
+            let done = self.0.writing.rename(renaming).await?;
+            serving.settled().await;
+            Ok(done)
         };
         rename().await.map(|as_of| Response::new(RenameResponse { as_of })).map_err(refuse)
     }
 
     async fn set_xattr(&self, request: Request<SetXattrRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let set = async || {
             let SetXattrRequest { inode, name, value, exists, caller, request_id: id } = request;
             let change = XattrChange { name: name.to_vec(), value: value.map(|value| value.to_vec()), exists };
             let (inode, caller, request) = (InodeId(inode), caller.map(Caller::from), request_id(&id)?);
-            self.0.writing.set_xattr(XattrSetting { inode, change, caller, request }).await
+            let serving = asker.serve(request);
+            let done = self.0.writing.set_xattr(XattrSetting { inode, change, caller, request }).await?;
+            serving.settled().await;
+            Ok(done)
         };
-        set().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+        set().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
 
     async fn set_attr(&self, request: Request<SetAttrRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let change = async || {
             let change = AttrChange {
@@ -213,15 +245,19 @@ impl Service for WritingService {
             };
             let (inode, caller) = (InodeId(request.inode), request.caller.map(Caller::from));
             let change = Change { inode, change, caller, request: request_id(&request.request_id)? };
-            self.0.writing.set_attr(change).await
+            let serving = asker.serve(change.request);
+            let done = self.0.writing.set_attr(change).await?;
+            serving.settled().await;
+            Ok(done)
         };
-        change().await.map(|answer| Response::new(lookup_response(answer))).map_err(refuse)
+        change().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
 }
 
 impl WritingService {
-    fn write_response(&self, opened: Opened) -> WriteResponse {
+    fn write_response(&self, opened: Opened, asker: &Asker) -> WriteResponse {
         let Opened { answer, lease } = opened;
+        let answer = asker.resolved(answer);
         let term_ms = millis(self.0.writing.leases.term());
         let lease = lease.zip(answer.attr.as_ref().map(|attr| attr.inode)).map(|(id, inode)| WriteLease {
             id,

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures::{StreamExt, TryStreamExt};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use headpond_proto::{
     grant::GrantVerifier,
     status,
@@ -29,6 +29,12 @@ pub(super) async fn channel(rig: &Rig) -> Channel {
 
 pub(super) async fn client(rig: &Rig) -> MasterServiceClient<Channel> {
     MasterServiceClient::new(channel(rig).await)
+}
+
+/// What a client says in its session: who it is, and nothing more.
+pub(super) fn introduction() -> impl Stream<Item = WatchRequest> + Send + 'static {
+    let first = WatchRequest { client: "test".to_owned(), ..WatchRequest::default() };
+    stream::iter([first]).chain(stream::pending())
 }
 
 fn kind(status: &Status) -> ErrorKind {
@@ -198,8 +204,7 @@ async fn listings_stream() {
 async fn workers_register_report_and_leave() {
     let rig = Rig::new(&["f"]).await;
     let mut registry = RegistryServiceClient::new(channel(&rig).await);
-    let mut watch =
-        client(&rig).await.watch(WatchRequest { client: "test".to_owned() }).await.expect("begins").into_inner();
+    let mut watch = client(&rig).await.watch(introduction()).await.expect("begins").into_inner();
     let mut ring = async || loop {
         let event = watch.next().await.expect("goes on").expect("an event").event;
         if let Some(Event::Ring(ring)) = event {
@@ -341,8 +346,7 @@ async fn an_address_or_a_state_that_is_in_use_is_named() {
 #[tokio::test]
 async fn shutdown_ends_sessions_and_keeps_epochs_growing() {
     let rig = Rig::new(&[]).await;
-    let mut watch =
-        client(&rig).await.watch(WatchRequest { client: "test".to_owned() }).await.expect("begins").into_inner();
+    let mut watch = client(&rig).await.watch(introduction()).await.expect("begins").into_inner();
     let epoch = rig.master.core.workers.ring().epoch;
     let Rig { clock, store, master, tasks, state } = rig;
     assert!(tasks.drain(Duration::from_secs(10)).await);

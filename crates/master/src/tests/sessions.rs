@@ -1,21 +1,27 @@
 //! What sessions are told of changes.
 
+use std::time::Duration;
+
 use futures::StreamExt;
 use headpond_proto::v1::{
-    self, AddMountRequest, GetAttrRequest, StatusRequest, WatchRequest, admin_service_client::AdminServiceClient,
-    watch_event::Event,
+    self, AddMountRequest, CreateRequest, GetAttrRequest, LookupRequest, StatusRequest, WatchRequest,
+    admin_service_client::AdminServiceClient, watch_event::Event, writing_service_client::WritingServiceClient,
 };
+use tokio::sync::mpsc;
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::Request;
 
 use super::{
     Rig,
-    services::{channel, client},
+    services::{channel, client, introduction},
+    writing::request as request_id,
 };
 
 #[tokio::test]
 async fn sessions_hear_what_changes() {
     let rig = Rig::new(&["f"]).await;
     let mut client = client(&rig).await;
-    let mut watch = client.watch(WatchRequest { client: "test".to_owned() }).await.expect("begins").into_inner();
+    let mut watch = client.watch(introduction()).await.expect("begins").into_inner();
     let before = rig.inode("/m/f").await;
     rig.put("f", "changed").await;
     rig.advance(super::INTERVAL);
@@ -47,8 +53,7 @@ async fn told_of(watch: &mut tonic::Streaming<v1::WatchEvent>, last: &str) -> Ve
 #[tokio::test]
 async fn a_first_listing_is_told_only_to_whom_it_contradicts() {
     let rig = Rig::new(&["d/a", "d/b"]).await;
-    let request = WatchRequest { client: "test".to_owned() };
-    let mut watch = client(&rig).await.watch(request.clone()).await.expect("begins").into_inner();
+    let mut watch = client(&rig).await.watch(introduction()).await.expect("begins").into_inner();
     assert_eq!(rig.find("/m/d/x").await.expect("asked"), None);
     rig.put("d/x", "new").await;
     rig.advance(super::INTERVAL / 2);
@@ -64,8 +69,7 @@ async fn after_a_mount_was_added_a_first_listing_is_told_to_all_if_anybody_asked
     for asked in [false, true] {
         let rig = Rig::new(&["d/a", "d/b", "d/c"]).await;
         let mut client = client(&rig).await;
-        let request = WatchRequest { client: "test".to_owned() };
-        let mut watch = client.watch(request).await.expect("begins").into_inner();
+        let mut watch = client.watch(introduction()).await.expect("begins").into_inner();
         if asked {
             client.get_attr(GetAttrRequest { inode: 1, ..Default::default() }).await.expect("answered");
         }
@@ -87,8 +91,74 @@ async fn after_a_restart_a_first_listing_is_told_to_all() {
     let rig = Rig::new(&["d/a", "d/b"]).await;
     rig.find("/m/d").await.expect("asked");
     let rig = rig.restart(Some(super::INTERVAL)).await;
-    let request = WatchRequest { client: "test".to_owned() };
-    let mut watch = client(&rig).await.watch(request).await.expect("begins").into_inner();
+    let mut watch = client(&rig).await.watch(introduction()).await.expect("begins").into_inner();
     rig.list("/m/d").await.expect("listed");
     assert_eq!(told_of(&mut watch, "b").await, ["a", "b"]);
+}
+
+/// `message` as of session `session`.
+fn within<T>(session: u64, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("headpond-session", session.into());
+    request
+}
+
+/// The id of the session that begins with `watch`.
+async fn begun(watch: &mut tonic::Streaming<v1::WatchEvent>) -> u64 {
+    match watch.next().await.expect("goes on").expect("an event").event {
+        Some(Event::Session(session)) => session.id,
+        other => panic!("a session first, not {other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_answered_when_those_have_heard_who_were_told_otherwise() {
+    let rig = Rig::writable(&["d/a"]).await;
+    let (dir, mut reader) = (rig.inode("/m/d").await, client(&rig).await);
+    let (words, said) = mpsc::channel(4);
+    words.send(WatchRequest::default()).await.expect("room");
+    let mut watch = reader.watch(ReceiverStream::new(said)).await.expect("begins").into_inner();
+    let mut authors = client(&rig).await.watch(introduction()).await.expect("begins").into_inner();
+    let (session, author) = (begun(&mut watch).await, begun(&mut authors).await);
+    for session in [session, author] {
+        let question = LookupRequest { parent: dir.0, name: "new".into(), ..Default::default() };
+        let found = reader.lookup(within(session, question)).await.expect("answered").into_inner();
+        assert!(found.attr.is_none() && found.valid_ms > 0);
+    }
+    let mut writing = WritingServiceClient::new(channel(&rig).await);
+    let request_id = request_id().0.to_be_bytes().to_vec().into();
+    let new = CreateRequest { parent: dir.0, name: "new".into(), mode: 0o644, request_id, ..Default::default() };
+    let mut created = rig.tasks.spawn(async move { writing.create(within(author, new)).await });
+    let ticket = loop {
+        let next = tokio::select! {
+            next = watch.next() => next,
+            created = &mut created => panic!("not told, but answered {created:?}"),
+        };
+        let event = next.expect("goes on").expect("an event").event;
+        if let Some(Event::Invalidation(told)) = event
+            && told.entries.iter().any(|entry| entry.name == "new")
+        {
+            break told.ticket;
+        }
+    };
+    assert_ne!(ticket, 0);
+    let found = rig.find("/m/d/new").await.expect("asked");
+    assert!(found.is_some(), "it was made, and is not waited for by who asks now");
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut created).await;
+    assert!(early.is_err(), "answered before the reader has heard");
+    words.send(WatchRequest { taken: vec![ticket], ..Default::default() }).await.expect("room");
+    created.await.expect("no panic").expect("created");
+}
+
+#[tokio::test]
+async fn an_answer_in_a_session_that_is_not_has_no_validity() {
+    let rig = Rig::new(&["f"]).await;
+    let question = GetAttrRequest { inode: 1, ..Default::default() };
+    let mut client = client(&rig).await;
+    let found = client.get_attr(within(77, question.clone())).await.expect("answered").into_inner();
+    assert_eq!(found.valid_ms, 0);
+    let mut watch = client.watch(introduction()).await.expect("begins").into_inner();
+    let session = begun(&mut watch).await;
+    let found = client.get_attr(within(session, question)).await.expect("answered").into_inner();
+    assert_ne!(found.valid_ms, 0);
 }

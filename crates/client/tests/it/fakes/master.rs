@@ -16,7 +16,7 @@ use headpond_proto::{
 use headpond_types::{Attr, Error, ErrorKind, InodeId, NsPath};
 use tokio::sync::{broadcast, watch};
 use tokio_stream::wrappers::BroadcastStream;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 /// A master that a test tells what to answer.
 #[derive(Clone)]
@@ -24,6 +24,8 @@ pub(crate) struct FakeMaster {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<Option<v1::WatchEvent>>,
     hanging: watch::Sender<bool>,
+    /// What clients said in their sessions.
+    pub(crate) said: watch::Sender<Vec<v1::WatchRequest>>,
 }
 
 pub(crate) struct State {
@@ -72,7 +74,12 @@ impl FakeMaster {
             writing: super::writing::Leases::default(),
         };
         let events = broadcast::channel(16).0;
-        Self { state: Arc::new(Mutex::new(state)), events, hanging: watch::Sender::new(false) }
+        Self {
+            state: Arc::new(Mutex::new(state)),
+            events,
+            hanging: watch::Sender::new(false),
+            said: watch::Sender::default(),
+        }
     }
 
     pub(crate) fn state(&self) -> MutexGuard<'_, State> {
@@ -99,7 +106,7 @@ impl FakeMaster {
             state.position += 1;
             state.position
         };
-        self.send(v1::watch_event::Event::Invalidation(v1::Invalidation { entries, as_of }));
+        self.send(v1::watch_event::Event::Invalidation(v1::Invalidation { entries, as_of, ..Default::default() }));
     }
 
     /// Ends all sessions with an error.
@@ -301,13 +308,22 @@ impl MasterService for FakeMaster {
         Ok(Response::new(v1::StatFsResponse { inodes: 1, bytes: 2, cache_capacity: 3, cache_used: 4 }))
     }
 
-    async fn watch(&self, _: Request<v1::WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+    async fn watch(
+        &self,
+        request: Request<Streaming<v1::WatchRequest>>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
         if !self.state().watchable {
             return Err(Status::unavailable("told not to be watchable"));
         }
+        let heard = self.said.clone();
+        let listening = request.into_inner().filter_map(move |words| {
+            heard.send_modify(|heard| heard.extend(words));
+            std::future::ready(None)
+        });
         let events = BroadcastStream::new(self.events.subscribe());
         let ring = v1::WatchEvent { event: Some(v1::watch_event::Event::Ring(self.state().ring.clone())) };
         let events = events.map(|event| event.ok().flatten().ok_or_else(|| Status::unavailable("told to break")));
+        let events = futures::stream::select(events, listening);
         Ok(Response::new(futures::stream::iter([Ok(ring)]).chain(events).boxed()))
     }
 }

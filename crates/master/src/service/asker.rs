@@ -1,0 +1,75 @@
+//! In which session something is asked, and what it may believe of the answer.
+
+use std::{sync::Arc, time::Duration};
+
+use headpond_types::{Attr, FileKind, InodeId};
+use tonic::Request;
+
+use crate::{
+    core::Core,
+    lookup::{Answer, Located},
+    sessions::{Serving, Sessions},
+    walk::WalkPage,
+};
+
+/// Metadata of calls: the session's id in decimal.
+const SESSION: &str = "headpond-session";
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Asker {
+    sessions: Arc<Sessions>,
+    /// `None`: nobody who keeps an answer.
+    session: Option<u64>,
+}
+
+impl Asker {
+    /// Who makes `request`.
+    pub(super) fn of<T>(core: &Core, request: &Request<T>) -> Self {
+        let session = request.metadata().get(SESSION).and_then(|id| id.to_str().ok()?.parse().ok());
+        Self { sessions: core.sessions.clone(), session }
+    }
+
+    /// The request is about to be served.
+    pub(super) fn serve(&self, request: headpond_types::RequestId) -> Serving<'_> {
+        self.sessions.serve(request, self.session)
+    }
+
+    /// What is answered of a name in `dir`.
+    pub(super) fn named(&self, dir: InodeId, mut answer: Answer) -> Answer {
+        let found = answer.attr.as_ref().filter(|attr| attr.kind == FileKind::Directory).map(|attr| attr.inode);
+        answer.valid = self.valid([Some(dir), found].into_iter().flatten(), answer.as_of, answer.valid);
+        answer
+    }
+
+    /// What is answered of an inode.
+    pub(super) fn located(&self, mut located: Located) -> Located {
+        located.valid = self.valid(dirs_of(&located.attr), located.as_of, located.valid);
+        located
+    }
+
+    /// What is answered of a path.
+    pub(super) fn resolved(&self, mut answer: Answer) -> Answer {
+        if let Some(attr) = &answer.attr {
+            answer.valid = self.valid(dirs_of(attr), answer.as_of, answer.valid);
+        }
+        answer
+    }
+
+    /// A page of a listing.
+    pub(super) fn listed(&self, mut page: WalkPage) -> WalkPage {
+        let attrs = page.entries.iter().map(|(_, attr)| attr).chain(&page.directory);
+        page.valid = self.valid(attrs.flat_map(dirs_of), page.as_of, page.valid);
+        page
+    }
+
+    fn valid(&self, dirs: impl IntoIterator<Item = InodeId>, as_of: u64, valid: Duration) -> Duration {
+        let Some(session) = self.session.filter(|_| !valid.is_zero()) else { return valid };
+        if self.sessions.may_believe(session, dirs, as_of, valid) { valid } else { Duration::ZERO }
+    }
+}
+
+/// The directories whose changes make attributes wrong.
+fn dirs_of(attr: &Attr) -> impl Iterator<Item = InodeId> {
+    [attr.parent].into_iter().chain((attr.kind == FileKind::Directory).then_some(attr.inode))
+}
