@@ -4,6 +4,7 @@
 
 mod amplification;
 mod cluster;
+mod coherence;
 mod crashes;
 mod disks;
 mod faults;

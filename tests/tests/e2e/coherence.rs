@@ -1,0 +1,307 @@
+//! What one mount changes, another sees (P2, P3).
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::ErrorKind,
+    path::Path,
+    sync::{
+        Barrier,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use headpond_tests::{Cluster, can_guard};
+use rustix::{
+    fs::{CWD, RenameFlags, renameat_with},
+    process::Signal,
+};
+
+use crate::lake::Lake;
+
+/// Turns of each race.
+const ROUNDS: usize = 1000;
+
+/// Longest validity of what a master answers here.
+const LEASE: Duration = Duration::from_secs(2);
+
+/// A cluster with two mounts, A and B, on different nodes.
+struct Two {
+    cluster: Cluster,
+    _lake: Lake,
+}
+
+impl Two {
+    fn start() -> Result<Self> {
+        ensure!(
+            can_guard(),
+            "these tests need a mount that can be guarded: run them as root, or mount /sys/fs/fuse/connections"
+        );
+        let lake = Lake::empty()?;
+        let lease = format!("{}s", LEASE.as_secs());
+        let mut cluster = lake.cluster().env("HEADPOND_MASTER__CLIENT_LEASE", &lease).start()?;
+        cluster.mount(1)?;
+        let two = Self { cluster, _lake: lake };
+        two.wait_mounted()?;
+        Ok(two)
+    }
+
+    fn wait_mounted(&self) -> Result<()> {
+        for mount in 0..2 {
+            fs::read_dir(self.cluster.path(mount, ""))?.count();
+        }
+        Ok(())
+    }
+
+    fn a(&self, below: &str) -> std::path::PathBuf {
+        self.cluster.path(0, below)
+    }
+
+    fn b(&self, below: &str) -> std::path::PathBuf {
+        self.cluster.path(1, below)
+    }
+}
+
+/// Its names, in order.
+fn names(path: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path)? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+#[test]
+fn what_is_closed_on_one_mount_is_read_on_another() -> Result<()> {
+    let two = Two::start()?;
+    for directory in ["same", "new"] {
+        fs::create_dir(two.a(directory))?;
+        for round in 0..ROUNDS / 2 {
+            let name = if directory == "same" { "same/f".to_owned() } else { format!("new/f{round}") };
+            let (path, body) = (two.b(&name), format!("{round}").repeat(round % 7 + 1));
+            // What the kernel of B knows before: nothing, or the last version.
+            drop(fs::metadata(&path));
+            if round % 3 == 0 {
+                names(&two.b(directory))?;
+            }
+            fs::write(two.a(&name), &body)?;
+            let size = fs::metadata(&path).with_context(|| format!("round {round} of {directory}"))?.len();
+            ensure!(size == body.len() as u64, "round {round} of {directory}: {size} bytes instead of {}", body.len());
+            let read = fs::read_to_string(&path)?;
+            ensure!(read == body, "round {round} of {directory}: {read:?} instead of {body:?}");
+            if round % 3 == 0 {
+                let last = name.rsplit('/').next().context("a name")?.to_owned();
+                ensure!(names(&two.b(directory))?.contains(&last), "round {round}: {last} is not listed");
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn other_changes_are_seen_when_they_return() -> Result<()> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let two = Two::start()?;
+    for round in 0..ROUNDS / 10 {
+        let (dir, file) = (format!("d{round}"), format!("d{round}/f"));
+        ensure!(!two.b(&dir).exists(), "round {round}: before its time");
+        fs::create_dir(two.a(&dir))?;
+        ensure!(two.b(&dir).is_dir(), "round {round}: a directory that was made is not there");
+        ensure!(names(&two.b(&dir))?.is_empty(), "round {round}");
+        fs::write(two.a(&file), "1")?;
+        ensure!(fs::metadata(two.b(&file))?.permissions().mode() & 0o777 == 0o644, "round {round}");
+        fs::set_permissions(two.a(&file), fs::Permissions::from_mode(0o600))?;
+        ensure!(fs::metadata(two.b(&file))?.permissions().mode() & 0o777 == 0o600, "round {round}: the old mode");
+        OpenOptions::new().write(true).open(two.b(&file))?.set_len(0)?;
+        ensure!(fs::metadata(two.a(&file))?.len() == 0, "round {round}: the old length");
+        fs::remove_file(two.a(&file))?;
+        ensure!(!two.b(&file).exists(), "round {round}: a file that was removed is there");
+        fs::remove_dir(two.b(&dir))?;
+        ensure!(!two.a(&dir).exists(), "round {round}: a directory that was removed is there");
+    }
+    Ok(())
+}
+
+#[test]
+fn nobody_sees_half_a_rename() -> Result<()> {
+    let two = Two::start()?;
+    fs::create_dir(two.a("r"))?;
+    fs::write(two.a("r/one"), "body")?;
+    for _ in 0..ROUNDS / 20 {
+        for (old, new) in [("r/one", "r/two"), ("r/two", "r/one")] {
+            // Its kernel knows them all.
+            ensure!(two.b(old).exists() && !two.b(new).exists(), "{old} is not there before, or {new} is");
+            ensure!(names(&two.b("r"))? == [&old[2..]], "{:?}", names(&two.b("r")));
+            fs::rename(two.a(old), two.a(new))?;
+            ensure!(!two.b(old).exists(), "{old} is still there");
+            ensure!(two.b(new).exists(), "{new} is not there");
+            ensure!(names(&two.b("r"))? == [&new[2..]], "{:?}", names(&two.b("r")));
+        }
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let reader = scope.spawn(|| -> Result<usize> {
+            let mut looks = 0;
+            while !done.load(Ordering::SeqCst) {
+                let seen = names(&two.b("r"))?;
+                ensure!(seen.len() == 1, "a listing has {seen:?}");
+                drop((fs::metadata(two.b("r/one")), fs::metadata(two.b("r/two"))));
+                looks += 1;
+            }
+            Ok(looks)
+        });
+        let writer = || -> Result<()> {
+            for _ in 0..ROUNDS / 10 {
+                fs::rename(two.a("r/one"), two.a("r/two"))?;
+                fs::rename(two.a("r/two"), two.a("r/one"))?;
+            }
+            Ok(())
+        };
+        let written = writer();
+        done.store(true, Ordering::SeqCst);
+        let looks = reader.join().expect("no panic")?;
+        ensure!(looks > 0, "nobody looked");
+        written
+    })
+}
+
+/// Two mounts try the same at once, `ROUNDS` times: exactly one succeeds, the other is told that the name exists.
+fn race(two: &Two, attempt: impl Fn(usize, usize) -> std::io::Result<()> + Sync) -> Result<()> {
+    let start = Barrier::new(2);
+    let outcomes = thread::scope(|scope| {
+        let racers = [0, 1].map(|mount| {
+            let (start, attempt) = (&start, &attempt);
+            scope.spawn(move || {
+                let tries = (0..ROUNDS).map(|round| {
+                    start.wait();
+                    attempt(mount, round)
+                });
+                tries.collect::<Vec<_>>()
+            })
+        });
+        racers.map(|racer| racer.join().expect("no panic"))
+    });
+    let [a, b] = outcomes;
+    for (round, outcome) in a.into_iter().zip(b).enumerate() {
+        match outcome {
+            (Ok(()), Err(error)) | (Err(error), Ok(())) if error.kind() == ErrorKind::AlreadyExists => {}
+            other => anyhow::bail!("round {round} ended with {other:?}"),
+        }
+    }
+    let _ = two;
+    Ok(())
+}
+
+#[test]
+fn one_of_two_makes_a_file_exclusively() -> Result<()> {
+    let two = Two::start()?;
+    fs::create_dir(two.a("x"))?;
+    race(&two, |mount, round| {
+        let path = two.cluster.path(mount, &format!("x/f{round}"));
+        OpenOptions::new().write(true).create_new(true).open(path).map(drop)
+    })?;
+    ensure!(names(&two.a("x"))?.len() == ROUNDS && names(&two.b("x"))?.len() == ROUNDS, "files are missing");
+    Ok(())
+}
+
+#[test]
+fn one_of_two_renames_without_replacing() -> Result<()> {
+    let two = Two::start()?;
+    fs::create_dir(two.a("n"))?;
+    for mount in 0..2 {
+        fs::create_dir(two.cluster.path(mount, &format!("n/from{mount}")))?;
+    }
+    race(&two, |mount, round| {
+        let old = two.cluster.path(mount, &format!("n/from{mount}/d{round}"));
+        fs::create_dir(&old)?;
+        let new = two.cluster.path(mount, &format!("n/d{round}"));
+        Ok(renameat_with(CWD, old, CWD, new, RenameFlags::NOREPLACE)?)
+    })?;
+    ensure!(names(&two.a("n"))?.len() == ROUNDS + 2, "directories are missing");
+    Ok(())
+}
+
+#[test]
+fn two_that_change_one_directory_do_not_wait_for_each_other() -> Result<()> {
+    let two = Two::start()?;
+    fs::create_dir(two.a("busy"))?;
+    let began = Instant::now();
+    thread::scope(|scope| -> Result<()> {
+        let writers = [0, 1].map(|mount| {
+            let two = &two;
+            scope.spawn(move || -> Result<Duration> {
+                let mut longest = Duration::ZERO;
+                for round in 0..ROUNDS / 10 {
+                    let path = |name: &str| two.cluster.path(mount, &format!("busy/{name}{mount}-{round}"));
+                    let began = Instant::now();
+                    fs::create_dir(path("d"))?;
+                    fs::rename(path("d"), path("e"))?;
+                    names(&two.cluster.path(mount, "busy"))?;
+                    fs::remove_dir(path("e"))?;
+                    longest = longest.max(began.elapsed());
+                }
+                Ok(longest)
+            })
+        });
+        for writer in writers {
+            let longest = writer.join().expect("no panic")?;
+            ensure!(longest < LEASE, "a change took {longest:?}");
+        }
+        Ok(())
+    })?;
+    ensure!(names(&two.a("busy"))?.is_empty() && names(&two.b("busy"))?.is_empty(), "something is left");
+    println!("{} changes of two mounts took {:?}", ROUNDS / 10 * 6, began.elapsed());
+    Ok(())
+}
+
+#[test]
+fn a_mount_that_stands_still_delays_one_change() -> Result<()> {
+    let mut two = Two::start()?;
+    fs::create_dir(two.a("s"))?;
+    for round in 0..3 {
+        names(&two.b("s"))?;
+        drop(fs::metadata(two.b("s/f")));
+        two.cluster.mounts[1].process()?.signal(Signal::STOP)?;
+        let began = Instant::now();
+        let first = fs::write(two.a("s/f"), format!("{round}"));
+        let delayed = began.elapsed();
+        let second = fs::write(two.a("s/g"), "2");
+        let then = began.elapsed() - delayed;
+        two.cluster.mounts[1].process()?.signal(Signal::CONT)?;
+        first?;
+        second?;
+        ensure!(delayed < LEASE + Duration::from_secs(1), "delayed for {delayed:?}");
+        // Later the mount may be without a session, and believes nothing.
+        ensure!(round > 0 || delayed > LEASE / 4, "nobody waited: {delayed:?}");
+        ensure!(then < LEASE / 2, "delayed again for {then:?}");
+        ensure!(fs::read_to_string(two.b("s/f"))? == format!("{round}"), "the bytes differ");
+    }
+    Ok(())
+}
+
+#[test]
+fn an_open_reader_does_not_keep_others_from_the_new_version() -> Result<()> {
+    use std::os::unix::fs::FileExt as _;
+    let two = Two::start()?;
+    for (round, (old, new)) in [("first", "a longer second"), ("a longer first", "second")].into_iter().enumerate() {
+        let name = format!("f{round}");
+        fs::write(two.b(&name), old)?;
+        let readers = [File::open(two.a(&name))?, File::open(two.b(&name))?];
+        let mut buffer = [0; 32];
+        for reader in &readers {
+            let read = reader.read_at(&mut buffer, 0)?;
+            ensure!(&buffer[..read] == old.as_bytes(), "the bytes differ");
+        }
+        for written in [0, 1] {
+            let body = format!("{new} by {written}");
+            fs::write(two.cluster.path(written, &name), &body)?;
+            for seen in [two.a(&name), two.b(&name)] {
+                ensure!(fs::read_to_string(&seen)? == body, "an open sees an old version at {}", seen.display());
+            }
+        }
+    }
+    Ok(())
+}
