@@ -199,7 +199,7 @@ impl FileWriter {
     pub async fn set_length(&self, length: u64) -> Result<()> {
         let mut copied = self.changing.lock().await;
         if self.length() == length {
-            // POSIX has the times of a file change all the same; its bytes are as they were.
+            // Its bytes are as they were, so there is nothing to persist.
             return self.lock().check();
         }
         self.bring_over(&mut copied, length).await?;

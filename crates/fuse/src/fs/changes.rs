@@ -86,6 +86,8 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             mode => mode.map(|mode| mode & 0o7777),
         };
         let inode = self.inode_of(node);
+        // The kernel leaves it to us that a file is modified when it is cut through a descriptor, also to the length that it has.
+        let mtime = mtime.or_else(|| handle.and(length).map(|_| Time::Now));
         let mtime = match mtime {
             Some(Time::At(time)) => Some(time),
             // What is not persisted yet will have been written just then.

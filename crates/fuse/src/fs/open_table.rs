@@ -14,6 +14,7 @@ use std::{
 };
 
 use headpond_types::{ContentId, InodeId};
+use tokio::sync::Notify;
 
 use crate::source::SourceFile;
 
@@ -27,6 +28,8 @@ type Shard<F, B> = HashMap<InodeId, Opened<F, B>>;
 pub(crate) struct OpenTable<F: SourceFile, B> {
     /// Locked for a map operation, and for registering a backing file at a first open (an ioctl that waits for nobody).
     shards: [Mutex<Shard<F, B>>; SHARDS],
+    /// Told whenever an inode is passed through no more.
+    left: Notify,
 }
 
 #[derive(Debug)]
@@ -76,7 +79,7 @@ pub(crate) struct PassedThrough;
 
 impl<F: SourceFile, B> Default for OpenTable<F, B> {
     fn default() -> Self {
-        Self { shards: std::array::from_fn(|_| Mutex::default()) }
+        Self { shards: std::array::from_fn(|_| Mutex::default()), left: Notify::new() }
     }
 }
 
@@ -141,6 +144,19 @@ impl<F: SourceFile, B> OpenTable<F, B> {
     /// Whether the kernel reads the inode from a backing file.
     pub(crate) fn is_passed_through(&self, inode: InodeId) -> bool {
         self.shard(inode).get(&inode).is_some_and(|opened| opened.passthrough.is_some())
+    }
+
+    /// Waits until the kernel does not read the inode from a backing file.
+    pub(crate) async fn until_not_passed_through(&self, inode: InodeId) {
+        loop {
+            let mut left = std::pin::pin!(self.left.notified());
+            // Before looking, so that none falls between.
+            left.as_mut().enable();
+            if !self.is_passed_through(inode) {
+                return;
+            }
+            left.await;
+        }
     }
 
     /// The inode was written: the version that is read is not known any more.

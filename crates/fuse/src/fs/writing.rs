@@ -2,13 +2,16 @@
 //!
 //! Writing and persisting have no deadline here: they may take as long as the bytes need, and the source has one for each step.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use headpond_client::NewFile;
 use headpond_types::{Error, ErrorKind, Result};
 
 use super::{Admitted, FileSystem, Opening, PassedThrough, Source, SourceWriter, attributes::name_of, pages::Held};
+
+/// How long the kernel may take to tell that a file was closed.
+const CLOSING: Duration = Duration::from_millis(200);
 
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Makes the file `name` in `parent`, or opens the one that has the name.
@@ -25,9 +28,10 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.within("opening a file for writing", opening).await
     }
 
-    /// Whether an open that writes and reads has to be refused.
-    pub(crate) fn is_passed_through(&self, node: u64) -> bool {
-        self.opens.is_passed_through(self.inode_of(node))
+    /// Whether an open that writes and reads has to be refused. Waits a moment for readers that have closed the file: the kernel tells of it
+    /// after their close has returned.
+    pub(crate) async fn stays_passed_through(&self, node: u64) -> bool {
+        tokio::time::timeout(CLOSING, self.opens.until_not_passed_through(self.inode_of(node))).await.is_err()
     }
 
     /// Counts an open that is about to be answered, and gives it a handle. With `emptied` the kernel has no pages of the file, or lets go of

@@ -44,10 +44,10 @@ impl<S: Source> Adapter<S> {
             return reply.error(errno);
         }
         let (reads, truncate) = (reads(flags), flags & libc::O_TRUNC != 0);
-        if reads && self.0.fs.is_passed_through(node) {
-            return reply.error(self.0.refusal(libc::ETXTBSY));
-        }
         self.spawn(async move |shared| {
+            if reads && shared.fs.stays_passed_through(node).await {
+                return reply.error(shared.refusal(libc::ETXTBSY));
+            }
             let writer = match shared.fs.open_writer(node, truncate).await {
                 Ok(writer) => writer,
                 Err(error) => return reply.error(shared.errno("open", &error)),
@@ -89,6 +89,9 @@ impl<S: Source> Adapter<S> {
             };
             let attr = writer.attr();
             let node = attr.inode.0;
+            if reads(flags) && shared.fs.stays_passed_through(node).await {
+                return reply.error(shared.refusal(libc::ETXTBSY));
+            }
             match shared.fs.admit_writer(node, writer, reads(flags), attr.size == 0) {
                 Ok((handle, admitted)) => {
                     shared.count_open(&admitted.mode);
