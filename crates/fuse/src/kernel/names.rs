@@ -143,10 +143,9 @@ impl Queue {
 impl Shared {
     fn begin(self: Arc<Self>, guard: Guard) {
         self.lock().guard = Some(guard);
-        for number in 1..THREADS {
+        for _ in 1..THREADS {
             let shared = Arc::clone(&self);
-            let started =
-                thread::Builder::new().name(format!("headpond-names{number}")).spawn(move || shared.tell_all());
+            let started = thread::Builder::new().name("headpond-names".to_owned()).spawn(move || shared.tell_all());
             if let Err(error) = started {
                 debug!(%error, "fewer threads for changed names");
             }
