@@ -10,7 +10,7 @@ use std::{
 
 use headpond_proto::{
     grant::{GrantSigner, GrantVerifier},
-    v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant},
+    v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant, UploadGrant},
 };
 use headpond_runtime::Clock;
 use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, MountId, Result, Timestamp};
@@ -74,6 +74,12 @@ impl Grants {
     /// `PermissionDenied` for any other.
     pub(crate) fn staged(&self, signed: &SignedGrant) -> Result<StagingGrant> {
         self.verifier.verify_staging(signed, Timestamp(i64::MIN))
+    }
+
+    /// The right to send staged bytes ahead, as `grant` says but for when it expires: with the right to have staged them.
+    pub(crate) fn upload(&self, grant: UploadGrant) -> SignedGrant {
+        let expires_ns = self.clock.now().saturating_add(STAGING_FOR).0;
+        self.signer.sign_upload(UploadGrant { expires_ns, ..grant })
     }
 
     /// The right to store staged bytes, as `grant` says but for when it expires.

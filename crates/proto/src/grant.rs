@@ -10,11 +10,12 @@ use headpond_types::{Error, ErrorKind, Timestamp};
 use prost::Message;
 use ring::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 
-use crate::v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant};
+use crate::v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant, UploadGrant};
 
 /// Stand before the bytes that are signed for a kind of grant, so that none passes for one of another kind. A [`ContentGrant`] has none;
 /// no message begins with these bytes.
 const STAGING: &[u8] = b"\0staging\0";
+const UPLOAD: &[u8] = b"\0upload\0";
 const PERSIST: &[u8] = b"\0persist\0";
 
 /// Signs grants; the master has one.
@@ -58,6 +59,13 @@ impl GrantSigner {
     pub fn sign_staging(&self, mut grant: StagingGrant) -> SignedGrant {
         grant.cluster = self.cluster;
         self.sign_bytes(STAGING, &grant.encode_to_vec())
+    }
+
+    /// Signs the right to send staged bytes ahead, after setting its cluster.
+    #[must_use]
+    pub fn sign_upload(&self, mut grant: UploadGrant) -> SignedGrant {
+        grant.cluster = self.cluster;
+        self.sign_bytes(UPLOAD, &grant.encode_to_vec())
     }
 
     /// Signs the right to persist staged bytes, after setting its cluster.
@@ -110,6 +118,16 @@ impl GrantVerifier {
     /// As [`GrantVerifier::verify`].
     pub fn verify_staging(&self, signed: &SignedGrant, now: Timestamp) -> Result<StagingGrant, Error> {
         let grant: StagingGrant = self.signed(STAGING, signed)?;
+        self.check(grant.cluster, grant.expires_ns, now)?;
+        Ok(grant)
+    }
+
+    /// As [`GrantVerifier::verify`], of the right to send staged bytes ahead.
+    ///
+    /// # Errors
+    /// As [`GrantVerifier::verify`].
+    pub fn verify_upload(&self, signed: &SignedGrant, now: Timestamp) -> Result<UploadGrant, Error> {
+        let grant: UploadGrant = self.signed(UPLOAD, signed)?;
         self.check(grant.cluster, grant.expires_ns, now)?;
         Ok(grant)
     }
@@ -185,7 +203,12 @@ mod tests {
         let verifier = GrantVerifier::new(signer.public_key(), 5);
         let staging = signer.sign_staging(StagingGrant { lease: 7, expires_ns: 100, ..Default::default() });
         let persist = signer.sign_persist(PersistGrant { lease: 7, expires_ns: 100, ..Default::default() });
+        let upload = signer.sign_upload(UploadGrant { lease: 7, expires_ns: 100, ..Default::default() });
         let now = Timestamp(100);
+        assert_eq!(verifier.verify_upload(&upload, now).expect("valid").lease, 7);
+        assert!(verifier.verify_persist(&upload, now).is_err() && verifier.verify_upload(&persist, now).is_err());
+        assert!(verifier.verify_staging(&upload, now).is_err() && verifier.verify_upload(&staging, now).is_err());
+        assert!(verifier.verify_upload(&upload, Timestamp(101)).is_err());
         assert_eq!(verifier.verify_staging(&staging, now).expect("valid").lease, 7);
         assert_eq!(verifier.verify_persist(&persist, now).expect("valid").lease, 7);
         assert!(verifier.verify_staging(&persist, now).is_err() && verifier.verify_persist(&staging, now).is_err());

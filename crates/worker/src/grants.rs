@@ -7,7 +7,7 @@ use std::sync::{Arc, RwLock};
 
 use headpond_proto::{
     grant::GrantVerifier,
-    v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant},
+    v1::{ContentGrant, PersistGrant, SignedGrant, StagingGrant, UploadGrant},
 };
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::Key;
@@ -104,6 +104,14 @@ impl Grants {
     /// As [`Grants::check`].
     pub(crate) fn check_staging(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<StagingGrant> {
         self.verifier()?.verify_staging(shown(signed)?, now)
+    }
+
+    /// The right to send staged bytes ahead in `signed`.
+    ///
+    /// # Errors
+    /// As [`Grants::check`].
+    pub(crate) fn check_upload(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<UploadGrant> {
+        self.verifier()?.verify_upload(shown(signed)?, now)
     }
 
     /// The right to store staged bytes in `signed`.

@@ -2,6 +2,7 @@
 
 #![allow(clippy::single_range_in_vec_init, reason = "ranges are the data here")]
 
+mod ahead;
 mod faults;
 mod fills;
 mod lake;

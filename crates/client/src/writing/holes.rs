@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use headpond_types::Result;
 
-use super::{FileWriter, staged::Staged};
+use super::{FileWriter, ahead::Changed, staged::Staged};
 
 /// Zeros that are written where no hole can be made.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -20,7 +20,7 @@ impl FileWriter {
             return self.lock().check();
         }
         self.bring_over(&mut copied, u64::MAX).await?;
-        self.change(|staged| staged.zero(offset, end), None).await
+        self.change(|staged| staged.zero(offset, end), None, Changed::Written { offset, end }).await
     }
 }
 

@@ -3,7 +3,7 @@
 //! A file is written by one client at a time, under a write lease of the master. Its next version grows on one worker as a *staged file*:
 //! through a descriptor if that worker is on this node, over gRPC otherwise, and on that worker for good, since nobody else has the bytes.
 //! Persisting it is three steps: the master says where the object goes, the worker stores it under the condition that nobody else did,
-//! the master commits. A crash between them leaves what a synchronisation finds, or nothing.
+//! the master commits. What is written from front to end is sent [`ahead`] of that, in the background. A crash between them leaves what a synchronisation finds, or nothing.
 //!
 //! Invariants:
 //! * A client has at most one writer of an inode, which all its handles share.
@@ -14,6 +14,7 @@
 //!
 //! Lock order, per writer: `persisting`, `changing`, `state`. The first two are held across awaits.
 
+mod ahead;
 mod copying;
 mod ending;
 mod holes;

@@ -105,9 +105,10 @@ impl FileWriter {
             staged.set_length(length).await.inspect_err(|error| self.note(error))?;
             self.lock().unsure = false;
         }
+        let round = self.ahead.end_round();
         let mut still = (length <= STILL).then_some(changing);
         let service = self.shared.workers.staging(staged.member())?;
-        let request = v1::PersistRequest { grant: Some(grant), length };
+        let request = v1::PersistRequest { grant: Some(grant), length, round };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);
         let storing = call_worker(staged.member(), "persisting", patience, || {
             let (mut service, request) = (service.clone(), request.clone());

@@ -82,6 +82,11 @@ impl Staged {
         &self.grant
     }
 
+    /// How long one call of it may take.
+    pub(super) const fn patience(&self) -> Duration {
+        self.patience
+    }
+
     /// It is known that the bytes are lost.
     pub(super) fn is_lost(&self) -> bool {
         match &self.way {

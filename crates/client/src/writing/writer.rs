@@ -10,7 +10,14 @@ use headpond_runtime::{Clock as _, SystemClock};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result, Timestamp};
 use tokio::sync::OnceCell;
 
-use super::{AttrChange, Lease, copying::Copied, ending, persisting::Unanswered, staged::Staged};
+use super::{
+    AttrChange, Lease,
+    ahead::{Changed, WrittenAhead},
+    copying::Copied,
+    ending,
+    persisting::Unanswered,
+    staged::Staged,
+};
 use crate::shared::Shared;
 
 /// The next version of a file, as it is being written. One per inode and client: all who write a file through one [`crate::Client`] share
@@ -27,6 +34,8 @@ pub struct FileWriter {
     pub(super) persisting: tokio::sync::Mutex<Option<Unanswered>>,
     /// Held while bytes or the length change; how much of the old version is staged.
     pub(super) changing: tokio::sync::Mutex<Copied>,
+    /// What of the bytes the worker stores already.
+    pub(super) ahead: Arc<WrittenAhead>,
     /// Never held across an await; no other lock is taken inside.
     state: Mutex<State>,
 }
@@ -70,12 +79,14 @@ impl FileWriter {
             state.change(Some(0));
         }
         let changing = tokio::sync::Mutex::new(Copied::default());
+        let ahead = Arc::new(WrittenAhead::new(state.origin.is_none()));
         Self {
             shared,
             lease,
             staged: OnceCell::new(),
             persisting: tokio::sync::Mutex::new(None),
             changing,
+            ahead,
             state: Mutex::new(state),
         }
     }
@@ -160,12 +171,12 @@ impl FileWriter {
         self.put(&mut copied, offset, bytes).await
     }
 
-    /// [`FileWriter::write_at`] if it need wait for nobody; whether it was done. If not, parts may be written: write all of it again. Any thread.
+    /// [`FileWriter::write_at`] if it need wait for nobody but this node's disk, and for that one thread at a time; whether it was done. If not,
+    /// parts may be written: write all of it again. Any thread.
     pub fn try_write_at(&self, offset: u64, bytes: &[u8]) -> bool {
         let Ok(_changing) = self.changing.try_lock() else { return false };
-        let Some(file) = self.staged.get().filter(|staged| !staged.is_lost()).and_then(Staged::local) else {
-            return false;
-        };
+        let Some(staged) = self.staged.get().filter(|staged| !staged.is_lost()) else { return false };
+        let Some(file) = staged.local() else { return false };
         let Some(end) = offset.checked_add(bytes.len() as u64) else { return false };
         {
             let mut state = self.lock();
@@ -174,9 +185,15 @@ impl FileWriter {
             }
             state.unsure = true;
         }
+        let change = Changed::Written { offset, end };
+        self.ahead.begin(change);
         let written = file.try_write(offset, bytes);
         if written {
             self.lock().change_to_hold(end);
+            self.ahead.made(change);
+            self.ahead.tell(&self.shared, self.lease.id, staged);
+        } else {
+            self.ahead.failed();
         }
         written
     }
@@ -203,7 +220,7 @@ impl FileWriter {
             return self.lock().check();
         }
         self.bring_over(&mut copied, length).await?;
-        self.change(|staged| staged.set_length(length), Some(length)).await
+        self.change(|staged| staged.set_length(length), Some(length), Changed::Cut(length)).await
     }
 
     /// Sets the modification time of what is not persisted yet; whether there is such.
@@ -244,6 +261,9 @@ impl FileWriter {
 
     /// The file lost its name, or got it back.
     pub(super) fn set_unlinked(&self, unlinked: bool) {
+        if unlinked {
+            self.ahead.stop();
+        }
         let mut state = self.lock();
         state.unlinked = unlinked;
         state.edit(|attr| attr.nlink = u32::from(!unlinked));
@@ -312,11 +332,11 @@ impl FileWriter {
         };
         self.bring_over(copied, u64::MAX).await?;
         let length = self.length().max(end);
-        self.change(|staged| staged.write(offset, bytes), Some(length)).await
+        self.change(|staged| staged.write(offset, bytes), Some(length), Changed::Written { offset, end }).await
     }
 
     /// Makes a change, after which the file has `length` bytes.
-    pub(super) async fn change<'a, F, Fut>(&'a self, change: F, length: Option<u64>) -> Result<()>
+    pub(super) async fn change<'a, F, Fut>(&'a self, change: F, length: Option<u64>, changed: Changed) -> Result<()>
     where
         F: FnOnce(&'a Staged) -> Fut,
         Fut: Future<Output = Result<()>>,
@@ -324,10 +344,14 @@ impl FileWriter {
         self.lock().check()?;
         let staged = self.staged().await?;
         self.lock().unsure = true;
+        self.ahead.begin(changed);
         change(staged).await.inspect_err(|error| self.note(error))?;
         let mut state = self.lock();
         state.check()?;
         state.change(length);
+        drop(state);
+        self.ahead.made(changed);
+        self.ahead.tell(&self.shared, self.lease.id, staged);
         Ok(())
     }
 }

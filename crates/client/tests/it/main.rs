@@ -1,5 +1,6 @@
 //! The client against masters and workers that do what a test tells them.
 
+mod ahead;
 mod changing;
 mod fakes;
 mod holes;

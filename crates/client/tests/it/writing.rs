@@ -18,7 +18,7 @@ fn name(text: &str) -> Name {
     Name::new(text).expect("a name")
 }
 
-async fn create(cluster: &Cluster, text: &str) -> Arc<FileWriter> {
+pub(crate) async fn create(cluster: &Cluster, text: &str) -> Arc<FileWriter> {
     cluster.client.create(ROOT, &name(text), NEW).await.expect("created")
 }
 
@@ -31,7 +31,7 @@ fn stored(cluster: &Cluster) -> Vec<Vec<u8>> {
 }
 
 /// Waits for what happens in the background.
-async fn until(condition: impl Fn() -> bool) {
+pub(crate) async fn until(condition: impl Fn() -> bool) {
     let waiting = async {
         while !condition() {
             tokio::task::yield_now().await;

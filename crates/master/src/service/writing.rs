@@ -4,9 +4,9 @@ use headpond_namespace::{AttrChange, Owner, XattrChange};
 use headpond_proto::v1::{
     CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
     MakeNodeRequest, OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PreparePersistRequest,
-    PreparePersistResponse, ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest,
-    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease,
-    WriteResponse, writing_service_server::WritingService as Service,
+    PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse, ReclaimLeaseRequest, ReclaimLeaseResponse,
+    RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest, RenewLeasesResponse,
+    SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse, writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
@@ -79,6 +79,15 @@ impl Service for WritingService {
         let ReclaimLeaseRequest { staging, version } = request.into_inner();
         let held = self.0.writing.reclaim(&staging.unwrap_or_default(), &version).await.map_err(refuse)?;
         Ok(Response::new(ReclaimLeaseResponse { term_ms: millis(self.0.writing.leases.term()), held }))
+    }
+
+    async fn prepare_upload(
+        &self,
+        request: Request<PrepareUploadRequest>,
+    ) -> Result<Response<PrepareUploadResponse>, Status> {
+        Peer::of(&request).map_err(refuse)?;
+        let grant = self.0.writing.prepare_upload(request.into_inner().lease).await.map_err(refuse)?;
+        Ok(Response::new(PrepareUploadResponse { grant: Some(grant) }))
     }
 
     async fn prepare_persist(

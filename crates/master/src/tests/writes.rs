@@ -43,6 +43,22 @@ async fn a_file_is_visible_when_made_and_stored_when_committed() {
 }
 
 #[tokio::test]
+async fn bytes_are_sent_ahead_to_where_they_would_be_stored_and_hold_up_nobody() {
+    let rig = Rig::writable(&["old"]).await;
+    let new = rig.create("/m/new").await.expect("made").lease.expect("a file");
+    let old = rig.create("/m/old").await.expect("opened").lease.expect("a file");
+    let (new_key, old_key) = (rig.upload_key(new).await.expect("granted"), rig.upload_key(old).await.expect("granted"));
+    assert!(rig.writing().leases.persisting().is_empty());
+    rig.rename("/m/new", "/m/renamed").await.expect("nothing is being persisted");
+    let grant = rig.persist_grant(new).await.expect("granted");
+    assert_ne!(grant.key, new_key);
+    assert_eq!(rig.upload_key(new).await.expect("granted"), grant.key);
+    assert_eq!(rig.persist_grant(old).await.expect("granted").key, old_key);
+    rig.writing().end(old).await.expect("ended");
+    assert_eq!(rig.upload_key(old).await.expect_err("ended").kind(), ErrorKind::Stale);
+}
+
+#[tokio::test]
 async fn a_commit_is_repeated_after_a_restart_and_without_its_lease() {
     let rig = Rig::writable(&[]).await;
     let (create, commit) = (request(), request());

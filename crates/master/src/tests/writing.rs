@@ -77,6 +77,16 @@ impl Rig {
         Ok(verifier.verify_persist(&signed, core.clock.now()).expect("signed by this master"))
     }
 
+    /// The key that bytes under a lease may be sent ahead to.
+    pub(super) async fn upload_key(&self, lease: u64) -> Result<Bytes> {
+        let core = &self.master.core;
+        let signed = self.writing().prepare_upload(lease).await?;
+        let verifier = GrantVerifier::new(core.grants.public_key(), core.cluster);
+        let grant = verifier.verify_upload(&signed, core.clock.now()).expect("signed by this master");
+        assert_eq!(grant.lease, lease);
+        Ok(grant.key)
+    }
+
     /// Stores `body` as a worker does.
     pub(super) async fn store_staged(&self, grant: &PersistGrant, body: &str) -> Result<ObjectMeta, UfsError> {
         let condition = grant.replaces.clone().map_or(Precondition::Absent, Precondition::Matches);

@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use fail::fail_point;
 use headpond_namespace::{Command, Reply, Version};
-use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant};
-use headpond_types::{ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp};
+use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant, UploadGrant};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp};
 
 use super::{Writing, leases::Persist};
 use crate::{
@@ -30,6 +31,17 @@ pub(crate) struct Persisted {
     pub(crate) version: String,
 }
 
+/// Where an object is to go.
+#[derive(Debug)]
+struct Destination {
+    /// Relative to the mount's prefix.
+    key: Vec<u8>,
+    /// The same with it.
+    object_key: Bytes,
+    /// The version that it replaces; `None`: there must be no object.
+    replaces: Option<String>,
+}
+
 impl Writing {
     /// Takes a lost lease back for who shows the grant that came with it; whether it was held all the time.
     ///
@@ -49,6 +61,18 @@ impl Writing {
         held.ok_or_else(|| Error::new(ErrorKind::Busy, format!("somebody else writes inode {inode}: try again later")))
     }
 
+    /// The right to send the staged bytes of a lease ahead, to where [`Writing::prepare`] would have them stored as of now. Nothing waits for what
+    /// is made of it: it makes no object.
+    ///
+    /// # Errors
+    /// As of [`Writing::prepare`].
+    pub(crate) async fn prepare_upload(&self, lease: u64) -> Result<SignedGrant> {
+        let inode = self.leases.inode(lease)?;
+        let (_guard, attr, _) = self.lock_inode(inode).await?;
+        let Destination { object_key: key, .. } = self.destination(&attr)?;
+        Ok(self.grants.upload(UploadGrant { lease, mount: attr.mount.0, key, ..UploadGrant::default() }))
+    }
+
     /// The right to store the staged bytes of a lease, where the file's object is or is to be.
     ///
     /// # Errors
@@ -57,27 +81,34 @@ impl Writing {
         let inode = self.leases.inode(lease)?;
         // Under it nobody moves the object.
         let (_guard, attr, _) = self.lock_inode(inode).await?;
-        let snapshot = self.catalog.snapshot()?;
-        let mount = self.writable(&snapshot, &attr)?;
-        let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
-        let (key, replaces) = if is_unpersisted(&attr) {
-            let key = path_key(&location.names);
-            let old = self.replaced.get(inode).filter(|old| old.key == key);
-            (key, old.map(|old| old.version))
-        } else {
-            (location.key, Some(attr.version))
-        };
+        let Destination { key, object_key, replaces } = self.destination(&attr)?;
         let content = ContentId(rand::random());
         let grant = PersistGrant {
             lease,
             mount: attr.mount.0,
-            key: mount.object_key(&key).0,
+            key: object_key,
             replaces,
             content: Some(content.into()),
             ..PersistGrant::default()
         };
         self.leases.begin_persist(lease, Persist { content, key })?;
         Ok(self.grants.persist(grant))
+    }
+
+    /// Where the object of a file is or is to be. Its name is locked.
+    fn destination(&self, attr: &Attr) -> Result<Destination> {
+        let inode = attr.inode;
+        let snapshot = self.catalog.snapshot()?;
+        let mount = self.writable(&snapshot, attr)?;
+        let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
+        let (key, replaces) = if is_unpersisted(attr) {
+            let key = path_key(&location.names);
+            let old = self.replaced.get(inode).filter(|old| old.key == key);
+            (key, old.map(|old| old.version))
+        } else {
+            (location.key, Some(attr.version.clone()))
+        };
+        Ok(Destination { object_key: mount.object_key(&key).0, key, replaces })
     }
 
     /// What was stored is the file's version from now on.

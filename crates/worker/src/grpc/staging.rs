@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use headpond_proto::v1::{
     EndStagingRequest, EndStagingResponse, PersistRequest, PersistResponse, ReadStagedRequest, ReadStagedResponse,
-    ResizeStagedRequest, ResizeStagedResponse, StageRequest, StageResponse, staging_service_server::StagingService,
+    ResizeStagedRequest, ResizeStagedResponse, StageRequest, StageResponse, UploadRequest, UploadResponse,
+    staging_service_server::StagingService,
 };
 use tonic::{Request, Response, Status};
 
@@ -38,9 +39,15 @@ impl StagingService for StagingRpc {
         Ok(Response::new(ResizeStagedResponse {}))
     }
 
+    async fn upload(&self, request: Request<UploadRequest>) -> Result<Response<UploadResponse>, Status> {
+        let UploadRequest { grant, up_to, round } = request.into_inner();
+        self.0.upload(grant.as_ref(), up_to, round).map_err(to_status)?;
+        Ok(Response::new(UploadResponse {}))
+    }
+
     async fn persist(&self, request: Request<PersistRequest>) -> Result<Response<PersistResponse>, Status> {
-        let PersistRequest { grant, length } = request.into_inner();
-        self.0.persist(grant.as_ref(), length).await.map(Response::new).map_err(to_status)
+        let PersistRequest { grant, length, round } = request.into_inner();
+        self.0.persist(grant.as_ref(), length, round).await.map(Response::new).map_err(to_status)
     }
 
     async fn end_staging(&self, request: Request<EndStagingRequest>) -> Result<Response<EndStagingResponse>, Status> {

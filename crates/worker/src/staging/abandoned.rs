@@ -171,7 +171,6 @@ mod tests {
     use bytes::Bytes;
     use futures::future::BoxFuture;
     use headpond_proto::v1::Mount;
-    use headpond_types::ContentId;
     use headpond_ufs::{Fault, Faulty, Memory, Op, UfsErrorKind, UnderStore};
 
     use super::*;
@@ -190,7 +189,7 @@ mod tests {
     async fn an_upload_outlives_neither_its_process_nor_a_mount_that_comes_late() {
         let dir = tempfile::tempdir().expect("a directory");
         let store = Faulty::new(Arc::new(Memory::named("abandoned")), 1);
-        let target = Target { mount: MountId(7), key: Key::from("k"), content: ContentId(1) };
+        let target = Target { mount: MountId(7), key: Key::from("k") };
         let upload = store.create_multipart(&target.key).await.expect("begun");
         let finished = store.create_multipart(&target.key).await.expect("begun");
         {

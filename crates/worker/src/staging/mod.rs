@@ -2,10 +2,13 @@
 //!
 //! * [`Stager`] does what clients ask for over gRPC and the unix socket. Each write lease has at most one staged file ([`table`]).
 //! * A staged file is one process's: nothing of it was acknowledged, so a restart loses it, and whoever goes on with it is told so.
-//! * [`persist`] stores its bytes as one object; [`upload`] is how, [`settle`] what to make of an answer that was lost.
+//! * [`persist`] stores its bytes as one object; [`upload`] and [`parts`] are how, [`settle`] what to make of an answer that was lost.
+//! * [`ahead`] has begun with it while the file is still being written.
 //! * [`abandoned`] aborts uploads that nobody goes on with, also those of an earlier process.
 
 mod abandoned;
+mod ahead;
+mod parts;
 mod persist;
 mod sent;
 mod settle;
@@ -18,11 +21,16 @@ use std::{fs::File, sync::Arc, time::Duration};
 use bytes::Bytes;
 use headpond_proto::v1::{PersistResponse, SignedGrant, StagingGrant};
 use headpond_runtime::{Clock, Tasks};
-use headpond_types::{ContentId, Error, ErrorKind, Result, Timestamp};
+use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use tokio::sync::Semaphore;
 
-use self::table::{Staged, Table};
 pub(crate) use self::{abandoned::Abandoned, stored::Stored};
+use self::{
+    ahead::Rounds,
+    persist::Wanted,
+    table::{Staged, Table},
+    upload::Target,
+};
 use crate::{cache::Cache, cluster::Cluster, metrics::Metrics};
 
 /// Most bytes in one message of staged data.
@@ -115,7 +123,19 @@ impl Stager {
         staged.on_file(headpond_store::Staging::descriptor).await
     }
 
-    /// Stores the staged bytes as one object. Goes on when it is dropped; a repetition with the same grant joins it, or gets its answer.
+    /// Sends what is staged before `up_to` to the under store, in the background. Nothing is stored by it.
+    ///
+    /// # Errors
+    /// Those of the grant; `Stale` when the staged file is lost or `round` over; `Unavailable` when sending has failed, which the persist makes good.
+    pub(crate) fn upload(self: &Arc<Self>, signed: Option<&SignedGrant>, up_to: u64, round: u64) -> Result<()> {
+        let grant = self.cluster.grants.check_upload(signed, self.clock.now())?;
+        let staged = self.table.find(grant.lease).ok_or_else(|| lost(grant.lease))?;
+        staged.touch();
+        let target = Target { mount: MountId(grant.mount), key: grant.key.into() };
+        staged.with_rounds(|rounds| rounds.tell((self, &staged), target, round, up_to))
+    }
+
+    /// Stores the staged bytes as one object. What was sent ahead in `round` need not be sent again. Goes on when it is dropped; a repetition with the same grant joins it, or gets its answer.
     ///
     /// # Errors
     /// Those of the grant; `Stale` when the store holds another version than the grant says, or the staged file is lost; what the store
@@ -124,12 +144,13 @@ impl Stager {
         self: &Arc<Self>,
         signed: Option<&SignedGrant>,
         length: u64,
+        round: u64,
     ) -> Result<PersistResponse> {
         let grant = self.cluster.grants.check_persist(signed, self.clock.now())?;
         let lease = grant.lease;
         let staged = self.table.find(lease).ok_or_else(|| lost(lease))?;
-        let asked = (signed.cloned().unwrap_or_default(), length);
-        persist::run(Arc::clone(self), staged, asked, grant).await
+        let wanted = Wanted { length, round };
+        persist::run(Arc::clone(self), staged, (signed.cloned().unwrap_or_default(), wanted), grant).await
     }
 
     /// Ends a staged file. If `content` is what its bytes were last persisted as, they stay cached; whoever ends it has closed its
@@ -204,6 +225,7 @@ impl Stager {
 
     /// Drops the file of what is in the table no more, or makes it that of `content` if its bytes were stored as such.
     async fn finish(&self, staged: Arc<Staged>, content: Option<ContentId>) {
+        staged.with_rounds(Rounds::end);
         let stored = staged.set_stored(None);
         let take = move || {
             let file = staged.take()?;

@@ -28,6 +28,14 @@ const REMEMBERED: usize = 8;
 
 type Answer = Shared<BoxFuture<'static, Result<PersistResponse, SharedError>>>;
 
+/// What a client says of the bytes to be stored.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    pub(super) length: u64,
+    /// The round in which they may have been sent ahead.
+    pub(super) round: u64,
+}
+
 /// The persists that were asked for lately, under way or done; the latest is the last.
 #[derive(Debug, Default)]
 pub(super) struct Asked(VecDeque<Persist>);
@@ -55,19 +63,19 @@ impl Asked {
     }
 }
 
-/// Stores `length` bytes as `grant` says, which is what stands in `signed`; or answers what was answered to it before.
+/// Stores all bytes as `grant` says, which is what stands in `signed`; or answers what was answered to it before.
 pub(super) async fn run(
     stager: Arc<Stager>,
     staged: Arc<Staged>,
-    (signed, length): (SignedGrant, u64),
+    (signed, wanted): (SignedGrant, Wanted),
     grant: PersistGrant,
 ) -> Result<PersistResponse> {
     let answer = staged.with_asked(|asked| match asked.find(&signed) {
         // A content id must not come to mean other bytes.
-        Some(known) => (known.length == length).then(|| known.answer.clone()),
+        Some(known) => (known.length == wanted.length).then(|| known.answer.clone()),
         None => {
-            let answer = begin(stager, Arc::clone(&staged), grant, length);
-            asked.push(Persist { grant: signed, length, answer: answer.clone() });
+            let answer = begin(stager, Arc::clone(&staged), grant, wanted);
+            asked.push(Persist { grant: signed, length: wanted.length, answer: answer.clone() });
             Some(answer)
         }
     });
@@ -79,10 +87,10 @@ pub(super) async fn run(
 }
 
 /// In a task of its own: a client that hangs up neither stops nor repeats an upload.
-fn begin(stager: Arc<Stager>, staged: Arc<Staged>, grant: PersistGrant, length: u64) -> Answer {
+fn begin(stager: Arc<Stager>, staged: Arc<Staged>, grant: PersistGrant, wanted: Wanted) -> Answer {
     let tasks = stager.tasks.clone();
     let task = tasks.spawn(async move {
-        let stored = persist(&stager, &staged, grant, length).await;
+        let stored = persist(&stager, &staged, grant, wanted).await;
         stager.metrics.persisted(stored.as_ref().map(|answer| answer.size).map_err(Error::kind));
         stored
     });
@@ -93,15 +101,21 @@ fn begin(stager: Arc<Stager>, staged: Arc<Staged>, grant: PersistGrant, length: 
     answer.boxed().shared()
 }
 
-async fn persist(stager: &Stager, staged: &Arc<Staged>, grant: PersistGrant, length: u64) -> Result<PersistResponse> {
+async fn persist(
+    stager: &Stager,
+    staged: &Arc<Staged>,
+    grant: PersistGrant,
+    Wanted { length, round }: Wanted,
+) -> Result<PersistResponse> {
     let _turn = staged.turn.lock().await;
+    let ahead = staged.with_rounds(|rounds| rounds.take(round));
     let PersistGrant { mount, key, replaces, content, expires_ns, .. } = grant;
     if expires_ns < stager.clock.now().0 {
         let message = "the grant has expired while another persist was under way: ask the master for a new one";
         return Err(Error::new(ErrorKind::PermissionDenied, message));
     }
     let content = content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a grant without a content"))?.into();
-    let target = Target { mount: MountId(mount), key: key.into(), content };
+    let target = Target { mount: MountId(mount), key: key.into() };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
     let found = staged.on_file(headpond_store::Staging::len).await?;
     if found != length {
@@ -111,13 +125,13 @@ async fn persist(stager: &Stager, staged: &Arc<Staged>, grant: PersistGrant, len
     let time = PATIENCE + Duration::from_secs(length / LEAST_RATE);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
-        Upload { stager, staged, store, target: &target, length }.run(condition).await
+        Upload { stager, staged, store, target: &target, content, length }.run(condition, ahead).await
     });
     let meta = stored.await.map_err(|_| {
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
     staged.touch();
-    stored::show(stager, staged, &target, length).await;
+    stored::show(stager, staged, content, length).await;
     Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version })
 }

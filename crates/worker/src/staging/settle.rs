@@ -15,7 +15,10 @@ use headpond_store::checksums;
 use headpond_types::{Error, ErrorKind, PAGE_SIZE, Result};
 use headpond_ufs::{ObjectMeta, Precondition, UfsError, UfsErrorKind};
 
-use super::{sent::Try, upload::Upload};
+use super::{
+    sent::Try,
+    upload::{Target, Upload},
+};
 
 /// Tries without an answer, each with the store's own deadline, after which the failure is told.
 const TRIES: u32 = 4;
@@ -44,7 +47,7 @@ impl Upload<'_> {
         let request = Try {
             mount: self.target.mount,
             key: self.target.key.clone(),
-            content: self.target.content,
+            content: self.content,
             length: self.length,
             checksums: Arc::clone(&checksums),
             version: None,
@@ -81,7 +84,7 @@ impl Upload<'_> {
                     continue;
                 }
                 Err(unknown) if unmet => unknown,
-                Ok(_) | Err(_) => self.told(error),
+                Ok(_) | Err(_) => told(self.target, error),
             };
             if let Some(refused) = refused {
                 self.staged.with_sent(|sent| sent.failed(refused));
@@ -123,7 +126,7 @@ impl Upload<'_> {
         let meta = match self.store.head(&self.target.key).await {
             Ok(meta) => meta,
             Err(error) if error.kind() == UfsErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(self.told(error)),
+            Err(error) => return Err(told(self.target, error)),
         };
         for sent in sent {
             let ours = match &sent.version {
@@ -144,11 +147,11 @@ impl Upload<'_> {
             return Ok(expected.is_empty());
         }
         let body = self.store.get(&self.target.key, 0..meta.size, &meta.version).await;
-        let mut body = body.map_err(|error| self.told(error))?;
+        let mut body = body.map_err(|error| told(self.target, error))?;
         let one_page = usize::try_from(PAGE_SIZE).expect("a page fits in memory");
         let (mut found, mut buffer) = (Vec::with_capacity(expected.len()), Vec::new());
         while let Some(chunk) = body.next().await {
-            buffer.extend_from_slice(&chunk.map_err(|error| self.told(error))?);
+            buffer.extend_from_slice(&chunk.map_err(|error| told(self.target, error))?);
             let whole = buffer.len() / one_page * one_page;
             found.extend(checksums(&buffer[..whole]));
             buffer.drain(..whole);
@@ -156,24 +159,23 @@ impl Upload<'_> {
         found.extend(checksums(&buffer));
         Ok(found == expected)
     }
+}
 
-    /// What a failure of the store is for the client.
-    pub(super) fn told(&self, error: UfsError) -> Error {
-        let target = self.target;
-        match error.kind() {
-            UfsErrorKind::Precondition | UfsErrorKind::Changed => {
-                let message = format!("{target} was changed by somebody else: open the file again");
-                Error::new(ErrorKind::Stale, message).with_source(error)
-            }
-            // Of an upload that is gone; a missing object is none of a write.
-            UfsErrorKind::NotFound => {
-                let message = format!("the store has lost the upload of {target}: store it again");
-                Error::new(ErrorKind::Unavailable, message).with_source(error)
-            }
-            _ => {
-                let error = Error::from(error);
-                Error::new(error.kind(), format!("cannot store {target}")).with_source(error)
-            }
+/// What a failure of the store is for the client.
+pub(super) fn told(target: &Target, error: UfsError) -> Error {
+    match error.kind() {
+        UfsErrorKind::Precondition | UfsErrorKind::Changed => {
+            let message = format!("{target} was changed by somebody else: open the file again");
+            Error::new(ErrorKind::Stale, message).with_source(error)
+        }
+        // Of an upload that is gone; a missing object is none of a write.
+        UfsErrorKind::NotFound => {
+            let message = format!("the store has lost the upload of {target}: store it again");
+            Error::new(ErrorKind::Unavailable, message).with_source(error)
+        }
+        _ => {
+            let error = Error::from(error);
+            Error::new(error.kind(), format!("cannot store {target}")).with_source(error)
         }
     }
 }

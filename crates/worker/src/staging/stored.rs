@@ -15,7 +15,7 @@ use headpond_store::checksums;
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, Result, page_range, pages_of};
 use tokio::task::spawn_blocking;
 
-use super::{Stager, table::Staged, upload::Target};
+use super::{Stager, table::Staged};
 
 /// Files by the content that their bytes were stored as. A leaf lock, held for a few instructions.
 #[derive(Debug, Default)]
@@ -61,12 +61,12 @@ impl Copy {
 }
 
 /// Shows readers the bytes that were just stored, in place of those before. That it cannot be done costs them a request.
-pub(super) async fn show(stager: &Stager, staged: &Arc<Staged>, target: &Target, length: u64) {
+pub(super) async fn show(stager: &Stager, staged: &Arc<Staged>, content: ContentId, length: u64) {
     let stored = stager.cache.stored();
-    let Some(checksums) = staged.with_sent(|sent| sent.stored_as(target.content)) else { return };
+    let Some(checksums) = staged.with_sent(|sent| sent.stored_as(content)) else { return };
     let Ok(file) = staged.on_file(headpond_store::Staging::reader).await else { return };
-    stored.copies().insert(target.content, Arc::new(Copy { file, length, checksums }));
-    if let Some(before) = staged.set_stored(Some(target.content)).filter(|before| *before != target.content) {
+    stored.copies().insert(content, Arc::new(Copy { file, length, checksums }));
+    if let Some(before) = staged.set_stored(Some(content)).filter(|before| *before != content) {
         stored.remove(before);
     }
 }

@@ -10,7 +10,7 @@ use headpond_store::{Staging, StoreError};
 use headpond_types::{ContentId, Result};
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{lost, persist::Asked, sent::Sent};
+use super::{ahead::Rounds, lost, persist::Asked, sent::Sent};
 
 /// A staged file and what became of its bytes so far.
 #[derive(Debug)]
@@ -36,12 +36,20 @@ struct State {
     sent: Sent,
     /// The content that readers find here.
     stored: Option<ContentId>,
+    /// What is being sent before it is known what becomes of it.
+    rounds: Rounds,
 }
 
 impl Staged {
     pub(super) fn new(lease: u64, inode: u64, file: Staging) -> Self {
-        let state =
-            State { session: None, used: Instant::now(), asked: Asked::default(), sent: Sent::default(), stored: None };
+        let state = State {
+            session: None,
+            used: Instant::now(),
+            asked: Asked::default(),
+            sent: Sent::default(),
+            stored: None,
+            rounds: Rounds::default(),
+        };
         Self {
             lease,
             inode,
@@ -85,6 +93,11 @@ impl Staged {
     /// Looks at or changes what is known of the bytes that were sent.
     pub(super) fn with_sent<T>(&self, look: impl FnOnce(&mut Sent) -> T) -> T {
         look(&mut self.state().sent)
+    }
+
+    /// Looks at or changes what is sent ahead.
+    pub(super) fn with_rounds<T>(&self, look: impl FnOnce(&mut Rounds) -> T) -> T {
+        look(&mut self.state().rounds)
     }
 
     /// Notes what readers find here; the answer is what they found before.

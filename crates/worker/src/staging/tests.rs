@@ -53,7 +53,8 @@ async fn store(stager: &Arc<Stager>, staged: &Arc<Staged>, replaces: Option<&str
         expires_ns: i64::MAX,
         cluster: 0,
     };
-    run(Arc::clone(stager), Arc::clone(staged), (SignedGrant::default(), length), grant).await
+    let wanted = Wanted { length, round: 0 };
+    run(Arc::clone(stager), Arc::clone(staged), (SignedGrant::default(), wanted), grant).await
 }
 
 #[tokio::test(start_paused = true)]

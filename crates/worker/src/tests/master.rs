@@ -7,7 +7,7 @@ use headpond_proto::{
     status,
     v1::{
         ContentGrant, HeartbeatRequest, HeartbeatResponse, LeaveRequest, LeaveResponse, Member, Mount, PersistGrant,
-        RegisterRequest, RegisterResponse, Ring, SignedGrant, StagingGrant,
+        RegisterRequest, RegisterResponse, Ring, SignedGrant, StagingGrant, UploadGrant,
         registry_service_server::{RegistryService, RegistryServiceServer},
     },
 };
@@ -94,6 +94,12 @@ impl Master {
     pub(super) fn staging(&self, lease: u64) -> SignedGrant {
         let grant = StagingGrant { lease, inode: 100 + lease, expires_ns: i64::MAX, cluster: 0 };
         self.signer.sign_staging(grant)
+    }
+
+    /// The right to send what is staged for a lease ahead, in mount 1.
+    pub(super) fn upload(&self, lease: u64, key: &str) -> SignedGrant {
+        let key = key.to_owned().into();
+        self.signer.sign_upload(UploadGrant { lease, mount: 1, key, expires_ns: i64::MAX, cluster: 0 })
     }
 
     /// The right to store what is staged for a lease, in mount 1.

@@ -22,18 +22,18 @@ use super::{
 };
 
 /// A cluster of one worker over a store in memory that fails as it is told.
-struct Yard {
-    pond: Pond,
-    worker: TestWorker,
-    client: StagingServiceClient<Channel>,
-    store: Faulty,
+pub(super) struct Yard {
+    pub(super) pond: Pond,
+    pub(super) worker: TestWorker,
+    pub(super) client: StagingServiceClient<Channel>,
+    pub(super) store: Faulty,
     /// The same without faults.
-    sound: Arc<dyn UnderStore>,
+    pub(super) sound: Arc<dyn UnderStore>,
 }
 
 impl Yard {
     /// `name` is that of the test: stores of one name are one.
-    async fn new(name: &str) -> Self {
+    pub(super) async fn new(name: &str) -> Self {
         Self::over(Arc::new(Memory::named(&format!("staging-{name}")))).await
     }
 
@@ -53,7 +53,13 @@ impl Yard {
         self.stage_as(lease, offset, data, false).await
     }
 
-    async fn stage_as(&self, lease: u64, offset: u64, data: impl Into<Bytes>, continues: bool) -> Result<()> {
+    pub(super) async fn stage_as(
+        &self,
+        lease: u64,
+        offset: u64,
+        data: impl Into<Bytes>,
+        continues: bool,
+    ) -> Result<()> {
         let request = StageRequest { grant: Some(self.grant(lease)), offset, data: data.into(), continues };
         let answer = self.client.clone().stage(request).await;
         answer.map(drop).map_err(|status| status::to_error(&status, "stage"))
@@ -65,7 +71,7 @@ impl Yard {
         answer.map(|answer| answer.into_inner().data).map_err(|status| status::to_error(&status, "read"))
     }
 
-    async fn resize(&self, lease: u64, length: u64) -> Result<()> {
+    pub(super) async fn resize(&self, lease: u64, length: u64) -> Result<()> {
         let request = ResizeStagedRequest { grant: Some(self.grant(lease)), length, continues: false };
         let answer = self.client.clone().resize_staged(request).await;
         answer.map(drop).map_err(|status| status::to_error(&status, "resize"))
@@ -76,25 +82,25 @@ impl Yard {
         self.persist_with(self.pond.master.persist(lease, key, replaces, ContentId(lease.into())), length).await
     }
 
-    async fn persist_with(&self, grant: SignedGrant, length: u64) -> Result<PersistResponse> {
-        let answer = self.client.clone().persist(PersistRequest { grant: Some(grant), length }).await;
+    pub(super) async fn persist_with(&self, grant: SignedGrant, length: u64) -> Result<PersistResponse> {
+        let answer = self.client.clone().persist(PersistRequest { grant: Some(grant), length, round: 0 }).await;
         answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, "persist"))
     }
 
-    async fn end(&self, lease: u64, content: Option<ContentId>) {
+    pub(super) async fn end(&self, lease: u64, content: Option<ContentId>) {
         let request = EndStagingRequest { grant: Some(self.grant(lease)), content: content.map(Into::into) };
         self.client.clone().end_staging(request).await.expect("ended");
     }
 
-    async fn put(&self, key: &str, body: &'static str) -> ObjectMeta {
+    pub(super) async fn put(&self, key: &str, body: &'static str) -> ObjectMeta {
         self.sound.put(&Key::from(key.to_owned()), body.into(), &Precondition::None).await.expect("put")
     }
 
-    async fn head(&self, key: &str) -> Option<ObjectMeta> {
+    pub(super) async fn head(&self, key: &str) -> Option<ObjectMeta> {
         self.sound.head(&Key::from(key.to_owned())).await.ok()
     }
 
-    async fn object(&self, key: &str) -> Vec<u8> {
+    pub(super) async fn object(&self, key: &str) -> Vec<u8> {
         let meta = self.head(key).await.expect("an object");
         let body = self.sound.get(&meta.key, 0..meta.size, &meta.version).await.expect("its bytes");
         body.try_collect::<Vec<_>>().await.expect("its bytes").concat()
@@ -106,14 +112,14 @@ impl Yard {
     }
 
     /// Waits until no upload of that id takes parts any more.
-    async fn until_aborted(&self, key: &str, upload: &str) {
+    pub(super) async fn until_aborted(&self, key: &str, upload: &str) {
         while self.sound.put_part(&key.to_owned().into(), upload, 9999, Bytes::new()).await.is_ok() {
             tokio::task::yield_now().await;
         }
     }
 
     /// Stages `mib` MiB in which each page is another.
-    async fn stage_mib(&self, lease: u64, mib: u64) -> Vec<u8> {
+    pub(super) async fn stage_mib(&self, lease: u64, mib: u64) -> Vec<u8> {
         let body: Vec<u8> = (0..mib).flat_map(|page| page_of(page + lease)).collect();
         for (index, data) in (0..).zip(body.chunks(4 << 20)) {
             self.stage_as(lease, index * (4 << 20), data.to_vec(), index > 0).await.expect("staged");
@@ -121,7 +127,7 @@ impl Yard {
         body
     }
 
-    fn uploads(&self) -> usize {
+    pub(super) fn uploads(&self) -> usize {
         let notes = self.worker.dir.path().join("cache/uploads");
         std::fs::read_dir(notes).expect("a directory").count()
     }
@@ -132,12 +138,12 @@ impl Yard {
 }
 
 /// A page whose bytes follow from a number.
-fn page_of(number: u64) -> Vec<u8> {
+pub(super) fn page_of(number: u64) -> Vec<u8> {
     let word = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_le_bytes();
     word.repeat(usize::try_from(MIB).expect("small") / 8)
 }
 
-fn client(worker: &TestWorker) -> StagingServiceClient<Channel> {
+pub(super) fn client(worker: &TestWorker) -> StagingServiceClient<Channel> {
     let endpoint = Endpoint::from_shared(format!("http://{}", worker.running.address())).expect("an address");
     StagingServiceClient::new(endpoint.connect_lazy()).max_decoding_message_size(MAX_MESSAGE)
 }

@@ -28,6 +28,11 @@ pub(crate) struct Staging {
     /// Leases whose staged files were ended, and what they were adopted as.
     pub(crate) ended: Vec<(u64, Option<ContentId>)>,
     pub(crate) calls: Vec<&'static str>,
+    /// Lease, round and end of what was to be sent ahead.
+    pub(crate) uploads: Vec<(u64, u64, u64)>,
+    pub(crate) refuses_uploads: bool,
+    /// What each attempt to store ended.
+    pub(crate) rounds: Vec<u64>,
     /// Storing waits while it is false.
     pub(crate) flowing: tokio::sync::watch::Sender<bool>,
 }
@@ -42,6 +47,9 @@ impl Default for Staging {
             cut: Vec::new(),
             ended: Vec::new(),
             calls: Vec::new(),
+            uploads: Vec::new(),
+            refuses_uploads: false,
+            rounds: Vec::new(),
             flowing: tokio::sync::watch::Sender::new(true),
         }
     }
@@ -107,12 +115,24 @@ impl StagingService for FakeWorker {
         Ok(Response::new(v1::ResizeStagedResponse {}))
     }
 
+    async fn upload(&self, request: Request<v1::UploadRequest>) -> Result<Response<v1::UploadResponse>, Status> {
+        let v1::UploadRequest { grant, up_to, round } = request.into_inner();
+        let grant = v1::UploadGrant::decode(grant.expect("a grant").grant).expect("a grant");
+        let mut state = self.state();
+        state.staging.uploads.push((grant.lease, round, up_to));
+        if state.staging.refuses_uploads {
+            return Err(status::from_error(&Error::new(ErrorKind::NotSupported, "told to refuse")));
+        }
+        Ok(Response::new(v1::UploadResponse {}))
+    }
+
     async fn persist(&self, request: Request<v1::PersistRequest>) -> Result<Response<v1::PersistResponse>, Status> {
-        let v1::PersistRequest { grant, length } = request.into_inner();
+        let v1::PersistRequest { grant, length, round } = request.into_inner();
         let grant = v1::PersistGrant::decode(grant.expect("a grant").grant).expect("a grant");
         let flowing = {
             let mut state = self.state();
             state.staging.calls.push("persist");
+            state.staging.rounds.push(round);
             if let Some(kind) = state.staging.failures.pop() {
                 return Err(status::from_error(&Error::new(kind, "told to fail")));
             }

@@ -153,6 +153,18 @@ impl WritingService for FakeMaster {
         self.reclaim(grant.lease)
     }
 
+    async fn prepare_upload(
+        &self,
+        request: Request<v1::PrepareUploadRequest>,
+    ) -> Result<Response<v1::PrepareUploadResponse>, Status> {
+        let lease = request.into_inner().lease;
+        self.enter("prepare_upload".to_owned()).await?;
+        self.held(lease)?;
+        let grant = v1::UploadGrant { lease, mount: 1, key: Bytes::from_static(b"prefix/key"), ..Default::default() };
+        let grant = GrantSigner::new(&[1; 32], 1).expect("a seed").sign_upload(grant);
+        Ok(Response::new(v1::PrepareUploadResponse { grant: Some(grant) }))
+    }
+
     async fn prepare_persist(
         &self,
         request: Request<v1::PreparePersistRequest>,
