@@ -72,7 +72,13 @@ async fn a_change_of_what_was_told_ends_the_round() {
     write(&writer, 31, 32).await;
     writer.persist().await.expect("persisted");
     assert_eq!(rounds(&cluster), [1, 3]);
-    assert_eq!(cluster.master.calls("prepare_upload"), 2, "the file may have another name by then");
+    writer.set_length(0).await.expect("cut");
+    write(&writer, 0, 32).await;
+    until(|| told(&cluster).last() == Some(&(4, 32))).await;
+    writer.zero(5, 1).await.expect("a hole");
+    writer.persist().await.expect("persisted");
+    assert_eq!(rounds(&cluster), [1, 3, 5]);
+    assert_eq!(cluster.master.calls("prepare_upload"), 3, "the file may have another name by then");
 }
 
 #[tokio::test]
