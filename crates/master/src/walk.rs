@@ -76,6 +76,8 @@ struct Level {
     /// Path below the top, with a trailing slash unless it is empty.
     path: Vec<u8>,
     after: Option<Name>,
+    /// All of it was given. Looked at once more, it might show a name that was renamed meanwhile under its new name, too.
+    ended: bool,
     cover: Cover,
     /// Directories that were given and not yet entered, with their paths.
     children: VecDeque<(Vec<u8>, Attr)>,
@@ -129,7 +131,8 @@ impl Lookups {
         }
         drop(snapshot);
         let cover = self.cover(&attr, options.recursive, options.refresh).await?;
-        let top = Level { dir, path: Vec::new(), after: options.start_after, cover, children: VecDeque::new() };
+        let top =
+            Level { dir, path: Vec::new(), after: options.start_after, ended: false, cover, children: VecDeque::new() };
         let walk = Walk {
             lookups: self.clone(),
             recursive: options.recursive,
@@ -277,19 +280,23 @@ impl Walk {
             Some(cover) => cover,
             None => lookups.cover(dir, true, false).await?,
         };
-        self.levels.push(Level { dir: dir.inode, path, after: None, cover, children: VecDeque::new() });
+        self.levels.push(Level { dir: dir.inode, path, after: None, ended: false, cover, children: VecDeque::new() });
         Ok(())
     }
 }
 
 impl Level {
     fn step(&mut self, lookups: &Lookups, room: usize) -> Result<Step> {
+        if self.ended {
+            return Ok(Step::End);
+        }
         let (flight, mount, known) = match &self.cover {
             Cover::Complete(valid) => {
                 let valid = *valid;
                 let snapshot = lookups.catalog.snapshot()?;
                 let entries = snapshot.list(self.dir, self.after.as_ref(), room)?;
                 self.move_behind(&entries);
+                self.ended = entries.len() < room;
                 if entries.is_empty() {
                     return Ok(Step::End);
                 }
