@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, IoSlice},
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex},
+    sync::Arc,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -18,10 +18,6 @@ use super::{
     Connection, Place,
     file::{INLINE, read_cached},
 };
-
-/// Held by the thread that writes although the file system cannot tell whether it has to wait, as ext4 cannot: one in a process, so that of the
-/// threads of a mount all others go on when the disk is slow.
-static WRITING: Mutex<()> = Mutex::new(());
 
 /// The bytes of a file's next version on the disk of this node's worker. They are the worker's as long as the connection holds.
 #[derive(Debug)]
@@ -46,20 +42,9 @@ impl StagedFile {
         read_cached(&self.file, offset, buffer).0 == buffer.len()
     }
 
-    /// Writes if that need not wait for a disk, or for no longer than the page cache makes a writer wait while another thread does not; whether all of
-    /// it was. Parts may be written otherwise.
+    /// Writes if that need not wait for a disk; whether all of it was. Parts may be written otherwise.
     pub(crate) fn try_write(&self, offset: u64, bytes: &[u8]) -> bool {
-        if bytes.len() > INLINE {
-            return false;
-        }
-        match self.write_cached(offset, bytes) {
-            (done, _) if done == bytes.len() => true,
-            (done, Some(Errno::OPNOTSUPP)) => {
-                let Ok(_writing) = WRITING.try_lock() else { return false };
-                self.file.write_all_at(&bytes[done..], offset + done as u64).is_ok()
-            }
-            _ => false,
-        }
+        bytes.len() <= INLINE && self.write_cached(offset, bytes) == bytes.len()
     }
 
     /// Reads `length` bytes, all of which lie before the file's end.
@@ -81,7 +66,7 @@ impl StagedFile {
     /// # Errors
     /// `ResourceExhausted` when the disk is full, `Unavailable` when it fails; parts may be written then.
     pub(crate) async fn write(self: &Arc<Self>, offset: u64, bytes: Bytes) -> Result<()> {
-        let done = if bytes.len() <= INLINE { self.write_cached(offset, &bytes).0 } else { 0 };
+        let done = if bytes.len() <= INLINE { self.write_cached(offset, &bytes) } else { 0 };
         if done == bytes.len() {
             return Ok(());
         }
@@ -110,19 +95,18 @@ impl StagedFile {
         self.blocking("made a hole in", punch).await
     }
 
-    /// As much of the beginning of `bytes` as the page cache takes at once, and why not more: `OPNOTSUPP` where the file system cannot tell.
-    fn write_cached(&self, offset: u64, bytes: &[u8]) -> (usize, Option<Errno>) {
+    /// As much of the beginning of `bytes` as the page cache takes at once. Nothing where the file system cannot tell.
+    fn write_cached(&self, offset: u64, bytes: &[u8]) -> usize {
         let mut done = 0;
         while done < bytes.len() {
             let slice = &[IoSlice::new(&bytes[done..])];
             match pwritev2(&self.file, slice, offset + done as u64, ReadWriteFlags::NOWAIT) {
                 Ok(more) if more > 0 => done += more,
                 Err(Errno::INTR) => {}
-                Ok(_) => return (done, None),
-                Err(error) => return (done, Some(error)),
+                Ok(_) | Err(_) => break,
             }
         }
-        (done, None)
+        done
     }
 
     async fn blocking<T, F>(self: &Arc<Self>, what: &'static str, call: F) -> Result<T>
