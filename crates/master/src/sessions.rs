@@ -17,6 +17,7 @@ mod settling;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering},
@@ -26,7 +27,7 @@ use std::{
 
 use headpond_namespace::Effect;
 use headpond_proto::v1::{InvalidatedEntry, Invalidation, WatchEvent, watch_event::Event};
-use headpond_types::{InodeId, RequestId, Ring};
+use headpond_types::{InodeId, RequestId, Result, Ring};
 use tokio::time::Instant;
 
 use session::State;
@@ -86,7 +87,7 @@ pub(crate) enum Locks {
 
 /// A request that is being served; dropped, its caller waits for nothing.
 #[derive(Debug)]
-pub(crate) struct Serving<'a> {
+struct Serving<'a> {
     sessions: &'a Sessions,
     request: RequestId,
 }
@@ -201,8 +202,24 @@ impl Sessions {
         self.send(Event::Ring(ring.clone().into()));
     }
 
+    /// Makes the change that `request` of session `author` asks for, and waits until all others have heard of it.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub(crate) async fn settle<T>(
+        &self,
+        request: RequestId,
+        author: Option<u64>,
+        change: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let serving = self.serve(request, author);
+        let done = change.await?;
+        serving.settled().await;
+        Ok(done)
+    }
+
     /// The request of session `author` is about to be served.
-    pub(crate) fn serve(&self, request: RequestId, author: Option<u64>) -> Serving<'_> {
+    fn serve(&self, request: RequestId, author: Option<u64>) -> Serving<'_> {
         let mut requests = self.requests();
         let serving = requests.callers.entry(request).or_insert(Request { author, calls: 0, settling: None });
         serving.calls += 1;
@@ -266,7 +283,7 @@ impl Sessions {
 
 impl Serving<'_> {
     /// Waits until everybody has heard of what was changed; closes the sessions of those who do not hear in time. Cancel-safe.
-    pub(crate) async fn settled(self) {
+    async fn settled(self) {
         let settling = self.sessions.requests().callers.get(&self.request).and_then(|request| request.settling.clone());
         let Some(settling) = settling else { return };
         while let Err(late) = settling.settled().await {

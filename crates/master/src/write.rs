@@ -36,7 +36,6 @@ pub(crate) use objects::{delete_version, make_marker};
 pub(crate) use persist::Persisted;
 pub(crate) use removal::Removal;
 pub(crate) use renames::Renaming;
-pub(crate) use xattrs::XattrSetting;
 
 use std::{future::Future, sync::Arc, time::Duration};
 

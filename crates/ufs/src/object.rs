@@ -129,6 +129,14 @@ pub struct Capabilities {
     pub max_put_size: u64,
 }
 
+impl Capabilities {
+    /// Bytes in each part but the last of an object of `length` bytes: `preferred`, or more where the store takes no smaller or not so many.
+    #[must_use]
+    pub fn part_size(&self, length: u64, preferred: u64) -> u64 {
+        preferred.max(self.min_part_size).max(length.div_ceil(u64::from(self.max_parts.max(1))))
+    }
+}
+
 /// The key of the object at `names` below `prefix` (empty or ending in `/`), without a trailing slash.
 #[must_use]
 pub fn path_key<'a>(prefix: &Key, names: impl IntoIterator<Item = &'a Name>) -> Key {

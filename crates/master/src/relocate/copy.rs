@@ -159,7 +159,7 @@ impl Copy<'_> {
 
 /// Bytes of the parts of an object of `size`.
 fn part_size(size: u64, can: &Capabilities) -> u64 {
-    PART.max(can.min_part_size).max(size.div_ceil(u64::from(can.max_parts.max(1)))).min(can.max_put_size)
+    can.part_size(size, PART).min(can.max_put_size)
 }
 
 fn gone(key: &Key) -> Error {

@@ -46,9 +46,8 @@ impl AdminService for Admin {
         let request = request.into_inner();
         let path = path(&request.path).map_err(refuse)?;
         let request_id = request_id(&request.request_id).map_err(refuse)?;
-        let serving = self.core.sessions.serve(request_id, None);
-        self.core.mounting.remove(request_id, path).await.map_err(refuse)?;
-        serving.settled().await;
+        let removed = self.core.mounting.remove(request_id, path);
+        self.core.sessions.settle(request_id, None, removed).await.map_err(refuse)?;
         Ok(Response::new(RemoveMountResponse {}))
     }
 
@@ -101,9 +100,8 @@ impl Admin {
     async fn mount(&self, request: AddMountRequest) -> Result<AddMountResponse> {
         let wanted = request.mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no mount is given"))?;
         let request = request_id(&request.request_id)?;
-        let serving = self.core.sessions.serve(request, None);
-        let added = self.core.mounting.add(request, mount(wanted)?).await?;
-        serving.settled().await;
+        let added = self.core.mounting.add(request, mount(wanted)?);
+        let added = self.core.sessions.settle(request, None, added).await?;
         Ok(AddMountResponse { mount: Some(mount_message(&added)) })
     }
 }

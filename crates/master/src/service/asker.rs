@@ -1,14 +1,14 @@
 //! In which session something is asked, and what it may believe of the answer.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
-use headpond_types::{Attr, FileKind, InodeId};
+use headpond_types::{Attr, FileKind, InodeId, RequestId, Result};
 use tonic::Request;
 
 use crate::{
     core::Core,
     lookup::{Answer, Located},
-    sessions::{Serving, Sessions},
+    sessions::Sessions,
     walk::WalkPage,
 };
 
@@ -30,9 +30,12 @@ impl Asker {
         Self { sessions: core.sessions.clone(), session }
     }
 
-    /// The request is about to be served.
-    pub(super) fn serve(&self, request: headpond_types::RequestId) -> Serving<'_> {
-        self.sessions.serve(request, self.session)
+    /// Makes the change that `request` asks for, and waits until all others have heard of it.
+    ///
+    /// # Errors
+    /// Those of `change`.
+    pub(super) async fn settle<T>(&self, request: RequestId, change: impl Future<Output = Result<T>>) -> Result<T> {
+        self.sessions.settle(request, self.session, change).await
     }
 
     /// What is answered of a name in `dir`.

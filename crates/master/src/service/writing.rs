@@ -21,8 +21,21 @@ use super::{
 use crate::{
     access::Caller,
     core::Core,
-    write::{Change, NewEntry, Opened, Persisted, Removal, Renaming, XattrSetting},
+    write::{Change, NewEntry, Opened, Persisted, Removal, Renaming},
 };
+
+/// What is to be made, as the three messages say that ask for something new: they have the same fields.
+macro_rules! new_entry {
+    ($request:ident) => {
+        NewEntry {
+            parent: InodeId($request.parent),
+            name: name(&$request.name)?,
+            owner: Owner { mode: mode($request.mode)?, uid: $request.uid, gid: $request.gid },
+            caller: $request.caller.map(Caller::from),
+            request: request_id(&$request.request_id)?,
+        }
+    };
+}
 
 /// The service.
 #[derive(Debug)]
@@ -34,17 +47,8 @@ impl Service for WritingService {
         let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let create = async || {
-            let new = NewEntry {
-                parent: InodeId(request.parent),
-                name: name(&request.name)?,
-                owner: Owner { mode: mode(request.mode)?, uid: request.uid, gid: request.gid },
-                caller: request.caller.map(Caller::from),
-                request: request_id(&request.request_id)?,
-            };
-            let serving = asker.serve(new.request);
-            let opened = self.0.writing.create(new, request.exclusive).await?;
-            serving.settled().await;
-            Ok(opened)
+            let new = new_entry!(request);
+            asker.settle(new.request, self.0.writing.create(new, request.exclusive)).await
         };
         create().await.map(|opened| Response::new(self.write_response(opened, &asker))).map_err(refuse)
     }
@@ -114,10 +118,7 @@ impl Service for WritingService {
                 version: request.version,
             };
             let id = request_id(&request.request_id)?;
-            let serving = asker.serve(id);
-            let answer = self.0.writing.commit(request.lease, persisted, id).await?;
-            serving.settled().await;
-            Ok(answer)
+            asker.settle(id, self.0.writing.commit(request.lease, persisted, id)).await
         };
         commit().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
@@ -132,17 +133,8 @@ impl Service for WritingService {
         let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let make = async || {
-            let new = NewEntry {
-                parent: InodeId(request.parent),
-                name: name(&request.name)?,
-                owner: Owner { mode: mode(request.mode)?, uid: request.uid, gid: request.gid },
-                caller: request.caller.map(Caller::from),
-                request: request_id(&request.request_id)?,
-            };
-            let serving = asker.serve(new.request);
-            let done = self.0.writing.make_directory(new).await?;
-            serving.settled().await;
-            Ok(done)
+            let new = new_entry!(request);
+            asker.settle(new.request, self.0.writing.make_directory(new)).await
         };
         make().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
@@ -152,17 +144,8 @@ impl Service for WritingService {
         let request = asked(request, |request| &mut request.caller)?;
         let make = async || {
             let what = unstored(request.kind(), request.device, &request.target)?;
-            let new = NewEntry {
-                parent: InodeId(request.parent),
-                name: name(&request.name)?,
-                owner: Owner { mode: mode(request.mode)?, uid: request.uid, gid: request.gid },
-                caller: request.caller.map(Caller::from),
-                request: request_id(&request.request_id)?,
-            };
-            let serving = asker.serve(new.request);
-            let done = self.0.writing.make_node(new, what).await?;
-            serving.settled().await;
-            Ok(done)
+            let new = new_entry!(request);
+            asker.settle(new.request, self.0.writing.make_node(new, what)).await
         };
         make().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
@@ -178,10 +161,7 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            let serving = asker.serve(removal.request);
-            let done = self.0.writing.remove(removal).await?;
-            serving.settled().await;
-            Ok(done)
+            asker.settle(removal.request, self.0.writing.remove(removal)).await
         };
         remove().await.map(|as_of| Response::new(RemoveResponse { as_of })).map_err(refuse)
     }
@@ -219,10 +199,7 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            let serving = asker.serve(renaming.request);
-            let done = self.0.writing.rename(renaming).await?;
-            serving.settled().await;
-            Ok(done)
+            asker.settle(renaming.request, self.0.writing.rename(renaming)).await
         };
         rename().await.map(|as_of| Response::new(RenameResponse { as_of })).map_err(refuse)
     }
@@ -234,10 +211,7 @@ impl Service for WritingService {
             let SetXattrRequest { inode, name, value, exists, caller, request_id: id } = request;
             let change = XattrChange { name: name.to_vec(), value: value.map(|value| value.to_vec()), exists };
             let (inode, caller, request) = (InodeId(inode), caller.map(Caller::from), request_id(&id)?);
-            let serving = asker.serve(request);
-            let done = self.0.writing.set_xattr(XattrSetting { inode, change, caller, request }).await?;
-            serving.settled().await;
-            Ok(done)
+            asker.settle(request, self.0.writing.set_xattr(Change { inode, change, caller, request })).await
         };
         set().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
@@ -254,10 +228,7 @@ impl Service for WritingService {
             };
             let (inode, caller) = (InodeId(request.inode), request.caller.map(Caller::from));
             let change = Change { inode, change, caller, request: request_id(&request.request_id)? };
-            let serving = asker.serve(change.request);
-            let done = self.0.writing.set_attr(change).await?;
-            serving.settled().await;
-            Ok(done)
+            asker.settle(change.request, self.0.writing.set_attr(change)).await
         };
         change().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }

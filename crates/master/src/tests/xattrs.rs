@@ -7,7 +7,7 @@ use super::{INTERVAL, Rig, writing::request};
 use crate::{
     access::Caller,
     lookup::Answer,
-    write::{NewEntry, XattrSetting},
+    write::{Change, NewEntry},
 };
 
 impl Rig {
@@ -19,7 +19,7 @@ impl Rig {
         caller: Option<Caller>,
     ) -> Result<Answer> {
         let change = XattrChange { name: name.into(), value: value.map(Into::into), exists: None };
-        self.writing().set_xattr(XattrSetting { inode, change, caller, request: request() }).await
+        self.writing().set_xattr(Change { inode, change, caller, request: request() }).await
     }
 
     fn xattrs(&self, inode: InodeId) -> Vec<Xattr> {

@@ -11,11 +11,11 @@ use crate::{
     lookup::{Answer, describe},
 };
 
-/// A change of attributes that is asked for.
+/// A change of an inode's attributes, of one kind or the other, that is asked for.
 #[derive(Clone, Debug)]
-pub(crate) struct Change {
+pub(crate) struct Change<C> {
     pub(crate) inode: InodeId,
-    pub(crate) change: AttrChange,
+    pub(crate) change: C,
     pub(crate) caller: Option<Caller>,
     pub(crate) request: RequestId,
 }
@@ -25,23 +25,17 @@ impl Writing {
     ///
     /// # Errors
     /// `Stale`, `ReadOnly`, `PermissionDenied` for who is not the owner (nor root, to give it away); those of a lookup.
-    pub(crate) async fn set_attr(self: &Arc<Self>, change: Change) -> Result<Answer> {
+    pub(crate) async fn set_attr(self: &Arc<Self>, change: Change<AttrChange>) -> Result<Answer> {
         let this = self.clone();
         self.run(async move { this.do_set_attr(change).await }).await
     }
 
-    async fn do_set_attr(&self, change: Change) -> Result<Answer> {
+    async fn do_set_attr(&self, change: Change<AttrChange>) -> Result<Answer> {
         let Change { inode, change, caller, request } = change;
         if self.answered(request)? == Some(Reply::Done) {
             return self.answer(inode);
         }
-        if let Some(caller) = &caller {
-            caller.require_way(&self.catalog.snapshot()?, inode)?;
-        }
-        self.lookups.attr(inode, false).await?;
-        let (_guard, attr) = self.lock_attributes(inode).await?;
-        let snapshot = self.catalog.snapshot()?;
-        self.writable(&snapshot, &attr)?;
+        let (_guard, attr, snapshot) = self.lock_writable(inode, caller.as_ref()).await?;
         if let Some(caller) = caller.filter(|caller| !caller.is_root()) {
             require_ownership(&snapshot, &attr, &change, &caller)?;
         }

@@ -83,17 +83,25 @@ impl Writing {
         Err(Error::new(ErrorKind::Busy, message))
     }
 
-    /// Locks the name of an inode whose attributes are to be changed. The root has none: it is neither renamed nor removed.
+    /// Checks that the caller can reach an inode whose attributes are to be changed, that it is there at the store, and that its mount takes
+    /// changes; and locks its name. The root has none: it is neither renamed nor removed.
     ///
     /// # Errors
-    /// `Stale` when it is gone.
-    pub(super) async fn lock_attributes(&self, inode: InodeId) -> Result<(Option<NameGuard>, Attr)> {
-        if inode == InodeId::ROOT {
-            let attr = self.catalog.snapshot()?.attr(inode)?.ok_or_else(|| stale(inode))?;
-            return Ok((None, attr));
+    /// `PermissionDenied`, `Stale` when it is gone, `ReadOnly`; those of a lookup.
+    pub(super) async fn lock_writable(
+        &self,
+        inode: InodeId,
+        caller: Option<&Caller>,
+    ) -> Result<(Option<NameGuard>, Attr, Snapshot)> {
+        if let Some(caller) = caller {
+            caller.require_way(&self.catalog.snapshot()?, inode)?;
         }
-        let (guard, attr, _) = self.lock_inode(inode).await?;
-        Ok((Some(guard), attr))
+        self.lookups.attr(inode, false).await?;
+        let guard = if inode == InodeId::ROOT { None } else { Some(self.lock_inode(inode).await?.0) };
+        let snapshot = self.catalog.snapshot()?;
+        let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
+        self.writable(&snapshot, &attr)?;
+        Ok((guard, attr, snapshot))
     }
 
     /// Locks the name that `inode` has. Gives the name, too.

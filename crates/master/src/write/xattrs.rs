@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use headpond_namespace::{Command, Reply, Xattr, XattrChange};
-use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, RequestId, Result};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Result};
 
-use super::{STICKY, Writing};
+use super::{Change, STICKY, Writing};
 use crate::{
     access::{Caller, READ, WRITE},
     lookup::{Answer, describe},
@@ -21,15 +21,6 @@ const USER: &[u8] = b"user.";
 /// What those begin with that tell of the store's version and are set by nobody.
 const OURS: &[u8] = b"user.headpond.";
 
-/// A change of an extended attribute that is asked for.
-#[derive(Clone, Debug)]
-pub(crate) struct XattrSetting {
-    pub(crate) inode: InodeId,
-    pub(crate) change: XattrChange,
-    pub(crate) caller: Option<Caller>,
-    pub(crate) request: RequestId,
-}
-
 impl Writing {
     /// Sets or removes an extended attribute.
     ///
@@ -37,24 +28,18 @@ impl Writing {
     /// `AlreadyExists` and `NoAttribute` when it is not as expected, `ResourceExhausted` for more than 64 KiB, `NotSupported` for names that do
     /// not begin with `user.` and for those of Headpond's own, `NameTooLong`; `PermissionDenied` for who may not write, and of links and special
     /// files; `ReadOnly`, `Stale`; those of a lookup.
-    pub(crate) async fn set_xattr(self: &Arc<Self>, setting: XattrSetting) -> Result<Answer> {
+    pub(crate) async fn set_xattr(self: &Arc<Self>, setting: Change<XattrChange>) -> Result<Answer> {
         let this = self.clone();
         self.run(async move { this.do_set_xattr(setting).await }).await
     }
 
-    async fn do_set_xattr(&self, setting: XattrSetting) -> Result<Answer> {
-        let XattrSetting { inode, change, caller, request } = setting;
+    async fn do_set_xattr(&self, setting: Change<XattrChange>) -> Result<Answer> {
+        let Change { inode, change, caller, request } = setting;
         if self.answered(request)? == Some(Reply::Done) {
             return self.answer(inode);
         }
         check_name(&change.name)?;
-        if let Some(caller) = &caller {
-            caller.require_way(&self.catalog.snapshot()?, inode)?;
-        }
-        self.lookups.attr(inode, false).await?;
-        let (_guard, attr) = self.lock_attributes(inode).await?;
-        let snapshot = self.catalog.snapshot()?;
-        self.writable(&snapshot, &attr)?;
+        let (_guard, attr, snapshot) = self.lock_writable(inode, caller.as_ref()).await?;
         let what = || describe(&snapshot, inode);
         let denied = |why: &str| Err(Error::new(ErrorKind::PermissionDenied, format!("{}: {why}", what())));
         if !matches!(attr.kind, FileKind::File | FileKind::Directory) {

@@ -140,8 +140,7 @@ async fn next(reach: &mut watch::Receiver<Reach>, shutdown: &Shutdown, part: Ran
 
 /// Bytes in each part but the last: whole pages, so that parts have the checksums of pages.
 pub(super) fn part_size(length: u64, capabilities: &Capabilities) -> u64 {
-    let least = length.div_ceil(u64::from(capabilities.max_parts.max(1)));
-    PART.max(least).max(capabilities.min_part_size).next_multiple_of(PAGE_SIZE)
+    capabilities.part_size(length, PART).next_multiple_of(PAGE_SIZE)
 }
 
 #[cfg(test)]
