@@ -114,6 +114,8 @@ pub enum Command {
         name: Name,
         /// Whose it is.
         owner: Owner,
+        /// When the under store is to get its marker; `None`: it has it.
+        dirty: Option<Due>,
         /// When it was asked for.
         now: Timestamp,
     },
@@ -142,6 +144,10 @@ pub enum Command {
         to: (InodeId, Name),
         /// Refuse when the new name exists.
         no_replace: bool,
+        /// The new name is no temporary one, but the old one was: what is [`Due::WhenRenamed`] there, or below, is due from now on.
+        released: bool,
+        /// The new name is one that the under store shows only after all that was changed before. Directories are so under any name.
+        barrier: bool,
         /// When it was asked for.
         now: Timestamp,
     },
@@ -194,6 +200,159 @@ pub enum Command {
         /// When it was asked for.
         now: Timestamp,
     },
+    /// Workers hold the next version of a file, which others see from now on; the under store has none of it. Answers [`Reply::Inode`], or
+    /// [`Refusal::Gone`].
+    CommitDirty {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The file: a [`Dirty`] of it that there is already is replaced, and keeps what may be in the under store of it.
+        inode: InodeId,
+        /// Bytes.
+        size: u64,
+        /// Last modification.
+        mtime: Timestamp,
+        /// Identity of its bytes: drawn.
+        content: ContentId,
+        /// Who has them.
+        holders: Vec<WorkerId>,
+        /// When they are to be persisted.
+        due: Due,
+        /// The under store shows it only after all that was changed before.
+        barrier: bool,
+        /// When the write was begun.
+        now: Timestamp,
+    },
+    /// Objects, or markers of directories, are about to be put: from now on there may be one. What has another number by now is passed over, and
+    /// so is what has a key already. Answers [`Reply::Done`].
+    BeginPersist {
+        /// What, and where.
+        files: Vec<PersistBegun>,
+    },
+    /// The under store has what was dirty. Where there is a newer content by now, that stays dirty, and replaces this. Answers
+    /// [`Reply::Done`]; an inode that is gone is left alone.
+    EndPersist {
+        /// The file or directory.
+        inode: InodeId,
+        /// Which [`Dirty`] it was.
+        number: u64,
+        /// Where it is, relative to the mount's prefix. Not where the path says: it is to be relocated.
+        key: Vec<u8>,
+        /// Of a file; `None` of a directory.
+        version: Option<Version>,
+    },
+    /// Dirty inodes become due, with a new number each. Those that are due already are left alone. Answers [`Reply::Done`].
+    MakeDue {
+        /// Which, and whether each is a barrier.
+        inodes: Vec<(InodeId, bool)>,
+        /// The number that they get: that of a [`Dirty::tree`] above them; `None`: the next.
+        number: Option<u64>,
+    },
+    /// All below a [`Dirty::tree`] of that number was made due. Answers [`Reply::Done`].
+    EndTree {
+        /// The directory.
+        inode: InodeId,
+        /// Which it was.
+        number: u64,
+    },
+    /// Forgets a dirty content that is not to be persisted after all, and with it the file: the next listing shows what the under store has.
+    /// Answers [`Reply::Done`].
+    DropDirty {
+        /// The file.
+        inode: InodeId,
+        /// Which [`Dirty`] it was; another stays.
+        number: u64,
+    },
+    /// The under store holds another version of a dirty file than the one that was changed, and it may be replaced. Answers [`Reply::Done`].
+    Overwrite {
+        /// The file.
+        inode: InodeId,
+        /// Which [`Dirty`] it is; another stays as it is.
+        number: u64,
+        /// The version that may be replaced; `None`: there is no object.
+        version: Option<String>,
+    },
+}
+
+/// When something dirty is to be persisted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Due {
+    /// In its turn.
+    Now,
+    /// Once it has another name: it has a temporary one.
+    WhenRenamed,
+    /// Not unless that is asked for.
+    Never,
+}
+
+/// What the under store does not have, or not as it is now, of a file or a directory. At most one per inode.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dirty {
+    /// Its place in the order in which changes were acknowledged, that of [`Relocation::id`], too.
+    pub number: u64,
+    /// The mount.
+    pub mount: MountId,
+    /// The file or directory.
+    pub inode: InodeId,
+    /// When it is to be persisted.
+    pub due: Due,
+    /// To be seen in the under store only when it has all with lower numbers.
+    pub barrier: bool,
+    /// Of a file: workers that hold its content.
+    pub holders: Vec<WorkerId>,
+    /// Where there may be an object of it in the under store since [`Command::BeginPersist`], relative to the mount's prefix.
+    pub key: Option<Vec<u8>>,
+    /// Contents that it had when something was put under the key, the latest last; 8 at most.
+    pub put: Vec<ContentId>,
+    /// The version that an object of a file without one may replace, because the file replaced that one's file.
+    pub replaces: Option<String>,
+    /// Of a directory: its marker is missing.
+    pub marker: bool,
+    /// Of a directory: what is [`Due::WhenRenamed`] below is to be made due with this number, since it was renamed.
+    pub tree: bool,
+}
+
+/// An object that may be there from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PersistBegun {
+    /// The file or directory.
+    pub inode: InodeId,
+    /// Which [`Dirty`] it is.
+    pub number: u64,
+    /// Where, relative to the mount's prefix.
+    pub key: Vec<u8>,
+    /// What it will be; `None` for a marker.
+    pub content: Option<ContentId>,
+}
+
+/// What close and fsync of a file in a mount promise.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Durability {
+    /// The under store has the object.
+    #[default]
+    Through,
+    /// Workers have the bytes on disk, and the journal that they are to be persisted.
+    Async,
+    /// The same; but what has a temporary name is persisted only when it has another.
+    Deferred,
+    /// Workers have the bytes on disk; the under store does not get them.
+    Scratch,
+}
+
+/// How a mount persists what is written.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Persistence {
+    /// What close and fsync promise.
+    pub durability: Durability,
+    /// Paths for which they promise something else; the first pattern that matches counts.
+    pub rules: Vec<(String, Durability)>,
+    /// Names of files that are barriers.
+    pub commit_patterns: Vec<String>,
+    /// Names that are temporary.
+    pub temporary_patterns: Vec<String>,
+    /// Workers that have dirty bytes on disk before they are acknowledged, as far as so many are live.
+    pub copies: u32,
+    /// Fewer will not do.
+    pub strict_copies: bool,
 }
 
 /// An entry as the under store has it.
@@ -290,6 +449,8 @@ pub struct Relocation {
     pub masked: Vec<(InodeId, Name)>,
     /// The version of the object that the rename replaced, which the move may overwrite.
     pub replaces: Option<String>,
+    /// Objects are moved only when the under store has all that was changed before.
+    pub barrier: bool,
 }
 
 /// A namespace path bound to an under store.
@@ -315,6 +476,8 @@ pub struct Mount {
     pub file_mode: u32,
     /// Permission bits that directories show.
     pub dir_mode: u32,
+    /// How what is written is persisted.
+    pub persistence: Persistence,
 }
 
 /// What a command answers.

@@ -31,8 +31,8 @@ mod view;
 mod xattr;
 
 pub use command::{
-    AttrChange, Command, Effect, Mount, MovedFile, Observed, ObservedKind, Outcome, Owner, Refusal, Relocation, Reply,
-    Version,
+    AttrChange, Command, Dirty, Due, Durability, Effect, Mount, MovedFile, Observed, ObservedKind, Outcome, Owner, PersistBegun, Persistence,
+    Refusal, Relocation, Reply, Version,
 };
 pub use namespace::Namespace;
 pub use snapshot::Snapshot;

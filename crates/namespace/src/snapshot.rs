@@ -11,7 +11,7 @@ use redb::{ReadOnlyTable, ReadableTableMetadata};
 
 use crate::{
     alone::ReadAlone,
-    command::{Mount, Relocation, Reply},
+    command::{Dirty, Mount, Relocation, Reply},
     error::TableError,
     header::{Header, unpack},
     inode::{Entry, Inode, Node},
@@ -121,6 +121,7 @@ impl View {
             size: 0,
             mtime: Default::default(),
             own_mtime: own.mtime,
+            dirty: false,
             has_xattrs: own.xattrs,
             ctime: Default::default(),
             content: None,
@@ -319,6 +320,28 @@ impl Snapshot {
             }
         }
         Ok(files)
+    }
+
+    /// What the under store lacks of an inode, if anything.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn dirty(&self, _inode: InodeId) -> Result<Option<Dirty>> {
+        Ok(None)
+    }
+
+    /// At most `limit` of what is dirty, in order of the numbers, from the first after `after`.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn all_dirty(&self, _after: u64, _limit: usize) -> Result<Vec<Dirty>> {
+        Ok(Vec::new())
+    }
+
+    /// A number that is higher than those of all that is dirty or being relocated, and lower than those to come.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.0.header.next_inode
     }
 
     /// The path of an inode.

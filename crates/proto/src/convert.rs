@@ -85,6 +85,7 @@ impl From<Attr> for v1::Attr {
             version: attr.version,
             device: attr.kind.device(),
             has_xattrs: attr.has_xattrs,
+            dirty: attr.dirty,
         }
     }
 }
@@ -106,6 +107,7 @@ impl TryFrom<v1::Attr> for Attr {
             mtime: Timestamp(attr.mtime_ns),
             own_mtime: false,
             has_xattrs: attr.has_xattrs,
+            dirty: attr.dirty,
             ctime: Timestamp(attr.ctime_ns),
             content: attr.content.map(Into::into),
             version: attr.version,

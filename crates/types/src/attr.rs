@@ -61,6 +61,9 @@ pub struct Attr {
     pub own_mtime: bool,
     /// It has extended attributes that were set through Headpond.
     pub has_xattrs: bool,
+    /// Size and content are those of bytes that workers hold and the under store does not have yet; the version is of what it has, if it
+    /// has anything.
+    pub dirty: bool,
     /// Last change of these attributes.
     pub ctime: Timestamp,
     /// The content that an open now would read; `None` unless it is a file.

@@ -45,7 +45,7 @@ impl Apply<'_> {
             return Ok(());
         }
         let id = self.new_id().0;
-        self.begin_relocation(&Relocation { id, mount, inode, from: key.to_vec(), masked: Vec::new(), replaces: None })
+        self.begin_relocation(&Relocation { id, mount, inode, from: key.to_vec(), masked: Vec::new(), replaces: None, barrier: false })
     }
 
     pub(super) fn discard(&mut self, id: InodeId) -> Result<(), TableError> {

@@ -157,13 +157,13 @@ impl<'t> Apply<'t> {
                 self.discard(*inode)?;
                 Reply::Done
             }
-            Command::MakeDirectory { request, parent, name, owner, now } => {
+            Command::MakeDirectory { request, parent, name, owner, dirty: _, now } => {
                 self.once(*request, |apply| apply.make_directory(*parent, name, owner, *now))?
             }
             Command::Remove { request, parent, name, inode, now } => {
                 self.once(*request, |apply| apply.remove(*parent, name, *inode, *now))?
             }
-            Command::Rename { request, from: (dir, name), to, no_replace, now } => {
+            Command::Rename { request, from: (dir, name), to, no_replace, released: _, barrier: _, now } => {
                 self.once(*request, |apply| apply.rename((*dir, name), (to.0, &to.1), *no_replace, *now))?
             }
             Command::Moved { relocation, files } => Reply::Moved(self.moved(*relocation, files)?),
@@ -180,6 +180,13 @@ impl<'t> Apply<'t> {
             Command::SetXattr { request, inode, change, now } => {
                 self.once(*request, |apply| apply.set_xattr(*inode, change, *now))?
             }
+            Command::CommitDirty { .. }
+            | Command::BeginPersist { .. }
+            | Command::EndPersist { .. }
+            | Command::MakeDue { .. }
+            | Command::EndTree { .. }
+            | Command::DropDirty { .. }
+            | Command::Overwrite { .. } => Reply::Done,
             Command::Sweep => Reply::Done,
         };
         self.sweep(matches!(command, Command::Sweep))?;

@@ -55,6 +55,7 @@ impl Apply<'_> {
             from: from_key,
             masked: vec![(from.0, from.1.clone())],
             replaces,
+            barrier: source.is_directory,
         })?;
         Ok(Reply::Renamed(Some(id)))
     }
