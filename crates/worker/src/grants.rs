@@ -38,7 +38,7 @@ pub(crate) struct Grant {
 
 impl Grant {
     fn new(grant: ContentGrant, signed: &SignedGrant) -> Result<Self> {
-        let ContentGrant { content, length, mount, key, version, expires_ns, cluster: _ } = grant;
+        let ContentGrant { content, length, mount, key, version, expires_ns, .. } = grant;
         let content = content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a grant without a content"))?;
         Ok(Self {
             content: content.into(),

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use headpond_proto::v1::{
-    EndStagingRequest, EndStagingResponse, PersistRequest, PersistResponse, ReadStagedRequest, ReadStagedResponse,
-    ResizeStagedRequest, ResizeStagedResponse, StageRequest, StageResponse, UploadRequest, UploadResponse,
-    staging_service_server::StagingService,
+    EndStagingRequest, EndStagingResponse, PersistDirtyRequest, PersistRequest, PersistResponse, ReadStagedRequest,
+    ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse, StageRequest, StageResponse, UploadRequest,
+    UploadResponse, staging_service_server::StagingService,
 };
 use tonic::{Request, Response, Status};
 
@@ -46,8 +46,12 @@ impl StagingService for StagingRpc {
     }
 
     async fn persist(&self, request: Request<PersistRequest>) -> Result<Response<PersistResponse>, Status> {
-        let PersistRequest { grant, length, round } = request.into_inner();
+        let PersistRequest { grant, length, round, .. } = request.into_inner();
         self.0.persist(grant.as_ref(), length, round).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn persist_dirty(&self, _: Request<PersistDirtyRequest>) -> Result<Response<PersistResponse>, Status> {
+        Err(Status::unimplemented("dirty contents are not stored yet"))
     }
 
     async fn end_staging(&self, request: Request<EndStagingRequest>) -> Result<Response<EndStagingResponse>, Status> {

@@ -133,5 +133,5 @@ async fn persist(
     })??;
     staged.touch();
     stored::show(stager, staged, content, length).await;
-    Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version })
+    Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version, holders: Vec::new() })
 }

@@ -51,7 +51,7 @@ async fn store(stager: &Arc<Stager>, staged: &Arc<Staged>, replaces: Option<&str
         replaces: replaces.map(str::to_owned),
         content: Some(ContentId(1).into()),
         expires_ns: i64::MAX,
-        cluster: 0,
+        ..PersistGrant::default()
     };
     let wanted = Wanted { length, round: 0 };
     run(Arc::clone(stager), Arc::clone(staged), (SignedGrant::default(), wanted), grant).await

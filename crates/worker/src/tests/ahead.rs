@@ -26,7 +26,8 @@ impl Yard {
     /// Persists lease 1 under `key`, which ends `round`.
     async fn persist_round(&self, key: &str, length: u64, round: u64) -> Result<PersistResponse> {
         let grant = Some(self.pond.master.persist(1, key, None, ContentId(u128::from(round) + 1)));
-        let answer = self.client.clone().persist(PersistRequest { grant, length, round }).await;
+        let answer =
+            self.client.clone().persist(PersistRequest { grant, length, round, ..PersistRequest::default() }).await;
         answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, "persist"))
     }
 

@@ -6,8 +6,9 @@ use headpond_proto::{
     grant::GrantSigner,
     status,
     v1::{
-        ContentGrant, HeartbeatRequest, HeartbeatResponse, LeaveRequest, LeaveResponse, Member, Mount, PersistGrant,
-        RegisterRequest, RegisterResponse, Ring, SignedGrant, StagingGrant, UploadGrant,
+        ContentGrant, HeartbeatRequest, HeartbeatResponse, KeepDirtyRequest, KeepDirtyResponse, LeaveRequest,
+        LeaveResponse, Member, Mount, PersistGrant, RegisterRequest, RegisterResponse, Ring, SignedGrant, StagingGrant,
+        UploadGrant,
         registry_service_server::{RegistryService, RegistryServiceServer},
     },
 };
@@ -87,7 +88,9 @@ impl Master {
         let (version, length, content) = lake.describe(key);
         let content = Some(content.into());
         let key = key.to_owned().into();
-        self.signer.sign(ContentGrant { content, length, mount, key, version, expires_ns: i64::MAX, cluster: 0 })
+        let grant =
+            ContentGrant { content, length, mount, key, version, expires_ns: i64::MAX, ..ContentGrant::default() };
+        self.signer.sign(grant)
     }
 
     /// The right to stage bytes for a lease.
@@ -111,7 +114,7 @@ impl Master {
             replaces: replaces.map(str::to_owned),
             content: Some(content.into()),
             expires_ns: i64::MAX,
-            cluster: 0,
+            ..PersistGrant::default()
         })
     }
 
@@ -124,7 +127,7 @@ impl Master {
             key: key.to_owned().into(),
             version: version.to_owned(),
             expires_ns: i64::MAX,
-            cluster: 0,
+            ..ContentGrant::default()
         })
     }
 
@@ -205,6 +208,11 @@ impl RegistryService for Service {
             registry.heartbeats.push(beat.clone());
         });
         answer.map(Response::new)
+    }
+
+    async fn keep_dirty(&self, request: Request<KeepDirtyRequest>) -> Result<Response<KeepDirtyResponse>, Status> {
+        let contents = request.into_inner().contents;
+        Ok(Response::new(KeepDirtyResponse { keep: vec![true; contents.len()] }))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {

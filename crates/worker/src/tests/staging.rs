@@ -83,7 +83,8 @@ impl Yard {
     }
 
     pub(super) async fn persist_with(&self, grant: SignedGrant, length: u64) -> Result<PersistResponse> {
-        let answer = self.client.clone().persist(PersistRequest { grant: Some(grant), length, round: 0 }).await;
+        let request = PersistRequest { grant: Some(grant), length, ..PersistRequest::default() };
+        let answer = self.client.clone().persist(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, "persist"))
     }
 
