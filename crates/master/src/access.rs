@@ -104,6 +104,7 @@ mod tests {
             mtime: Timestamp(0),
             own_mtime: false,
             has_xattrs: false,
+            dirty: false,
             ctime: Timestamp(0),
             content: None,
             version: String::new(),

@@ -120,9 +120,10 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::Remove { request, .. }
         | Command::Rename { request, .. } => (request, Locks::Names),
         Command::SetAttr { request, .. } | Command::SetXattr { request, .. } => (request, Locks::Inodes),
-        Command::Commit { request, .. } | Command::AddMount { request, .. } | Command::RemoveMount { request, .. } => {
-            (request, Locks::Nothing)
-        }
+        Command::Commit { request, .. }
+        | Command::CommitDirty { request, .. }
+        | Command::AddMount { request, .. }
+        | Command::RemoveMount { request, .. } => (request, Locks::Nothing),
         Command::Noop
         | Command::SetCluster { .. }
         | Command::BeginTerm
@@ -133,7 +134,13 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::Sweep
         | Command::Discard { .. }
         | Command::Moved { .. }
-        | Command::EndRelocation { .. } => return None,
+        | Command::EndRelocation { .. }
+        | Command::BeginPersist { .. }
+        | Command::EndPersist { .. }
+        | Command::MakeDue { .. }
+        | Command::EndTree { .. }
+        | Command::DropDirty { .. }
+        | Command::Overwrite { .. } => return None,
     };
     Some(Change { request: *request, locks })
 }

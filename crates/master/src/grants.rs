@@ -125,6 +125,7 @@ impl Grants {
             version: attr.version.clone(),
             expires_ns: expires.0,
             cluster: 0,
+            holders: Vec::new(),
         });
         self.signed.insert((attr.mount, content), Remembered { signed: signed.clone(), expires, key });
         Ok((signed, self.ttl))

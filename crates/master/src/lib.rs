@@ -31,6 +31,7 @@ mod metrics;
 mod mount;
 mod mounting;
 mod mounts;
+mod persistence;
 mod relocate;
 mod running;
 mod service;

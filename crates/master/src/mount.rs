@@ -7,7 +7,7 @@ use headpond_types::{Error, ErrorKind, InodeId, Name, Result};
 use headpond_ufs::{Key, ListRequest, StoreUri, UfsError, UfsErrorKind, UnderStore};
 use tokio::sync::OnceCell;
 
-use crate::{connect::Connect, health::Health};
+use crate::{connect::Connect, health::Health, persistence::Policy};
 
 /// A mount of the table. The store is connected at its first use: a master starts also when a store is down.
 #[derive(Debug)]
@@ -18,6 +18,8 @@ pub(crate) struct LiveMount {
     pub(crate) root: InodeId,
     /// How its store is doing.
     pub(crate) health: Health,
+    /// How what is written is persisted.
+    pub(crate) policy: Policy,
     uri: StoreUri,
     store: OnceCell<Arc<dyn UnderStore>>,
     connect: Arc<dyn Connect>,
@@ -42,10 +44,11 @@ pub(crate) fn path_key(names: &[Name]) -> Vec<u8> {
 
 impl LiveMount {
     /// # Errors
-    /// `InvalidArgument` for a URI that this release cannot read.
+    /// `InvalidArgument` for a URI or a pattern that this release cannot read.
     pub(crate) fn new(mount: Mount, root: InodeId, connect: Arc<dyn Connect>, deadline: Duration) -> Result<Self> {
         let uri = StoreUri::parse(&mount.uri)?;
-        Ok(Self { mount, root, health: Health::default(), uri, store: OnceCell::new(), connect, deadline })
+        let policy = Policy::new(&mount.persistence)?;
+        Ok(Self { mount, root, health: Health::default(), policy, uri, store: OnceCell::new(), connect, deadline })
     }
 
     /// Connects and lists the first key, to see that the store is there and takes our credentials.

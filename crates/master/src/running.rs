@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use headpond_namespace::Mount;
+use headpond_namespace::{Mount, Persistence};
 use headpond_types::{Error, ErrorKind, MountId, NsPath, Result};
 use prometheus_client::registry::Registry;
 use tokio::task::JoinHandle;
@@ -55,6 +55,7 @@ impl RunningMaster {
             gid: 0,
             file_mode: 0o644,
             dir_mode: 0o755,
+            persistence: Persistence { copies: 1, ..Persistence::default() },
         }
     }
 

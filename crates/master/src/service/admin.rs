@@ -2,8 +2,9 @@
 
 use headpond_namespace::Command;
 use headpond_proto::v1::{
-    AddMountRequest, AddMountResponse, ListMountsRequest, ListMountsResponse, ListWorkersRequest, ListWorkersResponse,
-    ProbeRequest, ProbeResponse, RemoveMountRequest, RemoveMountResponse, StatusRequest, StatusResponse, WorkerStatus,
+    AddMountRequest, AddMountResponse, ListMountsRequest, ListMountsResponse, ListProblemsRequest,
+    ListProblemsResponse, ListWorkersRequest, ListWorkersResponse, ProbeRequest, ProbeResponse, RemoveMountRequest,
+    RemoveMountResponse, ResolveProblemRequest, ResolveProblemResponse, StatusRequest, StatusResponse, WorkerStatus,
     admin_service_server::AdminService,
 };
 use headpond_transport::Peer;
@@ -84,6 +85,17 @@ impl AdminService for Admin {
             skipped_keys: self.core.engine.metrics().skipped.get(),
             problems,
         }))
+    }
+
+    async fn list_problems(&self, _: Request<ListProblemsRequest>) -> Result<Response<ListProblemsResponse>, Status> {
+        Ok(Response::new(ListProblemsResponse { problems: Vec::new() }))
+    }
+
+    async fn resolve_problem(
+        &self,
+        _: Request<ResolveProblemRequest>,
+    ) -> Result<Response<ResolveProblemResponse>, Status> {
+        Err(refuse(Error::new(ErrorKind::NotFound, "there is no problem at that path")))
     }
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use headpond_namespace::{Mount, Unstored};
+use headpond_namespace::{Durability, Mount, Persistence, Unstored};
 use headpond_proto::{file_kind, v1};
 use headpond_types::{Error, ErrorKind, FileKind, MountId, Name, NsPath, PathError, RequestId, Result};
 
@@ -22,7 +22,11 @@ pub(super) fn path(bytes: &[u8]) -> Result<NsPath> {
 }
 
 /// A mount out of a message; its id is not taken.
+///
+/// # Errors
+/// `InvalidArgument`; whether patterns can be read is seen when the mount is put to work.
 pub(super) fn mount(message: v1::Mount) -> Result<Mount> {
+    let persistence = persistence(&message)?;
     let invalid = |what: &str, mode: u32| {
         let message = format!("{what} {mode:#o} is more than permission bits: give at most 0o7777");
         Error::new(ErrorKind::InvalidArgument, message)
@@ -44,11 +48,52 @@ pub(super) fn mount(message: v1::Mount) -> Result<Mount> {
         gid: message.gid,
         file_mode: message.file_mode,
         dir_mode: message.dir_mode,
+        persistence,
     })
+}
+
+fn persistence(message: &v1::Mount) -> Result<Persistence> {
+    let rule = |rule: &v1::DurabilityRule| Ok((rule.pattern.clone(), durability(rule.durability)?));
+    Ok(Persistence {
+        durability: durability(message.durability)?,
+        rules: message.rules.iter().map(rule).collect::<Result<_>>()?,
+        commit_patterns: message.commit_patterns.clone(),
+        temporary_patterns: message.temporary_patterns.clone(),
+        copies: message.copies.max(1),
+        strict_copies: message.strict_copies,
+    })
+}
+
+fn durability(number: i32) -> Result<Durability> {
+    match v1::Durability::try_from(number) {
+        Ok(v1::Durability::Through) => Ok(Durability::Through),
+        Ok(v1::Durability::Async) => Ok(Durability::Async),
+        Ok(v1::Durability::Deferred) => Ok(Durability::Deferred),
+        Ok(v1::Durability::Scratch) => Ok(Durability::Scratch),
+        Err(_) => {
+            let message = format!("durability {number} is none that this release knows: upgrade the master");
+            Err(Error::new(ErrorKind::InvalidArgument, message))
+        }
+    }
+}
+
+const fn durability_message(durability: Durability) -> v1::Durability {
+    match durability {
+        Durability::Through => v1::Durability::Through,
+        Durability::Async => v1::Durability::Async,
+        Durability::Deferred => v1::Durability::Deferred,
+        Durability::Scratch => v1::Durability::Scratch,
+    }
 }
 
 /// A mount as a message.
 pub(super) fn mount_message(mount: &Mount) -> v1::Mount {
+    let Persistence { durability, rules, commit_patterns, temporary_patterns, copies, strict_copies } =
+        &mount.persistence;
+    let rules = rules.iter().map(|(pattern, durability)| v1::DurabilityRule {
+        pattern: pattern.clone(),
+        durability: durability_message(*durability).into(),
+    });
     v1::Mount {
         id: mount.id.0,
         path: mount.path.to_bytes().into(),
@@ -60,6 +105,12 @@ pub(super) fn mount_message(mount: &Mount) -> v1::Mount {
         gid: mount.gid,
         file_mode: mount.file_mode,
         dir_mode: mount.dir_mode,
+        durability: durability_message(*durability).into(),
+        rules: rules.collect(),
+        commit_patterns: commit_patterns.clone(),
+        temporary_patterns: temporary_patterns.clone(),
+        copies: *copies,
+        strict_copies: *strict_copies,
     }
 }
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use headpond_namespace::{Command, Reply};
 use headpond_proto::v1::{
-    self, HeartbeatRequest, HeartbeatResponse, LeaveRequest, LeaveResponse, RegisterRequest, RegisterResponse,
-    registry_service_server::RegistryService,
+    self, HeartbeatRequest, HeartbeatResponse, KeepDirtyRequest, KeepDirtyResponse, LeaveRequest, LeaveResponse,
+    RegisterRequest, RegisterResponse, registry_service_server::RegistryService,
 };
 use headpond_types::{Epoch, Error, ErrorKind, Member, Result, Ring, WorkerId};
 use tonic::{Request, Response, Status};
@@ -50,6 +50,11 @@ impl RegistryService for Registry {
             mounts: if mounts_changed { mounts.mounts().into_iter().map(mount_message).collect() } else { Vec::new() },
             mounts_version: mounts.version,
         }))
+    }
+
+    async fn keep_dirty(&self, request: Request<KeepDirtyRequest>) -> Result<Response<KeepDirtyResponse>, Status> {
+        let keep = vec![true; request.into_inner().contents.len()];
+        Ok(Response::new(KeepDirtyResponse { keep }))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {

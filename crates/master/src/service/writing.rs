@@ -3,10 +3,11 @@
 use headpond_namespace::{AttrChange, Owner, XattrChange};
 use headpond_proto::v1::{
     CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
-    MakeNodeRequest, OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PreparePersistRequest,
-    PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse, ReclaimLeaseRequest, ReclaimLeaseResponse,
-    RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest, RenewLeasesResponse,
-    SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse, writing_service_server::WritingService as Service,
+    MakeNodeRequest, OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PersistPathRequest,
+    PersistPathResponse, PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse,
+    ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
+    RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse,
+    writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
@@ -166,6 +167,10 @@ impl Service for WritingService {
         remove().await.map(|as_of| Response::new(RemoveResponse { as_of })).map_err(refuse)
     }
 
+    async fn persist_path(&self, _: Request<PersistPathRequest>) -> Result<Response<PersistPathResponse>, Status> {
+        Ok(Response::new(PersistPathResponse { files: 0 }))
+    }
+
     async fn pending(&self, request: Request<PendingRequest>) -> Result<Response<PendingResponse>, Status> {
         let request = asked(request, |request| &mut request.caller)?;
         let pending = async || {
@@ -185,7 +190,11 @@ impl Service for WritingService {
             problem: moving.problem.unwrap_or_default(),
         });
         let writing = pending.writing.iter().map(|path| path.to_bytes().into());
-        Ok(Response::new(PendingResponse { writing: writing.collect(), moving: moving.collect() }))
+        Ok(Response::new(PendingResponse {
+            writing: writing.collect(),
+            moving: moving.collect(),
+            ..PendingResponse::default()
+        }))
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {

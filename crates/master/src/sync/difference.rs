@@ -86,6 +86,7 @@ mod tests {
             mtime: Timestamp(5_400_000_000),
             own_mtime: false,
             has_xattrs: false,
+            dirty: false,
             ctime: Timestamp(0),
             content: Some(ContentId(content)).filter(|content| content.0 != 0),
             version: content.to_string(),

@@ -58,12 +58,14 @@ impl Writing {
         }
         fail_point!("mkdir::stored");
         let now = self.clock.now();
-        let command = Command::MakeDirectory { request: *request, parent: *parent, name: name.clone(), owner, now };
-        match self.change(&[(*parent, name.clone())], command).await {
+        let (request, parent, name) = (*request, *parent, name.clone());
+        let place = (parent, name.clone());
+        let command = Command::MakeDirectory { request, parent, name, owner, dirty: None, now };
+        match self.change(&[place], command).await {
             Ok(Reply::Inode(inode)) => Ok(Try::Done(self.answer(inode)?)),
             Ok(other) => Err(unexpected(&other)),
             Err(error) => {
-                if self.catalog.snapshot()?.attr(*parent)?.is_none() {
+                if self.catalog.snapshot()?.attr(parent)?.is_none() {
                     // Nobody will: the directory above went meanwhile, and would come back with the marker.
                     let store = mount.store().await?;
                     mount.ask("delete", &key, store.delete(&key, &Precondition::None)).await?;

@@ -84,7 +84,7 @@ impl Writing {
         fail_point!("rename::begun");
         let (from, to, no_replace, now) = (from.clone(), to.clone(), *no_replace, self.clock.now());
         let places = [from.clone(), to.clone()];
-        let command = Command::Rename { request: *request, from, to, no_replace, now };
+        let command = Command::Rename { request: *request, from, to, no_replace, released: false, barrier: false, now };
         match self.change(&places, command).await? {
             Reply::Renamed(_) => {}
             other => return Err(unexpected(&other)),
