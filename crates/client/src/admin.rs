@@ -7,7 +7,7 @@ use headpond_proto::v1;
 use headpond_types::{Error, ErrorKind, Member, MountId, NsPath, Result};
 
 use crate::{
-    Client,
+    Client, DurabilityRule, Persistence,
     master::{Masters, Retry, administration},
 };
 
@@ -122,11 +122,13 @@ pub struct NewMount {
     pub file_mode: u32,
     /// Permission bits of directories likewise.
     pub dir_mode: u32,
+    /// When and in what order what is written reaches the store.
+    pub persistence: Persistence,
 }
 
 impl NewMount {
     /// A mount of `uri` at `path` with the defaults: writable, synchronised every minute, owned by root, files 0644,
-    /// directories 0755.
+    /// directories 0755, persisted as [`Persistence::default`] says.
     #[must_use]
     pub fn new(path: NsPath, uri: impl Into<String>) -> Self {
         Self {
@@ -139,6 +141,7 @@ impl NewMount {
             gid: 0,
             file_mode: 0o644,
             dir_mode: 0o755,
+            persistence: Persistence::default(),
         }
     }
 }
@@ -202,6 +205,8 @@ pub struct ClusterStatus {
 
 impl From<NewMount> for v1::Mount {
     fn from(mount: NewMount) -> Self {
+        let Persistence { durability, rules, commit_patterns, temporary_patterns, copies, strict_copies } =
+            mount.persistence;
         Self {
             id: 0,
             path: mount.path.to_bytes().into(),
@@ -216,6 +221,12 @@ impl From<NewMount> for v1::Mount {
             gid: mount.gid,
             file_mode: mount.file_mode,
             dir_mode: mount.dir_mode,
+            durability: v1::Durability::from(durability).into(),
+            rules: rules.into_iter().map(v1::DurabilityRule::from).collect(),
+            commit_patterns,
+            temporary_patterns,
+            copies,
+            strict_copies,
         }
     }
 }
@@ -227,6 +238,14 @@ impl TryFrom<v1::Mount> for Mount {
         let path = NsPath::parse(&mount.path).map_err(|error| {
             Error::new(ErrorKind::Internal, "the master answered a mount at no path").with_source(error)
         })?;
+        let persistence = Persistence {
+            durability: mount.durability().into(),
+            rules: mount.rules.into_iter().map(DurabilityRule::from).collect(),
+            commit_patterns: mount.commit_patterns,
+            temporary_patterns: mount.temporary_patterns,
+            copies: mount.copies,
+            strict_copies: mount.strict_copies,
+        };
         let spec = NewMount {
             path,
             uri: mount.uri,
@@ -237,6 +256,7 @@ impl TryFrom<v1::Mount> for Mount {
             gid: mount.gid,
             file_mode: mount.file_mode,
             dir_mode: mount.dir_mode,
+            persistence,
         };
         Ok(Self { id: MountId(mount.id), spec })
     }

@@ -149,6 +149,7 @@ mod tests {
             mtime: Timestamp(0),
             own_mtime: false,
             has_xattrs: false,
+            dirty: false,
             ctime: Timestamp(0),
             content: Some(ContentId(id)),
             version: "v".to_owned(),

@@ -108,8 +108,8 @@ pub(crate) trait SourceWriter: fmt::Debug + Send + Sync + 'static {
     fn set_length(&self, length: u64) -> impl Future<Output = Result<()>> + Send;
     /// Makes bytes zeros as far as the file reaches.
     fn zero(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send;
-    /// Everything written before is in the under store when this answers.
-    fn persist(&self) -> impl Future<Output = Result<Arc<Attr>>> + Send;
+    /// Everything written before is as durable as the mount promises when this answers. With `closing` others are about to read it.
+    fn persist(&self, closing: bool) -> impl Future<Output = Result<Arc<Attr>>> + Send;
 }
 
 /// A complete local copy of a content.
@@ -277,8 +277,8 @@ impl SourceWriter for FileWriter {
         self.zero(offset, length).await
     }
 
-    async fn persist(&self) -> Result<Arc<Attr>> {
-        self.persist().await
+    async fn persist(&self, closing: bool) -> Result<Arc<Attr>> {
+        self.persist(closing).await
     }
 }
 

@@ -287,6 +287,7 @@ fn attr(inode: InodeId, parent: InodeId, kind: FileKind, size: u64) -> Arc<Attr>
         mtime: Timestamp(1_700_000_000_123_456_789),
         own_mtime: false,
         has_xattrs: false,
+        dirty: false,
         ctime: Timestamp(1_700_000_000_123_456_789),
         content: (kind == FileKind::File).then(|| ContentId(u128::from(inode.0))),
         version: if directory { String::new() } else { format!("etag-{inode}") },

@@ -108,6 +108,7 @@ mod tests {
             mtime: Timestamp(1_700_000_000_500_000_000),
             own_mtime: false,
             has_xattrs: false,
+            dirty: false,
             ctime: Timestamp(0),
             content: Some(ContentId(255)),
             version: "etag".to_owned(),

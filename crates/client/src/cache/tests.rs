@@ -20,6 +20,7 @@ fn attr() -> Arc<Attr> {
         mtime: Timestamp(0),
         own_mtime: false,
         has_xattrs: false,
+        dirty: false,
         ctime: Timestamp(0),
         content: Some(ContentId(9)),
         version: "v".to_owned(),

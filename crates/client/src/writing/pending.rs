@@ -30,7 +30,7 @@ pub struct Moving {
 
 impl Shared {
     pub(crate) async fn pending(&self, path: &NsPath) -> Result<Pending> {
-        let request = v1::PendingRequest { path: path.to_bytes().into(), caller: self.caller.clone() };
+        let request = v1::PendingRequest { path: path.to_bytes().into(), caller: self.caller.clone(), up_to: 0 };
         let call = |channel| {
             let request = request.clone();
             async move { master::writing(channel).pending(request).await }

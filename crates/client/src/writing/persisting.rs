@@ -33,14 +33,15 @@ pub(super) struct Unanswered {
 }
 
 impl FileWriter {
-    /// Makes what was written the file's version in the under store; it is durable there, and seen by other readers, when this answers. There
-    /// is nothing to do for a file that was not changed, and for one that lost its name. What is written after this began may be left
-    /// for the next persist.
+    /// Makes what was written the file's version, as durable as its mount promises, and seen by other readers when this answers: in the under store,
+    /// or on workers, which persist it later ([`Attr::dirty`]). There is nothing to do for a file that was not changed, and for one that lost its
+    /// name. What is written after this began may be left for the next persist. With `closing` the bytes are about to be read by others; what was
+    /// made durable without is theirs as well, at the price of a first read that waits for checksums.
     ///
     /// # Errors
     /// As of [`FileWriter::write_at`]; `Stale`, too, when the under store got another version meanwhile, which stays; `StoreRefused`; `Busy`
     /// when the file is being renamed. After an error the bytes are still staged, and may be persisted in another try, unless they are lost.
-    pub async fn persist(&self) -> Result<Arc<Attr>> {
+    pub async fn persist(&self, closing: bool) -> Result<Arc<Attr>> {
         let mut unanswered = self.persisting.lock().await;
         self.lock().check()?;
         if let Some(commit) = unanswered.take() {
@@ -48,7 +49,7 @@ impl FileWriter {
             self.commit(commit, &mut unanswered).await?;
         }
         while self.lock().is_dirty() {
-            let commit = self.store().await?;
+            let commit = self.store(closing).await?;
             if self.commit(commit, &mut unanswered).await? {
                 break;
             }
@@ -63,9 +64,10 @@ impl FileWriter {
     }
 
     /// Has the worker store the bytes.
-    async fn store(&self) -> Result<Unanswered> {
+    async fn store(&self, closing: bool) -> Result<Unanswered> {
+        let worker = self.staged().await?.member().id.0;
         let call = |channel| {
-            let request = v1::PreparePersistRequest { lease: self.lease().id };
+            let request = v1::PreparePersistRequest { lease: self.lease().id, worker };
             async move { master::writing(channel).prepare_persist(request).await }
         };
         let prepare =
@@ -80,7 +82,9 @@ impl FileWriter {
         let grant = v1::PersistGrant::decode(&signed.grant[..]).map_err(|error| {
             Error::new(ErrorKind::Internal, "the master's right to persist cannot be read").with_source(error)
         })?;
-        let (changes, stored) = self.send(signed).await?;
+        let staging = (grant.copies > 0).then(|| self.lease().staging.clone());
+        let order = v1::PersistRequest { grant: Some(signed), closing, staging, ..v1::PersistRequest::default() };
+        let (changes, stored) = self.send(order).await?;
         let request = v1::CommitRequest {
             lease: self.lease().id,
             content: grant.content,
@@ -88,13 +92,14 @@ impl FileWriter {
             size: stored.size,
             mtime_ns: stored.mtime_ns,
             version: stored.version,
+            holders: stored.holders,
             request_id: request_id(),
         };
         Ok(Unanswered { request, changes })
     }
 
     /// Answers how many of the changes are stored, and as what.
-    async fn send(&self, grant: v1::SignedGrant) -> Result<(u64, v1::PersistResponse)> {
+    async fn send(&self, order: v1::PersistRequest) -> Result<(u64, v1::PersistResponse)> {
         let changing = self.changing.lock().await;
         let staged = self.staged().await?;
         let (unsure, changes, length) = {
@@ -108,7 +113,7 @@ impl FileWriter {
         let round = self.ahead.end_round();
         let mut still = (length <= STILL).then_some(changing);
         let service = self.shared.workers.staging(staged.member())?;
-        let request = v1::PersistRequest { grant: Some(grant), length, round };
+        let request = v1::PersistRequest { length, round, ..order };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);
         let storing = call_worker(staged.member(), "persisting", patience, || {
             let (mut service, request) = (service.clone(), request.clone());

@@ -63,7 +63,7 @@ pub(super) struct State {
 impl FileWriter {
     /// A writer of the file that `attr` tells of; with `truncate` its bytes are none.
     pub(super) fn new(shared: Arc<Shared>, lease: Lease, attr: Arc<Attr>, truncate: bool) -> Self {
-        let is_new = attr.version.is_empty();
+        let is_new = attr.version.is_empty() && !attr.dirty;
         let origin = (!is_new && attr.size > 0).then(|| Arc::clone(&attr));
         let mut state = State {
             attr,

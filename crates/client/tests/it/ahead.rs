@@ -51,7 +51,7 @@ async fn the_worker_is_told_of_each_step_of_a_file_written_from_front_to_end() {
         write(&writer, 32, 48).await;
         until(|| told(&cluster) == [(1, 32), (1, 48)]).await;
         write(&writer, 48, 60).await;
-        writer.persist().await.expect("persisted");
+        writer.persist(true).await.expect("persisted");
         assert_eq!((told(&cluster).len(), rounds(&cluster)), (2, vec![1]));
         assert_eq!(cluster.master.calls("prepare_upload"), 1);
     }
@@ -64,19 +64,19 @@ async fn a_change_of_what_was_told_ends_the_round() {
     begin(&cluster, &writer).await;
     // Behind it: what was told is still right, and more is not told.
     write(&writer, 40, 60).await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(rounds(&cluster), [1]);
     writer.set_length(0).await.expect("cut");
     write(&writer, 0, 32).await;
     until(|| told(&cluster) == [(1, 32), (2, 32)]).await;
     write(&writer, 31, 32).await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(rounds(&cluster), [1, 3]);
     writer.set_length(0).await.expect("cut");
     write(&writer, 0, 32).await;
     until(|| told(&cluster).last() == Some(&(4, 32))).await;
     writer.zero(5, 1).await.expect("a hole");
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(rounds(&cluster), [1, 3, 5]);
     assert_eq!(cluster.master.calls("prepare_upload"), 3, "the file may have another name by then");
 }
@@ -88,12 +88,12 @@ async fn a_cut_below_what_was_told_ends_the_round_and_one_above_does_not() {
     begin(&cluster, &writer).await;
     writer.set_length(100 * MIB).await.expect("longer");
     writer.set_length(32 * MIB).await.expect("cut");
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     writer.set_length(16 * MIB).await.expect("cut");
     write(&writer, 16, 48).await;
     until(|| told(&cluster) == [(1, 32), (2, 48)]).await;
     writer.set_length(47 * MIB).await.expect("cut");
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(rounds(&cluster), [1, 3]);
 }
 
@@ -102,12 +102,12 @@ async fn a_file_that_was_persisted_is_sent_ahead_anew() {
     let cluster = Cluster::start(1).await;
     let writer = create(&cluster, "f").await;
     // As a shell does with the descriptor that it redirects.
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     write(&writer, 0, 32).await;
     until(|| told(&cluster) == [(2, 32)]).await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     write(&writer, 32, 63).await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     write(&writer, 63, 95).await;
     until(|| told(&cluster) == [(2, 32), (4, 95)]).await;
     assert_eq!(rounds(&cluster), [1, 2, 3]);
@@ -119,7 +119,7 @@ async fn what_is_not_written_from_its_front_is_not_sent_ahead() {
     let writer = create(&cluster, "f").await;
     write(&writer, 1, 2).await;
     write(&writer, 0, 64).await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!((told(&cluster), cluster.master.calls("prepare_upload")), (vec![], 0));
 }
 
@@ -130,6 +130,6 @@ async fn a_worker_that_sends_nothing_ahead_is_told_no_more_and_stores_the_file()
     let writer = create(&cluster, "f").await;
     begin(&cluster, &writer).await;
     write(&writer, 32, 96).await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!((told(&cluster), rounds(&cluster)), (vec![(1, 32)], vec![1]));
 }

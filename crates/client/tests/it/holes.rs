@@ -24,7 +24,7 @@ async fn a_hole_reads_as_zeros_and_ends_with_the_file() {
         assert_eq!(writer.length(), OLD);
         assert!(writer.read_at(0, 6_000_000).await.expect("read") == expected, "local: {local}");
         assert!(writer.is_dirty());
-        writer.persist().await.expect("persisted");
+        writer.persist(true).await.expect("persisted");
         let stored: Vec<_> = cluster.workers.iter().flat_map(|worker| worker.state().staging.stored.clone()).collect();
         assert!(stored == [expected], "local: {local}");
     }

@@ -56,12 +56,12 @@ async fn a_written_file_is_a_version_once_it_was_persisted() {
         assert_eq!(writer.read_at(3, 100).await.expect("read"), "lo world\0\0\0end");
         assert!(writer.read_at(17, 1).await.expect("the end").is_empty());
         writer.set_length(5).await.expect("cut");
-        let attr = writer.persist().await.expect("persisted");
+        let attr = writer.persist(true).await.expect("persisted");
         assert_eq!((attr.size, attr.mtime, attr.version.as_str()), (5, Timestamp(77), "stored-1"));
         assert_eq!(stored(&cluster), [b"hello"]);
         assert!(!writer.is_dirty());
         assert_eq!(cluster.client.cached_attr(inode).expect("in memory").attr, Some(attr));
-        writer.persist().await.expect("nothing to do");
+        writer.persist(true).await.expect("nothing to do");
         assert_eq!((stored(&cluster).len(), cluster.master.calls("prepare")), (1, 1));
         assert_eq!(socket.state().stages, usize::from(local));
 
@@ -108,7 +108,7 @@ async fn what_was_not_changed_is_not_persisted_and_costs_no_worker_anything() {
     assert!(!writer.is_dirty());
     assert_eq!(writer.read_at(5, 10).await.expect("read"), bytes(5..15));
     writer.set_length(OLD).await.expect("as it is");
-    writer.persist().await.expect("nothing to do");
+    writer.persist(true).await.expect("nothing to do");
     drop(writer);
     until(|| cluster.master.ended() == [1]).await;
     assert_eq!((cluster.master.calls("prepare"), cluster.workers[0].state().staging.calls.len()), (0, 0));
@@ -123,7 +123,7 @@ async fn the_old_version_is_brought_over_before_the_first_change() {
     let mut expected = bytes(0..OLD);
     expected[10..13].copy_from_slice(b"new");
     assert!(writer.read_at(0, 6_000_000).await.expect("read") == expected);
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert!(stored(&cluster) == [expected]);
 }
 
@@ -133,7 +133,7 @@ async fn of_a_file_that_is_cut_only_what_stays_is_brought_over() {
     cluster.master.put(1, "f", file(7, OLD));
     let writer = cluster.client.open_writer(InodeId(7), false).await.expect("opened");
     writer.set_length(100).await.expect("cut");
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(stored(&cluster), [bytes(0..100)]);
     drop(writer);
     until(|| cluster.master.ended().len() == 1).await;
@@ -142,7 +142,7 @@ async fn of_a_file_that_is_cut_only_what_stays_is_brought_over() {
     let writer = cluster.client.open_writer(InodeId(7), true).await.expect("opened");
     assert!(writer.is_dirty() && writer.length() == 0);
     write(&writer, 0, "x").await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(stored(&cluster)[1], b"x");
     assert_eq!(cluster.workers[0].reads(), reads);
 }
@@ -159,7 +159,7 @@ async fn what_is_written_after_a_persist_began_is_left_for_the_next() {
         write(&writer, 0, "late").await;
         flowing.send_replace(true);
     };
-    let (persisted, second, ()) = future::join3(writer.persist(), writer.persist(), change).await;
+    let (persisted, second, ()) = future::join3(writer.persist(true), writer.persist(true), change).await;
     persisted.expect("persisted");
     second.expect("persisted after the first");
     assert!(!writer.is_dirty());
@@ -181,7 +181,7 @@ async fn a_short_file_is_stored_in_one_state() {
         flowing.send_replace(true);
         writing.await.expect("written");
     };
-    future::join(writer.persist(), change).await.0.expect("persisted");
+    future::join(writer.persist(true), change).await.0.expect("persisted");
     assert!(writer.is_dirty());
     assert_eq!(writer.length(), 11);
     drop(writer);
@@ -200,7 +200,7 @@ async fn a_store_that_hangs_does_not_hold_up_writers() {
         write(&writer, 0, "meanwhile").await;
         flowing.send_replace(true);
     };
-    future::join(writer.persist(), change).await.0.expect("persisted");
+    future::join(writer.persist(true), change).await.0.expect("persisted");
     assert!(writer.is_dirty());
 }
 
@@ -210,10 +210,10 @@ async fn an_error_of_the_store_leaves_the_bytes_for_another_try() {
     let writer = create(&cluster, "f").await;
     write(&writer, 0, "bytes").await;
     cluster.workers[0].state().staging.failures = vec![ErrorKind::Stale, ErrorKind::StoreRefused];
-    assert_eq!(writer.persist().await.expect_err("refused").kind(), ErrorKind::StoreRefused);
-    assert_eq!(writer.persist().await.expect_err("another version").kind(), ErrorKind::Stale);
+    assert_eq!(writer.persist(true).await.expect_err("refused").kind(), ErrorKind::StoreRefused);
+    assert_eq!(writer.persist(true).await.expect_err("another version").kind(), ErrorKind::Stale);
     assert!(writer.is_dirty());
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(stored(&cluster), [b"bytes"]);
 }
 
@@ -223,7 +223,7 @@ async fn a_worker_that_is_away_for_a_moment_is_asked_again() {
     let writer = create(&cluster, "f").await;
     write(&writer, 0, "bytes").await;
     cluster.workers[0].state().staging.failures = vec![ErrorKind::Unavailable; 3];
-    writer.persist().await.expect("in the end");
+    writer.persist(true).await.expect("in the end");
     assert_eq!(cluster.master.calls("prepare"), 1);
 }
 
@@ -240,13 +240,13 @@ async fn a_commit_that_was_not_answered_is_made_before_anything_else() {
         cluster.master.state().failures = vec![ErrorKind::Unavailable; 1000];
         flowing.send_replace(true);
     };
-    let (persisted, ()) = future::join(writer.persist(), fail).await;
+    let (persisted, ()) = future::join(writer.persist(true), fail).await;
     assert_eq!(persisted.expect_err("no answer").kind(), ErrorKind::Unavailable);
     assert!(writer.is_dirty());
     cluster.master.state().failures.clear();
     let ids = cluster.master.state().request_ids.clone();
     write(&writer, 0, "again").await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     let (calls, now) = (cluster.master.calls("commit"), cluster.master.state().request_ids.clone());
     assert!(calls > 3, "{calls} commits");
     assert!(ids[1..].iter().all(|id| *id == ids[1]), "one change, however often it was asked for");
@@ -265,14 +265,14 @@ async fn a_master_that_starts_anew_takes_no_file_from_its_writer() {
     let renewals = cluster.master.calls("renew");
     until(|| cluster.master.calls("renew") > renewals + 2).await;
     write(&writer, 6, " and after").await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(stored(&cluster), [b"before and after"]);
 
     cluster.master.set_term(Duration::from_mins(10));
     let writer = create(&cluster, "not renewed").await;
     write(&writer, 0, "bytes").await;
     cluster.master.forget_leases();
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(stored(&cluster).last().map(Vec::as_slice), Some(&b"bytes"[..]));
 }
 
@@ -287,7 +287,7 @@ async fn a_lost_lease_is_the_end_of_its_writer() {
     cluster.master.lose_leases();
     until(|| cluster.client.writer(writer.inode()).is_none()).await;
     let written = writer.write_at(0, Bytes::from_static(b"x")).await.expect_err("lost");
-    let persisted = writer.persist().await.expect_err("lost");
+    let persisted = writer.persist(true).await.expect_err("lost");
     assert_eq!((written.kind(), persisted.kind()), (ErrorKind::Stale, ErrorKind::Stale));
     assert_eq!(writer.read_at(0, 1).await.expect_err("lost").kind(), ErrorKind::Stale);
     assert!(stored(&cluster).is_empty());
@@ -295,7 +295,7 @@ async fn a_lost_lease_is_the_end_of_its_writer() {
     let anew = cluster.client.open_writer(writer.inode(), false).await.expect("opened anew");
     write(&anew, 0, "anew").await;
     drop(writer);
-    anew.persist().await.expect("persisted");
+    anew.persist(true).await.expect("persisted");
     assert!(cluster.client.writer(anew.inode()).is_some(), "the old writer took nothing with it");
 }
 
@@ -307,7 +307,7 @@ async fn a_worker_that_forgot_the_bytes_is_the_end_of_the_writer() {
     cluster.workers[0].state().staging.files.clear();
     let written = writer.write_at(5, Bytes::from_static(b"behind a hole")).await.expect_err("lost");
     assert_eq!(written.kind(), ErrorKind::Stale);
-    assert_eq!(writer.persist().await.expect_err("lost").kind(), ErrorKind::Stale);
+    assert_eq!(writer.persist(true).await.expect_err("lost").kind(), ErrorKind::Stale);
     assert!(cluster.client.writer(writer.inode()).is_none());
 }
 
@@ -323,7 +323,7 @@ async fn a_broken_socket_is_the_end_of_what_was_written_through_it() {
     drop(socket);
     until(|| cluster.client.writer(writer.inode()).is_none()).await;
     assert!(!writer.try_write_at(0, b"x") && writer.try_read_at(0, &mut read).is_none());
-    assert_eq!(writer.persist().await.expect_err("lost").kind(), ErrorKind::Unavailable);
+    assert_eq!(writer.persist(true).await.expect_err("lost").kind(), ErrorKind::Unavailable);
     assert_eq!(writer.write_at(0, Bytes::from_static(b"x")).await.expect_err("lost").kind(), ErrorKind::Unavailable);
     assert!(stored(&cluster).is_empty());
 }
@@ -336,7 +336,7 @@ async fn without_a_place_on_this_node_a_file_is_written_over_the_network() {
     let cluster = Cluster::local(folder.path()).await;
     let writer = create(&cluster, "f").await;
     write(&writer, 0, "bytes").await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(stored(&cluster), [b"bytes"]);
 }
 
@@ -351,13 +351,13 @@ async fn a_time_that_is_set_before_the_persist_is_that_of_the_version() {
     write(&writer, 0, "bytes").await;
     set(5).await.expect("set");
     assert_eq!((writer.attr().mtime, cluster.master.calls("setattr")), (Timestamp(5), 0));
-    assert_eq!(writer.persist().await.expect("persisted").mtime, Timestamp(5));
+    assert_eq!(writer.persist(true).await.expect("persisted").mtime, Timestamp(5));
     assert_eq!(cluster.client.attr(writer.inode()).await.expect("known").attr.expect("there").mtime, Timestamp(5));
     set(6).await.expect("set");
     assert_eq!((writer.attr().mtime, cluster.master.calls("setattr")), (Timestamp(6), 2));
     set(7).await.expect("set");
     write(&writer, 0, "since").await;
-    assert_eq!(writer.persist().await.expect("persisted").mtime, Timestamp(77), "it was written since");
+    assert_eq!(writer.persist(true).await.expect("persisted").mtime, Timestamp(77), "it was written since");
 }
 
 #[tokio::test]
@@ -377,7 +377,7 @@ async fn a_file_that_lost_its_name_is_written_on_and_persisted_no_more() {
         let renewals = cluster.master.calls("renew");
         until(|| cluster.master.calls("renew") > renewals + 2).await;
         write(&writer, 5, " more").await;
-        writer.persist().await.expect("nothing to do");
+        writer.persist(true).await.expect("nothing to do");
         assert_eq!(writer.read_at(0, 100).await.expect("read"), "bytes more");
         let change = AttrChange { mode: Some(0o600), mtime: Some(Timestamp(5)), ..AttrChange::default() };
         cluster.client.set_attr(writer.inode(), change).await.expect("nobody else has it");
@@ -403,13 +403,13 @@ async fn a_write_that_failed_half_way_is_cut_off_and_not_taken_for_what_was_stor
     for retried in [true, false] {
         let writer = create(&cluster, "f").await;
         write(&writer, 0, "bytes").await;
-        writer.persist().await.expect("persisted");
+        writer.persist(true).await.expect("persisted");
         cluster.workers[0].state().staging.cut = vec![ErrorKind::ResourceExhausted];
         let failed = writer.append(Bytes::from_static(b" and more")).await.expect_err("the disk is full");
         assert_eq!((failed.kind(), writer.length()), (ErrorKind::ResourceExhausted, 5));
         if retried {
             write(&writer, 0, "B").await;
-            writer.persist().await.expect("persisted");
+            writer.persist(true).await.expect("persisted");
             assert_eq!(stored(&cluster).last().expect("stored"), b"Bytes");
         }
         let content = writer.attr().content.filter(|_| retried);
@@ -427,7 +427,7 @@ async fn the_end_of_a_client_waits_for_that_of_its_writers() {
     let socket = FakeSocket::listen(folder.path());
     let mut cluster = Cluster::local(folder.path()).await;
     let writer = create(&cluster, "f").await;
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
     assert_eq!(socket.state().stages, 1);
     let content = writer.attr().content;
     drop(writer);
@@ -444,5 +444,5 @@ async fn a_removal_that_failed_leaves_the_writer_as_it_was() {
     cluster.master.state().failures = vec![ErrorKind::StoreRefused];
     cluster.client.remove(ROOT, &name("f"), false).await.expect_err("refused");
     assert_eq!((writer.attr().nlink, writer.is_dirty()), (1, true));
-    writer.persist().await.expect("persisted");
+    writer.persist(true).await.expect("persisted");
 }

@@ -31,7 +31,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             let Owner { mode, uid, gid } = owner;
             let writer =
                 self.create(parent, name, NewFile { mode, uid, gid, exclusive: true, truncate: false }).await?;
-            writer.persist().await?;
+            writer.persist(true).await?;
             drop(writer);
             return self.lookup(parent, name).await;
         }

@@ -71,9 +71,9 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.handles.get(handle).is_some_and(|writer| writer.is_dirty())
     }
 
-    /// Waits until everything that was written is in the under store.
-    pub(crate) async fn persist(&self, handle: u64) -> Result<()> {
-        self.writer(handle)?.persist().await.map(drop)
+    /// Waits until everything that was written is as durable as the mount promises, and if the handle is `closing`, ready to be read.
+    pub(crate) async fn persist(&self, handle: u64, closing: bool) -> Result<()> {
+        self.writer(handle)?.persist(closing).await.map(drop)
     }
 
     /// Takes back an open. Answers the writer if something that no flush had seen is left to [`FileSystem::finish`]: what is written through
@@ -93,7 +93,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
 
     /// Persists what a released writer left.
     pub(crate) async fn finish(&self, node: u64, writer: Arc<S::Writer>) -> Result<()> {
-        let persisted = writer.persist().await;
+        let persisted = writer.persist(true).await;
         self.settle(node, writer);
         persisted.map(drop)
     }
@@ -112,7 +112,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
         // The kernel cuts its pages by itself.
         self.pages.take_over(self.inode_of(node), before);
-        let persisted = writer.persist().await;
+        let persisted = writer.persist(true).await;
         self.opens.outdate(self.inode_of(node));
         self.settle(node, writer);
         persisted.map(drop)

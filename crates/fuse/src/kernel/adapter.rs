@@ -188,7 +188,7 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
             self.0.metrics.request(Op::Other);
             return reply.error(Errno::ENOSYS);
         }
-        self.persist("flush", handle.0, reply);
+        self.persist(true, handle.0, reply);
     }
 
     fn release(
@@ -207,7 +207,7 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
     }
 
     fn fsync(&self, _: &Request, _: INodeNo, handle: FileHandle, _: bool, reply: ReplyEmpty) {
-        self.persist("fsync", handle.0, reply);
+        self.persist(false, handle.0, reply);
     }
 
     fn opendir(&self, _: &Request, node: INodeNo, _: OpenFlags, reply: ReplyOpen) {

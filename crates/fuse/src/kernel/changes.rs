@@ -134,13 +134,14 @@ impl<S: Source> Adapter<S> {
         });
     }
 
-    /// Answers when what was written through a handle is in the under store.
-    pub(super) fn persist(&self, op: &'static str, handle: u64, reply: ReplyEmpty) {
+    /// Answers when what was written through a handle is as durable as the mount promises: a flush when it is `closing`, or else an fsync.
+    pub(super) fn persist(&self, closing: bool, handle: u64, reply: ReplyEmpty) {
         self.0.metrics.request(Op::Persist);
         if handle == READER || !self.0.fs.is_dirty(handle) {
             return reply.ok();
         }
-        self.spawn(async move |shared| match shared.fs.persist(handle).await {
+        let op = if closing { "flush" } else { "fsync" };
+        self.spawn(async move |shared| match shared.fs.persist(handle, closing).await {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(shared.errno(op, &error)),
         });

@@ -102,7 +102,7 @@ impl SourceWriter for FakeWriter {
         Ok(())
     }
 
-    async fn persist(&self) -> Result<Arc<Attr>> {
+    async fn persist(&self, _: bool) -> Result<Arc<Attr>> {
         if self.pond.0.knobs.refusing.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::StoreRefused, "the store takes nothing"));
         }

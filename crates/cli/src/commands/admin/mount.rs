@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, Subcommand};
-use headpond_client::{Mount, NewMount};
+use headpond_client::{Mount, NewMount, Persistence};
 use headpond_runtime::units;
 use headpond_types::{Error, ErrorKind, NsPath};
 use serde::Serialize;
@@ -134,6 +134,7 @@ async fn add(session: &mut Session, args: AddArgs) -> Result<()> {
         gid: args.gid,
         file_mode: args.file_mode,
         dir_mode: args.dir_mode,
+        persistence: Persistence::default(),
     };
     let added = session.client.admin().add_mount(mount).await?;
     print(&mut session.out, &[added])

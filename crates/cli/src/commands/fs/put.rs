@@ -65,7 +65,7 @@ pub(super) async fn run(session: &mut Session, args: &PutArgs) -> Result<()> {
     let writer = session.client.create(at.dir, &at.name, new).await?;
     let bar = progress::bytes(length);
     let bytes = copy(&mut source, &args.from, &writer, &bar).await?;
-    writer.persist().await?;
+    writer.persist(true).await?;
     bar.finish_and_clear();
     if session.out.is_json() {
         return session.out.json(&PutJson { path: (&args.to).into(), bytes });

@@ -359,6 +359,20 @@ impl AdminService for FakeMaster {
         Err(Status::unimplemented("status"))
     }
 
+    async fn list_problems(
+        &self,
+        _: Request<v1::ListProblemsRequest>,
+    ) -> Result<Response<v1::ListProblemsResponse>, Status> {
+        Err(Status::unimplemented("list_problems"))
+    }
+
+    async fn resolve_problem(
+        &self,
+        _: Request<v1::ResolveProblemRequest>,
+    ) -> Result<Response<v1::ResolveProblemResponse>, Status> {
+        Err(Status::unimplemented("resolve_problem"))
+    }
+
     async fn probe(&self, _: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {
         Err(Status::unimplemented("probe"))
     }

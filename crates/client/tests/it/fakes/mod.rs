@@ -41,6 +41,7 @@ pub(crate) fn file(inode: u64, size: u64) -> Attr {
         mtime: Timestamp(1),
         own_mtime: false,
         has_xattrs: false,
+        dirty: false,
         ctime: Timestamp(1),
         content: Some(ContentId(u128::from(inode) << 64 | 7)),
         version: format!("v{inode}"),

@@ -127,7 +127,7 @@ impl StagingService for FakeWorker {
     }
 
     async fn persist(&self, request: Request<v1::PersistRequest>) -> Result<Response<v1::PersistResponse>, Status> {
-        let v1::PersistRequest { grant, length, round } = request.into_inner();
+        let v1::PersistRequest { grant, length, round, .. } = request.into_inner();
         let grant = v1::PersistGrant::decode(grant.expect("a grant").grant).expect("a grant");
         let flowing = {
             let mut state = self.state();
@@ -147,7 +147,14 @@ impl StagingService for FakeWorker {
         };
         let _ = { flowing }.wait_for(|flowing| *flowing).await;
         let version = format!("stored-{}", self.state().staging.stored.len());
-        Ok(Response::new(v1::PersistResponse { size: length, mtime_ns: 77, version }))
+        Ok(Response::new(v1::PersistResponse { size: length, mtime_ns: 77, version, holders: Vec::new() }))
+    }
+
+    async fn persist_dirty(
+        &self,
+        _: Request<v1::PersistDirtyRequest>,
+    ) -> Result<Response<v1::PersistResponse>, Status> {
+        Err(Status::unimplemented("asked for by no test"))
     }
 
     async fn end_staging(

@@ -286,6 +286,13 @@ impl WritingService for FakeMaster {
         Ok(self.answer(Some(attr)))
     }
 
+    async fn persist_path(
+        &self,
+        _: Request<v1::PersistPathRequest>,
+    ) -> Result<Response<v1::PersistPathResponse>, Status> {
+        Err(Status::unimplemented("asked for by no test"))
+    }
+
     async fn pending(&self, _: Request<v1::PendingRequest>) -> Result<Response<v1::PendingResponse>, Status> {
         Err(Status::unimplemented("asked for by no test"))
     }

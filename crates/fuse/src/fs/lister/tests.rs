@@ -21,6 +21,7 @@ fn listing(count: u64, page: usize, starts: &Mutex<Vec<Option<Name>>>) -> impl B
         mtime: Timestamp(0),
         own_mtime: false,
         has_xattrs: false,
+        dirty: false,
         ctime: Timestamp(0),
         content: Some(ContentId(1)),
         version: String::new(),
