@@ -5,7 +5,7 @@ use std::future::Future;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::future::BoxFuture;
-use headpond_types::ByteRange;
+use headpond_types::{ByteRange, ContentId};
 
 use crate::{BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Op, Precondition, UfsError, UnderStore};
 
@@ -66,16 +66,22 @@ impl<W: Around> UnderStore for W {
         self.around_get(key, range, version).await
     }
 
-    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
+    async fn put_as(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         let repeatable = *condition == Precondition::None;
         let what = Request { op: Op::Put, key, sent: body.len() as u64, repeatable };
-        self.around(what, || self.inner().put(key, body.clone(), condition)).await
+        self.around(what, || self.inner().put_as(key, body.clone(), condition, content)).await
     }
 
-    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
         // An upload begun twice leaves one without parts, which the store's own rules clear away.
         let what = Request { op: Op::CreateMultipart, key, sent: 0, repeatable: true };
-        self.around(what, || self.inner().create_multipart(key)).await
+        self.around(what, || self.inner().create_multipart_as(key, content)).await
     }
 
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures::{StreamExt, stream};
 use headpond_runtime::{Clock, SystemClock};
-use headpond_types::{ByteRange, Timestamp};
+use headpond_types::{ByteRange, ContentId, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -48,10 +48,12 @@ struct Object {
     body: Bytes,
     mtime: Timestamp,
     version: String,
+    content: Option<ContentId>,
 }
 
 struct Upload {
     key: Key,
+    content: Option<ContentId>,
     parts: BTreeMap<u32, (String, Bytes)>,
 }
 
@@ -130,12 +132,18 @@ impl Memory {
         if holds { Ok(()) } else { Err(self.error(UfsErrorKind::Precondition, key, "is not as the condition says")) }
     }
 
-    fn store(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
+    fn store(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         self.check_key(key)?;
         let version = version_of(&body);
         let mut state = self.state();
         self.check(&state, key, condition)?;
-        let object = Object { body, mtime: SystemClock.now(), version };
+        let object = Object { body, mtime: SystemClock.now(), version, content };
         let meta = describe(&key.0, &object);
         state.objects.insert(key.0.clone(), object);
         drop(state);
@@ -155,6 +163,7 @@ fn describe(key: &Bytes, object: &Object) -> ObjectMeta {
         size: object.body.len() as u64,
         mtime: object.mtime,
         version: object.version.clone(),
+        content: object.content,
     }
 }
 
@@ -182,7 +191,7 @@ fn page(state: &State, request: &ListRequest, mut resume: Resume) -> ListPage {
             entries.push(Listed::Prefix(Key(common.clone())));
             resume = Resume::Past(common);
         } else {
-            entries.push(Listed::Object(describe(key, object)));
+            entries.push(Listed::Object(ObjectMeta { content: None, ..describe(key, object) }));
             resume = Resume::After(key.clone());
         }
     }
@@ -219,16 +228,22 @@ impl UnderStore for Memory {
         Ok(stream::iter(pieces).boxed())
     }
 
-    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
-        self.store(key, body, condition)
+    async fn put_as(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
+        self.store(key, body, condition, content)
     }
 
-    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
         self.check_key(key)?;
         let mut state = self.state();
         state.uploads_begun += 1;
         let id = format!("upload-{}", state.uploads_begun);
-        state.uploads.insert(id.clone(), Upload { key: key.clone(), parts: BTreeMap::new() });
+        state.uploads.insert(id.clone(), Upload { key: key.clone(), content, parts: BTreeMap::new() });
         drop(state);
         Ok(id)
     }
@@ -261,10 +276,10 @@ impl UnderStore for Memory {
         parts: &[(u32, String)],
         condition: &Precondition,
     ) -> Result<ObjectMeta, UfsError> {
-        let body = {
+        let (body, content) = {
             let mut state = self.state();
             self.check(&state, key, condition)?;
-            let known = &self.upload(&mut state, key, upload)?.parts;
+            let Upload { parts: known, content, .. } = self.upload(&mut state, key, upload)?;
             let mut whole = BytesMut::new();
             for (number, tag) in parts {
                 match known.get(number) {
@@ -272,9 +287,9 @@ impl UnderStore for Memory {
                     _ => return Err(self.error(UfsErrorKind::Invalid, key, &format!("has no part {number} {tag}"))),
                 }
             }
-            whole.freeze()
+            (whole.freeze(), *content)
         };
-        let meta = self.store(key, body, condition)?;
+        let meta = self.store(key, body, condition, content)?;
         self.state().uploads.remove(upload);
         Ok(meta)
     }
@@ -293,7 +308,7 @@ impl UnderStore for Memory {
     ) -> Result<ObjectMeta, UfsError> {
         let object = self.find(source)?;
         let body = self.find_version(source, version, &(0..object.body.len() as u64))?;
-        self.store(key, body, condition)
+        self.store(key, body, condition, object.content)
     }
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use headpond_types::{Name, Timestamp};
+use headpond_types::{ContentId, Name, Timestamp};
 
 /// The raw key of an object, relative to nothing: the whole key as the store knows it, never with a leading slash.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -47,6 +47,9 @@ pub struct ObjectMeta {
     /// What identifies this version: the ETag without quotes, or what the driver builds in its place (the `local` driver:
     /// inode, mtime, ctime and length). Never empty.
     pub version: String,
+    /// The content that it was put as, when that is asked of a single object ([`crate::UnderStore::head`], and what was just made); a listing
+    /// does not tell it, nor a store that keeps nothing beside the bytes. A copy says the same as its source.
+    pub content: Option<ContentId>,
 }
 
 /// Which keys to list.

@@ -5,7 +5,7 @@ use std::fmt;
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use headpond_types::ByteRange;
+use headpond_types::{ByteRange, ContentId};
 
 use crate::{Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError};
 
@@ -45,10 +45,29 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
     ///
     /// # Errors
     /// `Precondition` when `condition` does not hold; nothing is changed then.
-    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError>;
+    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
+        self.put_as(key, body, condition, None).await
+    }
+
+    /// The same for an object that says which content it is ([`ObjectMeta::content`]), so that whoever made it knows it again.
+    ///
+    /// # Errors
+    /// As [`UnderStore::put`].
+    async fn put_as(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError>;
 
     /// Begins a multipart upload and answers its id.
-    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError>;
+    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
+        self.create_multipart_as(key, None).await
+    }
+
+    /// The same for an object that says which content it is, as [`UnderStore::put_as`].
+    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError>;
 
     /// Uploads part `number` (from 1) and answers its tag.
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError>;

@@ -76,6 +76,7 @@ mod tests {
             size: 1,
             mtime: Timestamp(0),
             version: "v".to_owned(),
+            content: None,
         })
     }
 

@@ -7,7 +7,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use headpond_types::ByteRange;
+use headpond_types::{ByteRange, ContentId};
 use headpond_ufs::{
     BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UnderStore,
 };
@@ -88,13 +88,19 @@ impl UnderStore for Plain {
         self.inner.get(key, range, version).await
     }
 
-    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
+    async fn put_as(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         allowed(condition, self.capabilities.conditional_put)?;
-        self.inner.put(key, body, condition).await
+        self.inner.put_as(key, body, condition, content).await
     }
 
-    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
-        self.inner.create_multipart(key).await
+    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
+        self.inner.create_multipart_as(key, content).await
     }
 
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {

@@ -11,6 +11,7 @@
 mod path;
 mod read;
 mod staging;
+mod tag;
 mod walk;
 mod write;
 
@@ -23,7 +24,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use headpond_types::ByteRange;
+use headpond_types::{ByteRange, ContentId};
 use rustix::{
     fs::{Mode, OFlags, fstat, open},
     io::Errno,
@@ -187,14 +188,20 @@ impl UnderStore for Local {
         blocking(move || read::Reading::begin(shared, key, range, version)).await.map(read::Reading::into_body)
     }
 
-    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
+    async fn put_as(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         let (key, condition) = (key.clone(), condition.clone());
-        self.run(move |shared| shared.put(&key, &body, &condition)).await
+        self.run(move |shared| shared.put(&key, &body, &condition, content)).await
     }
 
-    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
         let key = key.clone();
-        self.run(move |shared| shared.create_upload(&key)).await
+        self.run(move |shared| shared.create_upload(&key, content)).await
     }
 
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {

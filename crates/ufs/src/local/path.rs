@@ -84,5 +84,6 @@ pub(super) fn describe(key: Bytes, stat: &Stat) -> ObjectMeta {
         size: if file_type(stat) == FileType::Directory { 0 } else { size_of(stat) },
         mtime: Timestamp(stat.st_mtime.saturating_mul(1_000_000_000).saturating_add(nanos)),
         version: version_of(stat),
+        content: None,
     }
 }

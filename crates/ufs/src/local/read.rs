@@ -14,6 +14,7 @@ use rustix::{
 use super::{
     Shared, blocking,
     path::{describe, file_type, size_of, version_of},
+    tag,
 };
 use crate::{BodyStream, Key, ObjectMeta, UfsError, UfsErrorKind};
 
@@ -22,8 +23,8 @@ const CHUNK: u64 = 1 << 20;
 
 impl Shared {
     pub(super) fn head(&self, key: &Key) -> Result<ObjectMeta, UfsError> {
-        let (_, stat) = self.open_object(key, OFlags::PATH)?;
-        Ok(describe(key.0.clone(), &stat))
+        let (file, stat) = self.open_object(key, OFlags::PATH)?;
+        Ok(ObjectMeta { content: tag::read(&file), ..describe(key.0.clone(), &stat) })
     }
 
     /// The file or, for a key with a trailing slash, the directory under `key`.

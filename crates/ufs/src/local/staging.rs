@@ -3,6 +3,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use bytes::Bytes;
+use headpond_types::ContentId;
 use rustix::{
     fs::{
         AtFlags, FlockOperation, Mode, OFlags, ResolveFlags, Stat, copy_file_range, flock, fstat, fsync, linkat,
@@ -14,6 +15,7 @@ use rustix::{
 use super::{
     STAGING, Shared,
     path::{describe, version_of},
+    tag,
 };
 use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
 
@@ -59,6 +61,11 @@ impl Staged {
             }
         }
         Ok(())
+    }
+
+    /// Has the file say which content it is, where the file system keeps such things.
+    pub(super) fn set_content(&self, content: Option<ContentId>) {
+        tag::write(&self.file, content);
     }
 
     pub(super) fn sync(&self) -> Result<(), Errno> {
@@ -128,7 +135,8 @@ impl Shared {
         }
         fsync(&parent).map_err(failure)?;
         // Naming the file has changed its ctime.
-        Ok(describe(key.0.clone(), &staged.stat().map_err(failure)?))
+        let content = tag::read(&staged.file);
+        Ok(ObjectMeta { content, ..describe(key.0.clone(), &staged.stat().map_err(failure)?) })
     }
 
     /// Opens the directory `names` below the root, made durably where it is missing.

@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use bytes::Bytes;
-use headpond_types::ByteRange;
+use headpond_types::{ByteRange, ContentId};
 use rustix::{
     fs::{AtFlags, Dir, FlockOperation, Mode, OFlags, flock, fstat, fsync, mkdirat, openat, unlinkat},
     io::{Errno, pread},
@@ -13,6 +13,7 @@ use super::{
     Shared,
     path::{describe, size_of, version_of},
     staging::Staged,
+    tag,
 };
 use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
 
@@ -20,7 +21,13 @@ use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
 const UPLOAD_KEY: &str = "key";
 
 impl Shared {
-    pub(super) fn put(&self, key: &Key, body: &Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
+    pub(super) fn put(
+        &self,
+        key: &Key,
+        body: &Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         self.names(key)?;
         let root = self.root()?;
         if key.as_bytes().ends_with(b"/") {
@@ -30,6 +37,7 @@ impl Shared {
         let failure = |errno| self.failure("write", key, errno);
         let staged = self.stage(&root).map_err(failure)?;
         staged.write(body).map_err(failure)?;
+        staged.set_content(content);
         self.publish(&root, key, &staged, condition)
     }
 
@@ -42,7 +50,7 @@ impl Shared {
         Ok(describe(key.0.clone(), &fstat(&directory).map_err(failure)?))
     }
 
-    pub(super) fn create_upload(&self, key: &Key) -> Result<String, UfsError> {
+    pub(super) fn create_upload(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
         self.names(key)?;
         if key.as_bytes().ends_with(b"/") {
             return Err(self.error(UfsErrorKind::Invalid, key, "is a directory and takes no bytes"));
@@ -55,6 +63,7 @@ impl Shared {
         let upload = open_directory(&staging, &upload_name(&id)).map_err(failure)?;
         let note = self.stage(&root).map_err(failure)?;
         note.write(key.as_bytes()).map_err(failure)?;
+        note.set_content(content);
         note.rename_to(&upload, UPLOAD_KEY.as_bytes()).map_err(failure)?;
         Ok(id)
     }
@@ -141,6 +150,8 @@ impl Shared {
             }
             staged.append(&part, 0, size_of(&stat)).map_err(failure)?;
         }
+        let note = openat(&upload, UPLOAD_KEY, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).map_err(failure)?;
+        staged.set_content(tag::read(&note));
         let meta = self.publish(&root, key, &staged, condition)?;
         // The object is there; parts left behind cost space only.
         let _ = self.remove_upload(&root, id);
@@ -178,13 +189,14 @@ impl Shared {
         self.names(key)?;
         let file = self.open_version(source, &(0..0), version)?;
         if source.as_bytes().ends_with(b"/") || key.as_bytes().ends_with(b"/") {
-            return self.put(key, &Bytes::new(), condition);
+            return self.put(key, &Bytes::new(), condition, None);
         }
         let root = self.root()?;
         let failure = |errno| self.failure("copy to", key, errno);
         let length = size_of(&fstat(&file).map_err(failure)?);
         let staged = self.stage(&root).map_err(failure)?;
         staged.append(&file, 0, length).map_err(failure)?;
+        staged.set_content(tag::read(&file));
         self.check_unchanged(source, &file, version)?;
         self.publish(&root, key, &staged, condition)
     }

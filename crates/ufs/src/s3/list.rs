@@ -70,6 +70,7 @@ impl S3 {
             size: size.ok_or_else(|| self.protocol(&key, "was listed without a size"))?,
             mtime: object.last_modified().map_or_else(Timestamp::default, keys::timestamp),
             version: self.version(&key, object.e_tag())?,
+            content: None,
             key,
         }))
     }

@@ -20,7 +20,7 @@ use aws_sdk_s3::{
 };
 use aws_smithy_runtime_api::http::Response;
 use bytes::Bytes;
-use headpond_types::{ByteRange, Timestamp};
+use headpond_types::{ByteRange, ContentId, Timestamp};
 
 pub(crate) use client::OPTIONS;
 
@@ -124,6 +124,7 @@ impl S3 {
             size: size.ok_or_else(|| self.protocol(key, "was described without a length"))?,
             mtime: answer.last_modified().map_or_else(Timestamp::default, keys::timestamp),
             version: self.version(key, answer.e_tag())?,
+            content: answer.metadata().and_then(|metadata| metadata.get(write::CONTENT)?.parse().ok()),
         };
         match version {
             Some(expected) if expected != meta.version => Err(self.changed(key)),
@@ -178,12 +179,18 @@ impl UnderStore for S3 {
         self.get_range(key, range, version).await
     }
 
-    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
-        self.put_object(key, body, condition).await
+    async fn put_as(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
+        self.put_object(key, body, condition, content).await
     }
 
-    async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
-        self.create_upload(key).await
+    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
+        self.create_upload(key, content).await
     }
 
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {

@@ -1,15 +1,24 @@
 //! Mutations.
 
+use std::collections::HashMap;
+
 use aws_sdk_s3::{
     primitives::ByteStream,
     types::{CompletedMultipartUpload, CompletedPart},
 };
 use bytes::Bytes;
 use headpond_runtime::{Clock, SystemClock};
-use headpond_types::ByteRange;
+use headpond_types::{ByteRange, ContentId};
 
 use super::{S3, keys};
 use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
+
+/// User metadata that says which content an object is: 32 hexadecimal digits. A copy within the store takes it along.
+pub(super) const CONTENT: &str = "headpond-content";
+
+fn metadata(content: Option<ContentId>) -> Option<HashMap<String, String>> {
+    content.map(|content| HashMap::from([(CONTENT.to_owned(), content.to_string())]))
+}
 
 /// `If-Match` and `If-None-Match` of a condition.
 fn headers(condition: &Precondition) -> (Option<String>, Option<String>) {
@@ -26,6 +35,7 @@ impl S3 {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         let (if_match, if_none_match) = self.put_condition(key, condition)?;
         let size = body.len() as u64;
@@ -36,16 +46,23 @@ impl S3 {
             .key(self.text(key)?)
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
+            .set_metadata(metadata(content))
             .body(ByteStream::from(body))
             .send();
         let answer = self.settled(key, condition, self.send("write", key, call).await)?;
         let version = self.version(key, answer.e_tag())?;
         // The answer has no time, and asking for it would be a second request for each object.
-        Ok(ObjectMeta { key: key.clone(), size, mtime: SystemClock.now(), version })
+        Ok(ObjectMeta { key: key.clone(), size, mtime: SystemClock.now(), version, content })
     }
 
-    pub(super) async fn create_upload(&self, key: &Key) -> Result<String, UfsError> {
-        let call = self.client.create_multipart_upload().bucket(&self.bucket).key(self.text(key)?).send();
+    pub(super) async fn create_upload(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
+        let call = self
+            .client
+            .create_multipart_upload()
+            .bucket(&self.bucket)
+            .key(self.text(key)?)
+            .set_metadata(metadata(content))
+            .send();
         let answer = self.send("begin an upload of", key, call).await?;
         match answer.upload_id() {
             Some(id) if !id.is_empty() => Ok(id.to_owned()),
@@ -166,7 +183,7 @@ impl S3 {
             return Err(self.error(UfsErrorKind::Unsupported, key, why));
         }
         // The answer to a copy has no length.
-        let size = self.describe(source, Some(version)).await?.size;
+        let ObjectMeta { size, content, .. } = self.describe(source, Some(version)).await?;
         let call = self
             .client
             .copy_object()
@@ -185,6 +202,7 @@ impl S3 {
             size,
             mtime: result.and_then(|result| result.last_modified()).map_or_else(|| SystemClock.now(), keys::timestamp),
             version: self.version(key, result.and_then(|result| result.e_tag()))?,
+            content,
         })
     }
 

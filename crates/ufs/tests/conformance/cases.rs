@@ -2,6 +2,7 @@
 
 mod listing;
 mod reading;
+mod tags;
 mod writing;
 
 use std::sync::Arc;
@@ -60,6 +61,7 @@ pub(crate) async fn run(store: Arc<dyn UnderStore>) {
         writing::conditions_of_copy_hold_or_are_refused,
         writing::deleting_is_idempotent,
         writing::markers_come_and_go,
+        tags::objects_say_which_content_they_are,
         writing::conditions_of_delete_hold_or_are_refused,
     ];
 }

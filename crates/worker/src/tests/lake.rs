@@ -176,17 +176,23 @@ impl UnderStore for Lake {
         let object = self.objects.lock().expect("lock").get(key).cloned();
         let object = object.ok_or_else(|| UfsError::new(UfsErrorKind::NotFound, format!("lake/{key} is not there")))?;
         let Object { version, body } = object;
-        Ok(ObjectMeta { key: key.clone(), size: body.len() as u64, mtime: Timestamp(7), version })
+        Ok(ObjectMeta { key: key.clone(), size: body.len() as u64, mtime: Timestamp(7), version, content: None })
     }
 
-    async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
+    async fn put_as(
+        &self,
+        key: &Key,
+        body: Bytes,
+        condition: &Precondition,
+        _: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         assert_eq!(*condition, Precondition::None, "this store has no conditions");
         let version = ContentId::of_object("lake", &body, "", 0).to_string();
         self.objects.lock().expect("lock").insert(key.clone(), Object { version, body });
         self.head(key).await
     }
 
-    async fn create_multipart(&self, _: &Key) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, _: &Key, _: Option<ContentId>) -> Result<String, UfsError> {
         Self::unsupported()
     }
 
