@@ -57,6 +57,7 @@ fn mount() -> Command {
         gid: 0,
         file_mode: 0o644,
         dir_mode: 0o755,
+        persistence: Default::default(),
     };
     Command::AddMount { request: RequestId(1), mount, now: Timestamp(0) }
 }

@@ -223,7 +223,7 @@ pub enum Command {
         now: Timestamp,
     },
     /// Objects, or markers of directories, are about to be put: from now on there may be one. What has another number by now is passed over, and
-    /// so is what has a key already. Answers [`Reply::Done`].
+    /// so is what has another key already: that is where it is to be put. Answers [`Reply::Done`].
     BeginPersist {
         /// What, and where.
         files: Vec<PersistBegun>,
@@ -307,8 +307,26 @@ pub struct Dirty {
     pub replaces: Option<String>,
     /// Of a directory: its marker is missing.
     pub marker: bool,
+    /// Of a directory whose marker is missing: the under store may have something below.
+    pub below: bool,
     /// Of a directory: what is [`Due::WhenRenamed`] below is to be made due with this number, since it was renamed.
     pub tree: bool,
+}
+
+impl Dirty {
+    /// The inode is gone, or has nothing to do with this any more: what the under store has at [`Dirty::key`], if it is of version
+    /// [`Dirty::replaces`] or says that it is one of [`Dirty::put`], is to be deleted, and anything else there left alone. Then
+    /// [`Command::EndPersist`] ends it. The inode is a number that no inode ever has.
+    #[must_use]
+    pub const fn is_orphan(&self) -> bool {
+        self.inode.0 == self.number
+    }
+
+    /// Of a directory: the under store has nothing of it, nor of what lies below.
+    #[must_use]
+    pub const fn is_bare(&self) -> bool {
+        self.marker && !self.below && self.key.is_none()
+    }
 }
 
 /// An object that may be there from now on.

@@ -29,6 +29,10 @@ const MILLIS: u8 = 4;
 const KEY: u8 = 0x20;
 /// The inode has attributes of its own.
 const OWN: u8 = 0x40;
+/// See [`Inode::dirty`].
+const DIRTY: u8 = 0x10;
+/// All of these.
+const COMMON: u8 = KEY | OWN | DIRTY;
 
 /// See [`Directory::made`].
 const MADE: u8 = 1;
@@ -55,6 +59,8 @@ pub(crate) struct Inode {
     /// file, or the prefix of what is below a directory, which ends in `/`.
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) own: Own,
+    /// It has a row in the table of what is dirty. Never of what no under store holds.
+    pub(crate) dirty: bool,
     pub(crate) node: Node,
 }
 
@@ -119,6 +125,9 @@ impl Inode {
             out[FLAGS] |= KEY;
             put_counted(&mut out, key);
         }
+        if self.dirty {
+            out[FLAGS] |= DIRTY;
+        }
         if self.own != Own::default() {
             out[FLAGS] |= OWN;
             self.own.encode(&mut out);
@@ -134,8 +143,8 @@ impl Inode {
         let flags = reader.byte()?;
         let parent = DirKey(reader.varint()?);
         let node = match tag {
-            FILE => Node::File(File::decode(flags & !(KEY | OWN), &mut reader)?),
-            DIRECTORY => Node::Directory(Directory::decode(flags & !(KEY | OWN), &mut reader)?),
+            FILE => Node::File(File::decode(flags & !COMMON, &mut reader)?),
+            DIRECTORY => Node::Directory(Directory::decode(flags & !COMMON, &mut reader)?),
             UNSTORED if flags & !(KEY | OWN) == 0 => {
                 let mtime = Timestamp(i64::from_le_bytes(reader.array()?));
                 Node::Unstored { what: Unstored::decode(&mut reader)?, mtime }
@@ -148,7 +157,7 @@ impl Inode {
             [] => None,
             name => Some(Name::new(name).ok()?),
         };
-        Some(Self { parent, name, key, own, node })
+        Some(Self { parent, name, key, own, dirty: flags & DIRTY != 0, node })
     }
 
     pub(crate) const fn directory(&self) -> Option<&Directory> {

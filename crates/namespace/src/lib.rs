@@ -14,6 +14,7 @@ mod alone;
 mod apply;
 mod codec;
 mod command;
+mod dirty;
 mod error;
 mod header;
 mod inode;
@@ -31,8 +32,8 @@ mod view;
 mod xattr;
 
 pub use command::{
-    AttrChange, Command, Dirty, Due, Durability, Effect, Mount, MovedFile, Observed, ObservedKind, Outcome, Owner, PersistBegun, Persistence,
-    Refusal, Relocation, Reply, Version,
+    AttrChange, Command, Dirty, Due, Durability, Effect, Mount, MovedFile, Observed, ObservedKind, Outcome, Owner,
+    PersistBegun, Persistence, Refusal, Relocation, Reply, Version,
 };
 pub use namespace::Namespace;
 pub use snapshot::Snapshot;

@@ -19,6 +19,7 @@ use crate::{
     alone::ReadAlone,
     apply::{Applied, Apply, MOUNTS, ORPHANS, create_tables, requests::REPLIES},
     command::{Command, Mount, Outcome},
+    dirty::ReadDirty,
     error::TableError,
     header::{Header, unpack},
     mounts::Mounts,
@@ -165,6 +166,22 @@ impl Namespace {
             let (key, value) = row.expect("reads");
             rows.push((key.value().to_vec(), value.value().to_vec()));
         }
+        let dirty = ReadDirty::open(&txn).expect("opens");
+        for row in dirty.rows.iter().expect("reads") {
+            let (inode, row) = row.expect("reads");
+            rows.push((inode.value().to_be_bytes().to_vec(), row.value().to_vec()));
+        }
+        for row in dirty.order.iter().expect("reads") {
+            let (number, inode) = row.expect("reads").0.value();
+            rows.push((number.to_be_bytes().to_vec(), inode.to_be_bytes().to_vec()));
+        }
+        for inode in dirty.begun().expect("reads") {
+            rows.push((inode.0.to_be_bytes().to_vec(), b"begun".to_vec()));
+        }
+        for row in dirty.orphaned.iter().expect("reads") {
+            let (key, id) = row.expect("reads");
+            rows.push((key.value().to_vec(), id.value().to_be_bytes().to_vec()));
+        }
         rows
     }
 
@@ -220,15 +237,7 @@ fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError>
         unpersisted: txn.open_table(UNPERSISTED)?,
     };
     let replies = txn.open_table(REPLIES)?;
-    Ok(Arc::new(View::new(
-        rows,
-        unsettled,
-        ReadAlone::open(&txn)?,
-        replies,
-        applied.header.clone(),
-        Arc::clone(&applied.mounts),
-        applied.has_remains,
-    )))
+    Ok(Arc::new(View::new(rows, unsettled, ReadAlone::open(&txn)?, ReadDirty::open(&txn)?, replies, applied)))
 }
 
 pub(crate) fn write_rows(txn: &WriteTransaction) -> Result<WriteRows<'_>, TableError> {

@@ -11,7 +11,9 @@ use redb::{ReadOnlyTable, ReadableTableMetadata};
 
 use crate::{
     alone::ReadAlone,
+    apply::Applied,
     command::{Dirty, Mount, Relocation, Reply},
+    dirty::{ReadDirty, begun_elsewhere},
     error::TableError,
     header::{Header, unpack},
     inode::{Entry, Inode, Node},
@@ -34,6 +36,7 @@ pub(crate) struct View {
     rows: ReadRows,
     unsettled: ReadUnsettled,
     alone: ReadAlone,
+    dirty: ReadDirty,
     replies: ReadOnlyTable<u128, &'static [u8]>,
     header: Header,
     mounts: Arc<Mounts>,
@@ -55,12 +58,13 @@ impl View {
         rows: ReadRows,
         unsettled: ReadUnsettled,
         alone: ReadAlone,
+        dirty: ReadDirty,
         replies: ReadOnlyTable<u128, &'static [u8]>,
-        header: Header,
-        mounts: Arc<Mounts>,
-        has_remains: bool,
+        applied: &Applied,
     ) -> Self {
-        Self { rows, unsettled, alone, replies, header, mounts, has_remains, known: RwLock::default() }
+        let Applied { header, mounts, has_remains, .. } = applied;
+        let (header, mounts, has_remains) = (header.clone(), Arc::clone(mounts), *has_remains);
+        Self { rows, unsettled, alone, dirty, replies, header, mounts, has_remains, known: RwLock::default() }
     }
 
     /// The mount that a directory is in; `None` when it is not in the tree.
@@ -121,7 +125,7 @@ impl View {
             size: 0,
             mtime: Default::default(),
             own_mtime: own.mtime,
-            dirty: false,
+            dirty: inode.dirty && inode.file().is_some(),
             has_xattrs: own.xattrs,
             ctime: Default::default(),
             content: None,
@@ -152,6 +156,11 @@ impl View {
         }
     }
 
+    /// Whether a row is of an inode in the tree, or an orphan.
+    fn shows_dirty(&self, dirty: &Dirty) -> Result<bool, TableError> {
+        Ok(dirty.is_orphan() || self.inode(dirty.inode)?.is_some())
+    }
+
     fn location(&self, id: InodeId) -> Result<Option<Location>, TableError> {
         let Some(inode) = self.rows.inode(id)? else { return Ok(None) };
         let mount = match self.mounts.rooted_at(id) {
@@ -165,7 +174,13 @@ impl View {
         let key = match &inode.node {
             _ if id == root => Vec::new(),
             Node::Unstored { .. } => self.rows.path_key(&self.mounts, &inode)?,
-            Node::File(file) if !file.is_persisted() => self.rows.path_key(&self.mounts, &inode)?,
+            Node::File(file) if !file.is_persisted() => {
+                let dirty = if inode.dirty { self.dirty.get(id)? } else { None };
+                match dirty.and_then(|dirty| dirty.key) {
+                    Some(key) => key,
+                    None => self.rows.path_key(&self.mounts, &inode)?,
+                }
+            }
             Node::File(_) => self.rows.key(&self.mounts, &inode)?,
             Node::Directory(_) => {
                 let mut prefix = self.rows.key(&self.mounts, &inode)?;
@@ -326,19 +341,54 @@ impl Snapshot {
     ///
     /// # Errors
     /// As for all methods.
-    pub fn dirty(&self, _inode: InodeId) -> Result<Option<Dirty>> {
-        Ok(None)
+    pub fn dirty(&self, inode: InodeId) -> Result<Option<Dirty>> {
+        let view = &self.0;
+        // Asked at every lookup: mostly nothing is dirty, and no row need be read.
+        if view.dirty.is_empty()? {
+            return Ok(None);
+        }
+        let Some(dirty) = view.dirty.get(inode)? else { return Ok(None) };
+        Ok(view.shows_dirty(&dirty)?.then_some(dirty))
     }
 
-    /// At most `limit` of what is dirty, in order of the numbers, from the first after `after`.
+    /// At most `limit` of what is dirty, in order of the numbers, from the first after `after`; what has the same number comes in order of the
+    /// inodes. Orphans ([`Dirty::is_orphan`]) are among them.
     ///
     /// # Errors
     /// As for all methods.
-    pub fn all_dirty(&self, _after: u64, _limit: usize) -> Result<Vec<Dirty>> {
-        Ok(Vec::new())
+    pub fn all_dirty(&self, after: (u64, InodeId), limit: usize) -> Result<Vec<Dirty>> {
+        let mut found = Vec::new();
+        for dirty in self.0.dirty.after(after)? {
+            let dirty = dirty?;
+            if found.len() == limit {
+                break;
+            }
+            if self.0.shows_dirty(&dirty)? {
+                found.push(dirty);
+            }
+        }
+        Ok(found)
     }
 
-    /// A number that is higher than those of all that is dirty or being relocated, and lower than those to come.
+    /// What may be at `key` in the under store of a mount that nobody has any more, so that it is to be deleted before anything is put there:
+    /// [`Dirty::is_orphan`].
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn orphan_at(&self, mount: MountId, key: &[u8]) -> Result<Option<Dirty>> {
+        Ok(self.0.dirty.orphan_at(mount, key)?)
+    }
+
+    /// What has a [`Dirty::key`] that is not where its path says, of `dir` and what lies below: a relocation of it ends only after that.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn begun_elsewhere(&self, dir: InodeId) -> Result<Vec<Dirty>> {
+        let view = &self.0;
+        Ok(begun_elsewhere(&view.dirty, &view.rows, &view.mounts, dir)?)
+    }
+
+    /// A number that is higher than those of all that is dirty or being relocated, and not higher than those to come.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.0.header.next_inode

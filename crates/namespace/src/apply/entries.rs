@@ -152,7 +152,7 @@ impl Apply<'_> {
         let key = self.mounts.key(dir);
         let inode = self.new_id();
         let is_directory = matches!(node, Node::Directory(_));
-        let row = Inode { parent: key, name: Some(name.clone()), key: None, own, node };
+        let row = Inode { parent: key, name: Some(name.clone()), key: None, own, dirty: false, node };
         self.header.inodes += 1;
         self.header.file_bytes += row.bytes();
         self.put_inode(inode, &row)?;

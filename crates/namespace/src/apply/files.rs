@@ -24,13 +24,27 @@ impl Apply<'_> {
             self.unsettled.unpersisted.remove(id.0).map_err(TableError::from)?;
         }
         let mut row = Inode { node: Node::File(file), ..row };
+        if let Some(mut dirty) = self.dirty_of(id, &row)? {
+            if dirty.key.as_deref() != Some(key) {
+                self.disown(&mut dirty)?;
+            }
+            self.clear_dirty(id, &mut row)?;
+        }
         // The store may tell of another time, by its own clock: the version that we know to be ours has this one.
         row.own = Own { ctime: None, mtime: true, ..row.own };
+        self.settle(id, mount, key, row)?;
+        Ok(Reply::Inode(id))
+    }
+
+    /// The under store has a file at `key`, as `row` says otherwise.
+    pub(super) fn settle(&mut self, id: InodeId, mount: MountId, key: &[u8], mut row: Inode) -> Result<(), TableError> {
+        let parent = self.mounts.directory(row.parent);
+        let name = row.name.clone().expect("only the root has no name");
         self.place(&mut row, key)?;
         self.put_inode(id, &row)?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });
-        self.begin_to_move_written(id, mount, key, &row)?;
-        Ok(Reply::Inode(id))
+        self.fill(parent, self.rows.path_key(&self.mounts, &row)? == key)?;
+        self.begin_to_move_written(id, mount, key, &row)
     }
 
     /// Has a file relocated that was written where its path does not say, unless what is under way moves it.
@@ -45,13 +59,21 @@ impl Apply<'_> {
             return Ok(());
         }
         let id = self.new_id().0;
-        self.begin_relocation(&Relocation { id, mount, inode, from: key.to_vec(), masked: Vec::new(), replaces: None, barrier: false })
+        self.begin_relocation(&Relocation {
+            id,
+            mount,
+            inode,
+            from: key.to_vec(),
+            masked: Vec::new(),
+            replaces: None,
+            barrier: false,
+        })
     }
 
     pub(super) fn discard(&mut self, id: InodeId) -> Result<(), TableError> {
         let Some(row) = self.rows.inode(id)? else { return Ok(()) };
         let parent = self.mounts.directory(row.parent);
-        let is_unpersisted = row.file().is_some_and(|file| !file.is_persisted());
+        let is_unpersisted = row.file().is_some_and(|file| !file.is_persisted()) && !row.dirty;
         if !is_unpersisted || self.rows.mount_of(&self.mounts, parent)?.is_none() {
             return Ok(());
         }

@@ -4,10 +4,13 @@
 //! every replica.
 
 mod attributes;
+mod dirty;
 mod entries;
 mod files;
 mod mount_points;
 mod names;
+mod persists;
+mod released;
 mod relocations;
 mod renames;
 pub(crate) mod requests;
@@ -26,7 +29,9 @@ use redb::{Table, TableDefinition, WriteTransaction};
 
 use crate::{
     alone::WriteAlone,
+    apply::{persists::NewContent, released::Order},
     command::{Command, Effect, Outcome, Reply},
+    dirty::WriteDirty,
     error::TableError,
     header::{HEADER, Header},
     inode::{DirKey, Directory, Inode, Node},
@@ -49,6 +54,7 @@ pub(crate) struct Apply<'t> {
     rows: WriteRows<'t>,
     unsettled: WriteUnsettled<'t>,
     alone: WriteAlone<'t>,
+    dirty: WriteDirty<'t>,
     header_table: Table<'t, &'static str, &'static [u8]>,
     mount_table: Table<'t, u32, &'static [u8]>,
     workers: Table<'t, &'static str, u32>,
@@ -76,6 +82,7 @@ pub(crate) fn create_tables(txn: &WriteTransaction) -> Result<Header, TableError
     // Tables of before there was writing have none of these.
     write_unsettled(txn)?;
     WriteAlone::open(txn)?;
+    WriteDirty::open(txn)?;
     let mut table = txn.open_table(HEADER)?;
     if let Some(header) = Header::read(&table)? {
         return Ok(header);
@@ -87,6 +94,7 @@ pub(crate) fn create_tables(txn: &WriteTransaction) -> Result<Header, TableError
         name: None,
         key: None,
         own: Own::default(),
+        dirty: false,
         node: Node::Directory(Directory::default()),
     };
     write_rows(txn)?.inodes.insert(InodeId::ROOT.0, root.encode().as_slice())?;
@@ -105,6 +113,7 @@ impl<'t> Apply<'t> {
             rows: write_rows(txn)?,
             unsettled: write_unsettled(txn)?,
             alone: WriteAlone::open(txn)?,
+            dirty: WriteDirty::open(txn)?,
             header_table: txn.open_table(HEADER)?,
             mount_table: txn.open_table(MOUNTS)?,
             workers: txn.open_table(WORKERS)?,
@@ -157,14 +166,15 @@ impl<'t> Apply<'t> {
                 self.discard(*inode)?;
                 Reply::Done
             }
-            Command::MakeDirectory { request, parent, name, owner, dirty: _, now } => {
-                self.once(*request, |apply| apply.make_directory(*parent, name, owner, *now))?
+            Command::MakeDirectory { request, parent, name, owner, dirty, now } => {
+                self.once(*request, |apply| apply.make_directory(*parent, name, owner, *dirty, *now))?
             }
             Command::Remove { request, parent, name, inode, now } => {
                 self.once(*request, |apply| apply.remove(*parent, name, *inode, *now))?
             }
-            Command::Rename { request, from: (dir, name), to, no_replace, released: _, barrier: _, now } => {
-                self.once(*request, |apply| apply.rename((*dir, name), (to.0, &to.1), *no_replace, *now))?
+            Command::Rename { request, from: (dir, name), to, no_replace, released, barrier, now } => {
+                let order = Order { released: *released, barrier: *barrier };
+                self.once(*request, |apply| apply.rename((*dir, name), (to.0, &to.1), *no_replace, order, *now))?
             }
             Command::Moved { relocation, files } => Reply::Moved(self.moved(*relocation, files)?),
             Command::EndRelocation { relocation } => {
@@ -180,13 +190,35 @@ impl<'t> Apply<'t> {
             Command::SetXattr { request, inode, change, now } => {
                 self.once(*request, |apply| apply.set_xattr(*inode, change, *now))?
             }
-            Command::CommitDirty { .. }
-            | Command::BeginPersist { .. }
-            | Command::EndPersist { .. }
-            | Command::MakeDue { .. }
-            | Command::EndTree { .. }
-            | Command::DropDirty { .. }
-            | Command::Overwrite { .. } => Reply::Done,
+            Command::CommitDirty { request, inode, size, mtime, content, holders, due, barrier, now: _ } => {
+                let (size, mtime, content, due, barrier) = (*size, *mtime, *content, *due, *barrier);
+                let new = NewContent { size, mtime, content, holders, due, barrier };
+                self.once(*request, |apply| apply.commit_dirty(*inode, &new))?
+            }
+            Command::BeginPersist { files } => {
+                files.iter().try_for_each(|begun| self.begin_persist(begun))?;
+                Reply::Done
+            }
+            Command::EndPersist { inode, number, key, version } => {
+                self.end_persist(*inode, *number, key, version.as_ref())?;
+                Reply::Done
+            }
+            Command::MakeDue { inodes, number } => {
+                inodes.iter().try_for_each(|(inode, barrier)| self.make_due(*inode, *barrier, *number))?;
+                Reply::Done
+            }
+            Command::EndTree { inode, number } => {
+                self.end_tree(*inode, *number)?;
+                Reply::Done
+            }
+            Command::DropDirty { inode, number } => {
+                self.drop_dirty(*inode, *number)?;
+                Reply::Done
+            }
+            Command::Overwrite { inode, number, version } => {
+                self.overwrite(*inode, *number, version.as_deref())?;
+                Reply::Done
+            }
             Command::Sweep => Reply::Done,
         };
         self.sweep(matches!(command, Command::Sweep))?;

@@ -4,7 +4,7 @@ use headpond_types::{InodeId, MountId, Name, Timestamp};
 
 use super::{Apply, new_directory, stop::Stop};
 use crate::{
-    command::{AttrChange, Effect, Owner, Refusal, Reply},
+    command::{AttrChange, Due, Effect, Owner, Refusal, Reply},
     error::TableError,
     inode::{Directory, Entry, File, Node},
     own::Own,
@@ -29,10 +29,16 @@ impl Apply<'_> {
         parent: InodeId,
         name: &Name,
         owner: &Owner,
+        dirty: Option<Due>,
         now: Timestamp,
     ) -> Result<Reply, Stop> {
         let empty = Directory { listed: Some((now, 0)), ..new_directory(now, false) };
-        Ok(Reply::Inode(self.make_new(parent, name, owner, now, Node::Directory(empty))?))
+        let inode = self.make_new(parent, name, owner, now, Node::Directory(empty))?;
+        match dirty {
+            Some(due) => self.begin_bare(inode, due)?,
+            None => self.fill(parent, true)?,
+        }
+        Ok(Reply::Inode(inode))
     }
 
     pub(super) fn remove(
@@ -99,6 +105,7 @@ impl Apply<'_> {
     pub(super) fn remove_name(&mut self, parent: InodeId, name: &Name, entry: Entry) -> Result<(), TableError> {
         self.rows.entries.remove(entry_key(self.mounts.key(parent), name.as_bytes()).as_slice())?;
         self.mask_in_place_of(entry, parent, name)?;
+        self.orphan_object(entry)?;
         self.remove_inode(entry)?;
         self.effects.push(Effect::Entry { parent, name: name.clone(), old: Some(entry.inode) });
         Ok(())

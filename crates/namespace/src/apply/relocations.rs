@@ -4,7 +4,7 @@ use headpond_types::{InodeId, MountId, Name};
 
 use super::Apply;
 use crate::{
-    command::{Effect, MovedFile, Relocation},
+    command::{Due, Effect, MovedFile, Relocation},
     error::TableError,
     header::pack,
     inode::{Entry, Node},
@@ -61,6 +61,19 @@ impl Apply<'_> {
 
     pub(super) fn end_relocation(&mut self, id: u64) -> Result<(), TableError> {
         let Some(relocation) = self.unsettled.relocation(id)? else { return Ok(()) };
+        let begun = self.begun_elsewhere(relocation.inode)?;
+        if begun.iter().any(|dirty| dirty.due == Due::Now) {
+            return Ok(());
+        }
+        for mut dirty in begun {
+            self.disown(&mut dirty)?;
+            self.put_dirty(&dirty)?;
+        }
+        self.give_up_relocation(id)
+    }
+
+    fn give_up_relocation(&mut self, id: u64) -> Result<(), TableError> {
+        let Some(relocation) = self.unsettled.relocation(id)? else { return Ok(()) };
         for (dir, name) in &relocation.masked {
             self.unsettled.masks.remove(mask_key(*dir, name, id).as_slice())?;
         }
@@ -79,7 +92,7 @@ impl Apply<'_> {
     /// A mount goes, and with it what was to be moved in its under store.
     pub(super) fn end_relocations_of(&mut self, mount: MountId) -> Result<(), TableError> {
         for relocation in self.unsettled.relocations()?.iter().filter(|relocation| relocation.mount == mount) {
-            self.end_relocation(relocation.id)?;
+            self.give_up_relocation(relocation.id)?;
         }
         Ok(())
     }

@@ -2,11 +2,11 @@
 
 use headpond_types::{InodeId, Name, Timestamp};
 
-use super::{Apply, stop::Stop};
+use super::{Apply, released::Order, stop::Stop};
 use crate::{
     command::{Effect, Refusal, Relocation, Reply},
     error::TableError,
-    inode::{Entry, Inode, Node},
+    inode::{Entry, File, Inode, Node},
     rows::entry_key,
 };
 
@@ -19,6 +19,7 @@ impl Apply<'_> {
         from: Place<'_>,
         to: Place<'_>,
         no_replace: bool,
+        order: Order,
         now: Timestamp,
     ) -> Result<Reply, Stop> {
         let mounts = (self.changeable(from.0, from.1)?, self.changeable(to.0, to.1)?);
@@ -45,7 +46,11 @@ impl Apply<'_> {
         }
         self.check_settled(from, source, to, target)?;
 
+        if let Some(target) = target {
+            self.take_place(source, target, order)?;
+        }
         let (key, replaces) = self.move_entry(from, source, to, target, now)?;
+        self.renumber(source, order)?;
         let Some(from_key) = key else { return Ok(Reply::Renamed(None)) };
         let id = self.new_id().0;
         self.begin_relocation(&Relocation {
@@ -55,7 +60,7 @@ impl Apply<'_> {
             from: from_key,
             masked: vec![(from.0, from.1.clone())],
             replaces,
-            barrier: source.is_directory,
+            barrier: source.is_directory || order.barrier,
         })?;
         Ok(Reply::Renamed(Some(id)))
     }
@@ -110,11 +115,7 @@ impl Apply<'_> {
     ) -> Result<(Option<Vec<u8>>, Option<String>), TableError> {
         let row = self.rows.inode(source.inode)?;
         let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", source.inode));
-        let key = match &row.node {
-            Node::File(file) if !file.is_persisted() => None,
-            Node::Unstored { .. } => None,
-            Node::File(_) | Node::Directory(_) => Some(self.rows.key(&self.mounts, &row)?),
-        };
+        let key = self.object_key(source.inode, &row)?;
         if self.is_held(source, &row)? {
             self.release(from.0)?;
             self.hold(to.0)?;
@@ -135,12 +136,18 @@ impl Apply<'_> {
         self.rows.entries.insert(entry_key(new_dir, to.1.as_bytes()).as_slice(), source.encode())?;
         let mut row = Inode { parent: new_dir, name: Some(to.1.clone()), key: None, ..row };
         row.own.ctime = Some(now);
+        let mut is_elsewhere = false;
         if let Some(key) = &key {
-            self.place(&mut row, key)?;
+            // A file without a version has its key in the row of what is dirty.
+            if row.file().is_none_or(File::is_persisted) {
+                self.place(&mut row, key)?;
+            }
+            is_elsewhere = self.rows.implied_key(&self.mounts, &row)? != *key;
+            self.fill(to.0, false)?;
         }
         self.put_inode(source.inode, &row)?;
         self.count_child(from.0, -1, now)?;
         self.count_child(to.0, if target.is_some() { 0 } else { 1 }, now)?;
-        Ok((row.key, replaces))
+        Ok((key.filter(|_| is_elsewhere), replaces))
     }
 }

@@ -55,6 +55,9 @@ impl Apply<'_> {
             self.alone.holders.remove(entry.inode.0)?;
             self.release(self.mounts.directory(inode.parent))?;
         }
+        if inode.dirty {
+            self.drop_dirty_row(entry.inode)?;
+        }
         if inode.own.xattrs {
             self.take_xattrs(entry.inode)?;
         }

@@ -19,7 +19,9 @@ use headpond_journal::{Position, StateMachine};
 use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Timestamp};
 use tempfile::TempDir;
 
-use crate::{Command, Effect, Mount, Namespace, Observed, ObservedKind, Outcome, Refusal, Reply, Snapshot};
+use crate::{
+    Command, Effect, Mount, Namespace, Observed, ObservedKind, Outcome, Persistence, Refusal, Reply, Snapshot,
+};
 
 const ROOT: InodeId = InodeId::ROOT;
 
@@ -139,6 +141,7 @@ fn described(at: &str) -> Mount {
         gid: 8,
         file_mode: 0o640,
         dir_mode: 0o750,
+        persistence: Persistence::default(),
     }
 }
 

@@ -27,6 +27,7 @@ impl Apply<'_> {
     /// Whether an entry is, or holds, what no under store holds.
     pub(super) fn is_held(&self, entry: Entry, row: &Inode) -> Result<bool, TableError> {
         match row.node {
+            _ if row.dirty => Ok(true),
             Node::Unstored { .. } => Ok(true),
             Node::Directory(_) => self.alone.is_holder(entry.inode),
             Node::File(_) => Ok(false),
@@ -43,7 +44,11 @@ impl Apply<'_> {
                 self.alone.holders.insert(at.0, count + 1)?;
                 return Ok(());
             }
-            at = self.mounts.directory(self.directory_row(at)?.0.parent);
+            let (row, _) = self.directory_row(at)?;
+            if row.dirty {
+                return Ok(());
+            }
+            at = self.mounts.directory(row.parent);
         }
         Ok(())
     }
@@ -58,7 +63,11 @@ impl Apply<'_> {
                 self.alone.holders.insert(at.0, count - 1)?;
                 return Ok(());
             }
-            at = self.mounts.directory(self.directory_row(at)?.0.parent);
+            let (row, _) = self.directory_row(at)?;
+            if row.dirty {
+                return Ok(());
+            }
+            at = self.mounts.directory(row.parent);
         }
     }
 }

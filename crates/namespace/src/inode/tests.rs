@@ -38,8 +38,10 @@ fn inodes() -> impl Strategy<Value = Inode> {
     let own = own.prop_map(|(mode, uid, gid, ctime, mtime, xattrs)| Own { mode, uid, gid, ctime, mtime, xattrs });
     let own = prop_oneof![Just(Own::default()), own];
     let key = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
-    (any::<u64>(), name, key, own, prop_oneof![file, directory, unstored]).prop_map(|(parent, name, key, own, node)| {
-        Inode { parent: DirKey(parent), name: name.and_then(|bytes| Name::new(bytes).ok()), key, own, node }
+    let node = prop_oneof![file, directory, unstored];
+    (any::<u64>(), name, key, own, any::<bool>(), node).prop_map(|(parent, name, key, own, dirty, node)| {
+        let dirty = dirty && !matches!(node, Node::Unstored { .. });
+        Inode { parent: DirKey(parent), name: name.and_then(|bytes| Name::new(bytes).ok()), key, own, dirty, node }
     })
 }
 
@@ -66,6 +68,7 @@ fn an_object_with_an_md5_etag_takes_one_byte_more_than_its_parts() {
         name: Some(Name::new("x".repeat(62)).expect("a legal name")),
         key: None,
         own: Own::default(),
+        dirty: false,
         node: Node::File(File {
             size: 1 << 20,
             mtime: Timestamp(1_700_000_000_000_000_000),
@@ -77,7 +80,14 @@ fn an_object_with_an_md5_etag_takes_one_byte_more_than_its_parts() {
 }
 
 fn root() -> Inode {
-    Inode { parent: DirKey(2), name: None, key: None, own: Own::default(), node: Node::Directory(Directory::default()) }
+    Inode {
+        parent: DirKey(2),
+        name: None,
+        key: None,
+        own: Own::default(),
+        dirty: false,
+        node: Node::Directory(Directory::default()),
+    }
 }
 
 #[test]

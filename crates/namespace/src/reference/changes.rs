@@ -14,7 +14,7 @@ impl Model {
                 let file = ObservedKind::File { size: 0, mtime: *now, version: String::new(), content: ContentId(0) };
                 model.make(parent.0, name, Kind::File(file), (owner.mode, owner.uid, owner.gid), *now)
             }),
-            Command::MakeDirectory { request, parent, name, owner, now } => self.once_checked(*request, |model| {
+            Command::MakeDirectory { request, parent, name, owner, now, .. } => self.once_checked(*request, |model| {
                 let mut kind = directory(false, *now);
                 if let Kind::Directory { listed, .. } = &mut kind {
                     *listed = Some((*now, 0));
@@ -65,7 +65,7 @@ impl Model {
                 }
                 Ok(Reply::Inode(*inode))
             }),
-            Command::Rename { request, from, to, no_replace, now } => {
+            Command::Rename { request, from, to, no_replace, now, .. } => {
                 self.once_checked(*request, |model| model.rename(from, to, *no_replace, *now))
             }
             Command::Moved { relocation, files } => {
@@ -218,7 +218,8 @@ impl Model {
         let id = self.next;
         self.next += 1;
         let mount = MountId(self.mount_of(inode).expect("is there"));
-        self.relocations.insert(id, Relocation { id, mount, inode: InodeId(inode), from, masked, replaces });
+        let barrier = self.is_directory(inode);
+        self.relocations.insert(id, Relocation { id, mount, inode: InodeId(inode), from, masked, replaces, barrier });
         id
     }
 

@@ -99,6 +99,7 @@ impl Change {
                 parent: dir(parent),
                 name: name.clone(),
                 owner: *owner,
+                dirty: None,
                 now: Timestamp(*now),
             },
             Self::MakeUnstored { dir: parent, name, owner, target, now } => Command::MakeUnstored {
@@ -139,6 +140,8 @@ impl Change {
                 from: named(which)?,
                 to: (dir(to), name.clone()),
                 no_replace: *no_replace,
+                released: false,
+                barrier: false,
                 now: Timestamp(*now),
             },
             Self::Moved { which, stale, renamed, skip } => {

@@ -94,6 +94,7 @@ pub(super) fn command(step: &Step, model: &Model, number: u128) -> Option<Comman
                 gid: 2,
                 file_mode: 0o644,
                 dir_mode: 0o755,
+                persistence: Default::default(),
             };
             Command::AddMount { request: RequestId(if *repeat { 0 } else { number }), mount, now }
         }

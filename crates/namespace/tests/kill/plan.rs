@@ -195,6 +195,7 @@ fn mount(at: &str) -> Mount {
         gid: 0,
         file_mode: 0o644,
         dir_mode: 0o755,
+        persistence: Default::default(),
     }
 }
 

@@ -31,7 +31,7 @@ impl Bed {
     pub(super) fn try_make_directory(&mut self, parent: InodeId, text: &str) -> Outcome {
         let request = self.request();
         let owner = Owner { mode: 0o750, ..OWNER };
-        self.apply(&Command::MakeDirectory { request, parent, name: name(text), owner, now: NOW })
+        self.apply(&Command::MakeDirectory { request, parent, name: name(text), owner, dirty: None, now: NOW })
     }
 
     pub(super) fn make_directory(&mut self, parent: InodeId, text: &str) -> InodeId {
@@ -68,7 +68,7 @@ impl Bed {
     pub(super) fn try_rename(&mut self, from: (InodeId, &str), to: (InodeId, &str)) -> Outcome {
         let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
         let request = self.request();
-        self.apply(&Command::Rename { request, from, to, no_replace: false, now: NOW })
+        self.apply(&Command::Rename { request, from, to, no_replace: false, released: false, barrier: false, now: NOW })
     }
 
     /// Answers the relocation that begins.

@@ -63,6 +63,7 @@ fn a_version_that_is_not_where_the_path_says_is_relocated() {
         from: b"old".to_vec(),
         masked: vec![],
         replaces: None,
+        barrier: false,
     };
     assert_eq!(bed.relocations(), [expected]);
     bed.commit(f, "old", 2);

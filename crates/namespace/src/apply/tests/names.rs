@@ -34,7 +34,7 @@ fn what_is_made_shows_whose_it_is() {
     let create = Command::Create { request, parent: ROOT, name: name("f"), owner, now: NOW };
     let made = bed.apply(&create);
     let request = bed.request();
-    bed.apply(&Command::MakeDirectory { request, parent: ROOT, name: name("d"), owner, now: NOW });
+    bed.apply(&Command::MakeDirectory { request, parent: ROOT, name: name("d"), owner, dirty: None, now: NOW });
     for made in ["/f", "/d"] {
         let attr = bed.attr(bed.id(made));
         assert_eq!((attr.mode, attr.uid, attr.gid, attr.ctime), (0o600, 1000, 8, NOW));

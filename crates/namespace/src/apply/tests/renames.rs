@@ -38,6 +38,7 @@ fn a_renamed_file_keeps_inode_attributes_and_key() {
         from: b"a/f".to_vec(),
         masked: vec![(a, name("f"))],
         replaces: None,
+        barrier: false,
     };
     assert_eq!(bed.relocations(), [expected]);
     assert!(bed.masks(a, "f") && !bed.masks(b, "g"));
@@ -137,6 +138,8 @@ fn kinds_are_refused_as_rename_2_says() {
         from: (ROOT, name("a")),
         to: (ROOT, name("b")),
         no_replace: true,
+        released: false,
+        barrier: false,
         now: NOW,
     };
     assert_eq!(bed.apply(&no_replace), refused(Refusal::Exists(name("b"))));
@@ -205,7 +208,15 @@ fn a_request_that_met_a_relocation_may_be_made_again() {
     let (mut bed, _, b, _) = stocked();
     let relocation = bed.rename((ROOT, "a"), (b, "c"));
     let request = bed.request();
-    let back = Command::Rename { request, from: (b, name("c")), to: (ROOT, name("d")), no_replace: false, now: NOW };
+    let back = Command::Rename {
+        request,
+        from: (b, name("c")),
+        to: (ROOT, name("d")),
+        no_replace: false,
+        released: false,
+        barrier: false,
+        now: NOW,
+    };
     assert_eq!(bed.apply(&back), refused(Refusal::Relocating(name("c"))));
     bed.end(relocation);
     let renamed = bed.apply(&back).reply;
