@@ -3,6 +3,7 @@
 mod args;
 mod commands;
 mod credentials;
+mod durability;
 mod exit_code;
 mod failure;
 mod output;

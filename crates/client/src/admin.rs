@@ -91,7 +91,7 @@ impl AdminClient {
         Ok(self.masters().call("probe", Retry::Yes, call).await?.applied_index)
     }
 
-    fn masters(&self) -> &Masters {
+    pub(crate) fn masters(&self) -> &Masters {
         &self.client.shared().masters
     }
 }

@@ -231,12 +231,22 @@ impl Client {
         self.shared().set_attr(inode, change).await
     }
 
-    /// What at and below `path` is not yet in the under store as the namespace says.
+    /// What at and below `path` is not yet in the under store as the namespace says; with `up_to` only what was acknowledged before an answer had
+    /// that number as its [`Pending::now`].
     ///
     /// # Errors
     /// `NotFound`; otherwise those of any call.
-    pub async fn pending(&self, path: &NsPath) -> Result<Pending> {
-        self.shared().pending(path).await
+    pub async fn pending(&self, path: &NsPath, up_to: Option<u64>) -> Result<Pending> {
+        self.shared().pending(path, up_to).await
+    }
+
+    /// Has what is deferred or scratch, at and below `path`, persisted in its turn from now on: how many files that are.
+    /// [`Client::pending`] tells when they are.
+    ///
+    /// # Errors
+    /// `NotFound`; `PermissionDenied` for who may not write it; otherwise those of any call.
+    pub async fn persist_path(&self, path: &NsPath) -> Result<u64> {
+        self.shared().persist_path(path).await
     }
 
     /// Sets the extended attribute `name`, or removes it without a value. With `exists` it must be there already, or must not. The namespace alone

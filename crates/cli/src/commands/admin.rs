@@ -1,6 +1,7 @@
 //! `headpond admin`: mounts, workers, the cluster at a glance.
 
 mod mount;
+mod problems;
 mod status;
 mod workers;
 
@@ -19,6 +20,7 @@ use crate::{
 Examples:
   headpond admin mount add /data s3://bucket/prefix --option region=eu-central-1
   headpond admin mounts
+  headpond admin problems
   headpond admin status -o json")]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
@@ -38,6 +40,7 @@ enum AdminCommand {
     Workers,
     /// The cluster at a glance, and what is wrong with it.
     Status,
+    Problems(problems::ProblemsArgs),
 }
 
 pub(crate) fn run(args: AdminArgs) -> Result<()> {
@@ -46,5 +49,6 @@ pub(crate) fn run(args: AdminArgs) -> Result<()> {
         AdminCommand::Mount(command) => mount::run(session, command).await,
         AdminCommand::Workers => workers::run(session).await,
         AdminCommand::Status => status::run(session).await,
+        AdminCommand::Problems(args) => problems::run(session, args).await,
     })
 }

@@ -11,6 +11,7 @@ mod location;
 mod ls;
 mod mkdir;
 mod mv;
+mod persist;
 mod pieces;
 mod progress;
 mod put;
@@ -69,6 +70,7 @@ enum FsCommand {
     Mv(mv::MvArgs),
     Rm(rm::RmArgs),
     Status(status::StatusArgs),
+    Persist(persist::PersistArgs),
     Sync(sync::SyncArgs),
 }
 
@@ -91,6 +93,7 @@ pub(crate) fn run(args: FsArgs) -> Result<()> {
         FsCommand::Mv(args) => mv::run(session, &args).await,
         FsCommand::Rm(args) => rm::run(session, &args).await,
         FsCommand::Status(args) => status::run(session, &args).await,
+        FsCommand::Persist(args) => persist::run(session, &args).await,
         FsCommand::Sync(args) => sync::run(session, &args).await,
     })
 }

@@ -50,9 +50,13 @@ fn a_wrong_command_line_is_refused() -> Result<()> {
         (&["up", "--cache-size", "big"], &["\"big\" is not a size"]),
         (&["up", "-o", "writable"], &["writable", "dataset"]),
         (&["up", "--no-mount", "--log-level", "loud=very"], &["log level \"loud=very\""]),
+        (&["up", "--durability", "maybe"], &["maybe", "through, async, deferred, scratch"]),
+        (&["up", "--durability-rule", "*.tmp"], &["\"*.tmp\" is no rule", "PATTERN=DURABILITY"]),
+        (&["up", "--copies", "0"], &["--copies", "0 is not in 1.."]),
         (&["worker"], &["cache directory"]),
         (&["worker", "--dir", "/tmp/x"], &["DIR=SIZE"]),
         (&["fs", "ls", "relative"], &["relative", "/relative"]),
+        (&["admin", "problems", "forget", "/x"], &["unrecognized subcommand 'forget'"]),
         (&["fs", "cat", "--range", "9-1", "/x"], &["9-1"]),
         (&["frobnicate"], &["unrecognized subcommand 'frobnicate'"]),
     ] {

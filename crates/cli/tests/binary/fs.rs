@@ -2,10 +2,9 @@
 
 use anyhow::{Context as _, Result};
 use headpond_tests::eventually;
-use serde_json::Value;
 use sha2::Digest as _;
 
-use crate::ground::{Ground, stderr, stdout};
+use crate::ground::{Ground, json, stderr, stdout, text};
 
 /// A pond over a small tree.
 fn pond() -> Result<Ground> {
@@ -16,17 +15,6 @@ fn pond() -> Result<Ground> {
     let data = ground.path("data").display().to_string();
     ground.up(&[&data, "--no-mount"])?;
     Ok(ground)
-}
-
-fn text(ground: &Ground, arguments: &[&str]) -> Result<String> {
-    let output = ground.run(arguments)?;
-    anyhow::ensure!(output.status.success(), "headpond {arguments:?}: {}", stderr(&output));
-    Ok(stdout(&output))
-}
-
-fn json(ground: &Ground, arguments: &[&str]) -> Result<Vec<Value>> {
-    let arguments = [arguments, &["-o", "json"]].concat();
-    text(ground, &arguments)?.lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
 }
 
 #[test]

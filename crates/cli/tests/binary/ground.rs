@@ -9,6 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use headpond_tests::{Process, free_port, wait_ready};
+use serde_json::Value;
 use tempfile::TempDir;
 
 /// Where the binary runs. What it started is killed when this is dropped.
@@ -103,4 +104,17 @@ pub(crate) fn stderr(output: &Output) -> String {
 /// What was printed on stdout.
 pub(crate) fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What a run that succeeds prints.
+pub(crate) fn text(ground: &Ground, arguments: &[&str]) -> Result<String> {
+    let output = ground.run(arguments)?;
+    anyhow::ensure!(output.status.success(), "headpond {arguments:?}: {}", stderr(&output));
+    Ok(stdout(&output))
+}
+
+/// The same of a run with `-o json`, line by line.
+pub(crate) fn json(ground: &Ground, arguments: &[&str]) -> Result<Vec<Value>> {
+    let arguments = [arguments, &["-o", "json"]].concat();
+    text(ground, &arguments)?.lines().map(|line| serde_json::from_str(line).context("a line of JSON")).collect()
 }

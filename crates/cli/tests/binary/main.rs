@@ -3,6 +3,7 @@
 mod bad_input;
 mod config;
 mod descriptors;
+mod durability;
 mod fs;
 mod ground;
 mod unmountable;

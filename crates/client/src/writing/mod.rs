@@ -32,7 +32,8 @@ use headpond_types::Timestamp;
 
 pub(crate) use lease::{Lease, renew};
 pub(crate) use nodes::Targets;
-pub use pending::{Moving, Pending};
+pub(crate) use pending::path_of;
+pub use pending::{Amount, Moving, Pending, PersistState, Unpersisted};
 pub(crate) use table::Writers;
 pub use writer::FileWriter;
 

@@ -2,6 +2,7 @@
 
 mod ahead;
 mod changing;
+mod durability;
 mod fakes;
 mod holes;
 mod local;

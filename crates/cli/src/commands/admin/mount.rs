@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use clap::{Args, Subcommand};
-use headpond_client::{Mount, NewMount, Persistence};
+use headpond_client::{Mount, NewMount};
 use headpond_runtime::units;
 use headpond_types::{Error, ErrorKind, NsPath};
 use serde::Serialize;
 
 use crate::{
+    durability::{self, DurabilityArgs},
     failure::Result,
     output::{Output, PathJson, Table, escape},
     session::Session,
@@ -32,6 +33,7 @@ pub(super) enum MountCommand {
 #[command(after_help = "\
 Examples:
   headpond admin mount add /data s3://bucket/prefix
+  headpond admin mount add /tmp-data s3://bucket/tmp --durability async --copies 2
   headpond admin mount add /minio s3://bucket --option endpoint=http://minio:9000 \\
       --option path_style=true --option credentials=minio
 
@@ -62,6 +64,8 @@ pub(super) struct AddArgs {
     /// Permission bits of directories likewise, in octal.
     #[arg(long, value_name = "MODE", default_value = "755", value_parser = parse_mode)]
     dir_mode: u32,
+    #[command(flatten)]
+    durability: DurabilityArgs,
 }
 
 /// A duration or `never`.
@@ -90,6 +94,13 @@ struct MountJson<'a> {
     gid: u32,
     file_mode: String,
     dir_mode: String,
+    durability: &'static str,
+    /// As PATTERN=MODE.
+    durability_rules: Vec<String>,
+    commit_patterns: &'a [String],
+    temporary_patterns: &'a [String],
+    copies: u32,
+    strict_copies: bool,
 }
 
 impl<'a> From<&'a Mount> for MountJson<'a> {
@@ -107,6 +118,12 @@ impl<'a> From<&'a Mount> for MountJson<'a> {
             gid: spec.gid,
             file_mode: format!("{:04o}", spec.file_mode),
             dir_mode: format!("{:04o}", spec.dir_mode),
+            durability: spec.persistence.durability.name(),
+            durability_rules: spec.persistence.rules.iter().map(ToString::to_string).collect(),
+            commit_patterns: &spec.persistence.commit_patterns,
+            temporary_patterns: &spec.persistence.temporary_patterns,
+            copies: spec.persistence.copies,
+            strict_copies: spec.persistence.strict_copies,
         }
     }
 }
@@ -134,7 +151,7 @@ async fn add(session: &mut Session, args: AddArgs) -> Result<()> {
         gid: args.gid,
         file_mode: args.file_mode,
         dir_mode: args.dir_mode,
-        persistence: Persistence::default(),
+        persistence: args.durability.into(),
     };
     let added = session.client.admin().add_mount(mount).await?;
     print(&mut session.out, &[added])
@@ -152,14 +169,15 @@ fn print(out: &mut Output, mounts: &[Mount]) -> Result<()> {
     if out.is_json() {
         return mounts.iter().try_for_each(|mount| out.json(&MountJson::from(mount)));
     }
-    let mut table = Table::new(&["PATH", "STORE", "MODE", "SYNC", "OPTIONS"]);
+    let mut table = Table::new(&["PATH", "STORE", "MODE", "SYNC", "DURABILITY", "OPTIONS"]);
     for mount in mounts {
         let spec = &mount.spec;
         let sync = spec.sync_interval.map_or_else(|| "never".to_owned(), units::format_duration);
         let options: Vec<_> = spec.options.iter().map(|(key, value)| format!("{key}={value}")).collect();
         let mode = if spec.read_only { "read only" } else { "read write" };
         let path = escape(&spec.path.to_bytes());
-        table.row(vec![path, spec.uri.clone(), mode.to_owned(), sync, options.join(",")]);
+        let durability = durability::describe(&spec.persistence);
+        table.row(vec![path, spec.uri.clone(), mode.to_owned(), sync, durability, options.join(",")]);
     }
     table.print(out)
 }

@@ -8,6 +8,7 @@ use super::plan::{MOUNTPOINT, STATE_DIR};
 use crate::{
     args::{ProcessArgs, parse_size},
     commands::{admin::SyncInterval, mount::MountOption},
+    durability::DurabilityArgs,
 };
 
 /// Run everything in one process: master, worker and mount.
@@ -20,6 +21,7 @@ Examples:
   headpond up
   headpond up s3://bucket/prefix /mnt/lake
   headpond up s3://bucket --endpoint http://127.0.0.1:9000 --region us-east-1
+  headpond up s3://bucket --durability async
   headpond up file:///data --no-mount
 
 Keys for S3 come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from AWS_PROFILE and ~/.aws, from
@@ -52,6 +54,8 @@ pub(crate) struct UpArgs {
     /// How long a change behind headpond's back may stay unseen: 30s, 5m, 0 to check at every use, or never. Default: 30s.
     #[arg(long, value_name = "DURATION")]
     pub(super) sync_interval: Option<SyncInterval>,
+    #[command(flatten)]
+    pub(super) durability: DurabilityArgs,
     /// Options of the mount, separated by commas.
     #[arg(short = 'o', value_name = "OPTION", value_enum, value_delimiter = ',')]
     pub(super) options: Vec<MountOption>,

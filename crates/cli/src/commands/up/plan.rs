@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use headpond_client::Persistence;
 use headpond_types::{Error, ErrorKind, Result};
 use headpond_ufs::StoreUri;
 use headpond_worker::CacheDir;
@@ -44,6 +45,8 @@ pub(super) struct Plan {
     pub(super) sync_interval: Option<Duration>,
     /// The store takes no changes.
     pub(super) read_only: bool,
+    /// How the store gets what is written.
+    pub(super) persistence: Persistence,
     pub(super) state_dir: PathBuf,
     /// Where to mount; `None` not at all.
     pub(super) mountpoint: Option<PathBuf>,
@@ -93,8 +96,8 @@ impl Plan {
         ];
         let options = options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
         let sync_interval = args.sync_interval.map_or(settings.master.sync_interval, |interval| interval.0);
-        let read_only = args.read_only;
-        Ok(Self { settings, store, options, sync_interval, read_only, state_dir, mountpoint, lake })
+        let (read_only, persistence) = (args.read_only, args.durability.into());
+        Ok(Self { settings, store, options, sync_interval, read_only, persistence, state_dir, mountpoint, lake })
     }
 
     /// Makes the directories that are missing.

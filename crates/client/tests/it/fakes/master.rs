@@ -50,7 +50,8 @@ pub(crate) struct State {
     pub(crate) xattrs: BTreeMap<(u64, Bytes), Bytes>,
     /// Targets of symbolic links.
     pub(crate) targets: HashMap<u64, Bytes>,
-    pub(super) writing: super::writing::Leases,
+    pub(crate) problems: Vec<v1::Problem>,
+    pub(crate) writing: super::writing::Leases,
 }
 
 impl FakeMaster {
@@ -71,6 +72,7 @@ impl FakeMaster {
             request_ids: Vec::new(),
             xattrs: BTreeMap::new(),
             targets: HashMap::new(),
+            problems: Vec::new(),
             writing: super::writing::Leases::default(),
         };
         let events = broadcast::channel(16).0;
@@ -363,14 +365,20 @@ impl AdminService for FakeMaster {
         &self,
         _: Request<v1::ListProblemsRequest>,
     ) -> Result<Response<v1::ListProblemsResponse>, Status> {
-        Err(Status::unimplemented("list_problems"))
+        self.enter("list_problems".to_owned()).await?;
+        Ok(Response::new(v1::ListProblemsResponse { problems: self.state().problems.clone() }))
     }
 
     async fn resolve_problem(
         &self,
-        _: Request<v1::ResolveProblemRequest>,
+        request: Request<v1::ResolveProblemRequest>,
     ) -> Result<Response<v1::ResolveProblemResponse>, Status> {
-        Err(Status::unimplemented("resolve_problem"))
+        let request = request.into_inner();
+        let resolution = request.resolution();
+        self.state().request_ids.push(request.request_id);
+        self.enter(format!("resolve {resolution:?}")).await?;
+        let diverted = if resolution == v1::Resolution::Divert { "/f-beside" } else { "" };
+        Ok(Response::new(v1::ResolveProblemResponse { diverted: diverted.into() }))
     }
 
     async fn probe(&self, _: Request<v1::ProbeRequest>) -> Result<Response<v1::ProbeResponse>, Status> {

@@ -31,6 +31,8 @@ pub(crate) struct Staging {
     /// Lease, round and end of what was to be sent ahead.
     pub(crate) uploads: Vec<(u64, u64, u64)>,
     pub(crate) refuses_uploads: bool,
+    /// For each attempt to store whether the file was being closed, and the lease of the right to stage that came along.
+    pub(crate) orders: Vec<(bool, Option<u64>)>,
     /// What each attempt to store ended.
     pub(crate) rounds: Vec<u64>,
     /// Storing waits while it is false.
@@ -49,6 +51,7 @@ impl Default for Staging {
             calls: Vec::new(),
             uploads: Vec::new(),
             refuses_uploads: false,
+            orders: Vec::new(),
             rounds: Vec::new(),
             flowing: tokio::sync::watch::Sender::new(true),
         }
@@ -127,12 +130,13 @@ impl StagingService for FakeWorker {
     }
 
     async fn persist(&self, request: Request<v1::PersistRequest>) -> Result<Response<v1::PersistResponse>, Status> {
-        let v1::PersistRequest { grant, length, round, .. } = request.into_inner();
+        let v1::PersistRequest { grant, length, round, closing, staging, .. } = request.into_inner();
         let grant = v1::PersistGrant::decode(grant.expect("a grant").grant).expect("a grant");
         let flowing = {
             let mut state = self.state();
             state.staging.calls.push("persist");
             state.staging.rounds.push(round);
+            state.staging.orders.push((closing, staging.map(|staging| lease(Some(staging)))));
             if let Some(kind) = state.staging.failures.pop() {
                 return Err(status::from_error(&Error::new(kind, "told to fail")));
             }
@@ -146,6 +150,15 @@ impl StagingService for FakeWorker {
             state.staging.flowing.subscribe()
         };
         let _ = { flowing }.wait_for(|flowing| *flowing).await;
+        if grant.copies > 0 {
+            let holders = (1..).take(grant.copies as usize).collect();
+            return Ok(Response::new(v1::PersistResponse {
+                size: length,
+                mtime_ns: 77,
+                version: String::new(),
+                holders,
+            }));
+        }
         let version = format!("stored-{}", self.state().staging.stored.len());
         Ok(Response::new(v1::PersistResponse { size: length, mtime_ns: 77, version, holders: Vec::new() }))
     }

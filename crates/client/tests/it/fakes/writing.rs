@@ -25,6 +25,15 @@ pub(crate) struct Leases {
     ended: Vec<u64>,
     last: u64,
     term_ms: u64,
+    /// Not 0: nothing is stored, but so many workers hold it.
+    pub(crate) copies: u32,
+    /// What was committed.
+    pub(crate) commits: Vec<v1::CommitRequest>,
+    /// Workers that were said to have bytes staged that are to be persisted.
+    pub(crate) stagers: Vec<u32>,
+    pub(crate) pending: v1::PendingResponse,
+    /// What was asked for.
+    pub(crate) asked: Vec<v1::PendingRequest>,
 }
 
 fn refused(kind: ErrorKind) -> Status {
@@ -169,15 +178,18 @@ impl WritingService for FakeMaster {
         &self,
         request: Request<v1::PreparePersistRequest>,
     ) -> Result<Response<v1::PreparePersistResponse>, Status> {
-        let lease = request.into_inner().lease;
+        let v1::PreparePersistRequest { lease, worker } = request.into_inner();
         self.enter("prepare".to_owned()).await?;
         self.held(lease)?;
+        self.state().writing.stagers.push(worker);
         let content = ContentId(u128::from(self.state().position) << 64);
+        let copies = self.state().writing.copies;
         let grant = v1::PersistGrant {
             lease,
             mount: 1,
-            key: Bytes::from_static(b"prefix/key"),
+            key: Bytes::from_static(if copies == 0 { b"prefix/key" } else { b"" }),
             content: Some(content.into()),
+            copies,
             ..Default::default()
         };
         let grant = GrantSigner::new(&[1; 32], 1).expect("a seed").sign_persist(grant);
@@ -186,15 +198,20 @@ impl WritingService for FakeMaster {
 
     async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::LookupResponse>, Status> {
         let request = request.into_inner();
-        assert_eq!(request.key, "prefix/key");
-        self.changed(request.request_id);
+        let copies = self.state().writing.copies;
+        assert_eq!(request.key, if copies == 0 { "prefix/key" } else { "" });
+        self.changed(request.request_id.clone());
         self.enter("commit".to_owned()).await?;
         let inode = self.held(request.lease)?;
+        self.state().writing.commits.push(request.clone());
         let attr = self.edit(inode, |attr| {
             attr.content = request.content.map(Into::into);
             attr.size = request.size;
             attr.mtime = Timestamp(request.mtime_ns);
-            attr.version = request.version;
+            attr.dirty = copies > 0;
+            if copies == 0 {
+                attr.version = request.version;
+            }
         })?;
         Ok(self.answer(Some(attr)))
     }
@@ -288,12 +305,16 @@ impl WritingService for FakeMaster {
 
     async fn persist_path(
         &self,
-        _: Request<v1::PersistPathRequest>,
+        request: Request<v1::PersistPathRequest>,
     ) -> Result<Response<v1::PersistPathResponse>, Status> {
-        Err(Status::unimplemented("asked for by no test"))
+        self.enter(format!("persist_path {}", String::from_utf8_lossy(&request.into_inner().path))).await?;
+        Ok(Response::new(v1::PersistPathResponse { files: 3 }))
     }
 
-    async fn pending(&self, _: Request<v1::PendingRequest>) -> Result<Response<v1::PendingResponse>, Status> {
-        Err(Status::unimplemented("asked for by no test"))
+    async fn pending(&self, request: Request<v1::PendingRequest>) -> Result<Response<v1::PendingResponse>, Status> {
+        self.enter("pending".to_owned()).await?;
+        let mut state = self.state();
+        state.writing.asked.push(request.into_inner());
+        Ok(Response::new(state.writing.pending.clone()))
     }
 }
