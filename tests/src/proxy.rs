@@ -52,6 +52,18 @@ pub struct Request {
     pub copies: Option<String>,
 }
 
+impl Request {
+    /// Whether it made an object of bytes that were sent, or was to: a PUT, or the end of an upload in parts.
+    #[must_use]
+    pub fn puts(&self) -> bool {
+        match &*self.method {
+            "PUT" => self.copies.is_none() && !self.target.contains("partNumber="),
+            "POST" => self.target.contains("uploadId="),
+            _ => false,
+        }
+    }
+}
+
 /// A proxy on a port of its own. Dropping it closes every connection.
 #[derive(Debug)]
 pub struct Proxy {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use futures::{StreamExt as _, stream};
-use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, S3, Sample, eventually};
+use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, Request, S3, Sample, eventually};
 use tokio::runtime::Runtime;
 
 /// A MinIO with a bucket, and a proxy before it that the pond goes through.
@@ -156,15 +156,10 @@ impl Lake {
         bad.map(|request| format!("{} {}", request.method, request.target)).collect()
     }
 
-    /// Targets of requests that made an object, or were to: a PUT, or the end of an upload in parts.
+    /// Targets of requests that made an object, or were to.
     pub(crate) fn puts(&self) -> Vec<String> {
         let requests = self.proxy.requests();
-        let puts = requests.iter().filter(|request| match &*request.method {
-            "PUT" => request.copies.is_none() && !request.target.contains("partNumber="),
-            "POST" => request.target.contains("uploadId="),
-            _ => false,
-        });
-        puts.map(|request| request.target.clone()).collect()
+        requests.into_iter().filter(Request::puts).map(|request| request.target).collect()
     }
 
     /// Targets of requests that copied an object, or a part of one.
