@@ -4,11 +4,12 @@ use std::sync::Arc;
 
 use headpond_journal::{Journal, JournalStatus};
 use headpond_namespace::{Command, Effect, Namespace, Refusal, Reply, Snapshot};
-use headpond_types::{Error, ErrorKind, Result};
+use headpond_types::{Error, ErrorKind, InodeId, Result};
 
 use crate::{
     denials::Denials,
     metrics::Metrics,
+    persist::Backlog,
     sessions::{Change, Locks, Sessions},
 };
 
@@ -19,22 +20,29 @@ pub(crate) struct Catalog {
     journal: Journal<Namespace>,
     sessions: Arc<Sessions>,
     denials: Denials,
+    backlog: Arc<Backlog>,
     metrics: Metrics,
 }
 
 impl Catalog {
-    pub(crate) const fn new(
+    pub(crate) fn new(
         namespace: Arc<Namespace>,
         journal: Journal<Namespace>,
         sessions: Arc<Sessions>,
         denials: Denials,
         metrics: Metrics,
     ) -> Self {
-        Self { namespace, journal, sessions, denials, metrics }
+        let backlog = Arc::new(Backlog::new(namespace.clone()));
+        Self { namespace, journal, sessions, denials, backlog, metrics }
     }
 
     pub(crate) const fn denials(&self) -> &Denials {
         &self.denials
+    }
+
+    /// What is dirty.
+    pub(crate) const fn backlog(&self) -> &Arc<Backlog> {
+        &self.backlog
     }
 
     /// A consistent view of all that is applied. Keep it short: what it sees cannot be freed meanwhile.
@@ -67,9 +75,15 @@ impl Catalog {
             self.unsettle();
         }
         let change = change_of(&command);
+        let dirtied = dirtied(&command);
         let outcome = self.journal.propose(command).await?;
         if moves_mounts {
             self.unsettle();
+        }
+        if let Some((inodes, certain)) = dirtied
+            && (certain || !self.backlog.is_empty())
+        {
+            self.backlog.note(&inodes);
         }
         // No earlier than the command: who reads from now on is not told to forget what they get.
         match change {
@@ -143,6 +157,41 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::Overwrite { .. } => return None,
     };
     Some(Change { request: *request, locks })
+}
+
+/// Whose rows of what is dirty a command may change, besides those that get a new number. Whether it may where nothing is dirty before, too.
+fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
+    match command {
+        Command::CommitDirty { inode, .. } => Some((vec![*inode], true)),
+        Command::MakeDirectory { dirty: Some(_), .. } => Some((Vec::new(), true)),
+        Command::Commit { inode, .. }
+        | Command::Remove { inode, .. }
+        | Command::EndPersist { inode, .. }
+        | Command::EndTree { inode, .. }
+        | Command::DropDirty { inode, .. }
+        | Command::Overwrite { inode, .. } => Some((vec![*inode], false)),
+        Command::BeginPersist { files } => Some((files.iter().map(|begun| begun.inode).collect(), false)),
+        Command::MakeDue { inodes, .. } => Some((inodes.iter().map(|(inode, _)| *inode).collect(), false)),
+        // Who renames names what was renamed.
+        Command::Rename { .. } | Command::EndRelocation { .. } => Some((Vec::new(), false)),
+        Command::Noop
+        | Command::SetCluster { .. }
+        | Command::BeginTerm
+        | Command::RegisterWorker { .. }
+        | Command::AddMount { .. }
+        | Command::RemoveMount { .. }
+        | Command::Upsert { .. }
+        | Command::Forget { .. }
+        | Command::MarkListed { .. }
+        | Command::Sweep
+        | Command::Create { .. }
+        | Command::Discard { .. }
+        | Command::MakeDirectory { dirty: None, .. }
+        | Command::MakeUnstored { .. }
+        | Command::SetAttr { .. }
+        | Command::SetXattr { .. }
+        | Command::Moved { .. } => None,
+    }
 }
 
 /// The answer that the namespace gives to another command: a defect.

@@ -5,6 +5,7 @@ use std::{path::Path, sync::Arc};
 use headpond_namespace::{Command, Reply};
 use headpond_proto::grant::GrantSigner;
 use headpond_runtime::{Clock, Tasks};
+use headpond_transport::Transport;
 use headpond_types::Result;
 
 use crate::{
@@ -18,6 +19,7 @@ use crate::{
     metrics::Metrics,
     mounting::Mounting,
     mounts::Mounts,
+    persist::{Backlog, Holders, Persister},
     relocate::{Progress, Relocator},
     sessions::Sessions,
     sync::SyncEngine,
@@ -39,9 +41,19 @@ pub(crate) struct Core {
     pub(crate) mounting: Mounting,
     pub(crate) relocator: Arc<Relocator>,
     pub(crate) writing: Arc<Writing>,
+    pub(crate) backlog: Arc<Backlog>,
+    pub(crate) persister: Arc<Persister>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
+}
+
+/// How a master reaches others.
+pub(crate) struct Reach {
+    /// Stores.
+    pub(crate) connect: Arc<dyn Connect>,
+    /// Workers.
+    pub(crate) transport: Transport,
 }
 
 impl Core {
@@ -53,11 +65,12 @@ impl Core {
         config: &MasterConfig,
         catalog: Arc<Catalog>,
         sessions: Arc<Sessions>,
-        connect: Arc<dyn Connect>,
+        reach: Reach,
         metrics: Metrics,
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<Self> {
+        let Reach { connect, transport } = reach;
         let cluster = match catalog.propose(Command::SetCluster { cluster: rand::random() }).await? {
             Reply::Cluster(cluster) => cluster,
             other => return Err(unexpected(&other)),
@@ -108,13 +121,32 @@ impl Core {
             engine: engine.clone(),
             lookups: lookups.clone(),
             grants: grants.clone(),
-            leases,
-            names,
+            leases: leases.clone(),
+            names: names.clone(),
             relocator: relocator.clone(),
             replaced: Default::default(),
+            workers: workers.clone(),
             metrics: metrics.write.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
+        });
+        let backlog = catalog.backlog().clone();
+        backlog.load()?;
+        let persister = Arc::new(Persister {
+            catalog: catalog.clone(),
+            backlog: backlog.clone(),
+            mounts: mounts.clone(),
+            engine: engine.clone(),
+            grants: grants.clone(),
+            leases,
+            names,
+            relocator: relocator.clone(),
+            holders: Holders::new(transport, workers.clone()),
+            problems: Default::default(),
+            metrics: metrics.write.clone(),
+            clock: clock.clone(),
+            tasks: tasks.clone(),
+            running: Default::default(),
         });
         Ok(Self {
             cluster,
@@ -128,6 +160,8 @@ impl Core {
             mounting,
             relocator,
             writing,
+            backlog,
+            persister,
             metrics,
             clock,
             tasks,

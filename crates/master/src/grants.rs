@@ -33,7 +33,7 @@ pub(crate) struct Grants {
     verifier: GrantVerifier,
     ttl: Duration,
     clock: Arc<dyn Clock>,
-    signed: Cache<(MountId, ContentId), Remembered>,
+    signed: Cache<(MountId, ContentId, bool), Remembered>,
     /// Whether contents have come to lie under other keys since the start, so that grants for them have to be made anew.
     keys_move: AtomicBool,
 }
@@ -43,7 +43,16 @@ pub(crate) struct Grants {
 struct Remembered {
     signed: SignedGrant,
     expires: Timestamp,
-    key: Key,
+    source: Source,
+}
+
+/// Where the bytes of a content are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Source {
+    /// In the under store.
+    Object(Key),
+    /// At workers: their addresses.
+    Holders(Vec<String>),
 }
 
 impl Grants {
@@ -88,46 +97,47 @@ impl Grants {
         self.signer.sign_persist(PersistGrant { expires_ns, ..grant })
     }
 
-    /// A grant for the content that `attr` has, at `key()` in the store, and how long it is accepted: at least half the
-    /// configured time.
+    /// A grant for the content that `attr` has, which is to be had from `source()`, and how long it is accepted: at least half the configured
+    /// time.
     ///
     /// # Errors
-    /// `IsADirectory` or `InvalidArgument` when `attr` has no content; that of `key`.
-    pub(crate) fn issue(&self, attr: &Attr, key: impl FnOnce() -> Result<Key>) -> Result<(SignedGrant, Duration)> {
+    /// `IsADirectory` or `InvalidArgument` when `attr` has no content; that of `source`.
+    pub(crate) fn issue(
+        &self,
+        attr: &Attr,
+        source: impl FnOnce() -> Result<Source>,
+    ) -> Result<(SignedGrant, Duration)> {
         let Some(content) = attr.content else {
             return Err(Error::new(ErrorKind::InvalidArgument, format!("inode {} has no content to read", attr.inode)));
         };
         let now = self.clock.now();
-        let mut key = Some(key);
-        let mut found = None;
-        if let Some(given) = self.signed.get(&(attr.mount, content)) {
-            let left = given.expires.saturating_since(now);
-            if self.keys_move.load(Ordering::Acquire)
-                && let Some(key) = key.take()
-            {
-                found = Some(key()?);
+        let place = (attr.mount, content, attr.dirty);
+        let given = self.signed.get(&place);
+        let given = given.filter(|given| given.expires.saturating_since(now) >= self.ttl / 2);
+        let changes = attr.dirty || self.keys_move.load(Ordering::Acquire);
+        let source = match given {
+            None => source()?,
+            Some(given) => {
+                let source = if changes { source()? } else { given.source.clone() };
+                if source == given.source {
+                    return Ok((given.signed, given.expires.saturating_since(now)));
+                }
+                source
             }
-            if left >= self.ttl / 2 && found.as_ref().is_none_or(|key| *key == given.key) {
-                return Ok((given.signed, left));
-            }
-        }
-        let key = match (found, key) {
-            (Some(found), _) => found,
-            (None, Some(key)) => key()?,
-            (None, None) => return Err(Error::new(ErrorKind::Internal, "a key was taken twice")),
         };
         let expires = now.saturating_add(self.ttl);
-        let signed = self.signer.sign(ContentGrant {
+        let grant = ContentGrant {
             content: Some(content.into()),
             length: attr.size,
             mount: attr.mount.0,
-            key: key.0.clone(),
-            version: attr.version.clone(),
             expires_ns: expires.0,
-            cluster: 0,
-            holders: Vec::new(),
+            ..ContentGrant::default()
+        };
+        let signed = self.signer.sign(match &source {
+            Source::Object(key) => ContentGrant { key: key.0.clone(), version: attr.version.clone(), ..grant },
+            Source::Holders(holders) => ContentGrant { holders: holders.clone(), ..grant },
         });
-        self.signed.insert((attr.mount, content), Remembered { signed: signed.clone(), expires, key });
+        self.signed.insert(place, Remembered { signed: signed.clone(), expires, source });
         Ok((signed, self.ttl))
     }
 }

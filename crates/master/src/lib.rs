@@ -8,6 +8,7 @@
 //! * `sync`: asks stores and brings their answers into the namespace.
 //! * `lookup`, `walk`: answers as fresh as a mount asks for, or the stated exception from it.
 //! * `write`, `relocate`: what clients change, and the objects that follow renames.
+//! * `persist`: what workers hold, on its way to the stores.
 //! * `workers`, `sessions`, `grants`: the ring, what clients are told, and the right to read.
 //! * `sweeper`: clears away what lies below directories that are gone.
 //! * `service`: messages in and out.
@@ -31,6 +32,7 @@ mod metrics;
 mod mount;
 mod mounting;
 mod mounts;
+mod persist;
 mod persistence;
 mod relocate;
 mod running;

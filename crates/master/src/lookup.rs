@@ -16,7 +16,7 @@ use crate::{
     health::is_outage,
     mount::LiveMount,
     mounts::{MountTable, Mounts},
-    sync::{Bounds, SyncEngine, is_unpersisted, stale},
+    sync::{Bounds, SyncEngine, is_ahead, stale},
 };
 
 /// How long an answer holds that could not be checked.
@@ -235,7 +235,7 @@ impl Lookups {
     /// Whether what the namespace says of `name` is not for the store to correct: a file that it was never given, and what is being
     /// moved since a rename.
     fn is_ours(&self, snapshot: &Snapshot, dir: InodeId, name: &Name, found: Option<&Attr>) -> Result<bool> {
-        if found.is_some_and(is_unpersisted) || snapshot.masks(dir, name)? {
+        if found.is_some_and(is_ahead) || snapshot.masks(dir, name)? {
             return Ok(true);
         }
         let above = snapshot.relocation_of(dir)?;

@@ -26,9 +26,10 @@ use crate::{
     catalog::Catalog,
     config::MasterConfig,
     connect::{Connect, Drivers},
-    core::Core,
+    core::{Core, Reach},
     denials::Denials,
     metrics::Metrics,
+    persist::persist,
     relocate::relocate,
     running::RunningMaster,
     service::{Admin, NamespaceService, Registry, WritingService},
@@ -84,7 +85,8 @@ impl Master {
         let (listener, address) = http::listen("the master", &config.bind).await?;
         let sessions = Arc::new(Sessions::new(config.client_lease));
         let catalog = Arc::new(open(&config, sessions.clone(), metrics.clone()).await?);
-        let core = match Core::begin(&config, catalog.clone(), sessions, connect, metrics, clock, tasks.clone()).await {
+        let reach = Reach { connect, transport: transport.clone() };
+        let core = match Core::begin(&config, catalog.clone(), sessions, reach, metrics, clock, tasks.clone()).await {
             Ok(core) => core,
             Err(error) => {
                 // The first error is the one to tell.
@@ -105,6 +107,7 @@ impl Master {
         tasks.spawn_until_shutdown(sweep(core.catalog.clone(), core.metrics.clone()));
         tasks.spawn_until_shutdown(expire(core.writing.clone()));
         tasks.spawn_until_shutdown(relocate(core.relocator.clone()));
+        tasks.spawn_until_shutdown(persist(core.persister.clone()));
         tracing::info!(%address, cluster = format!("{:016x}", core.cluster), "master serves");
         Ok(RunningMaster { address, sync_interval: config.sync_interval, core, server })
     }

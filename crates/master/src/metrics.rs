@@ -32,6 +32,9 @@ pub(crate) struct WriteMetrics {
     pub(crate) relocated_objects: Counter,
     pub(crate) relocated_bytes: Counter,
     pub(crate) relocation_failures: Counter,
+    pub(crate) persisted_objects: Counter,
+    pub(crate) persisted_bytes: Counter,
+    pub(crate) persist_failures: Counter,
 }
 
 /// Reads sizes when it is asked.
@@ -57,12 +60,23 @@ impl Metrics {
             registry.register(name, help, counter.clone());
         }
         self.sync.register(registry);
-        let WriteMetrics { mutations, relocated_objects, relocated_bytes, relocation_failures } = &self.write;
+        let WriteMetrics {
+            mutations,
+            relocated_objects,
+            relocated_bytes,
+            relocation_failures,
+            persisted_objects,
+            persisted_bytes,
+            persist_failures,
+        } = &self.write;
         let counters = [
             ("mutations", "Changes that clients made", mutations),
             ("relocated_objects", "Objects moved since renames", relocated_objects),
             ("relocated_bytes", "Bytes of the objects moved since renames", relocated_bytes),
             ("relocation_failures", "Times that moving objects since a rename stopped", relocation_failures),
+            ("persisted_objects", "Objects put of contents that workers held", persisted_objects),
+            ("persisted_bytes", "Bytes of the objects put of contents that workers held", persisted_bytes),
+            ("persist_failures", "Times that a content that workers hold could not be put", persist_failures),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());
@@ -77,7 +91,12 @@ impl Collector for Sizes {
         let Core { catalog, mounts, workers, sessions, relocator, writing, .. } = &self.0;
         let counts = catalog.snapshot().and_then(|snapshot| snapshot.counts()).unwrap_or_default();
         let mounts = mounts.table();
+        let (due, not_due) = self.0.backlog.amounts();
         let gauges = [
+            ("due", "Files and directories that are to be persisted", due.items),
+            ("due_bytes", "Bytes of the files that are to be persisted", due.bytes),
+            ("deferred", "Files and directories that are not to be persisted under their name", not_due.items),
+            ("deferred_bytes", "Bytes of the files that are not to be persisted under their name", not_due.bytes),
             ("inodes", "Inodes of the namespace", counts.inodes),
             ("file_bytes", "Bytes of all known files", counts.file_bytes),
             ("journal_bytes", "Bytes of the journal's log", catalog.journal_status().log_bytes),

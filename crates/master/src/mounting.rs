@@ -74,10 +74,24 @@ impl Mounting {
     /// Unbinds a path. The under store is not touched.
     ///
     /// # Errors
-    /// `NotFound` when it is no mount point, `NotEmpty` when mounts lie below.
+    /// `NotFound` when it is no mount point, `NotEmpty` when mounts lie below, `Busy` while something is still to be persisted there.
     pub(crate) async fn remove(&self, request: RequestId, path: NsPath) -> Result<()> {
+        let mounts = self.mounts.table();
+        let mount = mounts.mounts().into_iter().find(|mount| mount.path == path).map(|mount| mount.id);
+        let backlog = self.catalog.backlog();
+        let due = mount.and_then(|mount| backlog.line(mount)).map_or(0, |line| line.lock().amounts().0.items);
+        if due > 0 {
+            let message = format!(
+                "{path} has {due} changes that its store does not have yet: wait for `headpond fs sync {path}`, or see \
+                 `headpond admin problems`"
+            );
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
         let command = Command::RemoveMount { request, path: path.clone(), now: self.clock.now() };
         self.change(command).await?;
+        if let Some(mount) = mount {
+            backlog.forget_mount(mount);
+        }
         tracing::info!(%path, "unmounted");
         Ok(())
     }

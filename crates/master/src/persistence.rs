@@ -47,6 +47,12 @@ impl Policy {
         })
     }
 
+    /// Whether anything is persisted after it is acknowledged.
+    pub(crate) fn persists_later(&self) -> bool {
+        let modes = self.rules.iter().map(|(_, durability)| durability).chain([&self.durability]);
+        modes.into_iter().any(|durability| *durability != Durability::Through)
+    }
+
     /// When what is written at `path` below the mount point is persisted; `None`: before it is acknowledged.
     pub(crate) fn due(&self, path: &[Name]) -> Option<Due> {
         match self.durability(path) {

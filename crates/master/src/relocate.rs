@@ -14,6 +14,7 @@
 mod compare;
 mod copy;
 mod job;
+mod order;
 mod remains;
 mod stragglers;
 
@@ -84,6 +85,8 @@ struct State {
     running: BTreeSet<MountId>,
     /// Relocations that stopped.
     stopped: BTreeMap<u64, Stopped>,
+    /// Relocations that wait for what is to be persisted before.
+    held: BTreeMap<u64, MountId>,
 }
 
 #[derive(Debug)]
@@ -176,7 +179,16 @@ impl Relocator {
             tracing::error!(%error, "cannot see which objects are to be moved");
             Vec::new()
         });
-        due.retain(|relocation| relocation.mount == mount && !taken.contains(&relocation.id));
+        due.retain(|relocation| relocation.mount == mount);
+        let held = self.held_of(&due).unwrap_or_else(|error| {
+            tracing::error!(%error, "cannot see what objects wait for before they are moved");
+            due.iter().map(|relocation| relocation.id).collect()
+        });
+        due.retain(|relocation| !taken.contains(&relocation.id) && !held.contains(&relocation.id));
+        let mut state = self.progress.state();
+        state.held.retain(|_, of| *of != mount);
+        state.held.extend(held.into_iter().map(|id| (id, mount)));
+        drop(state);
         due
     }
 

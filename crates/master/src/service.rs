@@ -5,6 +5,7 @@ mod asker;
 mod listing;
 mod message;
 mod namespace;
+mod pending;
 mod registry;
 mod watch;
 mod writing;

@@ -22,7 +22,7 @@ mod run;
 mod survey;
 mod translate;
 
-pub(crate) use difference::is_unpersisted;
+pub(crate) use difference::{is_ahead, is_unpersisted};
 pub(crate) use engine::SyncEngine;
 pub(crate) use flight::Flight;
 pub(crate) use freshness::Bounds;

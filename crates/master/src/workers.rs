@@ -135,6 +135,19 @@ impl Workers {
         self.publish(&mut state);
     }
 
+    /// The addresses of those of `ids` that are live, in their order.
+    pub(crate) fn addresses(&self, ids: &[WorkerId]) -> Vec<(WorkerId, String)> {
+        let state = self.state();
+        let live = |id: &WorkerId| state.workers.get(id).filter(|worker| worker.live);
+        ids.iter().filter_map(|id| live(id).map(|worker| (*id, worker.member.address.clone()))).collect()
+    }
+
+    /// # Errors
+    /// `Fenced` when the worker is not registered with that epoch or was given up: it must register again.
+    pub(crate) fn require(&self, id: WorkerId, epoch: Epoch) -> Result<()> {
+        self.state().registered(id, epoch).map(|_| ())
+    }
+
     /// All workers that registered in this term and did not leave, each with the time since it was last heard.
     pub(crate) fn all(&self) -> Vec<(Worker, Duration)> {
         self.state().workers.values().map(|worker| (worker.clone(), worker.heard.elapsed())).collect()

@@ -1,8 +1,10 @@
-//! What clients change, in mounts that persist *through*: the store has a change before it is acknowledged.
+//! What clients change. In a mount that persists *through* the store has a change before it is acknowledged; in others workers have what is written,
+//! and [`crate::persist`] goes on from there.
 //!
 //! * `names` locks a name in a directory while it is changed; `leases` says who may write which file.
 //! * `entries` looks names up as fresh as reads do, and checks who may change them.
-//! * `files`, `persist`: made, opened for writing, stored, committed. `directories`, `removal`: first the store, then the namespace.
+//! * `files`, `persist`, `copies`: made, opened for writing, stored or held by workers, committed. `turns`: what waits for what was changed before.
+//! * `directories`, `removal`: first the store, then the namespace.
 //!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`. `pending`: what is still under way.
 //! * `nodes`, `xattrs`: what no store holds.
 //! * `objects`: what these ask of stores. `expiry`: writers that went away.
@@ -11,6 +13,7 @@
 //! the store before can be done again. Work once begun runs to its end, whether or not its caller waits.
 
 mod attributes;
+mod copies;
 mod directories;
 mod entries;
 mod expiry;
@@ -24,6 +27,7 @@ mod persist;
 mod removal;
 mod renames;
 mod replaced;
+mod turns;
 mod xattrs;
 
 pub(crate) use attributes::Change;
@@ -31,11 +35,12 @@ pub(crate) use entries::NewEntry;
 pub(crate) use expiry::expire;
 pub(crate) use files::Opened;
 pub(crate) use leases::Leases;
-pub(crate) use names::{NameLocks, Place};
+pub(crate) use names::{NameGuard, NameLocks, Place};
 pub(crate) use objects::{delete_version, make_marker};
+pub(crate) use pending::Pending;
 pub(crate) use persist::Persisted;
 pub(crate) use removal::Removal;
-pub(crate) use renames::Renaming;
+pub(crate) use renames::{Renaming, is_below};
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -53,6 +58,7 @@ use crate::{
     mounts::Mounts,
     relocate::Relocator,
     sync::{SyncEngine, stale},
+    workers::Workers,
 };
 use replaced::Replaced;
 
@@ -73,6 +79,7 @@ pub(crate) struct Writing {
     pub(crate) names: Arc<NameLocks>,
     pub(crate) relocator: Arc<Relocator>,
     pub(crate) replaced: Replaced,
+    pub(crate) workers: Arc<Workers>,
     pub(crate) metrics: WriteMetrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
@@ -104,6 +111,7 @@ impl Writing {
         loop {
             // Before looking, so that no end falls between.
             let (mut writers, mut relocations) = (self.leases.watch(), self.relocator.watch());
+            let mut persists = self.catalog.backlog().watch();
             let what = match attempt().await? {
                 Try::Done(done) => return Ok(done),
                 Try::Wait(what) => what,
@@ -112,6 +120,7 @@ impl Writing {
                 tokio::select! {
                     _ = writers.changed() => {}
                     _ = relocations.changed() => {}
+                    _ = persists.changed() => {}
                 }
             };
             if tokio::time::timeout_at(until, ended).await.is_err() {

@@ -7,7 +7,6 @@ mod cluster;
 mod coherence;
 mod crashes;
 mod disks;
-mod durability;
 mod faults;
 mod free;
 mod freshness;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fail::fail_point;
 use futures::{StreamExt, stream};
-use headpond_namespace::{Command, MovedFile, Relocation, Reply, Version};
+use headpond_namespace::{Command, Due, MovedFile, Relocation, Reply, Version};
 use headpond_types::{Attr, ContentId, Error, ErrorKind, FileKind, InodeId, RequestId, Result, Timestamp};
 use headpond_ufs::Precondition;
 use tokio::time::Instant;
@@ -169,7 +169,8 @@ impl<'j> Job<'j> {
                 return Ok(true);
             }
         }
-        Ok(false)
+        let begun = snapshot.begun_elsewhere(self.relocation.inode)?;
+        Ok(begun.iter().any(|dirty| dirty.due == Due::Now))
     }
 
     /// Moves `page`; gives how many of it are where they belong, or are known better, by now.
@@ -207,10 +208,19 @@ impl<'j> Job<'j> {
     }
 
     async fn copy(&self, file: Straggler) -> Result<Step> {
-        if self.relocator.leases.is_persisting(file.inode) {
+        if self.relocator.is_being_put(self.relocation.mount, file.inode) {
             return Ok(Step::Later);
         }
         let (source, target) = (self.mount.object_key(&file.from), self.mount.object_key(&file.to));
+        let mut file = file;
+        if file.dirty {
+            // What it is now is not what the store has.
+            let store = self.mount.store().await?;
+            match self.mount.ask("find", &source, store.head(&source)).await? {
+                Some(meta) if meta.version == file.version => file.size = meta.size,
+                _ => return Ok(Step::SourceChanged(file)),
+            }
+        }
         let replaces = self.relocation.replaces.clone().filter(|_| file.inode == self.relocation.inode);
         let mut condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
         loop {
@@ -252,13 +262,17 @@ impl<'j> Job<'j> {
 
     /// Takes over what was done outside to a source: sync does not look at it meanwhile.
     async fn take_over(&self, file: &Straggler) -> Result<()> {
-        let Relocator { catalog, names, leases, clock, .. } = self.relocator;
+        let Relocator { catalog, names, clock, .. } = self.relocator;
         let (parent, name) = file.place.clone();
         let _guard = names.lock(parent, &name).await;
         let known = catalog.snapshot()?.lookup(parent, &name)?;
         let same = known.is_some_and(|attr| attr.inode == file.inode && attr.version == file.version);
-        if !same || leases.is_persisting(file.inode) {
+        if !same || self.relocator.is_being_put(self.relocation.mount, file.inode) {
             return Ok(());
+        }
+        if file.dirty {
+            let message = format!("{:?} was changed outside, and what is to replace it is not there yet", file.from);
+            return Err(Error::new(ErrorKind::Unavailable, message));
         }
         let store = self.mount.store().await?;
         let key = self.mount.object_key(&file.from);
@@ -284,10 +298,10 @@ impl<'j> Job<'j> {
         if copies.is_empty() {
             return Ok(());
         }
-        let Relocator { catalog, names, leases, grants, metrics, .. } = self.relocator;
+        let Relocator { catalog, names, grants, metrics, .. } = self.relocator;
         let guards = names.lock_all(copies.iter().map(|copy| copy.file.place.clone()).collect()).await;
         let (now, later): (Vec<_>, Vec<_>) =
-            copies.into_iter().partition(|copy| !leases.is_persisting(copy.file.inode));
+            copies.into_iter().partition(|copy| !self.relocator.is_being_put(self.relocation.mount, copy.file.inode));
         let files = now.iter().map(|Fresh { file, version }| MovedFile {
             inode: file.inode,
             from: file.version.clone(),

@@ -104,7 +104,9 @@ impl Job<'_> {
     /// Deletes an object at an old key if it is what was copied to where `file` is now. Whether it is.
     async fn clear_source(&self, file: InodeId, left: &ObjectMeta) -> Result<bool> {
         let snapshot = self.relocator.catalog.snapshot()?;
-        let Some(attr) = snapshot.attr(file)?.filter(|attr| !is_unpersisted(attr) && attr.size == left.size) else {
+        let Some(attr) =
+            snapshot.attr(file)?.filter(|attr| !is_unpersisted(attr) && (attr.dirty || attr.size == left.size))
+        else {
             return Ok(false);
         };
         let Some(location) = snapshot.location(file)? else { return Ok(false) };

@@ -14,6 +14,8 @@ pub(super) struct Straggler {
     pub(super) inode: InodeId,
     pub(super) place: (InodeId, Name),
     pub(super) size: u64,
+    /// The size is not that of the object: workers hold what it is now.
+    pub(super) dirty: bool,
     pub(super) version: String,
     /// Where the object is, relative to the mount's prefix.
     pub(super) from: Vec<u8>,
@@ -84,6 +86,7 @@ fn straggler(snapshot: &Snapshot, attr: Attr, name: Name) -> Result<Option<Strag
         inode: attr.inode,
         place: (attr.parent, name),
         size: attr.size,
+        dirty: attr.dirty,
         version: attr.version,
         from: location.key,
         to,

@@ -2,10 +2,10 @@
 
 use headpond_namespace::Command;
 use headpond_proto::v1::{
-    AddMountRequest, AddMountResponse, ListMountsRequest, ListMountsResponse, ListProblemsRequest,
-    ListProblemsResponse, ListWorkersRequest, ListWorkersResponse, ProbeRequest, ProbeResponse, RemoveMountRequest,
-    RemoveMountResponse, ResolveProblemRequest, ResolveProblemResponse, StatusRequest, StatusResponse, WorkerStatus,
-    admin_service_server::AdminService,
+    self, AddMountRequest, AddMountResponse, ListMountsRequest, ListMountsResponse, ListProblemsRequest,
+    ListProblemsResponse, ListWorkersRequest, ListWorkersResponse, ProbeRequest, ProbeResponse, Problem,
+    RemoveMountRequest, RemoveMountResponse, ResolveProblemRequest, ResolveProblemResponse, StatusRequest,
+    StatusResponse, WorkerStatus, admin_service_server::AdminService,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, Result};
@@ -16,7 +16,7 @@ use super::{
     message::{millis, mount, mount_message, path, request_id},
     refuse,
 };
-use crate::core::Core;
+use crate::{core::Core, persist::Resolution};
 
 /// The service.
 #[derive(Debug)]
@@ -88,14 +88,15 @@ impl AdminService for Admin {
     }
 
     async fn list_problems(&self, _: Request<ListProblemsRequest>) -> Result<Response<ListProblemsResponse>, Status> {
-        Ok(Response::new(ListProblemsResponse { problems: Vec::new() }))
+        self.problems().map(|problems| Response::new(ListProblemsResponse { problems })).map_err(refuse)
     }
 
     async fn resolve_problem(
         &self,
-        _: Request<ResolveProblemRequest>,
+        request: Request<ResolveProblemRequest>,
     ) -> Result<Response<ResolveProblemResponse>, Status> {
-        Err(refuse(Error::new(ErrorKind::NotFound, "there is no problem at that path")))
+        Peer::of(&request).and_then(|peer| peer.require_operator("resolve problems")).map_err(refuse)?;
+        self.resolve(request.into_inner()).await.map(Response::new).map_err(refuse)
     }
 
     async fn probe(&self, request: Request<ProbeRequest>) -> Result<Response<ProbeResponse>, Status> {
@@ -109,6 +110,46 @@ impl AdminService for Admin {
 }
 
 impl Admin {
+    fn problems(&self) -> Result<Vec<Problem>> {
+        let persists = self.core.persister.list_problems()?.into_iter().map(|located| Problem {
+            path: located.path.to_bytes().into(),
+            reason: located.problem.reason,
+            since_ns: located.problem.since.0,
+            held_up: located.held_up,
+            conflict: located.problem.conflict,
+        });
+        let mut problems: Vec<_> = persists.collect();
+        let snapshot = self.core.catalog.snapshot()?;
+        for relocation in snapshot.relocations()? {
+            let Some(reason) = self.core.relocator.problem(relocation.id) else { continue };
+            let path = snapshot.path(relocation.inode)?.map(|path| path.to_bytes().into()).unwrap_or_default();
+            problems.push(Problem { path, reason, ..Problem::default() });
+        }
+        Ok(problems)
+    }
+
+    async fn resolve(&self, request: ResolveProblemRequest) -> Result<ResolveProblemResponse> {
+        let resolution = match request.resolution() {
+            v1::Resolution::Retry => Resolution::Retry,
+            v1::Resolution::Overwrite => Resolution::Overwrite,
+            v1::Resolution::Skip => Resolution::Skip,
+            v1::Resolution::Divert => Resolution::Divert,
+            v1::Resolution::Unspecified => {
+                let message = "it is not said what is to become of it: retry, overwrite, skip or divert";
+                return Err(Error::new(ErrorKind::InvalidArgument, message));
+            }
+        };
+        let path = path(&request.path)?;
+        let diverted = self.core.persister.resolve(path.clone(), resolution).await?;
+        if matches!(resolution, Resolution::Skip | Resolution::Divert) {
+            // What the store has under these names is seen at once. It is done, whether or not the store can be asked.
+            for seen in [Some(&path), diverted.as_ref()].into_iter().flatten() {
+                let _ = self.core.lookups.resolve(seen, None, true).await;
+            }
+        }
+        Ok(ResolveProblemResponse { diverted: diverted.map(|path| path.to_bytes().into()).unwrap_or_default() })
+    }
+
     async fn mount(&self, request: AddMountRequest) -> Result<AddMountResponse> {
         let wanted = request.mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no mount is given"))?;
         let request = request_id(&request.request_id)?;

@@ -25,6 +25,7 @@ use super::{
 use crate::{
     access::{Caller, READ},
     core::Core,
+    grants::Source,
     lookup::{Answer, Known, Located, describe},
     sync::stale,
     walk::WalkOptions,
@@ -255,11 +256,16 @@ impl NamespaceService {
         if let Some(caller) = caller {
             caller.require(&attr, READ, || describe(&snapshot, attr.inode))?;
         }
+        // It may have been persisted since.
+        let attr = if attr.dirty { snapshot.attr(attr.inode)?.ok_or_else(|| stale(attr.inode))? } else { attr };
         let (grant, grant_valid) = self.0.grants.issue(&attr, || {
+            if attr.dirty {
+                return self.0.writing.holders_of(&snapshot, attr.inode).map(Source::Holders);
+            }
             let location = snapshot.location(attr.inode)?.ok_or_else(|| stale(attr.inode))?;
             let mounts = self.0.mounts.table();
             let mount = mounts.get(location.mount).ok_or_else(|| stale(attr.inode))?;
-            Ok(mount.object_key(&location.key))
+            Ok(Source::Object(mount.object_key(&location.key)))
         })?;
         Ok(OpenResponse {
             attr: Some(attr.into()),

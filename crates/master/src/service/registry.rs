@@ -7,7 +7,7 @@ use headpond_proto::v1::{
     self, HeartbeatRequest, HeartbeatResponse, KeepDirtyRequest, KeepDirtyResponse, LeaveRequest, LeaveResponse,
     RegisterRequest, RegisterResponse, registry_service_server::RegistryService,
 };
-use headpond_types::{Epoch, Error, ErrorKind, Member, Result, Ring, WorkerId};
+use headpond_types::{ContentId, Epoch, Error, ErrorKind, Member, Result, Ring, WorkerId};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -18,6 +18,9 @@ use crate::{catalog::unexpected, core::Core, workers::Report};
 
 /// Longest text that a worker may say of itself, in bytes.
 const TEXT_MAX: usize = 4096;
+
+/// Contents that a worker may ask about at a time.
+const CONTENTS_MAX: usize = 10_000;
 
 /// The service.
 #[derive(Debug)]
@@ -53,8 +56,7 @@ impl RegistryService for Registry {
     }
 
     async fn keep_dirty(&self, request: Request<KeepDirtyRequest>) -> Result<Response<KeepDirtyResponse>, Status> {
-        let keep = vec![true; request.into_inner().contents.len()];
-        Ok(Response::new(KeepDirtyResponse { keep }))
+        self.keep(request.into_inner()).map(Response::new).map_err(refuse)
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
@@ -65,6 +67,26 @@ impl RegistryService for Registry {
 }
 
 impl Registry {
+    /// Which contents are still needed: those that files have, and those that are about to be committed. What is about to be is looked at
+    /// first: it is a file's before it is not about to be.
+    fn keep(&self, request: KeepDirtyRequest) -> Result<KeepDirtyResponse> {
+        let KeepDirtyRequest { worker, epoch, contents } = request;
+        self.core.workers.require(WorkerId(worker), Epoch(epoch))?;
+        if contents.len() > CONTENTS_MAX {
+            let message = format!("{} contents are asked about: at most {CONTENTS_MAX} at a time", contents.len());
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let (leases, backlog) = (&self.core.writing.leases, &self.core.backlog);
+        let keep =
+            contents.into_iter().map(ContentId::from).map(|content| leases.needs(content) || backlog.needs(content));
+        let keep = keep.collect();
+        if !backlog.is_complete() {
+            let message = "the master does not know all that is dirty: restart it";
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        Ok(KeepDirtyResponse { keep })
+    }
+
     async fn admit(&self, request: RegisterRequest) -> Result<RegisterResponse> {
         let RegisterRequest { uuid, address, socket, node, zone, capacity } = request;
         let texts = [("uuid", &uuid), ("address", &address), ("socket", &socket), ("node", &node), ("zone", &zone)];

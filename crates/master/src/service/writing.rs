@@ -2,21 +2,22 @@
 
 use headpond_namespace::{AttrChange, Owner, XattrChange};
 use headpond_proto::v1::{
-    CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
-    MakeNodeRequest, OpenForWritingRequest, PendingMove, PendingRequest, PendingResponse, PersistPathRequest,
-    PersistPathResponse, PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse,
-    ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
-    RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse,
+    self, CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
+    MakeNodeRequest, OpenForWritingRequest, PendingRequest, PendingResponse, PersistPathRequest, PersistPathResponse,
+    PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse, ReclaimLeaseRequest,
+    ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest,
+    RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse,
     writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
-use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
+use headpond_types::{Error, ErrorKind, InodeId, NsPath, Result, Timestamp, WorkerId};
 use tonic::{Request, Response, Status};
 
 use super::{
     asked,
     asker::Asker,
     message::{lookup_response, millis, mode, name, path, request_id, unstored},
+    pending::pending_response,
     refuse,
 };
 use crate::{
@@ -100,7 +101,9 @@ impl Service for WritingService {
         request: Request<PreparePersistRequest>,
     ) -> Result<Response<PreparePersistResponse>, Status> {
         Peer::of(&request).map_err(refuse)?;
-        let grant = self.0.writing.prepare(request.into_inner().lease).await.map_err(refuse)?;
+        let PreparePersistRequest { lease, worker } = request.into_inner();
+        let worker = Some(WorkerId(worker)).filter(|worker| worker.0 != 0);
+        let grant = self.0.writing.prepare(lease, worker).await.map_err(refuse)?;
         Ok(Response::new(PreparePersistResponse { grant: Some(grant) }))
     }
 
@@ -117,6 +120,7 @@ impl Service for WritingService {
                 size: request.size,
                 mtime: Timestamp(request.mtime_ns),
                 version: request.version,
+                holders: request.holders.into_iter().map(WorkerId).collect(),
             };
             let id = request_id(&request.request_id)?;
             asker.settle(id, self.0.writing.commit(request.lease, persisted, id)).await
@@ -167,34 +171,29 @@ impl Service for WritingService {
         remove().await.map(|as_of| Response::new(RemoveResponse { as_of })).map_err(refuse)
     }
 
-    async fn persist_path(&self, _: Request<PersistPathRequest>) -> Result<Response<PersistPathResponse>, Status> {
-        Ok(Response::new(PersistPathResponse { files: 0 }))
+    async fn persist_path(
+        &self,
+        request: Request<PersistPathRequest>,
+    ) -> Result<Response<PersistPathResponse>, Status> {
+        let PersistPathRequest { path, caller } = asked(request, |request| &mut request.caller)?;
+        let persist = async || {
+            let (found, _) = self.existing(&path, caller).await?;
+            self.0.persister.persist_below(found).await
+        };
+        persist().await.map(|files| Response::new(PersistPathResponse { files })).map_err(refuse)
     }
 
     async fn pending(&self, request: Request<PendingRequest>) -> Result<Response<PendingResponse>, Status> {
-        let request = asked(request, |request| &mut request.caller)?;
+        let PendingRequest { path, caller, up_to } = asked(request, |request| &mut request.caller)?;
         let pending = async || {
-            let path = path(&request.path)?;
-            let caller = request.caller.map(Caller::from);
-            // Who may not see what is there learns nothing of it.
-            let found = self.0.lookups.resolve(&path, caller.as_ref(), false).await?;
-            if found.attr.is_none() {
-                return Err(Error::new(ErrorKind::NotFound, format!("{path} does not exist")));
-            }
-            self.0.writing.pending(&path)
+            let (found, path) = self.existing(&path, caller).await?;
+            let up_to = if up_to == 0 { u64::MAX } else { up_to };
+            let now = self.0.catalog.snapshot()?.number();
+            let pending = self.0.writing.pending(&path, up_to)?;
+            let (dirty, amounts) = self.0.persister.dirty_below(found, &path, up_to)?;
+            Ok(pending_response(pending, dirty, amounts, now))
         };
-        let pending = pending().await.map_err(refuse)?;
-        let moving = pending.moving.into_iter().map(|moving| PendingMove {
-            path: moving.path.to_bytes().into(),
-            from: moving.from.into(),
-            problem: moving.problem.unwrap_or_default(),
-        });
-        let writing = pending.writing.iter().map(|path| path.to_bytes().into());
-        Ok(Response::new(PendingResponse {
-            writing: writing.collect(),
-            moving: moving.collect(),
-            ..PendingResponse::default()
-        }))
+        pending().await.map(Response::new).map_err(refuse)
     }
 
     async fn rename(&self, request: Request<RenameRequest>) -> Result<Response<RenameResponse>, Status> {
@@ -244,6 +243,15 @@ impl Service for WritingService {
 }
 
 impl WritingService {
+    /// What is at a path, and the path. Who may not see what is there learns nothing of it.
+    async fn existing(&self, bytes: &[u8], caller: Option<v1::Caller>) -> Result<(InodeId, NsPath)> {
+        let path = path(bytes)?;
+        let caller = caller.map(Caller::from);
+        let found = self.0.lookups.resolve(&path, caller.as_ref(), false).await?;
+        let attr = found.attr.ok_or_else(|| Error::new(ErrorKind::NotFound, format!("{path} does not exist")))?;
+        Ok((attr.inode, path))
+    }
+
     fn write_response(&self, opened: Opened, asker: &Asker) -> WriteResponse {
         let Opened { answer, lease } = opened;
         let answer = asker.resolved(answer);

@@ -34,7 +34,7 @@ pub(crate) fn difference(
         };
         let before = if order.is_le() { known.next() } else { None };
         let after = if order.is_ge() { seen.next() } else { None };
-        let ours = |attr: &Attr| attr.mount != mount || fixed.contains(&attr.inode) || is_unpersisted(attr);
+        let ours = |attr: &Attr| attr.mount != mount || fixed.contains(&attr.inode) || is_ahead(attr);
         if before.as_ref().is_some_and(|(_, attr)| ours(attr)) {
             continue;
         }
@@ -64,6 +64,11 @@ pub(crate) fn is_same(attr: &Attr, object: &ObservedKind) -> bool {
 /// Whether no store holds anything of `attr`: a file that was not stored yet, or what none can hold.
 pub(crate) const fn is_unpersisted(attr: &Attr) -> bool {
     !matches!(attr.kind, FileKind::Directory) && attr.version.is_empty()
+}
+
+/// Whether the namespace knows better than the store what `attr` is: no store holds anything of it, or not yet what it is now.
+pub(crate) const fn is_ahead(attr: &Attr) -> bool {
+    attr.dirty || is_unpersisted(attr)
 }
 
 #[cfg(test)]

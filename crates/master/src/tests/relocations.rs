@@ -10,7 +10,7 @@ use super::{
     INTERVAL, Rig,
     plain::{Late, Plain},
 };
-use crate::walk::WalkOptions;
+use crate::{grants::Source, walk::WalkOptions};
 
 /// The keys of a directory `dir` with `count` files in two directories.
 fn directory(dir: &str, count: usize) -> Vec<String> {
@@ -276,7 +276,8 @@ async fn readers_get_grants_for_where_the_object_is() {
         let attr = rig.find(path).await.expect("asked").expect("is there");
         let snapshot = rig.master.core.catalog.snapshot().expect("readable");
         let location = snapshot.location(attr.inode).expect("readable").expect("in a mount");
-        let (signed, _) = rig.master.core.grants.issue(&attr, || Ok(location.key.into())).expect("granted");
+        let (signed, _) =
+            rig.master.core.grants.issue(&attr, || Ok(Source::Object(location.key.into()))).expect("granted");
         let verifier =
             headpond_proto::grant::GrantVerifier::new(rig.master.core.grants.public_key(), rig.master.core.cluster);
         let grant = verifier.verify(&signed, rig.master.core.clock.now()).expect("signed");

@@ -72,7 +72,7 @@ impl Rig {
     /// The grant to persist under a lease, as a worker reads it.
     pub(super) async fn persist_grant(&self, lease: u64) -> Result<PersistGrant> {
         let core = &self.master.core;
-        let signed = self.writing().prepare(lease).await?;
+        let signed = self.writing().prepare(lease, None).await?;
         let verifier = GrantVerifier::new(core.grants.public_key(), core.cluster);
         Ok(verifier.verify_persist(&signed, core.clock.now()).expect("signed by this master"))
     }
@@ -101,6 +101,7 @@ impl Rig {
             size: meta.size,
             mtime: meta.mtime,
             version: meta.version.clone(),
+            holders: Vec::new(),
         };
         self.writing().commit(grant.lease, persisted, request).await
     }

@@ -1,4 +1,4 @@
-//! Making directories: a marker in the store, then the name.
+//! Making directories: a marker in the store, then the name; where the mount persists later, the name alone.
 
 use std::sync::Arc;
 
@@ -51,21 +51,24 @@ impl Writing {
         names.push(name.clone());
         let mount = &directory.mount;
         let key = mount.directory_key(&path_key(&names));
-        // A marker that is there already is of an earlier try, or something from outside that is more than one.
-        if make_marker(mount, &key).await? == Verdict::Unmet && !self.is_bare(mount, &key).await? {
-            self.lookups.lookup(*parent, name, None, true).await?;
-            return Err(exists(&self.catalog.snapshot()?, *parent, name));
+        let dirty = mount.policy.due(&names);
+        if dirty.is_none() {
+            // A marker that is there already is of an earlier try, or something from outside that is more than one.
+            if make_marker(mount, &key).await? == Verdict::Unmet && !self.is_bare(mount, &key).await? {
+                self.lookups.lookup(*parent, name, None, true).await?;
+                return Err(exists(&self.catalog.snapshot()?, *parent, name));
+            }
+            fail_point!("mkdir::stored");
         }
-        fail_point!("mkdir::stored");
         let now = self.clock.now();
         let (request, parent, name) = (*request, *parent, name.clone());
         let place = (parent, name.clone());
-        let command = Command::MakeDirectory { request, parent, name, owner, dirty: None, now };
+        let command = Command::MakeDirectory { request, parent, name, owner, dirty, now };
         match self.change(&[place], command).await {
             Ok(Reply::Inode(inode)) => Ok(Try::Done(self.answer(inode)?)),
             Ok(other) => Err(unexpected(&other)),
             Err(error) => {
-                if self.catalog.snapshot()?.attr(parent)?.is_none() {
+                if dirty.is_none() && self.catalog.snapshot()?.attr(parent)?.is_none() {
                     // Nobody will: the directory above went meanwhile, and would come back with the marker.
                     let store = mount.store().await?;
                     mount.ask("delete", &key, store.delete(&key, &Precondition::None)).await?;

@@ -65,7 +65,7 @@ impl Writing {
 
     async fn discard_if_unheld(&self, inode: InodeId) -> Result<()> {
         let (_guard, attr, name) = self.lock_inode(inode).await?;
-        if self.leases.is_held(inode) || !is_unpersisted(&attr) {
+        if self.leases.is_held(inode) || !is_unpersisted(&attr) || attr.dirty {
             return Ok(());
         }
         self.discard(inode, (attr.parent, name)).await

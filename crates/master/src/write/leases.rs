@@ -18,8 +18,8 @@ use tokio::{sync::watch, time::Instant};
 pub(crate) struct Persist {
     /// What the bytes are called.
     pub(crate) content: ContentId,
-    /// Key relative to the mount's prefix.
-    pub(crate) key: Vec<u8>,
+    /// Key relative to the mount's prefix; `None`: workers are to hold the bytes.
+    pub(crate) key: Option<Vec<u8>>,
 }
 
 /// The leases.
@@ -45,6 +45,8 @@ struct Lease {
     request: Option<RequestId>,
     expires: Instant,
     persist: Option<Persist>,
+    /// The number below which all is to be in the store before this file is.
+    after: Option<u64>,
 }
 
 impl Leases {
@@ -76,7 +78,9 @@ impl Leases {
                 break id;
             }
         };
-        state.leases.insert(id, Lease { inode, request: Some(request), expires: now + self.term, persist: None });
+        state
+            .leases
+            .insert(id, Lease { inode, request: Some(request), expires: now + self.term, persist: None, after: None });
         state.holders.insert(inode, id);
         drop(state);
         Some(id)
@@ -94,7 +98,7 @@ impl Leases {
             }
             None if state.leases.contains_key(&id) => None,
             None => {
-                state.leases.insert(id, Lease { inode, request: None, expires, persist: None });
+                state.leases.insert(id, Lease { inode, request: None, expires, persist: None, after: None });
                 state.holders.insert(inode, id);
                 Some(false)
             }
@@ -137,8 +141,30 @@ impl Leases {
         let mut state = self.state();
         let lease = state.leases.get_mut(&id).ok_or_else(lost)?;
         lease.persist = Some(persist);
+        lease.after = None;
         lease.expires = lease.expires.max(Instant::now() + self.term);
         Ok(())
+    }
+
+    /// The number below which all has to be in the store before the file of a lease is: that of its first try, which is `now`.
+    ///
+    /// # Errors
+    /// As for [`Leases::inode`].
+    pub(crate) fn comes_after(&self, id: u64, now: u64) -> Result<u64> {
+        Ok(*self.state().leases.get_mut(&id).ok_or_else(lost)?.after.get_or_insert(now))
+    }
+
+    /// Whether a persist under way is to store an object of `inode`.
+    pub(crate) fn is_storing(&self, inode: InodeId) -> bool {
+        let state = self.state();
+        let lease = state.holders.get(&inode).and_then(|id| state.leases.get(id));
+        lease.and_then(|lease| lease.persist.as_ref()).is_some_and(|persist| persist.key.is_some())
+    }
+
+    /// Whether a persist under way is to have workers hold `content`.
+    pub(crate) fn needs(&self, content: ContentId) -> bool {
+        let state = self.state();
+        state.leases.values().any(|lease| lease.persist.as_ref().is_some_and(|persist| persist.content == content))
     }
 
     /// The persist of a lease with its file.
@@ -261,7 +287,7 @@ mod tests {
         let file = InodeId(5);
         let id = leases.acquire(file, RequestId(1)).expect("free");
         assert!(leases.persist(id).is_err() && !leases.is_persisting(file));
-        let persist = |content| Persist { content: ContentId(content), key: b"a".to_vec() };
+        let persist = |content| Persist { content: ContentId(content), key: Some(b"a".to_vec()) };
         leases.begin_persist(id, persist(1)).expect("held");
         leases.begin_persist(id, persist(2)).expect("held");
         leases.end_persist(id, ContentId(1));

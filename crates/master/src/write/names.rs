@@ -57,6 +57,13 @@ impl NameLocks {
         NameGuard { guard, ticket }
     }
 
+    /// Locks one name unless it is locked.
+    pub(crate) fn try_lock(self: &Arc<Self>, dir: InodeId, name: &Name) -> Option<NameGuard> {
+        let ticket = self.ticket((dir, name.clone()));
+        let guard = ticket.lock.clone()?.try_lock_owned().ok()?;
+        Some(NameGuard { guard: Some(guard), ticket })
+    }
+
     /// Locks all of `places`, each once. Cancel-safe.
     pub(crate) async fn lock_all(self: &Arc<Self>, mut places: Vec<Place>) -> Vec<NameGuard> {
         places.sort_unstable();
@@ -121,6 +128,7 @@ mod tests {
         let held = locks.lock(InodeId(2), &name("a")).await;
         assert!(locks.lock(InodeId(2), &name("a")).now_or_never().is_none(), "given up while waiting");
         let other = locks.lock(InodeId(3), &name("a")).now_or_never().expect("another directory");
+        assert!(locks.try_lock(InodeId(2), &name("a")).is_none());
         let a = name("a");
         let waiting = locks.lock(InodeId(2), &a);
         let mut waiting = std::pin::pin!(waiting);

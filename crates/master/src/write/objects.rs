@@ -91,6 +91,11 @@ impl Writing {
     /// Those of the store.
     pub(super) async fn is_empty(&self, mount: &Arc<LiveMount>, dir: InodeId) -> Result<bool> {
         let known = |snapshot: &Snapshot| snapshot.list(dir, None, 1).map(|entries| !entries.is_empty());
+        let snapshot = self.catalog.snapshot()?;
+        if self.is_unstored_directory(&snapshot, dir)? {
+            return Ok(!known(&snapshot)?);
+        }
+        drop(snapshot);
         let location = self.catalog.snapshot()?.location(dir)?.ok_or_else(|| stale(dir))?;
         let bare = self.is_bare(mount, &mount.directory_key(&location.key)).await?;
         if bare && !known(&self.catalog.snapshot()?)? {
@@ -110,9 +115,11 @@ impl Writing {
         let snapshot = self.catalog.snapshot()?;
         let others = snapshot.list(dir.inode, None, 2)?.into_iter().any(|(name, _)| name != *leaving);
         let location = snapshot.location(dir.inode)?.ok_or_else(|| stale(dir.inode))?;
+        // Its marker is to be persisted in any case.
+        let has_own = snapshot.dirty(dir.inode)?.is_some_and(|dirty| dirty.marker);
         drop(snapshot);
         let store: &Arc<dyn UnderStore> = mount.store().await?;
-        if others || location.names.is_empty() || store.capabilities().native_directories {
+        if others || location.names.is_empty() || has_own || store.capabilities().native_directories {
             return Ok(());
         }
         make_marker(mount, &mount.directory_key(&path_key(&location.names))).await.map(|_| ())

@@ -26,17 +26,17 @@ pub(crate) struct Moving {
 
 impl Writing {
     /// What is pending at and below `path`, or above it: objects of a directory are moved with all that is below. Reads as many rows as
-    /// files are written and things are moved, whatever lies below.
+    /// files are written and things are moved, whatever lies below. Of what was renamed only what has a number below `up_to` counts.
     ///
     /// # Errors
     /// Those of the namespace.
-    pub(crate) fn pending(&self, path: &NsPath) -> Result<Pending> {
+    pub(crate) fn pending(&self, path: &NsPath, up_to: u64) -> Result<Pending> {
         let snapshot = self.catalog.snapshot()?;
         let mut pending = Pending::default();
         for inode in self.leases.held() {
             pending.writing.extend(snapshot.path(inode)?.filter(|written| written.starts_with(path)));
         }
-        for relocation in snapshot.relocations()? {
+        for relocation in snapshot.relocations()?.into_iter().filter(|relocation| relocation.id < up_to) {
             let moved = snapshot.path(relocation.inode)?;
             let Some(moved) = moved.filter(|moved| moved.starts_with(path) || path.starts_with(moved)) else {
                 continue;

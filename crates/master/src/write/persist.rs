@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fail::fail_point;
-use headpond_namespace::{Command, Reply, Version};
+use headpond_namespace::{Command, Location, Reply, Snapshot, Version};
 use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant, UploadGrant};
-use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp, WorkerId};
 
-use super::{Writing, leases::Persist};
+use super::{Try, Writing, leases::Persist};
 use crate::{
     catalog::unexpected,
-    lookup::Answer,
-    mount::path_key,
+    lookup::{Answer, describe},
+    mount::{LiveMount, path_key},
     sync::{is_unpersisted, stale},
 };
 
@@ -27,8 +27,10 @@ pub(crate) struct Persisted {
     pub(crate) size: u64,
     /// What the store says.
     pub(crate) mtime: Timestamp,
-    /// What the store says.
+    /// What the store says; empty when workers hold it.
     pub(crate) version: String,
+    /// Who does, then.
+    pub(crate) holders: Vec<WorkerId>,
 }
 
 /// Where an object is to go.
@@ -40,6 +42,8 @@ struct Destination {
     object_key: Bytes,
     /// The version that it replaces; `None`: there must be no object.
     replaces: Option<String>,
+    /// What may have been put there before.
+    earlier: Vec<ContentId>,
 }
 
 impl Writing {
@@ -65,23 +69,46 @@ impl Writing {
     /// is made of it: it makes no object.
     ///
     /// # Errors
-    /// As of [`Writing::prepare`].
+    /// As of [`Writing::prepare`]; `NotSupported` for what the store does not get at a close.
     pub(crate) async fn prepare_upload(&self, lease: u64) -> Result<SignedGrant> {
         let inode = self.leases.inode(lease)?;
         let (_guard, attr, _) = self.lock_inode(inode).await?;
-        let Destination { object_key: key, .. } = self.destination(&attr)?;
+        let snapshot = self.catalog.snapshot()?;
+        let mount = self.writable(&snapshot, &attr)?;
+        let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
+        if mount.policy.due(&location.names).is_some() {
+            let message = format!("{} is not stored when it is closed", describe(&snapshot, inode));
+            return Err(Error::new(ErrorKind::NotSupported, message));
+        }
+        let Destination { object_key: key, .. } = self.destination(&snapshot, &mount, &attr, location)?;
         Ok(self.grants.upload(UploadGrant { lease, mount: attr.mount.0, key, ..UploadGrant::default() }))
     }
 
-    /// The right to store the staged bytes of a lease, where the file's object is or is to be.
+    /// The right to have the staged bytes of a lease, which `worker` has, persisted as the mount says: stored where the file's object is or is to
+    /// be, or held by workers.
     ///
     /// # Errors
-    /// `Stale` when the lease is lost or the file gone, `ReadOnly`.
-    pub(crate) async fn prepare(&self, lease: u64) -> Result<SignedGrant> {
+    /// `Stale` when the lease is lost or the file gone, `ReadOnly`; `Busy` for a commit file while what was changed before is not in the store, and
+    /// while the file's last version is being stored; `Unavailable` when there are fewer workers than the mount wants.
+    pub(crate) async fn prepare(&self, lease: u64, worker: Option<WorkerId>) -> Result<SignedGrant> {
+        self.persevere(|| self.try_prepare(lease, worker)).await
+    }
+
+    async fn try_prepare(&self, lease: u64, worker: Option<WorkerId>) -> Result<Try<SignedGrant>> {
         let inode = self.leases.inode(lease)?;
         // Under it nobody moves the object.
         let (_guard, attr, _) = self.lock_inode(inode).await?;
-        let Destination { key, object_key, replaces } = self.destination(&attr)?;
+        let snapshot = self.catalog.snapshot()?;
+        let mount = self.writable(&snapshot, &attr)?;
+        let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
+        if mount.policy.due(&location.names).is_some() {
+            return self.grant_copies(lease, &mount, worker).map(Try::Done);
+        }
+        if let Some(way) = self.waits_its_turn(&snapshot, &mount, lease, &attr, &location)? {
+            return Ok(Try::Wait(way));
+        }
+        let Destination { key, object_key, replaces, earlier } =
+            self.destination(&snapshot, &mount, &attr, location)?;
         let content = ContentId(rand::random());
         let grant = PersistGrant {
             lease,
@@ -89,26 +116,33 @@ impl Writing {
             key: object_key,
             replaces,
             content: Some(content.into()),
+            earlier: earlier.into_iter().map(Into::into).collect(),
             ..PersistGrant::default()
         };
-        self.leases.begin_persist(lease, Persist { content, key })?;
-        Ok(self.grants.persist(grant))
+        self.leases.begin_persist(lease, Persist { content, key: Some(key) })?;
+        Ok(Try::Done(self.grants.persist(grant)))
     }
 
     /// Where the object of a file is or is to be. Its name is locked.
-    fn destination(&self, attr: &Attr) -> Result<Destination> {
+    fn destination(
+        &self,
+        snapshot: &Snapshot,
+        mount: &LiveMount,
+        attr: &Attr,
+        location: Location,
+    ) -> Result<Destination> {
         let inode = attr.inode;
-        let snapshot = self.catalog.snapshot()?;
-        let mount = self.writable(&snapshot, attr)?;
-        let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
+        let dirty = snapshot.dirty(inode)?;
+        let earlier = dirty.as_ref().map(|dirty| dirty.put.clone()).unwrap_or_default();
         let (key, replaces) = if is_unpersisted(attr) {
-            let key = path_key(&location.names);
-            let old = self.replaced.get(inode).filter(|old| old.key == key);
-            (key, old.map(|old| old.version))
+            let key = dirty.as_ref().and_then(|dirty| dirty.key.clone());
+            let key = key.unwrap_or_else(|| path_key(&location.names));
+            let old = self.replaced.get(inode).filter(|old| old.key == key).map(|old| old.version);
+            (key, old.or(dirty.and_then(|dirty| dirty.replaces)))
         } else {
             (location.key, Some(attr.version.clone()))
         };
-        Ok(Destination { object_key: mount.object_key(&key).0, key, replaces })
+        Ok(Destination { object_key: mount.object_key(&key).0, key, replaces, earlier })
     }
 
     /// What was stored is the file's version from now on.
@@ -131,10 +165,13 @@ impl Writing {
             return self.answer(inode);
         }
         let (inode, persist) = self.leases.persist(lease)?;
+        if persist.key.is_none() {
+            return self.commit_copies(lease, inode, &persist, persisted, request).await;
+        }
         let snapshot = self.catalog.snapshot()?;
         let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         let mount = self.writable(&snapshot, &attr)?;
-        let key = mount.relative(&persisted.key).filter(|key| *key == persist.key);
+        let key = mount.relative(&persisted.key).filter(|key| Some(*key) == persist.key.as_deref());
         let Some(key) = key.filter(|_| persist.content == persisted.content) else {
             let message = format!("what is committed for inode {inode} is not what was last granted: persist again");
             return Err(Error::new(ErrorKind::Stale, message));
@@ -178,7 +215,9 @@ impl Writing {
         let locked = self.lock_inode(inode).await;
         self.leases.end(lease);
         match locked {
-            Ok((_guard, attr, name)) if is_unpersisted(&attr) => self.discard(inode, (attr.parent, name)).await,
+            Ok((_guard, attr, name)) if is_unpersisted(&attr) && !attr.dirty => {
+                self.discard(inode, (attr.parent, name)).await
+            }
             Ok(_) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Stale => Ok(()),
             Err(error) => Err(error),

@@ -38,10 +38,11 @@ impl Writing {
     /// known, which then stays; `Busy` for mount points and while the object is stored or moved; those of lookup and store.
     pub(crate) async fn remove(self: &Arc<Self>, removal: Removal) -> Result<u64> {
         let this = self.clone();
-        self.run(async move { this.persevere(|| this.try_remove(&removal)).await }).await
+        let number = self.catalog.snapshot()?.number();
+        self.run(async move { this.persevere(|| this.try_remove(&removal, number)).await }).await
     }
 
-    async fn try_remove(&self, removal: &Removal) -> Result<Try<u64>> {
+    async fn try_remove(&self, removal: &Removal, number: u64) -> Result<Try<u64>> {
         let Removal { parent, name, directory, caller, request } = removal;
         if self.answered(*request)? == Some(Reply::Done) {
             return Ok(Try::Done(self.position()?));
@@ -62,6 +63,14 @@ impl Writing {
         if self.leases.is_persisting(inode) {
             return Ok(Try::Wait(being_written(&snapshot, inode)));
         }
+        if let Some(way) = self.is_being_put(&snapshot, &attr)? {
+            return Ok(Try::Wait(way));
+        }
+        let is_stored =
+            if *directory { !self.is_unstored_directory(&snapshot, inode)? } else { !is_unpersisted(&attr) };
+        if is_stored && let Some(way) = self.keeps_objects(&snapshot, &above.mount, number)? {
+            return Ok(Try::Wait(way));
+        }
         let path = describe(&snapshot, inode);
         drop(snapshot);
 
@@ -70,7 +79,9 @@ impl Writing {
         }
         self.keep(&above.mount, &above.attr, name).await?;
         if *directory {
-            self.delete_marker(&above.mount, inode).await?;
+            if is_stored {
+                self.delete_marker(&above.mount, inode).await?;
+            }
         } else {
             self.delete_object(&above.mount, &attr, name, &path).await?;
         }
@@ -90,6 +101,8 @@ impl Writing {
         let location = self.catalog.snapshot()?.location(attr.inode)?.ok_or_else(|| stale(attr.inode))?;
         match delete_version(mount, &mount.object_key(&location.key), &attr.version).await? {
             Verdict::Done(()) | Verdict::Missing => Ok(()),
+            // What was to replace it goes; what is there instead, or was put there by us, is the namespace's to know.
+            Verdict::Unmet if attr.dirty => Ok(()),
             Verdict::Unmet => {
                 self.lookups.lookup(attr.parent, name, None, true).await?;
                 let message = format!("{path} was changed outside since it was last seen: look at it again");

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use fail::fail_point;
-use headpond_namespace::{Command, Reply, Snapshot};
-use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, RequestId, Result};
+use headpond_namespace::{Command, Due, Reply, Snapshot};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
 
 use super::{
     Place, Try, Writing,
@@ -44,10 +44,11 @@ impl Writing {
     /// for mount points and while objects in the way are stored or moved; those of lookup and store.
     pub(crate) async fn rename(self: &Arc<Self>, renaming: Renaming) -> Result<u64> {
         let this = self.clone();
-        self.run(async move { this.persevere(|| this.try_rename(&renaming)).await }).await
+        let number = self.catalog.snapshot()?.number();
+        self.run(async move { this.persevere(|| this.try_rename(&renaming, number)).await }).await
     }
 
-    async fn try_rename(&self, renaming: &Renaming) -> Result<Try<u64>> {
+    async fn try_rename(&self, renaming: &Renaming, number: u64) -> Result<Try<u64>> {
         let Renaming { from, to, no_replace, caller, request } = renaming;
         if matches!(self.answered(*request)?, Some(Reply::Renamed(_))) {
             return Ok(Try::Done(self.position()?));
@@ -67,8 +68,17 @@ impl Writing {
         }
         let Ends { from: (from_dir, moved), to: (to_dir, replaced) } = ends;
         let (mount, new_path) = (&to_dir.mount, describe(&snapshot, to.0));
-        let mut new_names = snapshot.location(to.0)?.ok_or_else(|| stale(to.0))?.names;
-        new_names.push(to.1.clone());
+        let names = |(dir, name): &Place| -> Result<Vec<Name>> {
+            let above = snapshot.location(*dir)?.ok_or_else(|| stale(*dir))?.names;
+            Ok(above.into_iter().chain([name.clone()]).collect())
+        };
+        let (old_names, new_names) = (names(from)?, names(to)?);
+        let deletes = [Some(moved.inode), replaced.as_ref().map(|old| old.inode)];
+        if deletes.into_iter().flatten().any(|inode| self.replaced.get(inode).is_some())
+            && let Some(way) = self.keeps_objects(&snapshot, mount, number)?
+        {
+            return Ok(Try::Wait(way));
+        }
         drop(snapshot);
 
         if let Some(old) = &replaced {
@@ -84,14 +94,24 @@ impl Writing {
         fail_point!("rename::begun");
         let (from, to, no_replace, now) = (from.clone(), to.clone(), *no_replace, self.clock.now());
         let places = [from.clone(), to.clone()];
-        let command = Command::Rename { request: *request, from, to, no_replace, released: false, barrier: false, now };
+        let due = |names: &[Name]| mount.policy.due(names);
+        let released = due(&old_names) == Some(Due::WhenRenamed) && due(&new_names).is_none_or(|due| due == Due::Now);
+        let barrier = moved.kind == FileKind::File && mount.policy.is_barrier(&new_names);
+        let command = Command::Rename { request: *request, from, to, no_replace, released, barrier, now };
         match self.change(&places, command).await? {
             Reply::Renamed(_) => {}
             other => return Err(unexpected(&other)),
         }
+        let backlog = self.catalog.backlog();
+        if !backlog.is_empty() {
+            backlog.note(&deletes.into_iter().flatten().collect::<Vec<_>>());
+            if moved.kind == FileKind::Directory {
+                backlog.paths_changed(moved.mount);
+            }
+        }
         if let Some(old) = replaced {
             self.leases.end_of(old.inode);
-            let stays = is_unpersisted(&moved) && old.kind == FileKind::File && !is_unpersisted(&old);
+            let stays = is_unpersisted(&moved) && !moved.dirty && old.kind == FileKind::File && !is_unpersisted(&old);
             if stays {
                 let object = OldObject { key: path_key(&new_names), version: old.version };
                 self.replaced.note(moved.inode, object);
@@ -163,6 +183,9 @@ impl Writing {
                 return Ok(Some(being_written(snapshot, attr.inode)));
             }
         }
+        if let Some(way) = replaced.as_ref().map(|old| self.is_being_put(snapshot, old)).transpose()?.flatten() {
+            return Ok(Some(way));
+        }
         let has_object = |attr: &Attr| matches!(attr.kind, FileKind::File | FileKind::Directory);
         if !has_object(moved) && !replaced.as_ref().is_some_and(has_object) {
             return Ok(None);
@@ -197,7 +220,7 @@ impl Writing {
 }
 
 /// Whether `inode` is `top` or lies below it.
-fn is_below(snapshot: &Snapshot, inode: InodeId, top: InodeId) -> Result<bool> {
+pub(crate) fn is_below(snapshot: &Snapshot, inode: InodeId, top: InodeId) -> Result<bool> {
     let mut at = inode;
     loop {
         if at == top {

@@ -1,0 +1,225 @@
+//! What is to be done for each thing that may go, and noting that before any of it is done: from then on there may be an object.
+
+use std::sync::Arc;
+
+use fail::fail_point;
+use headpond_namespace::{Command, Dirty, Due, PersistBegun, Snapshot};
+use headpond_types::{Attr, ContentId, FileKind, InodeId, Result, WorkerId};
+
+use super::run::Run;
+use crate::{
+    mount::{LiveMount, path_key},
+    write::NameGuard,
+};
+
+/// How often a marker makes way for files that would make it needless.
+const MAKES_WAY: u32 = 10;
+
+/// Entries of a directory that are looked at for such files.
+const LOOKED_AT: usize = 64;
+
+/// Something that was chosen; no task: something is in its way.
+pub(super) struct Begun {
+    pub(super) inode: InodeId,
+    pub(super) task: Option<Task>,
+}
+
+/// What is to be done at the store, in a mount.
+#[derive(Debug)]
+pub(super) struct Task {
+    pub(super) mount: Arc<LiveMount>,
+    pub(super) inode: InodeId,
+    pub(super) number: u64,
+    /// Relative to the mount's prefix.
+    pub(super) key: Vec<u8>,
+    pub(super) what: What,
+}
+
+#[derive(Debug)]
+pub(super) enum What {
+    File(Upload),
+    /// The marker of a directory.
+    Marker,
+    /// An object that is nobody's, if it is this version or one of these contents.
+    Orphan {
+        version: Option<String>,
+        put: Vec<ContentId>,
+    },
+}
+
+/// A file that workers hold.
+#[derive(Debug)]
+pub(super) struct Upload {
+    pub(super) content: ContentId,
+    pub(super) holders: Vec<WorkerId>,
+    /// The version that it replaces; `None`: there must be no object.
+    pub(super) replaces: Option<String>,
+    /// What may have been put there before.
+    pub(super) earlier: Vec<ContentId>,
+    /// What is nobody's under its key, and is replaced: inode and number.
+    pub(super) orphan: Option<(InodeId, u64)>,
+}
+
+impl Task {
+    pub(super) fn key(&self) -> &[u8] {
+        &self.key
+    }
+}
+
+/// What is to be done for one, and what has to be journalled before.
+struct Plan {
+    task: Task,
+    begun: Option<PersistBegun>,
+    /// Until that is journalled nobody renames it.
+    guard: Option<NameGuard>,
+}
+
+impl Run {
+    /// Sees what is to be done for each of `chosen`, and journals what begins with it, all at once.
+    pub(super) async fn begin(&mut self, chosen: Vec<InodeId>) -> Vec<Begun> {
+        let mut plans = Vec::with_capacity(chosen.len());
+        let mut begun = Vec::new();
+        for inode in chosen {
+            match self.plan(inode) {
+                Ok(Some(plan)) => {
+                    // Of two with one key the second waits.
+                    self.keys.insert(plan.task.key.clone(), inode);
+                    plans.push(plan);
+                }
+                Ok(None) => begun.push(Begun { inode, task: None }),
+                Err(error) => {
+                    tracing::warn!(%inode, %error, "cannot see how it is to be persisted");
+                    begun.push(Begun { inode, task: None });
+                }
+            }
+        }
+        let files: Vec<_> = plans.iter_mut().filter_map(|plan| plan.begun.take()).collect();
+        if !files.is_empty() {
+            fail_point!("persist::begin");
+            if let Err(error) = self.persister.catalog.propose(Command::BeginPersist { files }).await {
+                tracing::warn!(%error, "cannot journal what is about to be persisted");
+                for Plan { task, .. } in plans {
+                    self.keys.remove(&task.key);
+                    begun.push(Begun { inode: task.inode, task: None });
+                }
+                return begun;
+            }
+            fail_point!("persist::begun");
+        }
+        begun.extend(plans.into_iter().map(|Plan { task, guard, .. }| {
+            drop(guard);
+            Begun { inode: task.inode, task: Some(task) }
+        }));
+        begun
+    }
+
+    /// `None` when something is in its way, or it is not what it was.
+    fn plan(&mut self, inode: InodeId) -> Result<Option<Plan>> {
+        let mounts = self.persister.mounts.table();
+        let Some(mount) = mounts.get(self.mount).cloned() else { return Ok(None) };
+        let snapshot = self.persister.catalog.snapshot()?;
+        let Some(dirty) = snapshot.dirty(inode)?.filter(|dirty| dirty.due == Due::Now) else {
+            self.persister.backlog.note(&[inode]);
+            return Ok(None);
+        };
+        if dirty.is_orphan() {
+            return Ok(self.plan_orphan(mount, dirty));
+        }
+        let Some(attr) = snapshot.attr(inode)? else { return Ok(None) };
+        if attr.kind == FileKind::Directory {
+            self.plan_marker(mount, &attr, dirty)
+        } else {
+            self.plan_file(mount, inode)
+        }
+    }
+
+    fn plan_orphan(&self, mount: Arc<LiveMount>, dirty: Dirty) -> Option<Plan> {
+        let Dirty { inode, number, key: Some(key), replaces: version, put, .. } = dirty else { return None };
+        if self.keys.contains_key(&key) {
+            return None;
+        }
+        let task = Task { mount, inode, number, key, what: What::Orphan { version, put } };
+        Some(Plan { task, begun: None, guard: None })
+    }
+
+    fn plan_marker(&mut self, mount: Arc<LiveMount>, attr: &Attr, dirty: Dirty) -> Result<Option<Plan>> {
+        let inode = attr.inode;
+        let Some(guard) = self.try_lock(attr)? else { return Ok(None) };
+        let snapshot = self.persister.catalog.snapshot()?;
+        let Some(location) = snapshot.location(inode)? else { return Ok(None) };
+        let key = dirty.key.clone().unwrap_or_else(|| path_key(&location.names));
+        if self.keys.contains_key(&key) || self.makes_way(&snapshot, inode)? {
+            return Ok(None);
+        }
+        let known = snapshot.dirty(inode)?.filter(|known| known.number == dirty.number && known.marker);
+        if known.is_none() {
+            self.persister.backlog.note(&[inode]);
+            return Ok(None);
+        }
+        let begun =
+            dirty.key.is_none().then(|| PersistBegun { inode, number: dirty.number, key: key.clone(), content: None });
+        let task = Task { mount, inode, number: dirty.number, key, what: What::Marker };
+        Ok(Some(Plan { task, begun, guard: Some(guard) }))
+    }
+
+    /// Whether files in a directory are about to be put, which make its marker needless. Not for long: others may wait for it.
+    fn makes_way(&mut self, snapshot: &Snapshot, dir: InodeId) -> Result<bool> {
+        let times = self.made_way.entry(dir).or_default();
+        if *times == MAKES_WAY {
+            return Ok(false);
+        }
+        let below = snapshot.list(dir, None, LOOKED_AT)?;
+        let line = self.line.lock();
+        let makes_way = below.iter().any(|(_, attr)| line.is_free(attr.inode));
+        *times += u32::from(makes_way);
+        Ok(makes_way)
+    }
+
+    fn plan_file(&self, mount: Arc<LiveMount>, inode: InodeId) -> Result<Option<Plan>> {
+        let find = || -> Result<Option<Attr>> { self.persister.catalog.snapshot()?.attr(inode) };
+        let Some(attr) = find()? else { return Ok(None) };
+        let Some(guard) = self.try_lock(&attr)? else { return Ok(None) };
+        // Under the lock it is not renamed.
+        let snapshot = self.persister.catalog.snapshot()?;
+        let (Some(attr), Some(dirty), Some(location)) =
+            (snapshot.attr(inode)?, snapshot.dirty(inode)?, snapshot.location(inode)?)
+        else {
+            return Ok(None);
+        };
+        let Some(content) = attr.content.filter(|_| !self.persister.leases.is_storing(inode)) else { return Ok(None) };
+        let persisted = !attr.version.is_empty();
+        let key = match &dirty.key {
+            Some(key) => key.clone(),
+            None if persisted => location.key,
+            None => path_key(&location.names),
+        };
+        if self.keys.contains_key(&key) {
+            return Ok(None);
+        }
+        let replaces = if persisted { Some(attr.version) } else { dirty.replaces };
+        let mut upload = Upload { content, holders: dirty.holders, replaces, earlier: dirty.put.clone(), orphan: None };
+        if let Some(orphan) = snapshot.orphan_at(self.mount, &key)? {
+            upload.orphan = Some((orphan.inode, orphan.number));
+            upload.replaces = upload.replaces.or(orphan.replaces);
+            upload.earlier.splice(0..0, orphan.put);
+        }
+        let is_begun = dirty.key.is_some() && dirty.put.last() == Some(&content);
+        let number = dirty.number;
+        let begun = (!is_begun).then(|| PersistBegun { inode, number, key: key.clone(), content: Some(content) });
+        let task = Task { mount, inode, number, key, what: What::File(upload) };
+        Ok(Some(Plan { task, begun, guard: Some(guard) }))
+    }
+
+    /// The lock on the name of an inode, unless somebody has it, or the inode another name by now.
+    fn try_lock(&self, attr: &Attr) -> Result<Option<NameGuard>> {
+        let name = |snapshot: &Snapshot| -> Result<_> {
+            let path = snapshot.path(attr.inode)?;
+            Ok(path.and_then(|path| path.names().last().cloned()))
+        };
+        let Some(before) = name(&self.persister.catalog.snapshot()?)? else { return Ok(None) };
+        let Some(guard) = self.persister.names.try_lock(attr.parent, &before) else { return Ok(None) };
+        let snapshot = self.persister.catalog.snapshot()?;
+        let same = snapshot.lookup(attr.parent, &before)?.is_some_and(|now| now.inode == attr.inode);
+        Ok(same.then_some(guard))
+    }
+}

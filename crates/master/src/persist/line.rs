@@ -1,0 +1,356 @@
+//! What of one mount is dirty, and which of it may be persisted now.
+//!
+//! Files, markers of directories, and *orphans*: objects that are to go because their file did, which counts as replacing one.
+//!
+//! All that is due stands in one line, by number. Within a number, which only what a renamed directory released shares, the directory comes first
+//! (its tree is being walked), then files, then commit files. Invariants:
+//!
+//! 1. A file with nothing in its place in the store goes at any time, unless a renamed directory released it.
+//! 2. What replaces an object goes when no *barrier* with a lower number is left: no commit file, no released directory, no renamed directory whose
+//!    objects are still moved.
+//! 3. What a renamed directory released goes when nothing with a lower number is left; a commit file when nothing before it in the line is left. Neither
+//!    goes before objects that were renamed earlier have been moved.
+//! 4. What was begun under a key that is not its path's any more goes at any time: the objects around it cannot be moved before.
+//!
+//! What is at work or failed keeps its place. Every step costs `O(log n)`: of what waits, only the first is looked at.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use headpond_namespace::Due;
+use headpond_types::{ContentId, InodeId};
+
+/// Place in the line.
+pub(super) type Place = (u64, Class, InodeId);
+
+/// What comes first among equal numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Class {
+    /// A directory below which everything is being made due.
+    Tree,
+    Plain,
+    /// Is seen only after everything before.
+    Commit,
+}
+
+/// What a row and its inode say, as far as order goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Item {
+    pub(crate) number: u64,
+    pub(crate) due: Due,
+    /// Is seen only after everything before.
+    pub(crate) barrier: bool,
+    /// A directory whose tree is to be made due.
+    pub(crate) tree: bool,
+    /// Something is to be put into the store: false for a tree that has its marker.
+    pub(crate) stores: bool,
+    /// There is an object in its place.
+    pub(crate) replaces: bool,
+    /// There may be an object of it in the store.
+    pub(crate) begun: bool,
+    /// The same, and elsewhere than its path says.
+    pub(crate) elsewhere: bool,
+    /// The directory that it is in.
+    pub(crate) parent: InodeId,
+    /// Bytes.
+    pub(crate) size: u64,
+    /// Of a file.
+    pub(crate) content: Option<ContentId>,
+}
+
+/// Whether an item may be chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Ready,
+    /// It is being persisted.
+    AtWork,
+    /// To be tried again later.
+    Resting,
+}
+
+#[derive(Debug)]
+struct Entry {
+    item: Item,
+    state: State,
+}
+
+/// Relocations of the mount that are not over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Moves {
+    /// Lowest id of all.
+    pub(crate) first: Option<u64>,
+    /// Lowest id of those that are barriers.
+    pub(crate) first_barrier: Option<u64>,
+}
+
+/// How much there is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Amount {
+    pub(crate) items: u64,
+    pub(crate) bytes: u64,
+}
+
+/// One mount's line.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    entries: HashMap<InodeId, Entry>,
+    /// All that is due.
+    due: BTreeSet<Place>,
+    /// Those of it that are barriers.
+    barriers: BTreeSet<(u64, InodeId)>,
+    trees: BTreeMap<u64, InodeId>,
+    /// Ready, by what they wait for.
+    free: BTreeSet<Place>,
+    replacing: BTreeSet<Place>,
+    gated: BTreeSet<Place>,
+    /// With something in the store that the namespace does not have as a version yet.
+    begun: BTreeSet<InodeId>,
+    contents: HashMap<ContentId, u32>,
+    due_amount: Amount,
+    other_amount: Amount,
+}
+
+impl Line {
+    /// Takes over what is known of `inode` now; `None`: it is not dirty any more. Whether anything left the line, or came to another place.
+    pub(crate) fn update(&mut self, inode: InodeId, item: Option<Item>) -> bool {
+        let before = self.entries.remove(&inode);
+        if before.as_ref().map(|entry| &entry.item) == item.as_ref() {
+            self.entries.extend(before.map(|entry| (inode, entry)));
+            return false;
+        }
+        let was_due = before.as_ref().is_some_and(|entry| entry.item.due == Due::Now);
+        let mut state = State::Ready;
+        if let Some(Entry { item: old, state: old_state }) = before {
+            self.take_out(inode, &old);
+            // What failed before was another content, or in another place.
+            if let (State::AtWork, Some(_)) = (old_state, &item) {
+                state = old_state;
+            }
+        }
+        if let Some(item) = item {
+            self.put_in(inode, &item);
+            self.entries.insert(inode, Entry { item, state });
+            self.file(inode);
+        }
+        was_due
+    }
+
+    fn put_in(&mut self, inode: InodeId, item: &Item) {
+        if item.begun {
+            self.begun.insert(inode);
+        }
+        if let Some(content) = item.content {
+            *self.contents.entry(content).or_default() += 1;
+        }
+        let amount = if item.due == Due::Now { &mut self.due_amount } else { &mut self.other_amount };
+        amount.items += 1;
+        amount.bytes += item.size;
+        if item.due == Due::Now {
+            let place = place(inode, item);
+            self.due.insert(place);
+            if place.1 != Class::Plain {
+                self.barriers.insert((item.number, inode));
+            }
+            if item.tree {
+                self.trees.insert(item.number, inode);
+            }
+        }
+    }
+
+    fn take_out(&mut self, inode: InodeId, item: &Item) {
+        self.unfile(inode, item);
+        self.begun.remove(&inode);
+        if let Some(content) = item.content
+            && let Some(count) = self.contents.get_mut(&content)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.contents.remove(&content);
+            }
+        }
+        let amount = if item.due == Due::Now { &mut self.due_amount } else { &mut self.other_amount };
+        amount.items -= 1;
+        amount.bytes -= item.size;
+        self.due.remove(&place(inode, item));
+        self.barriers.remove(&(item.number, inode));
+        if self.trees.get(&item.number) == Some(&inode) {
+            self.trees.remove(&item.number);
+        }
+    }
+
+    /// Puts a ready item where it is looked for.
+    fn file(&mut self, inode: InodeId) {
+        let Some(Entry { item, state: State::Ready }) = self.entries.get(&inode) else { return };
+        if item.due != Due::Now || !item.stores {
+            return;
+        }
+        let place = place(inode, item);
+        let list = if item.elsewhere {
+            &mut self.free
+        } else if place.1 != Class::Plain || self.trees.contains_key(&item.number) {
+            &mut self.gated
+        } else if item.replaces {
+            &mut self.replacing
+        } else {
+            &mut self.free
+        };
+        list.insert(place);
+    }
+
+    fn unfile(&mut self, inode: InodeId, item: &Item) {
+        let place = place(inode, item);
+        for list in [&mut self.free, &mut self.replacing, &mut self.gated] {
+            list.remove(&place);
+        }
+    }
+
+    /// Up to `limit` of what may go, given what is being moved; the lowest numbers of what holds up others first. Each is at work from then on.
+    pub(crate) fn choose(&mut self, moves: Moves, limit: usize) -> Vec<InodeId> {
+        let mut chosen: Vec<Place> = Vec::new();
+        let gated = self.gated.iter().take_while(|place| self.may_pass(**place, moves));
+        chosen.extend(gated.take(limit));
+        let barrier = self.first_barrier(moves);
+        // A barrier in a replacing file's own number is another's: numbers of plain ones are their own.
+        let replacing =
+            self.replacing.iter().take_while(|(number, ..)| barrier.is_none_or(|barrier| *number < barrier));
+        chosen.extend(replacing.take(limit - chosen.len()));
+        chosen.extend(self.free.iter().take(limit - chosen.len()));
+        chosen.iter().for_each(|(.., inode)| self.begin(*inode));
+        chosen.into_iter().map(|(.., inode)| inode).collect()
+    }
+
+    /// Whether what waits for all before it need not wait any more. True for the first of a sorted list before it is for the next.
+    fn may_pass(&self, (number, class, _): Place, moves: Moves) -> bool {
+        let is_before = |first: &Place| match class {
+            Class::Commit => (first.0, first.1) < (number, class),
+            Class::Tree | Class::Plain => first.0 < number,
+        };
+        !self.due.first().is_some_and(is_before) && moves.first.is_none_or(|first| first > number)
+    }
+
+    /// The number of the first barrier.
+    fn first_barrier(&self, moves: Moves) -> Option<u64> {
+        self.barriers.first().map(|(number, _)| *number).into_iter().chain(moves.first_barrier).min()
+    }
+
+    /// Whether all that is due with a lower number is persisted.
+    pub(crate) fn is_clear_below(&self, number: u64) -> bool {
+        self.due.first().is_none_or(|(first, ..)| *first >= number)
+    }
+
+    /// Whether no barrier with a lower number is left.
+    pub(crate) fn has_no_barrier_below(&self, number: u64, moves: Moves) -> bool {
+        self.first_barrier(moves).is_none_or(|barrier| barrier >= number)
+    }
+
+    /// Whether anything waits that depends on what is being moved.
+    pub(crate) fn asks_for_moves(&self) -> bool {
+        !self.gated.is_empty() || !self.replacing.is_empty()
+    }
+
+    fn begin(&mut self, inode: InodeId) {
+        let Some(entry) = self.entries.get_mut(&inode) else { return };
+        entry.state = State::AtWork;
+        let item = entry.item.clone();
+        self.unfile(inode, &item);
+    }
+
+    /// An item that was chosen is not at work any more; unless it `rests`, it can be chosen again.
+    pub(crate) fn end(&mut self, inode: InodeId, rests: bool) {
+        if let Some(entry) = self.entries.get_mut(&inode) {
+            entry.state = if rests { State::Resting } else { State::Ready };
+            self.file(inode);
+        }
+    }
+
+    /// Nothing is at work: who worked is gone.
+    pub(crate) fn reset(&mut self) {
+        let busy: Vec<_> =
+            self.entries.iter().filter(|(_, entry)| entry.state != State::Ready).map(|(id, _)| *id).collect();
+        busy.into_iter().for_each(|inode| self.end(inode, false));
+    }
+
+    /// An item that rested can be chosen again.
+    pub(crate) fn wake(&mut self, inode: InodeId) {
+        if self.entries.get(&inode).is_some_and(|entry| entry.state == State::Resting) {
+            self.end(inode, false);
+        }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    pub(crate) fn get(&self, inode: InodeId) -> Option<&Item> {
+        self.entries.get(&inode).map(|entry| &entry.item)
+    }
+
+    pub(crate) fn is_at_work(&self, inode: InodeId) -> bool {
+        self.entries.get(&inode).is_some_and(|entry| entry.state == State::AtWork)
+    }
+
+    /// Whether workers have to keep a content.
+    pub(crate) fn needs(&self, content: ContentId) -> bool {
+        self.contents.contains_key(&content)
+    }
+
+    /// Whether an item of the directory `parent` may be persisted soon, which would make its marker needless.
+    pub(crate) fn is_free(&self, inode: InodeId) -> bool {
+        self.entries.get(&inode).is_some_and(|Entry { item, state }| {
+            let at_work = *state == State::AtWork;
+            item.content.is_some() && (at_work || self.free.contains(&place(inode, item)))
+        })
+    }
+
+    /// Inodes that may have an object which the namespace does not have as a version yet.
+    pub(crate) fn begun(&self) -> impl Iterator<Item = InodeId> + '_ {
+        self.begun.iter().copied()
+    }
+
+    /// Directories whose trees are being made due, by number.
+    pub(crate) fn trees(&self) -> impl Iterator<Item = (u64, InodeId)> + '_ {
+        self.trees.iter().map(|(number, inode)| (*number, *inode))
+    }
+
+    /// Whether of the number of a tree only the directory itself is left, and nothing of that is to be stored.
+    pub(crate) fn is_last_of_tree(&self, number: u64, inode: InodeId) -> bool {
+        let mut of_number = self.due.range((number, Class::Tree, InodeId(0))..(number + 1, Class::Tree, InodeId(0)));
+        of_number.all(|(.., other)| *other == inode) && self.get(inode).is_some_and(|item| !item.stores)
+    }
+
+    /// All that is due with a number below `up_to`, in order.
+    pub(crate) fn due(&self, up_to: u64) -> impl Iterator<Item = (InodeId, &Item)> + '_ {
+        let due = self.due.range(..(up_to, Class::Tree, InodeId(0)));
+        due.filter_map(|(.., inode)| self.get(*inode).map(|item| (*inode, item)))
+    }
+
+    /// All that is not due, in no order.
+    pub(crate) fn not_due(&self) -> impl Iterator<Item = (InodeId, &Item)> + '_ {
+        let not_due = self.entries.iter().filter(|(_, entry)| entry.item.due != Due::Now);
+        not_due.map(|(inode, entry)| (*inode, &entry.item))
+    }
+
+    /// How much is due, and how much is not.
+    pub(crate) const fn amounts(&self) -> (Amount, Amount) {
+        (self.due_amount, self.other_amount)
+    }
+
+    /// How many wait that stand behind `inode`, and would not wait but for what stands before them.
+    pub(crate) fn held_up_by(&self, inode: InodeId) -> u64 {
+        let Some(item) = self.get(inode).filter(|item| item.due == Due::Now) else { return 0 };
+        let after = place(inode, item);
+        let gated = self.gated.range(after..).count();
+        let barrier = self.barriers.range((item.number, InodeId(0))..).next();
+        let replacing =
+            barrier.map_or(0, |(number, _)| self.replacing.range((*number, Class::Tree, InodeId(0))..).count());
+        (gated + replacing) as u64
+    }
+}
+
+const fn place(inode: InodeId, item: &Item) -> Place {
+    let class = match (item.tree, item.barrier) {
+        (true, _) => Class::Tree,
+        (false, true) => Class::Commit,
+        (false, false) => Class::Plain,
+    };
+    (item.number, class, inode)
+}

@@ -1,0 +1,194 @@
+//! One thing at the store, and noting that it is there. Each of these can be done again.
+
+use fail::fail_point;
+use headpond_namespace::{Command, Version};
+use headpond_proto::v1::{PersistGrant, PersistResponse};
+use headpond_types::{ContentId, Error, ErrorKind, InodeId, MountId, Result, Timestamp};
+use headpond_ufs::ObjectMeta;
+
+use super::{
+    Persister,
+    begin::{Task, Upload, What},
+};
+use crate::{
+    mount::{LiveMount, Verdict},
+    write::{Place, delete_version, make_marker},
+};
+
+/// Why something is not persisted yet.
+#[derive(Debug)]
+pub(super) struct Failure {
+    pub(super) error: Error,
+    /// The store has another version than the one that was changed.
+    pub(super) conflict: bool,
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self { error, conflict: false }
+    }
+}
+
+impl Persister {
+    /// Does what is to be done, and journals it.
+    ///
+    /// # Errors
+    /// Those of workers, store and journal.
+    pub(super) async fn perform(&self, task: Task) -> Result<(), Failure> {
+        let Task { mount, inode, number, key, what } = task;
+        let version = match &what {
+            What::File(upload) => {
+                let version = self.upload(&mount, inode, number, &key, upload).await?;
+                self.metrics.persisted_objects.inc();
+                self.metrics.persisted_bytes.inc_by(version.size);
+                Some(version)
+            }
+            What::Marker => {
+                make_marker(&mount, &mount.directory_key(&key)).await?;
+                None
+            }
+            What::Orphan { version, put } => {
+                delete_orphan(&mount, &key, version.as_deref(), put).await?;
+                None
+            }
+        };
+        fail_point!("persist::stored");
+        let is_orphan = matches!(what, What::Orphan { .. });
+        let place = if is_orphan { self.place_of(&mount, &key)? } else { self.place(inode)? };
+        self.note_end(&mount, place, Command::EndPersist { inode, number, key, version }).await?;
+        if let What::File(Upload { orphan: Some((orphan, number)), .. }) = what {
+            // What it was is replaced.
+            let command = Command::EndPersist { inode: orphan, number, key: Vec::new(), version: None };
+            self.note_end(&mount, None, command).await?;
+        }
+        fail_point!("persist::ended");
+        Ok(())
+    }
+
+    /// Journals what the store has. Listings that began before do not undo it.
+    async fn note_end(&self, mount: &LiveMount, place: Option<Place>, command: Command) -> Result<()> {
+        let freshness = self.engine.freshness();
+        if let Some((dir, name)) = &place {
+            freshness.entry_changed(*dir, name, self.clock.now());
+        }
+        self.catalog.propose(command).await?;
+        if let Some((dir, name)) = &place {
+            freshness.entry_changed(*dir, name, self.clock.now());
+        }
+        // It may be where it is not any more.
+        if self.relocator.has_any(mount.mount.id)? {
+            self.grants.keys_move();
+            self.relocator.kick(mount.mount.id);
+        }
+        Ok(())
+    }
+
+    /// Has a worker put a content.
+    async fn upload(
+        &self,
+        mount: &LiveMount,
+        inode: InodeId,
+        number: u64,
+        key: &[u8],
+        upload: &Upload,
+    ) -> Result<Version, Failure> {
+        let Upload { content, holders, replaces, earlier, .. } = upload;
+        let object_key = mount.object_key(key);
+        let earlier: Vec<_> = earlier.iter().copied().filter(|other| other != content).collect();
+        let sign = || {
+            self.grants.persist(PersistGrant {
+                mount: mount.mount.id.0,
+                key: object_key.0.clone(),
+                replaces: replaces.clone(),
+                content: Some((*content).into()),
+                earlier: earlier.iter().copied().map(Into::into).collect(),
+                ..PersistGrant::default()
+            })
+        };
+        match self.holders.persist(holders, sign).await {
+            Ok(PersistResponse { size, mtime_ns, version, .. }) if !version.is_empty() => {
+                Ok(Version { size, mtime: Timestamp(mtime_ns), version, content: *content })
+            }
+            Ok(_) => {
+                let message = format!("a worker stored {object_key:?} and says no version of it");
+                Err(Error::new(ErrorKind::Internal, message).into())
+            }
+            Err(error) if error.kind() == ErrorKind::Stale => {
+                let store = mount.store().await?;
+                let there = mount.ask("find", &object_key, store.head(&object_key)).await?;
+                self.conflict(inode, number, upload, there, error).await
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// The store did not have what was to be replaced. What was deleted there is put again, what we put ourselves is known; all else is a conflict.
+    async fn conflict(
+        &self,
+        inode: InodeId,
+        number: u64,
+        upload: &Upload,
+        there: Option<ObjectMeta>,
+        error: Error,
+    ) -> Result<Version, Failure> {
+        let Upload { content, replaces, earlier, .. } = upload;
+        let replaceable = match there {
+            Some(ObjectMeta { size, mtime, version, content: Some(found), .. }) if found == *content => {
+                return Ok(Version { size, mtime, version, content: found });
+            }
+            None if replaces.is_some() => None,
+            None => return Err(error.into()),
+            Some(meta) if Some(&meta.version) == replaces.as_ref() => return Err(error.into()),
+            Some(meta) if meta.content.is_some_and(|found| earlier.contains(&found)) => Some(meta.version),
+            Some(_) => return Err(Failure { error, conflict: true }),
+        };
+        self.catalog.propose(Command::Overwrite { inode, number, version: replaceable }).await?;
+        Err(error.into())
+    }
+
+    /// The name of an inode; `None` when it is gone.
+    fn place(&self, inode: InodeId) -> Result<Option<Place>> {
+        let snapshot = self.catalog.snapshot()?;
+        let (Some(attr), Some(path)) = (snapshot.attr(inode)?, snapshot.path(inode)?) else { return Ok(None) };
+        Ok(path.names().last().map(|name| (attr.parent, name.clone())))
+    }
+
+    /// The name that a key says.
+    fn place_of(&self, mount: &LiveMount, key: &[u8]) -> Result<Option<Place>> {
+        let snapshot = self.catalog.snapshot()?;
+        let mut dir = mount.root;
+        let mut names = key.split(|byte| *byte == b'/').peekable();
+        while let Some(name) = names.next() {
+            let Ok(name) = headpond_types::Name::new(name) else { return Ok(None) };
+            if names.peek().is_none() {
+                return Ok(Some((dir, name)));
+            }
+            match snapshot.lookup(dir, &name)? {
+                Some(attr) => dir = attr.inode,
+                None => return Ok(None),
+            }
+        }
+        Ok(None)
+    }
+
+    /// What a mount is to be persisted in.
+    pub(super) fn mount(&self, mount: MountId) -> Result<std::sync::Arc<LiveMount>> {
+        let live = self.mounts.table().get(mount).cloned();
+        live.ok_or_else(|| Error::new(ErrorKind::Unavailable, "its mount cannot be served"))
+    }
+}
+
+/// Deletes an object that is nobody's, if it is ours; anything else stays.
+async fn delete_orphan(mount: &LiveMount, key: &[u8], version: Option<&str>, put: &[ContentId]) -> Result<()> {
+    let key = mount.object_key(key);
+    let store = mount.store().await?;
+    // Another may come to be ours between two looks: an upload that was on its way.
+    for _ in 0..3 {
+        let Some(meta) = mount.ask("find", &key, store.head(&key)).await? else { return Ok(()) };
+        let ours = version == Some(&meta.version) || meta.content.is_some_and(|content| put.contains(&content));
+        if !ours || delete_version(mount, &key, &meta.version).await? != Verdict::Unmet {
+            return Ok(());
+        }
+    }
+    Err(Error::new(ErrorKind::Unavailable, format!("{key:?} is changed faster than it can be deleted")))
+}

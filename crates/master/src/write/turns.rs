@@ -1,0 +1,65 @@
+//! What a change has to wait for, so that the store sees it in its turn.
+
+use headpond_namespace::{Location, Snapshot};
+use headpond_types::{Attr, InodeId, Result};
+
+use super::Writing;
+use crate::{lookup::describe, mount::LiveMount};
+
+impl Writing {
+    /// What an object that is stored at a close has to wait for: the file's last version is on its way; its key holds what is to be deleted; or
+    /// it is a commit file, and what was changed before its first try is not in the store yet.
+    pub(super) fn waits_its_turn(
+        &self,
+        snapshot: &Snapshot,
+        mount: &LiveMount,
+        lease: u64,
+        attr: &Attr,
+        location: &Location,
+    ) -> Result<Option<String>> {
+        if let Some(way) = self.is_being_put(snapshot, attr)? {
+            return Ok(Some(way));
+        }
+        if snapshot.orphan_at(mount.mount.id, &location.key)?.is_some() {
+            let path = describe(snapshot, attr.inode);
+            return Ok(Some(format!("the object that was {path} before is still to be deleted: try again later")));
+        }
+        if !mount.policy.is_barrier(&location.names) {
+            return Ok(None);
+        }
+        let after = self.leases.comes_after(lease, snapshot.number())?;
+        let own = snapshot.relocation_of(attr.inode)?;
+        let moves = snapshot.relocations()?.into_iter().any(|relocation| {
+            relocation.mount == mount.mount.id && relocation.id < after && Some(relocation.id) != own
+        });
+        let is_clear = !moves && self.catalog.backlog().is_clear_below(mount.mount.id, after);
+        Ok((!is_clear).then(|| {
+            let path = describe(snapshot, attr.inode);
+            format!("{path} is to be seen only after what was changed before it: that is not in the store yet")
+        }))
+    }
+
+    /// Whether workers are just putting something of a file.
+    pub(super) fn is_being_put(&self, snapshot: &Snapshot, attr: &Attr) -> Result<Option<String>> {
+        let at_work = self.catalog.backlog().is_at_work(attr.mount, attr.inode);
+        Ok(at_work.then(|| format!("{} is just being persisted: try again later", describe(snapshot, attr.inode))))
+    }
+
+    /// Whether an object must not be deleted yet for a change that was asked for at `number`.
+    pub(super) fn keeps_objects(&self, snapshot: &Snapshot, mount: &LiveMount, number: u64) -> Result<Option<String>> {
+        let (id, backlog) = (mount.mount.id, self.catalog.backlog());
+        if !mount.policy.persists_later() || backlog.is_empty() {
+            return Ok(None);
+        }
+        let moves = self.relocator.moves(id)?;
+        Ok((!backlog.has_no_barrier_below(id, number, moves)).then(|| {
+            let path = describe(snapshot, mount.root);
+            format!("{path} has changes that its store is to see before this one: try again later")
+        }))
+    }
+
+    /// Whether the store has, or may have, nothing of a directory and what lies below.
+    pub(super) fn is_unstored_directory(&self, snapshot: &Snapshot, dir: InodeId) -> Result<bool> {
+        Ok(snapshot.dirty(dir)?.is_some_and(|dirty| dirty.is_bare()))
+    }
+}
