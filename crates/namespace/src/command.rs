@@ -6,7 +6,13 @@
 use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Timestamp, WorkerId};
 use serde::{Deserialize, Serialize};
 
-pub use crate::outcome::{Effect, Outcome};
+pub use crate::{
+    observed::{Observed, ObservedKind},
+    outcome::{Effect, Outcome},
+    pending::{Dirty, Due, PersistBegun},
+    persistence::{Durability, Persistence},
+    reply::{Refusal, Reply},
+};
 use crate::{unstored::Unstored, xattr::XattrChange};
 
 /// A change of the namespace. Variants are journalled by their number: new ones come at the end.
@@ -273,133 +279,6 @@ pub enum Command {
     },
 }
 
-/// When something dirty is to be persisted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Due {
-    /// In its turn.
-    Now,
-    /// Once it has another name: it has a temporary one.
-    WhenRenamed,
-    /// Not unless that is asked for.
-    Never,
-}
-
-/// What the under store does not have, or not as it is now, of a file or a directory. At most one per inode.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dirty {
-    /// Its place in the order in which changes were acknowledged, that of [`Relocation::id`], too.
-    pub number: u64,
-    /// The mount.
-    pub mount: MountId,
-    /// The file or directory.
-    pub inode: InodeId,
-    /// When it is to be persisted.
-    pub due: Due,
-    /// To be seen in the under store only when it has all with lower numbers.
-    pub barrier: bool,
-    /// Of a file: workers that hold its content.
-    pub holders: Vec<WorkerId>,
-    /// Where there may be an object of it in the under store since [`Command::BeginPersist`], relative to the mount's prefix.
-    pub key: Option<Vec<u8>>,
-    /// Contents that it had when something was put under the key, the latest last; 8 at most.
-    pub put: Vec<ContentId>,
-    /// The version that an object of a file without one may replace, because the file replaced that one's file.
-    pub replaces: Option<String>,
-    /// Of a directory: its marker is missing.
-    pub marker: bool,
-    /// Of a directory whose marker is missing: the under store may have something below.
-    pub below: bool,
-    /// Of a directory: what is [`Due::WhenRenamed`] below is to be made due with this number, since it was renamed.
-    pub tree: bool,
-}
-
-impl Dirty {
-    /// The inode is gone, or has nothing to do with this any more: what the under store has at [`Dirty::key`], if it is of version
-    /// [`Dirty::replaces`] or says that it is one of [`Dirty::put`], is to be deleted, and anything else there left alone. Then
-    /// [`Command::EndPersist`] ends it. The inode is a number that no inode ever has.
-    #[must_use]
-    pub const fn is_orphan(&self) -> bool {
-        self.inode.0 == self.number
-    }
-
-    /// Of a directory: the under store has nothing of it, nor of what lies below.
-    #[must_use]
-    pub const fn is_bare(&self) -> bool {
-        self.marker && !self.below && self.key.is_none()
-    }
-}
-
-/// An object that may be there from now on.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PersistBegun {
-    /// The file or directory.
-    pub inode: InodeId,
-    /// Which [`Dirty`] it is.
-    pub number: u64,
-    /// Where, relative to the mount's prefix.
-    pub key: Vec<u8>,
-    /// What it will be; `None` for a marker.
-    pub content: Option<ContentId>,
-}
-
-/// What close and fsync of a file in a mount promise.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Durability {
-    /// The under store has the object.
-    #[default]
-    Through,
-    /// Workers have the bytes on disk, and the journal that they are to be persisted.
-    Async,
-    /// The same; but what has a temporary name is persisted only when it has another.
-    Deferred,
-    /// Workers have the bytes on disk; the under store does not get them.
-    Scratch,
-}
-
-/// How a mount persists what is written.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Persistence {
-    /// What close and fsync promise.
-    pub durability: Durability,
-    /// Paths for which they promise something else; the first pattern that matches counts.
-    pub rules: Vec<(String, Durability)>,
-    /// Names of files that are barriers.
-    pub commit_patterns: Vec<String>,
-    /// Names that are temporary.
-    pub temporary_patterns: Vec<String>,
-    /// Workers that have dirty bytes on disk before they are acknowledged, as far as so many are live.
-    pub copies: u32,
-    /// Fewer will not do.
-    pub strict_copies: bool,
-}
-
-/// An entry as the under store has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Observed {
-    /// Its name.
-    pub name: Name,
-    /// What it is.
-    pub object: ObservedKind,
-}
-
-/// What an under store holds under a name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum ObservedKind {
-    /// A directory: a common prefix, a marker, or a real one.
-    Directory,
-    /// An object.
-    File {
-        /// Bytes.
-        size: u64,
-        /// Last modification.
-        mtime: Timestamp,
-        /// The store's name of this version.
-        version: String,
-        /// Identity of its bytes.
-        content: ContentId,
-    },
-}
-
 /// Whose a new inode is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
@@ -496,85 +375,6 @@ pub struct Mount {
     pub dir_mode: u32,
     /// How what is written is persisted.
     pub persistence: Persistence,
-}
-
-/// What a command answers.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reply {
-    /// It is done.
-    Done,
-    /// The cluster's id.
-    Cluster(u64),
-    /// The new term.
-    Term(u64),
-    /// The worker's id.
-    Worker(WorkerId),
-    /// The mount with its id.
-    Mount(Mount),
-    /// It was refused; nothing changed.
-    Refused(Refusal),
-    /// The inode: the new one, or the one that was written.
-    Inode(InodeId),
-    /// It is renamed; the relocation that this begins.
-    Renamed(Option<u64>),
-    /// The inodes that were passed over.
-    Moved(Vec<InodeId>),
-}
-
-/// Why a command was refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-pub enum Refusal {
-    /// There is a mount at that path already.
-    #[error("{0} is a mount point already: remove that mount first or choose another path")]
-    MountExists(NsPath),
-    /// There is no mount at that path.
-    #[error("{0} is not a mount point: `headpond admin mounts` lists them")]
-    NoMount(NsPath),
-    /// Other mounts lie below.
-    #[error("{0} has mounts below it ({1}): remove those first")]
-    MountsBelow(NsPath, NsPath),
-    /// A file is in the way.
-    #[error("{0} is a file and cannot hold or be a mount point")]
-    NotADirectory(NsPath),
-    /// The name is taken.
-    #[error("{0} exists already")]
-    Exists(Name),
-    /// The inode, or what a name led to, is not in the tree any more.
-    #[error("inode {0} is gone or was replaced: look its name up again")]
-    Gone(InodeId),
-    /// There is no such name.
-    #[error("{0} does not exist")]
-    NoEntry(Name),
-    /// A directory was needed.
-    #[error("{0} is not a directory")]
-    NoDirectory(Name),
-    /// A file was needed.
-    #[error("{0} is a directory")]
-    IsDirectory(Name),
-    /// The directory has entries.
-    #[error("{0} is not empty")]
-    NotEmpty(Name),
-    /// A directory cannot go below itself.
-    #[error("{0} cannot be moved below itself")]
-    IntoItself(Name),
-    /// The two names lie in different mounts.
-    #[error("{0} and {1} lie in different mounts: copy instead")]
-    CrossMount(Name, Name),
-    /// It is a mount point, leads to one, or lies outside all mounts.
-    #[error("{0} is a mount point, lies above one or outside all mounts: `headpond admin mount` changes those")]
-    Fixed(Name),
-    /// Its objects are still being moved since an earlier rename.
-    #[error("{0} was renamed a moment ago and its objects are still being moved: try again later")]
-    Relocating(Name),
-    /// There is no such extended attribute.
-    #[error("there is no extended attribute {0}")]
-    NoXattr(String),
-    /// There is such an extended attribute.
-    #[error("there is an extended attribute {0} already")]
-    XattrExists(String),
-    /// The inode's extended attributes would be too large.
-    #[error("extended attributes of one inode have at most {max} bytes: remove some", max = crate::xattr::TOTAL_MAX)]
-    XattrsFull,
 }
 
 #[cfg(test)]

@@ -98,6 +98,13 @@ where
         self.begun.iter()?.map(|row| Ok(InodeId(row?.0.value()))).collect()
     }
 
+    /// The orphans of a mount.
+    pub(crate) fn orphans_of(&self, mount: MountId) -> Result<Vec<InodeId>, TableError> {
+        let (from, to) = (orphan_key(mount, &[]), orphan_key(MountId(mount.0 + 1), &[]));
+        let rows = self.orphaned.range::<&[u8]>(from.as_slice()..to.as_slice())?;
+        rows.map(|row| Ok(InodeId(row?.1.value()))).collect()
+    }
+
     /// What may be at `key` that nobody has any more.
     pub(crate) fn orphan_at(&self, mount: MountId, key: &[u8]) -> Result<Option<Dirty>, TableError> {
         let Some(id) = self.orphaned.get(orphan_key(mount, key).as_slice())?.map(|id| id.value()) else {

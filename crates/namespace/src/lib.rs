@@ -20,10 +20,14 @@ mod header;
 mod inode;
 mod mounts;
 mod namespace;
+mod observed;
 mod outcome;
 mod own;
+mod pending;
+mod persistence;
 #[cfg(test)]
 mod reference;
+mod reply;
 mod rows;
 mod snapshot;
 mod unsettled;

@@ -3,8 +3,10 @@
 mod changes;
 mod changing;
 mod check;
+mod dirty;
 mod keys;
 mod model;
+mod persisting;
 mod steps;
 
 use headpond_journal::{Position, StateMachine};
@@ -69,6 +71,7 @@ proptest! {
             _ => 0,
         });
         prop_assert_eq!((counts.inodes, counts.file_bytes), (model.nodes.len() as u64, bytes.sum::<u64>()));
+        prop_assert_eq!(counts.dirty, model.all_dirty().len() as u64);
     }
 
     #[test]

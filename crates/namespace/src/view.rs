@@ -31,6 +31,8 @@ pub struct Location {
 pub struct Counts {
     /// Inodes, those included that were removed together with a directory above them and are still being cleared away.
     pub inodes: u64,
+    /// Files and directories that an under store does not have, or not as they are, and orphans ([`crate::Dirty::is_orphan`]).
+    pub dirty: u64,
     /// Sum of the sizes of those that are files.
     pub file_bytes: u64,
 }

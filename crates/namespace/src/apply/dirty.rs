@@ -4,7 +4,7 @@
 //! has none, and nothing below it has, while its marker is missing and neither it nor anything below was begun: such a directory is *bare*. A
 //! directory above one that is not bare is not bare either.
 
-use headpond_types::{InodeId, MountId};
+use headpond_types::{ContentId, InodeId, MountId};
 
 use super::Apply;
 use crate::{
@@ -96,7 +96,7 @@ impl Apply<'_> {
         mount: MountId,
         key: Vec<u8>,
         replaces: Option<String>,
-        put: Vec<headpond_types::ContentId>,
+        put: Vec<ContentId>,
     ) -> Result<(), TableError> {
         let number = self.new_id().0;
         let mut orphan = Dirty {

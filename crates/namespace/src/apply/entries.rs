@@ -2,9 +2,11 @@
 //!
 //! Seeing never undoes what was done through Headpond: where the under store is not yet what the namespace says, it is passed over.
 //! That is under masked names, in directories that are being relocated (which are only filled, until they were listed once), and of files
-//! that have no version or are not where their directory and name say. What no under store can hold stays, and the directories above it.
+//! that have no version, are dirty or are not where their directory and name say. What is dirty and what no under store can hold stays, and the
+//! directories above it. Where something is to be deleted that nobody has any more, it is passed over as well.
 
 use headpond_types::{InodeId, MountId, Name, Timestamp};
+use redb::ReadableTableMetadata;
 
 use super::{Apply, new_directory};
 use crate::{
@@ -21,7 +23,7 @@ impl Apply<'_> {
         let before = self.effects.len();
         let is_relocating = self.relocation_of(dir)?.is_some();
         for observed in entries {
-            if !self.unsettled.is_masked(dir, &observed.name)? {
+            if !self.is_passed_over(dir, &observed.name)? {
                 self.upsert_entry(dir, &mut directory, is_relocating, observed, at)?;
             }
         }
@@ -33,7 +35,8 @@ impl Apply<'_> {
             directory.mtime = at;
             row.own.mtime = false;
         }
-        self.put_directory(dir, row, directory)
+        self.put_directory(dir, row, directory)?;
+        self.fill(dir, true)
     }
 
     fn upsert_entry(
@@ -120,10 +123,7 @@ impl Apply<'_> {
         for (name, inode) in entries {
             let found = self.rows.entry(key, name)?.filter(|entry| entry.inode == *inode);
             let Some(entry) = found else { continue };
-            if self.unsettled.is_masked(dir, name)? {
-                continue;
-            }
-            if self.is_unsettled(entry)? {
+            if self.is_passed_over(dir, name)? || self.is_unsettled(entry)? {
                 continue;
             }
             if self.mounts.keeps(entry.inode) {
@@ -160,6 +160,19 @@ impl Apply<'_> {
         self.rows.entries.insert(entry_key(key, name.as_bytes()).as_slice(), entry.encode())?;
         self.changed_rows += 1;
         Ok(inode)
+    }
+
+    /// Whether what the under store shows there is on its way to another place, or to be deleted.
+    fn is_passed_over(&self, dir: InodeId, name: &Name) -> Result<bool, TableError> {
+        if self.unsettled.is_masked(dir, name)? {
+            return Ok(true);
+        }
+        if self.dirty.orphaned.is_empty()? {
+            return Ok(false);
+        }
+        let mount = self.rows.mount_of(&self.mounts, dir)?.unwrap_or(MountId(0));
+        let key = [&self.rows.prefix(&self.mounts, dir)?, name.as_bytes()].concat();
+        Ok(self.dirty.orphan_at(mount, &key)?.is_some())
     }
 
     /// Whether what an entry leads to is not yet in the under store as the namespace says, or holds such a thing. It lies in no directory

@@ -40,6 +40,9 @@ impl Apply<'_> {
     pub(super) fn settle(&mut self, id: InodeId, mount: MountId, key: &[u8], mut row: Inode) -> Result<(), TableError> {
         let parent = self.mounts.directory(row.parent);
         let name = row.name.clone().expect("only the root has no name");
+        if let Some(orphan) = self.dirty.orphan_at(mount, key)? {
+            self.drop_dirty_row(orphan.inode)?;
+        }
         self.place(&mut row, key)?;
         self.put_inode(id, &row)?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });

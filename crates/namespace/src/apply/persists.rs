@@ -67,8 +67,17 @@ impl Apply<'_> {
 
     pub(super) fn begin_persist(&mut self, begun: &PersistBegun) -> Result<(), TableError> {
         let Some((row, mut dirty)) = self.dirty_numbered(begun.inode, begun.number)? else { return Ok(()) };
-        if dirty.key.as_ref().is_some_and(|key| *key != begun.key) || begun.content.is_none() != dirty.marker {
+        let is_missing = row.directory().is_none() || dirty.marker;
+        if begun.content.is_some() == row.directory().is_some()
+            || !is_missing
+            || begun.key != self.due_key(&row, &dirty)?
+        {
             return Ok(());
+        }
+        if let Some(orphan) = self.dirty.orphan_at(dirty.mount, &begun.key)? {
+            self.drop_dirty_row(orphan.inode)?;
+            dirty.replaces = dirty.replaces.or(orphan.replaces);
+            dirty.put = orphan.put.into_iter().chain(dirty.put).collect();
         }
         dirty.key = Some(begun.key.clone());
         dirty.put.extend(begun.content.filter(|content| dirty.put.last() != Some(content)));
@@ -90,7 +99,7 @@ impl Apply<'_> {
         }
         let Some((row, dirty)) = self.dirty_in_tree(id)? else { return Ok(()) };
         match (&row.node, version) {
-            (Node::Directory(_), None) => self.end_marker(id, number, key, row, dirty),
+            (Node::Directory(_), None) => self.end_marker(id, key, row, dirty),
             (Node::File(_), Some(version)) => self.end_upload(id, number, key, version, row, dirty),
             (Node::File(_) | Node::Directory(_) | Node::Unstored { .. }, _) => Ok(()),
         }
@@ -102,17 +111,19 @@ impl Apply<'_> {
         number: u64,
         key: &[u8],
         version: &Version,
-        row: Inode,
+        mut row: Inode,
         mut dirty: Dirty,
     ) -> Result<(), TableError> {
         let mount = dirty.mount;
-        let Some(known) = row.file().cloned() else { return Ok(()) };
-        let mut file = File { version: version.version.clone(), ..known.clone() };
-        let mut row = row;
+        let Node::File(file) = &mut row.node else { return Ok(()) };
+        let known = file.size;
+        file.version.clone_from(&version.version);
         if dirty.number == number {
-            if known.content != version.content {
+            // Mostly the bytes are those that were committed, and so is their time: the store's is later.
+            if file.content != version.content {
                 (file.size, file.mtime, file.content) = (version.size, version.mtime, version.content);
             }
+            self.header.file_bytes = self.header.file_bytes - known + file.size;
             self.clear_dirty(id, &mut row)?;
         } else {
             // What was put after it may be there instead.
@@ -122,20 +133,12 @@ impl Apply<'_> {
             dirty.key = dirty.key.filter(|_| !dirty.put.is_empty());
             self.put_dirty(&dirty)?;
         }
-        self.header.file_bytes = self.header.file_bytes - known.size + file.size;
-        row.node = Node::File(file);
         self.settle(id, mount, key, row)
     }
 
-    fn end_marker(
-        &mut self,
-        id: InodeId,
-        number: u64,
-        key: &[u8],
-        mut row: Inode,
-        mut dirty: Dirty,
-    ) -> Result<(), TableError> {
-        if dirty.number != number && dirty.key.as_deref() != Some(key) {
+    fn end_marker(&mut self, id: InodeId, key: &[u8], mut row: Inode, mut dirty: Dirty) -> Result<(), TableError> {
+        // Under another number it has the marker as well, but not where it was renamed from.
+        if !dirty.marker || key != self.due_key(&row, &dirty)? {
             return Ok(());
         }
         (dirty.marker, dirty.below, dirty.key) = (false, false, None);
@@ -174,8 +177,10 @@ impl Apply<'_> {
         }
         let parent = self.mounts.directory(row.parent);
         let name = row.name.expect("only the root has no name");
+        let entry = Entry { inode: id, is_directory: false };
         self.rows.entries.remove(entry_key(row.parent, name.as_bytes()).as_slice())?;
-        self.remove_inode(Entry { inode: id, is_directory: false })?;
+        self.mask_in_place_of(entry, parent, &name)?;
+        self.remove_inode(entry)?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });
         self.adjust_parent(parent, -1, true)
     }
@@ -199,6 +204,15 @@ impl Apply<'_> {
         }
         self.put_dirty(&dirty)?;
         self.fill(parent, false)
+    }
+
+    /// Where something dirty is to be put.
+    fn due_key(&self, row: &Inode, dirty: &Dirty) -> Result<Vec<u8>, TableError> {
+        match &row.node {
+            _ if dirty.key.is_some() => Ok(dirty.key.clone().unwrap_or_default()),
+            Node::File(file) if !file.is_persisted() => self.rows.path_key(&self.mounts, row),
+            Node::File(_) | Node::Directory(_) | Node::Unstored { .. } => self.rows.key(&self.mounts, row),
+        }
     }
 
     /// The row of something dirty that is in the tree, and what is dirty of it.

@@ -20,7 +20,7 @@ impl Apply<'_> {
     /// Has a dirty file of which there is no object, and that is to be persisted, take the place of the object of what it replaces: it is
     /// to be put there, and is moved later if it is renamed before. Otherwise that object is nobody's.
     pub(super) fn take_place(&mut self, source: Entry, target: Entry, order: Order) -> Result<(), TableError> {
-        let (Some(source_row), Some(mut target_row)) = (self.rows.inode(source.inode)?, self.rows.inode(target.inode)?)
+        let (Some(source_row), Some(target_row)) = (self.rows.inode(source.inode)?, self.rows.inode(target.inode)?)
         else {
             return Ok(());
         };
@@ -44,7 +44,7 @@ impl Apply<'_> {
             dirty.put = std::mem::take(&mut known.put);
             dirty.replaces = dirty.replaces.or(known.replaces.take());
             known.key = None;
-            self.set_dirty(&mut target_row, &known)?;
+            self.put_dirty(&known)?;
         }
         dirty.key = Some(key);
         self.put_dirty(&dirty)

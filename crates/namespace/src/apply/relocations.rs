@@ -41,12 +41,19 @@ impl Apply<'_> {
         if self.rows.mount_of(&self.mounts, parent)?.is_none() {
             return Ok(false);
         }
+        // What is being put there is newer; it comes to an end first.
+        if self.dirty_of(id, &row)?.is_some_and(|dirty| dirty.key.is_some()) {
+            return Ok(false);
+        }
         let key = self.rows.key(&self.mounts, &row)?;
         let Node::File(file) = &mut row.node else { return Ok(false) };
+        if !file.is_persisted() {
+            return Ok(false);
+        }
         if file.version == moved.version && key == moved.key {
             return Ok(true);
         }
-        if file.version != moved.from || !file.is_persisted() {
+        if file.version != moved.from {
             return Ok(false);
         }
         file.version.clone_from(&moved.version);
@@ -89,8 +96,11 @@ impl Apply<'_> {
         self.put_inode(relocation.inode, &row)
     }
 
-    /// A mount goes, and with it what was to be moved in its under store.
+    /// A mount goes, and with it what was to be moved or deleted in its under store.
     pub(super) fn end_relocations_of(&mut self, mount: MountId) -> Result<(), TableError> {
+        for orphan in self.dirty.orphans_of(mount)? {
+            self.drop_dirty_row(orphan)?;
+        }
         for relocation in self.unsettled.relocations()?.iter().filter(|relocation| relocation.mount == mount) {
             self.give_up_relocation(relocation.id)?;
         }

@@ -3,9 +3,9 @@
 use headpond_types::{ContentId, InodeId, MountId, Name, Timestamp};
 
 use super::model::{Kind, Model, directory};
-use crate::{Command, MovedFile, ObservedKind, Refusal, Relocation, Reply};
+use crate::{Command, Dirty, MovedFile, ObservedKind, Refusal, Relocation, Reply};
 
-type Changed = Result<Reply, Refusal>;
+pub(super) type Changed = Result<Reply, Refusal>;
 
 impl Model {
     pub(super) fn change(&mut self, command: &Command) -> Reply {
@@ -14,13 +14,24 @@ impl Model {
                 let file = ObservedKind::File { size: 0, mtime: *now, version: String::new(), content: ContentId(0) };
                 model.make(parent.0, name, Kind::File(file), (owner.mode, owner.uid, owner.gid), *now)
             }),
-            Command::MakeDirectory { request, parent, name, owner, now, .. } => self.once_checked(*request, |model| {
-                let mut kind = directory(false, *now);
-                if let Kind::Directory { listed, .. } = &mut kind {
-                    *listed = Some((*now, 0));
-                }
-                model.make(parent.0, name, kind, (owner.mode, owner.uid, owner.gid), *now)
-            }),
+            Command::MakeDirectory { request, parent, name, owner, dirty, now } => {
+                self.once_checked(*request, |model| {
+                    let mut kind = directory(false, *now);
+                    if let Kind::Directory { listed, .. } = &mut kind {
+                        *listed = Some((*now, 0));
+                    }
+                    let reply = model.make(parent.0, name, kind, (owner.mode, owner.uid, owner.gid), *now)?;
+                    let Reply::Inode(inode) = reply else { panic!("{reply:?}") };
+                    match dirty {
+                        Some(due) => {
+                            let dirty = Dirty { marker: true, ..model.fresh(inode.0, *due) };
+                            model.nodes.get_mut(&inode.0).expect("is there").dirty = Some(dirty);
+                        }
+                        None => model.fill(parent.0, true),
+                    }
+                    Ok(reply)
+                })
+            }
             Command::MakeUnstored { request, parent, name, owner, what, now } => self.once_checked(*request, |model| {
                 let kind = Kind::Unstored { what: what.clone(), mtime: *now };
                 model.make(parent.0, name, kind, (owner.mode, owner.uid, owner.gid), *now)
@@ -50,23 +61,24 @@ impl Model {
             }
             Command::Commit { request, inode, key, version, .. } => self.once_checked(*request, |model| {
                 let Some(node) = model.nodes.get(&inode.0) else { return Err(Refusal::Gone(*inode)) };
-                let (parent, name) = (node.parent, node.name.clone().ok_or(Refusal::Gone(*inode))?);
+                let name = node.name.clone().ok_or(Refusal::Gone(*inode))?;
                 if !matches!(node.kind, Kind::File(_)) {
                     return Err(Refusal::IsDirectory(name));
                 }
                 let crate::Version { size, mtime, version, content } = version.clone();
+                let known = model.nodes.get_mut(&inode.0).expect("is there").dirty.take();
+                if let Some(dirty) = known.filter(|dirty| dirty.key.as_ref() != Some(key)) {
+                    model.orphan(dirty);
+                }
                 let node = model.nodes.get_mut(&inode.0).expect("is there");
                 node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
                 node.own = crate::own::Own { ctime: None, mtime: true, ..node.own };
-                model.place(inode.0, key);
-                model.effect(parent, &name, Some(inode.0));
-                if *key != model.path_key(inode.0) && model.relocation_of(inode.0).is_none() {
-                    model.relocate(inode.0, key.clone(), vec![], None);
-                }
+                model.settle(inode.0, key);
                 Ok(Reply::Inode(*inode))
             }),
-            Command::Rename { request, from, to, no_replace, now, .. } => {
-                self.once_checked(*request, |model| model.rename(from, to, *no_replace, *now))
+            Command::Rename { request, from, to, no_replace, released, barrier, now } => {
+                let order = (*released, *barrier);
+                self.once_checked(*request, |model| model.rename(from, to, *no_replace, order, *now))
             }
             Command::Moved { relocation, files } => {
                 let files = files.iter().filter(|file| !self.moved(*relocation, file));
@@ -97,11 +109,15 @@ impl Model {
                 }
                 Ok(Reply::Done)
             }),
-            other => panic!("{other:?} is no change of a client"),
+            other => self.persist(other),
         }
     }
 
-    fn once_checked(&mut self, request: headpond_types::RequestId, work: impl FnOnce(&mut Self) -> Changed) -> Reply {
+    pub(super) fn once_checked(
+        &mut self,
+        request: headpond_types::RequestId,
+        work: impl FnOnce(&mut Self) -> Changed,
+    ) -> Reply {
         let reply = self.once(request, |model| work(model).unwrap_or_else(Reply::Refused));
         if matches!(reply, Reply::Refused(Refusal::Relocating(_))) {
             self.answers.remove(&request);
@@ -143,7 +159,14 @@ impl Model {
         Ok(Reply::Inode(InodeId(id)))
     }
 
-    fn rename(&mut self, from: &(InodeId, Name), to: &(InodeId, Name), no_replace: bool, now: Timestamp) -> Changed {
+    fn rename(
+        &mut self,
+        from: &(InodeId, Name),
+        to: &(InodeId, Name),
+        no_replace: bool,
+        order: (bool, bool),
+        now: Timestamp,
+    ) -> Changed {
         let ((p, n), (q, m)) = ((from.0.0, &from.1), (to.0.0, &to.1));
         let mounts = (self.changeable(p, n)?, self.changeable(q, m)?);
         let source = self.child(p, n).ok_or_else(|| Refusal::NoEntry(n.clone()))?;
@@ -186,6 +209,9 @@ impl Model {
             return Err(Refusal::Relocating(n.clone()));
         }
 
+        if let Some(target) = target {
+            self.take_place(source, target, order.0);
+        }
         let key = self.key(source);
         self.effect(p, n, Some(source));
         let mut replaces = None;
@@ -204,28 +230,46 @@ impl Model {
         (node.parent, node.name, node.key, node.own.ctime) = (q, Some(m.clone()), None, Some(now));
         self.modify(p, now);
         self.gain(q, now);
-        if !self.has_object(source) {
+        let has_object = self.has_object(source);
+        if has_object {
+            self.fill(q, false);
+        }
+        if has_object && !self.is_versionless(source) {
+            self.place(source, &key);
+        }
+        self.renumber(source, order);
+        if !has_object || key == self.implied_key(source) {
             return Ok(Reply::Renamed(None));
         }
-        self.place(source, &key);
-        if self.nodes[&source].key.is_none() {
-            return Ok(Reply::Renamed(None));
-        }
-        Ok(Reply::Renamed(Some(self.relocate(source, key, vec![from.clone()], replaces))))
+        let barrier = self.is_directory(source) || order.1;
+        Ok(Reply::Renamed(Some(self.relocate(source, key, vec![from.clone()], replaces, barrier))))
     }
 
-    fn relocate(&mut self, inode: u64, from: Vec<u8>, masked: Vec<(InodeId, Name)>, replaces: Option<String>) -> u64 {
+    pub(super) fn relocate(
+        &mut self,
+        inode: u64,
+        from: Vec<u8>,
+        masked: Vec<(InodeId, Name)>,
+        replaces: Option<String>,
+        barrier: bool,
+    ) -> u64 {
         let id = self.next;
         self.next += 1;
         let mount = MountId(self.mount_of(inode).expect("is there"));
-        let barrier = self.is_directory(inode);
         self.relocations.insert(id, Relocation { id, mount, inode: InodeId(inode), from, masked, replaces, barrier });
         id
     }
 
     fn moved(&mut self, relocation: u64, moved: &MovedFile) -> bool {
         let id = moved.inode.0;
-        if self.relocation_of(id) != Some(relocation) || self.is_directory(id) || !self.has_object(id) {
+        if self.relocation_of(id) != Some(relocation)
+            || self.is_directory(id)
+            || self.is_versionless(id)
+            || self.is_unstored(id)
+        {
+            return false;
+        }
+        if self.nodes[&id].dirty.as_ref().is_some_and(|dirty| dirty.key.is_some()) {
             return false;
         }
         let key = self.key(id);
@@ -245,19 +289,29 @@ impl Model {
         true
     }
 
-    pub(super) fn end_relocation(&mut self, id: u64) {
+    pub(super) fn give_up_relocation(&mut self, id: u64) {
         let Some(relocation) = self.relocations.remove(&id) else { return };
         let inode = relocation.inode.0;
         if self.is_directory(inode) {
             self.nodes.get_mut(&inode).expect("is there").key = None;
-        } else if self.nodes.contains_key(&inode) && self.has_object(inode) {
+        } else if self.nodes.get(&inode).is_some_and(|node| node.key.is_some()) {
             let key = self.key(inode);
             self.place(inode, &key);
         }
     }
 
-    /// Removes a file or an empty directory, and masks its name if that may still show what is on its way.
+    /// Removes a file or an empty directory, and leaves what may be in the under store of a dirty file to be deleted.
     fn take_out(&mut self, parent: u64, name: &Name, id: u64) {
+        if !self.is_directory(id)
+            && let Some(dirty) = self.nodes[&id].dirty.clone()
+        {
+            self.orphan(dirty);
+        }
+        self.drop(parent, name, id);
+    }
+
+    /// Removes a file or an empty directory, and masks its name if that may still show what is on its way.
+    pub(super) fn drop(&mut self, parent: u64, name: &Name, id: u64) {
         let place = (InodeId(parent), name.clone());
         for relocation in self.relocations.values_mut() {
             let is_of_it = relocation.inode.0 == id || relocation.masked.iter().any(|(dir, _)| dir.0 == id);
@@ -269,7 +323,7 @@ impl Model {
         self.effect(parent, name, Some(id));
     }
 
-    fn place(&mut self, id: u64, key: &[u8]) {
+    pub(super) fn place(&mut self, id: u64, key: &[u8]) {
         let key = Some(key.to_vec()).filter(|key| *key != self.implied_key(id));
         self.nodes.get_mut(&id).expect("is there").key = key;
     }

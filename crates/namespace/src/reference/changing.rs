@@ -5,20 +5,21 @@ use proptest::{prelude::*, sample::Index};
 
 use super::{
     model::{Kind, Model},
+    persisting::dues,
     steps::{names, pick},
 };
-use crate::{AttrChange, Command, MovedFile, ObservedKind, Owner, Unstored, Version};
+use crate::{AttrChange, Command, Due, MovedFile, ObservedKind, Owner, Unstored, Version};
 
 /// A change whose inodes are still to be chosen.
 #[derive(Clone, Debug)]
 pub(super) enum Change {
     Create { dir: Index, name: Name, owner: Owner, now: i64, repeat: bool },
-    MakeDirectory { dir: Index, name: Name, owner: Owner, now: i64 },
+    MakeDirectory { dir: Index, name: Name, owner: Owner, dirty: Option<Due>, now: i64 },
     MakeUnstored { dir: Index, name: Name, owner: Owner, target: u8, now: i64 },
     Commit { file: Index, place: Place, version: u8, size: u64, now: i64 },
     Discard { file: Index },
     Remove { which: Index, wrong: bool, now: i64 },
-    Rename { which: Index, to: Index, name: Name, no_replace: bool, now: i64, repeat: bool },
+    Rename { which: Index, to: Index, name: Name, no_replace: bool, order: (bool, bool), now: i64, repeat: bool },
     Moved { which: Index, stale: bool, renamed: bool, skip: usize },
     EndRelocation { which: Index },
     SetAttr { inode: Index, change: AttrChange, now: i64 },
@@ -51,8 +52,8 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
     prop_oneof![
         4 => (index(), names(), owner(), now(), seldom())
             .prop_map(|(dir, name, owner, now, repeat)| Change::Create { dir, name, owner, now, repeat }),
-        4 => (index(), names(), owner(), now())
-            .prop_map(|(dir, name, owner, now)| Change::MakeDirectory { dir, name, owner, now }),
+        6 => (index(), names(), owner(), proptest::option::weighted(0.6, dues()), now())
+            .prop_map(|(dir, name, owner, dirty, now)| Change::MakeDirectory { dir, name, owner, dirty, now }),
         4 => (index(), names(), owner(), 0..4u8, now()).prop_map(
             |(dir, name, owner, target, now)| Change::MakeUnstored { dir, name, owner, target, now }
         ),
@@ -60,8 +61,10 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
             .prop_map(|(file, place, version, size, now)| Change::Commit { file, place, version, size, now }),
         1 => index().prop_map(|file| Change::Discard { file }),
         3 => (index(), seldom(), now()).prop_map(|(which, wrong, now)| Change::Remove { which, wrong, now }),
-        14 => (index(), index(), names(), seldom(), now(), seldom()).prop_map(
-            |(which, to, name, no_replace, now, repeat)| Change::Rename { which, to, name, no_replace, now, repeat }
+        14 => (index(), index(), names(), seldom(), any::<(bool, bool)>(), now(), seldom()).prop_map(
+            |(which, to, name, no_replace, order, now, repeat)| {
+                Change::Rename { which, to, name, no_replace, order, now, repeat }
+            }
         ),
         6 => (index(), seldom(), any::<bool>(), 0..3usize)
             .prop_map(|(which, stale, renamed, skip)| Change::Moved { which, stale, renamed, skip }),
@@ -94,12 +97,12 @@ impl Change {
                 owner: *owner,
                 now: Timestamp(*now),
             },
-            Self::MakeDirectory { dir: parent, name, owner, now } => Command::MakeDirectory {
+            Self::MakeDirectory { dir: parent, name, owner, dirty, now } => Command::MakeDirectory {
                 request: request(false),
                 parent: dir(parent),
                 name: name.clone(),
                 owner: *owner,
-                dirty: None,
+                dirty: *dirty,
                 now: Timestamp(*now),
             },
             Self::MakeUnstored { dir: parent, name, owner, target, now } => Command::MakeUnstored {
@@ -135,13 +138,13 @@ impl Change {
                 let inode = model.child(parent.0, &name)? + u64::from(*wrong);
                 Command::Remove { request: request(false), parent, name, inode: InodeId(inode), now: Timestamp(*now) }
             }
-            Self::Rename { which, to, name, no_replace, now, repeat } => Command::Rename {
+            Self::Rename { which, to, name, no_replace, order, now, repeat } => Command::Rename {
                 request: request(*repeat),
                 from: named(which)?,
                 to: (dir(to), name.clone()),
                 no_replace: *no_replace,
-                released: false,
-                barrier: false,
+                released: order.0,
+                barrier: order.1,
                 now: Timestamp(*now),
             },
             Self::Moved { which, stale, renamed, skip } => {

@@ -31,6 +31,11 @@ impl Model {
             });
             assert_eq!(snapshot.location(inode).expect("reads"), location);
             assert_eq!(snapshot.relocation_of(inode).expect("reads"), self.relocation_of(id));
+            let is_dirty = node.dirty.is_some() && matches!(node.kind, Kind::File(_));
+            assert_eq!((snapshot.dirty(inode).expect("reads"), attr.dirty), (node.dirty.clone(), is_dirty));
+            let elsewhere =
+                self.begun_elsewhere(id).into_iter().map(|id| self.nodes[&id].dirty.clone().expect("is begun"));
+            assert_eq!(snapshot.begun_elsewhere(inode).expect("reads"), elsewhere.collect::<Vec<_>>());
             self.check_own(id, &attr);
             let listed = snapshot.listed(inode).expect("reads");
             let list = snapshot.list(inode, None, usize::MAX).expect("reads");
@@ -71,6 +76,16 @@ impl Model {
         assert_eq!(snapshot.relocations().expect("reads"), relocations);
         for (request, reply) in &self.answers {
             assert_eq!(snapshot.reply(*request).expect("reads").as_ref(), Some(reply));
+        }
+        let dirty = self.all_dirty();
+        assert_eq!(snapshot.all_dirty((0, InodeId(0)), usize::MAX).expect("reads"), dirty);
+        for (at, row) in dirty.iter().enumerate() {
+            let next = snapshot.all_dirty((row.number, row.inode), 1).expect("reads");
+            assert_eq!(next.first(), dirty.get(at + 1));
+            assert!(row.number < snapshot.number());
+        }
+        for ((mount, key), orphan) in &self.orphans {
+            assert_eq!(snapshot.orphan_at(*mount, key).expect("reads").as_ref(), Some(orphan));
         }
         let unpersisted = self.nodes.keys().filter(|id| self.is_unpersisted(**id)).map(|id| InodeId(*id));
         assert_eq!(snapshot.unpersisted().expect("reads"), unpersisted.collect::<Vec<_>>());

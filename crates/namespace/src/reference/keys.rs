@@ -1,6 +1,6 @@
 //! Where the model's under stores have things, and what is on its way there.
 
-use headpond_types::{InodeId, Name};
+use headpond_types::{InodeId, MountId, Name};
 
 use super::model::{Kind, Model};
 use crate::ObservedKind;
@@ -38,6 +38,12 @@ impl Model {
     }
 
     pub(super) fn key(&self, id: u64) -> Vec<u8> {
+        let begun = self.nodes[&id].dirty.as_ref().and_then(|dirty| dirty.key.clone());
+        if self.is_versionless(id)
+            && let Some(key) = begun
+        {
+            return key;
+        }
         self.nodes[&id].key.clone().unwrap_or_else(|| self.implied_key(id))
     }
 
@@ -45,7 +51,7 @@ impl Model {
     pub(super) fn location_key(&self, id: u64) -> Vec<u8> {
         if self.within_mount(id).is_empty() {
             Vec::new()
-        } else if !self.has_object(id) {
+        } else if !self.is_directory(id) && !self.has_object(id) {
             self.path_key(id)
         } else {
             let mut key = self.key(id);
@@ -56,28 +62,46 @@ impl Model {
         }
     }
 
-    pub(super) fn is_unpersisted(&self, id: u64) -> bool {
+    pub(super) fn is_versionless(&self, id: u64) -> bool {
         matches!(&self.nodes[&id].kind, Kind::File(ObservedKind::File { version, .. }) if version.is_empty())
+    }
+
+    pub(super) fn is_unpersisted(&self, id: u64) -> bool {
+        self.is_versionless(id) && self.nodes[&id].dirty.is_none()
     }
 
     /// Whether it is, or may hold, what the under store has.
     pub(super) fn has_object(&self, id: u64) -> bool {
-        !self.is_unpersisted(id) && !self.is_unstored(id)
+        let dirty = self.nodes[&id].dirty.as_ref();
+        let is_begun = dirty.is_some_and(|dirty| dirty.key.is_some());
+        match &self.nodes[&id].kind {
+            Kind::File(_) => !self.is_versionless(id) || is_begun,
+            Kind::Directory { .. } => is_begun || dirty.is_none_or(|dirty| !dirty.marker || dirty.below),
+            Kind::Unstored { .. } => false,
+        }
     }
 
     pub(super) fn is_unstored(&self, id: u64) -> bool {
         matches!(self.nodes[&id].kind, Kind::Unstored { .. })
     }
 
-    /// Whether something that no under store can hold lies below.
+    /// Whether something that no under store can hold, or has not as it is, lies below.
     pub(super) fn holds_unstored(&self, id: u64) -> bool {
-        let mut unstored = self.nodes.keys().filter(|node| self.is_unstored(**node));
-        self.is_directory(id) && unstored.any(|node| self.within_mount(*node).contains(&id))
+        let is_held = |node: &u64| self.is_unstored(*node) || self.nodes[node].dirty.is_some();
+        let mut held = self.nodes.keys().filter(|node| **node != id && is_held(node));
+        self.is_directory(id) && held.any(|node| self.within_mount(*node).contains(&id))
     }
 
     pub(super) fn is_masked(&self, dir: u64, name: &Name) -> bool {
         let place = (InodeId(dir), name.clone());
         self.relocations.values().any(|relocation| relocation.masked.contains(&place))
+    }
+
+    /// Whether what the under store shows there is to be deleted.
+    pub(super) fn is_orphaned(&self, dir: u64, name: &Name) -> bool {
+        let mount = MountId(self.mount_of(dir).expect("is there"));
+        let key = [&self.prefix(dir, false)[..], name.as_bytes()].concat();
+        self.orphans.contains_key(&(mount, key))
     }
 
     pub(super) fn relocation_at(&self, id: u64) -> Option<u64> {
@@ -97,6 +121,9 @@ impl Model {
 
     /// Whether sync has no say about it: there is something that the under store does not show as it is.
     pub(super) fn is_unsettled(&self, id: u64) -> bool {
+        if self.nodes[&id].dirty.is_some() {
+            return true;
+        }
         if !self.is_directory(id) {
             return !self.has_object(id) || self.key(id) != self.implied_key(id);
         }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use headpond_types::{InodeId, MountId, Name, NsPath, RequestId, Timestamp};
 
-use crate::{Command, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Relocation, Reply, Unstored, own::Own};
+use crate::{
+    Command, Dirty, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Relocation, Reply, Unstored, own::Own,
+};
 
 const ROOT: u64 = 1;
 
@@ -15,6 +17,7 @@ pub(super) struct Node {
     /// Where the under store has it, if not where the directory's prefix and the name say.
     pub(super) key: Option<Vec<u8>>,
     pub(super) own: Own,
+    pub(super) dirty: Option<Dirty>,
     pub(super) kind: Kind,
 }
 
@@ -34,6 +37,8 @@ pub(super) struct Model {
     pub(super) mounts: BTreeMap<u32, (u64, Mount)>,
     next_mount: u32,
     pub(super) relocations: BTreeMap<u64, Relocation>,
+    /// What may be in the under store that nobody has any more, by mount and key.
+    pub(super) orphans: BTreeMap<(MountId, Vec<u8>), Dirty>,
     pub(super) answers: BTreeMap<RequestId, Reply>,
     effects: Vec<Effect>,
 }
@@ -41,7 +46,7 @@ pub(super) struct Model {
 impl Model {
     pub(super) fn new() -> Self {
         let kind = directory(false, Timestamp(0));
-        let root = Node { parent: ROOT, name: None, key: None, own: Own::default(), kind };
+        let root = Node { parent: ROOT, name: None, key: None, own: Own::default(), dirty: None, kind };
         let nodes = BTreeMap::from([(ROOT, root)]);
         Self {
             nodes,
@@ -49,6 +54,7 @@ impl Model {
             mounts: BTreeMap::new(),
             next_mount: 1,
             relocations: BTreeMap::new(),
+            orphans: BTreeMap::new(),
             answers: BTreeMap::new(),
             effects: vec![],
         }
@@ -63,6 +69,9 @@ impl Model {
                 if self.mount_of(dir.0).is_some_and(|mount| mount != 0) && self.is_directory(dir.0) {
                     entries.iter().for_each(|observed| self.upsert(dir.0, observed, *at));
                     let changed = self.effects.len() > before;
+                    if changed {
+                        self.fill(dir.0, true);
+                    }
                     if let Some(Node { kind: Kind::Directory { mtime, listed: Some(_), .. }, own, .. }) =
                         self.nodes.get_mut(&dir.0)
                         && changed
@@ -109,7 +118,7 @@ impl Model {
         let old = self.child(dir, name);
         let relocates = self.relocation_of(dir).is_some();
         let is_listed = matches!(self.nodes[&dir].kind, Kind::Directory { listed: Some(_), .. });
-        if self.is_masked(dir, name) || relocates && (old.is_some() || is_listed) {
+        if self.is_masked(dir, name) || self.is_orphaned(dir, name) || relocates && (old.is_some() || is_listed) {
             return;
         }
         let mut own = Own::default();
@@ -152,7 +161,7 @@ impl Model {
     }
 
     fn forget(&mut self, dir: u64, name: &Name, inode: u64) {
-        if self.relocation_of(dir).is_some() || self.is_masked(dir, name) {
+        if self.relocation_of(dir).is_some() || self.is_masked(dir, name) || self.is_orphaned(dir, name) {
             return;
         }
         match self.child(dir, name) {
@@ -243,8 +252,9 @@ impl Model {
         }
         let of_mount = self.relocations.values().filter(|relocation| relocation.mount.0 == id);
         for relocation in of_mount.map(|relocation| relocation.id).collect::<Vec<_>>() {
-            self.end_relocation(relocation);
+            self.give_up_relocation(relocation);
         }
+        self.orphans.retain(|(mount, _), _| mount.0 != id);
         self.mounts.remove(&id);
         if root == ROOT {
             self.nodes.get_mut(&ROOT).expect("is there").own = Own::default();
@@ -273,7 +283,8 @@ impl Model {
     pub(super) fn insert(&mut self, dir: u64, name: &Name, kind: Kind) -> u64 {
         let id = self.next;
         self.next += 1;
-        self.nodes.insert(id, Node { parent: dir, name: Some(name.clone()), key: None, own: Own::default(), kind });
+        let own = Own::default();
+        self.nodes.insert(id, Node { parent: dir, name: Some(name.clone()), key: None, own, dirty: None, kind });
         self.children(dir).insert(name.clone(), id);
         id
     }
@@ -288,7 +299,7 @@ impl Model {
         }
     }
 
-    fn unlist(&mut self, id: u64) {
+    pub(super) fn unlist(&mut self, id: u64) {
         if let Kind::Directory { listed, .. } = &mut self.nodes.get_mut(&id).expect("is there").kind {
             *listed = None;
         }

@@ -8,6 +8,7 @@ use proptest::{prelude::*, sample::Index};
 use super::{
     changing::{Change, changes},
     model::Model,
+    persisting::{Persisting, persisting},
 };
 use crate::{Command, Mount, Observed, ObservedKind};
 
@@ -20,6 +21,7 @@ pub(super) enum Step {
     Mount { path: Vec<Name>, repeat: bool },
     Unmount { which: Index, path: Vec<Name> },
     Change(Change),
+    Persisting(Persisting),
     Sweep,
     Noop,
     Reopen { durable: bool },
@@ -59,6 +61,7 @@ fn step(mounts: u32, changed: u32) -> impl Strategy<Value = Step> {
         mounts => (path.clone(), prop::bool::weighted(0.1)).prop_map(|(path, repeat)| Step::Mount { path, repeat }),
         mounts => (any::<Index>(), path).prop_map(|(which, path)| Step::Unmount { which, path }),
         changed => changes().prop_map(Step::Change),
+        changed => persisting().prop_map(Step::Persisting),
         2 => Just(Step::Sweep),
         2 => Just(Step::Noop),
         2 => any::<bool>().prop_map(|durable| Step::Reopen { durable }),
@@ -104,6 +107,7 @@ pub(super) fn command(step: &Step, model: &Model, number: u128) -> Option<Comman
             Command::RemoveMount { request: RequestId(number), path, now }
         }
         Step::Change(change) => change.command(model, number)?,
+        Step::Persisting(step) => step.command(model, number)?,
         Step::Sweep => Command::Sweep,
         Step::Noop => Command::Noop,
         Step::Reopen { .. } => return None,

@@ -1,0 +1,333 @@
+//! What the model does with what under stores do not have yet.
+
+use headpond_types::{ContentId, InodeId, MountId};
+
+use super::model::{Kind, Model};
+use crate::{Command, Dirty, Due, ObservedKind, PersistBegun, Refusal, Reply, Version, own::Own};
+
+impl Model {
+    pub(super) fn persist(&mut self, command: &Command) -> Reply {
+        match command {
+            Command::CommitDirty { request, inode, size, mtime, content, holders, due, barrier, .. } => self
+                .once_checked(*request, |model| {
+                    let Some(node) = model.nodes.get_mut(&inode.0) else { return Err(Refusal::Gone(*inode)) };
+                    let (parent, name) = (node.parent, node.name.clone().ok_or(Refusal::Gone(*inode))?);
+                    let Kind::File(ObservedKind::File { version, .. }) = &node.kind else {
+                        return Err(Refusal::IsDirectory(name));
+                    };
+                    let (size, mtime, version, content) = (*size, *mtime, version.clone(), *content);
+                    node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
+                    node.own = Own { ctime: None, mtime: true, ..node.own };
+                    let known = node.dirty.take();
+                    let mut dirty = Dirty { holders: holders.clone(), barrier: *barrier, ..model.fresh(inode.0, *due) };
+                    if let Some(known) = known {
+                        (dirty.key, dirty.put, dirty.replaces) = (known.key, known.put, known.replaces);
+                    }
+                    model.nodes.get_mut(&inode.0).expect("is there").dirty = Some(dirty);
+                    model.effect(parent, &name, Some(inode.0));
+                    Ok(Reply::Inode(*inode))
+                }),
+            Command::BeginPersist { files } => {
+                files.iter().for_each(|begun| self.begin(begun));
+                Reply::Done
+            }
+            Command::EndPersist { inode, number, key, version } => {
+                self.orphans.retain(|_, orphan| (orphan.inode, orphan.number) != (*inode, *number));
+                match (self.is_directory(inode.0), version) {
+                    (true, None) => self.end_marker(inode.0, key),
+                    (false, Some(version)) => self.end(inode.0, *number, key, version),
+                    _ => {}
+                }
+                Reply::Done
+            }
+            Command::MakeDue { inodes, number } => {
+                for (inode, barrier) in inodes {
+                    let next = self.next;
+                    let Some(dirty) = self.dirty(inode.0).filter(|dirty| dirty.due != Due::Now) else { continue };
+                    (dirty.due, dirty.barrier, dirty.number) = (Due::Now, *barrier, number.unwrap_or(next));
+                    self.next += u64::from(number.is_none());
+                }
+                Reply::Done
+            }
+            Command::EndTree { inode, number } => {
+                if let Some(dirty) = self.dirty(inode.0).filter(|dirty| dirty.number == *number && dirty.tree) {
+                    dirty.tree = false;
+                    self.tidy(inode.0);
+                }
+                Reply::Done
+            }
+            Command::DropDirty { inode, number } => {
+                if self.dirty(inode.0).is_some_and(|dirty| dirty.number == *number) {
+                    self.drop_dirty(inode.0);
+                }
+                Reply::Done
+            }
+            Command::Overwrite { inode, number, version } => {
+                let is_file = !self.is_directory(inode.0);
+                if is_file && self.dirty(inode.0).is_some_and(|dirty| dirty.number == *number) {
+                    self.overwrite(inode.0, version.as_ref());
+                }
+                Reply::Done
+            }
+            other => panic!("{other:?} is not for the model"),
+        }
+    }
+
+    /// The next row in order.
+    pub(super) fn fresh(&mut self, id: u64, due: Due) -> Dirty {
+        self.row(MountId(self.mount_of(id).expect("is there")), Some(id), due)
+    }
+
+    fn row(&mut self, mount: MountId, inode: Option<u64>, due: Due) -> Dirty {
+        let number = self.next;
+        self.next += 1;
+        Dirty {
+            number,
+            mount,
+            inode: InodeId(inode.unwrap_or(number)),
+            due,
+            barrier: false,
+            holders: vec![],
+            key: None,
+            put: vec![],
+            replaces: None,
+            marker: false,
+            below: false,
+            tree: false,
+        }
+    }
+
+    fn dirty(&mut self, id: u64) -> Option<&mut Dirty> {
+        self.nodes.get_mut(&id)?.dirty.as_mut()
+    }
+
+    pub(super) fn all_dirty(&self) -> Vec<Dirty> {
+        let rows = self.nodes.values().filter_map(|node| node.dirty.clone());
+        let mut rows: Vec<_> = rows.chain(self.orphans.values().cloned()).collect();
+        rows.sort_by_key(|dirty| (dirty.number, dirty.inode));
+        rows
+    }
+
+    /// What is to be put elsewhere than where the path says, of a node and all below.
+    pub(super) fn begun_elsewhere(&self, id: u64) -> Vec<u64> {
+        let begun = |node: &u64| self.nodes[node].dirty.as_ref().and_then(|dirty| dirty.key.as_ref());
+        let below = self.nodes.keys().copied().filter(|node| self.within_mount(*node).contains(&id));
+        below.filter(|node| begun(node).is_some_and(|key| *key != self.path_key(*node))).collect()
+    }
+
+    /// What may be at the key of a row is nobody's.
+    pub(super) fn orphan(&mut self, dirty: Dirty) {
+        if let Some(key) = dirty.key {
+            self.orphan_at(dirty.mount, key, dirty.replaces, dirty.put);
+        }
+    }
+
+    fn orphan_at(&mut self, mount: MountId, key: Vec<u8>, replaces: Option<String>, put: Vec<ContentId>) {
+        let mut orphan = self.row(mount, None, Due::Now);
+        let older = self.orphans.remove(&(mount, key.clone()));
+        let (older_put, older_replaces) = older.map(|older| (older.put, older.replaces)).unwrap_or_default();
+        orphan.put = last_eight([older_put, put].concat());
+        orphan.replaces = replaces.or(older_replaces);
+        orphan.key = Some(key.clone());
+        self.orphans.insert((mount, key), orphan);
+    }
+
+    /// There is, or for sure, something below a directory.
+    pub(super) fn fill(&mut self, dir: u64, is_sure: bool) {
+        for id in self.within_mount(dir) {
+            let Some(dirty) = self.dirty(id).filter(|dirty| dirty.marker) else { continue };
+            if is_sure && dirty.key.is_none() {
+                (dirty.marker, dirty.below) = (false, false);
+                self.tidy(id);
+            } else {
+                dirty.below = true;
+            }
+        }
+    }
+
+    /// A directory of which nothing is missing any more is clean.
+    fn tidy(&mut self, id: u64) {
+        let node = self.nodes.get_mut(&id).expect("is there");
+        node.dirty = node.dirty.take().filter(|dirty| dirty.marker || dirty.tree);
+    }
+
+    /// Where it would be put.
+    fn destination(&self, id: u64) -> Vec<u8> {
+        match self.nodes[&id].dirty.as_ref().and_then(|dirty| dirty.key.clone()) {
+            Some(key) => key,
+            None if self.is_versionless(id) => self.path_key(id),
+            None => self.key(id),
+        }
+    }
+
+    fn begin(&mut self, begun: &PersistBegun) {
+        let (id, is_directory) = (begun.inode.0, self.is_directory(begun.inode.0));
+        let Some(dirty) = self.dirty(id) else { return };
+        if dirty.number != begun.number || is_directory == begun.content.is_some() || is_directory && !dirty.marker {
+            return;
+        }
+        let mount = dirty.mount;
+        if begun.key != self.destination(id) {
+            return;
+        }
+        let orphan = self.orphans.remove(&(mount, begun.key.clone()));
+        let dirty = self.dirty(id).expect("is there");
+        if let Some(orphan) = orphan {
+            dirty.put = [orphan.put, std::mem::take(&mut dirty.put)].concat();
+            dirty.replaces = dirty.replaces.take().or(orphan.replaces);
+        }
+        if dirty.put.last() != begun.content.as_ref() {
+            dirty.put.extend(begun.content);
+        }
+        dirty.put = last_eight(std::mem::take(&mut dirty.put));
+        dirty.key = Some(begun.key.clone());
+        self.fill(self.nodes[&id].parent, false);
+    }
+
+    fn end_marker(&mut self, id: u64, key: &[u8]) {
+        if self.dirty(id).is_none_or(|dirty| !dirty.marker) || key != self.destination(id) {
+            return;
+        }
+        let dirty = self.dirty(id).expect("is there");
+        (dirty.marker, dirty.below, dirty.key) = (false, false, None);
+        self.tidy(id);
+        self.fill(self.nodes[&id].parent, key == self.path_key(id));
+    }
+
+    fn end(&mut self, id: u64, number: u64, key: &[u8], version: &Version) {
+        let Some(dirty) = self.dirty(id) else { return };
+        let is_latest = dirty.number == number;
+        let newer = dirty.put.iter().skip_while(|put| **put != version.content).skip(1).copied().collect::<Vec<_>>();
+        dirty.key = dirty.key.take().filter(|_| !newer.is_empty());
+        (dirty.put, dirty.replaces) = (newer, None);
+        let node = self.nodes.get_mut(&id).expect("is there");
+        let Kind::File(ObservedKind::File { size, mtime, version: known, content }) = &mut node.kind else {
+            panic!("{id} is dirty but no file");
+        };
+        known.clone_from(&version.version);
+        if is_latest {
+            node.dirty = None;
+            if *content != version.content {
+                (*size, *mtime, *content) = (version.size, version.mtime, version.content);
+            }
+        }
+        self.settle(id, key);
+    }
+
+    /// The under store has a file at `key`.
+    pub(super) fn settle(&mut self, id: u64, key: &[u8]) {
+        let mount = MountId(self.mount_of(id).expect("is there"));
+        self.orphans.remove(&(mount, key.to_vec()));
+        self.place(id, key);
+        let (parent, name) = (self.nodes[&id].parent, self.nodes[&id].name.clone().expect("has a name"));
+        self.effect(parent, &name, Some(id));
+        self.fill(parent, key == self.path_key(id));
+        if key != self.path_key(id) && self.relocation_of(id).is_none() {
+            self.relocate(id, key.to_vec(), vec![], None, false);
+        }
+    }
+
+    fn drop_dirty(&mut self, id: u64) {
+        if self.is_directory(id) {
+            let dirty = self.dirty(id).expect("is there");
+            (dirty.marker, dirty.below, dirty.key) = (false, false, None);
+            return self.tidy(id);
+        }
+        let (parent, name) = (self.nodes[&id].parent, self.nodes[&id].name.clone().expect("has a name"));
+        self.drop(parent, &name, id);
+        self.unlist(parent);
+    }
+
+    fn overwrite(&mut self, id: u64, version: Option<&String>) {
+        let (path, parent) = (self.path_key(id), self.nodes[&id].parent);
+        if self.is_versionless(id) {
+            let dirty = self.dirty(id).expect("is there");
+            dirty.replaces = version.cloned();
+            if version.is_some() && dirty.key.is_none() {
+                dirty.key = Some(path);
+            }
+            return self.fill(parent, false);
+        }
+        let node = self.nodes.get_mut(&id).expect("is there");
+        let name = node.name.clone().expect("has a name");
+        let Kind::File(ObservedKind::File { version: known, .. }) = &mut node.kind else { panic!("{id} is no file") };
+        *known = version.cloned().unwrap_or_default();
+        if known.is_empty() {
+            node.key = None;
+        }
+        self.effect(parent, &name, Some(id));
+    }
+
+    /// A dirty file takes the place of another's object.
+    pub(super) fn take_place(&mut self, source: u64, target: u64, released: bool) {
+        let Some(dirty) = self.nodes[&source].dirty.clone() else { return };
+        if self.has_object(source) || self.is_directory(source) || !self.has_object(target) {
+            return;
+        }
+        let (key, place) = (self.key(target), self.path_key(target));
+        let is_due = dirty.due == Due::Now || dirty.due == Due::WhenRenamed && released;
+        let version = match &self.nodes[&target].kind {
+            Kind::File(ObservedKind::File { version, .. }) => {
+                Some(version.clone()).filter(|version| !version.is_empty())
+            }
+            _ => None,
+        };
+        if !is_due || key != place {
+            if version.is_some() {
+                self.orphan_at(dirty.mount, key, version, vec![]);
+            }
+            return;
+        }
+        let (mut put, mut replaces) = (vec![], version);
+        if let Some(known) = self.dirty(target).filter(|known| known.key.as_ref() == Some(&key)) {
+            known.key = None;
+            put = std::mem::take(&mut known.put);
+            replaces = replaces.or(known.replaces.take());
+        }
+        let dirty = self.dirty(source).expect("is there");
+        (dirty.key, dirty.put, dirty.replaces) = (Some(key), put, replaces);
+    }
+
+    /// What a rename changes in the order.
+    pub(super) fn renumber(&mut self, id: u64, (released, barrier): (bool, bool)) {
+        let next = self.next;
+        if self.is_directory(id) {
+            let tree = self.holds_unstored(id);
+            if released && (tree || self.nodes[&id].dirty.is_some()) {
+                let fresh = self.fresh(id, Due::Now);
+                let node = self.nodes.get_mut(&id).expect("is there");
+                let dirty = node.dirty.get_or_insert(fresh);
+                (dirty.number, dirty.due, dirty.barrier, dirty.tree) = (next, Due::Now, true, tree);
+            }
+            return;
+        }
+        let Some(dirty) = self.dirty(id) else { return };
+        if released && dirty.due == Due::WhenRenamed {
+            (dirty.number, dirty.due, dirty.barrier) = (next, Due::Now, barrier);
+        } else if barrier && dirty.due == Due::Now {
+            (dirty.number, dirty.barrier) = (next, true);
+        } else {
+            return;
+        }
+        self.next += 1;
+    }
+
+    pub(super) fn end_relocation(&mut self, id: u64) {
+        let Some(inode) = self.relocations.get(&id).map(|relocation| relocation.inode.0) else { return };
+        let begun = self.begun_elsewhere(inode);
+        if begun.iter().any(|id| self.nodes[id].dirty.as_ref().is_some_and(|dirty| dirty.due == Due::Now)) {
+            return;
+        }
+        for id in begun {
+            let dirty = self.dirty(id).expect("is there");
+            let left = dirty.clone();
+            (dirty.key, dirty.put, dirty.replaces) = (None, vec![], None);
+            self.orphan(left);
+        }
+        self.give_up_relocation(id);
+    }
+}
+
+fn last_eight(put: Vec<ContentId>) -> Vec<ContentId> {
+    put[put.len().saturating_sub(8)..].to_vec()
+}
