@@ -2,6 +2,7 @@
 //! machines differ and drift, ratios hold. `docs/benchmarks.md` holds a run with its machine and commit.
 
 mod cold;
+mod later;
 mod listing;
 mod master;
 mod memory;
@@ -56,6 +57,8 @@ enum Group {
     Memory,
     /// Writing, renaming and moving objects.
     Write,
+    /// Writing to mounts whose files are persisted after close, and commits of jobs.
+    Later,
 }
 
 type Run = fn(Scale, &mut Report) -> Result<()>;
@@ -64,7 +67,7 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let scale = Scale { divisor: if arguments.quick { 10 } else { 1 }, rounds: arguments.rounds.max(1) };
     let mut report = Report::new(arguments.markdown);
-    let runs: [(Group, Run); 9] = [
+    let runs: [(Group, Run); 10] = [
         (Group::Warm, warm::run),
         (Group::Small, small::run),
         (Group::Stat, stat::run),
@@ -74,6 +77,7 @@ fn main() -> Result<()> {
         (Group::Listing, listing::run),
         (Group::Memory, memory::run),
         (Group::Write, write::run),
+        (Group::Later, later::run),
     ];
     for (group, run) in runs {
         if arguments.groups.is_empty() || arguments.groups.contains(&group) {

@@ -46,12 +46,30 @@ impl Report {
         what: &str,
         unit: &str,
         reach: &str,
+        baseline: impl FnMut() -> Result<f64>,
+        ours: impl FnMut() -> Result<f64>,
+    ) -> Result<f64> {
+        self.compare_after(scale, what, unit, reach, || Ok(()), baseline, ours)
+    }
+
+    /// As [`Report::compare`]; `prepare` is called before each of the two, and its time does not count.
+    #[expect(clippy::too_many_arguments, reason = "what a row says, and what makes it")]
+    pub(crate) fn compare_after(
+        &mut self,
+        scale: Scale,
+        what: &str,
+        unit: &str,
+        reach: &str,
+        mut prepare: impl FnMut() -> Result<()>,
         mut baseline: impl FnMut() -> Result<f64>,
         mut ours: impl FnMut() -> Result<f64>,
     ) -> Result<f64> {
         let (mut base, mut own) = (Side { figures: Vec::new() }, Side { figures: Vec::new() });
         for round in 0..=scale.rounds {
-            let (a, b) = (rested(&mut baseline)?, rested(&mut ours)?);
+            prepare()?;
+            let a = rested(&mut baseline)?;
+            prepare()?;
+            let b = rested(&mut ours)?;
             if round > 0 {
                 base.figures.push(a);
                 own.figures.push(b);

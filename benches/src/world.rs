@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use headpond_tests::{Minio, Pond, PondBuilder, Proxy, S3};
@@ -57,6 +57,15 @@ impl World {
     /// A pond that goes through the proxy.
     pub(crate) fn pond_through_proxy(&self) -> PondBuilder {
         Pond::over("s3://lake", Some(&self.proxy.endpoint())).arg("--sync-interval").arg("1h")
+    }
+
+    /// Checks that the store has `objects` under `prefix`, of `bytes` in all; markers of directories do not count.
+    pub(crate) fn check(&self, prefix: &str, objects: u64, bytes: u64) -> Result<()> {
+        let listed = self.runtime.block_on(self.s3.list(prefix))?;
+        let found = listed.iter().filter(|(key, ..)| !key.ends_with('/'));
+        let (count, sum) = found.fold((0, 0), |(count, sum), (_, size, _)| (count + 1, sum + size));
+        ensure!((count, sum) == (objects, bytes), "the store has {count} objects of {sum} bytes under {prefix}");
+        Ok(())
     }
 
     /// A native copy of an object.

@@ -55,7 +55,7 @@ fn large(world: &World, pond: &Pond, scale: Scale, report: &mut Report) -> Resul
             Ok(float(length) / 1e6)
         },
     )?;
-    check(world, "ours.bin", 1, length)?;
+    world.check("ours.bin", 1, length)?;
     fs::remove_file(pond.path("ours.bin"))?;
     world.runtime.block_on(world.s3.delete("direct.bin"))
 }
@@ -101,7 +101,7 @@ fn small(world: &World, pond: &Pond, scale: Scale, report: &mut Report) -> Resul
                 Ok(float(files))
             },
         )?;
-        check(world, &format!("ours-{}/", last.load(Ordering::Relaxed)), files, files * 1024)?;
+        world.check(&format!("ours-{}/", last.load(Ordering::Relaxed)), files, files * 1024)?;
     }
     Ok(())
 }
@@ -210,14 +210,5 @@ fn write_file(path: &Path, body: &[u8]) -> Result<()> {
     for piece in body.chunks(1 << 20) {
         file.write_all(piece)?;
     }
-    Ok(())
-}
-
-/// Checks that the store has `objects` under `prefix`, of `bytes` in all.
-fn check(world: &World, prefix: &str, objects: u64, bytes: u64) -> Result<()> {
-    let listed = world.runtime.block_on(world.s3.list(prefix))?;
-    let found = listed.iter().filter(|(key, ..)| !key.ends_with('/'));
-    let (count, sum) = found.fold((0, 0), |(count, sum), (_, size, _)| (count + 1, sum + size));
-    ensure!((count, sum) == (objects, bytes), "the store has {count} objects of {sum} bytes under {prefix}");
     Ok(())
 }

@@ -49,6 +49,8 @@ pub struct ClusterBuilder {
     environment: Vec<(String, String)>,
     wrapper: Vec<OsString>,
     cache_dir: Option<PathBuf>,
+    store: Vec<String>,
+    capacity: String,
 }
 
 impl ClusterBuilder {
@@ -70,6 +72,20 @@ impl ClusterBuilder {
     #[must_use]
     pub fn cache_dir(mut self, path: &Path) -> Self {
         self.cache_dir = Some(path.to_owned());
+        self
+    }
+
+    /// What each worker's cache may take, such as `100MiB`.
+    #[must_use]
+    pub fn capacity(mut self, capacity: &str) -> Self {
+        capacity.clone_into(&mut self.capacity);
+        self
+    }
+
+    /// Adds arguments with which the root's store is shown.
+    #[must_use]
+    pub fn store(mut self, arguments: &[&str]) -> Self {
+        self.store.extend(arguments.iter().map(|argument| (*argument).to_owned()));
         self
     }
 
@@ -109,8 +125,9 @@ impl ClusterBuilder {
             cluster.add_worker(number)?;
         }
         cluster.wait_workers(cluster.builder.workers)?;
-        let endpoint = cluster.builder.endpoint.clone();
-        cluster.add_store("/", &cluster.builder.uri, &endpoint, Cluster::CREDENTIALS)?;
+        let ClusterBuilder { uri, endpoint, store, .. } = &cluster.builder;
+        let store: Vec<_> = store.iter().map(String::as_str).collect();
+        cluster.add_store_with("/", uri, endpoint, Cluster::CREDENTIALS, &store)?;
         cluster.mount(0)?;
         Ok(cluster)
     }
@@ -133,6 +150,8 @@ impl Cluster {
             environment: Vec::new(),
             wrapper: Vec::new(),
             cache_dir: None,
+            store: Vec::new(),
+            capacity: "1GiB".to_owned(),
         }
     }
 
@@ -141,12 +160,31 @@ impl Cluster {
     /// # Errors
     /// The command fails; the message holds what it said.
     pub fn add_store(&self, path: &str, uri: &str, endpoint: &str, credentials: &str) -> Result<()> {
+        self.add_store_with(path, uri, endpoint, credentials, &[])
+    }
+
+    /// As [`Cluster::add_store`], with further arguments.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::add_store`].
+    pub fn add_store_with(
+        &self,
+        path: &str,
+        uri: &str,
+        endpoint: &str,
+        credentials: &str,
+        more: &[&str],
+    ) -> Result<()> {
         let endpoint = format!("endpoint={endpoint}");
         let credentials = format!("credentials={credentials}");
-        let mut arguments = vec!["admin", "mount", "add", path, uri, "--sync-interval", "1s"];
+        let mut arguments = vec!["admin", "mount", "add", path, uri];
+        if !more.contains(&"--sync-interval") {
+            arguments.extend(["--sync-interval", "1s"]);
+        }
         for option in [&endpoint, "region=us-east-1", "path_style=true", &credentials] {
             arguments.extend(["--option", option]);
         }
+        arguments.extend(more);
         self.run_ok(&arguments).map(drop)
     }
 
@@ -155,7 +193,7 @@ impl Cluster {
         let configuration = format!("{}{WORKER}", credentials(self.folder.path()));
         let mut worker = Part::new(&name, "worker", self.folder.path(), &configuration)?;
         worker.wrap(&self.builder.wrapper);
-        worker.arg("--dir").arg(format!("{}=1GiB", self.cache_dir(number).display()));
+        worker.arg("--dir").arg(format!("{}={}", self.cache_dir(number).display(), self.builder.capacity));
         worker.arg("--bind").arg(format!("127.0.0.1:{}", free_port()?));
         worker.arg("--socket").arg(self.folder.path().join(format!("{name}.sock")));
         worker.env("HEADPOND_WORKER__NODE", format!("node-{number}"));

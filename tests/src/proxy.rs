@@ -33,6 +33,8 @@ pub struct Behaviour {
     pub only: String,
     /// Only requests by this method are; empty for all.
     pub method: String,
+    /// Of these requests, only every so manieth is; 0 and 1 for all.
+    pub every: u64,
     /// Take requests and never answer.
     pub hang: bool,
 }
@@ -46,6 +48,20 @@ pub struct Request {
     pub target: String,
     /// The `Range` header.
     pub range: Option<String>,
+    /// The object that is copied, whole or in part: the `x-amz-copy-source` header.
+    pub copies: Option<String>,
+}
+
+impl Request {
+    /// Whether it made an object of bytes that were sent, or was to: a PUT, or the end of an upload in parts.
+    #[must_use]
+    pub fn puts(&self) -> bool {
+        match &*self.method {
+            "PUT" => self.copies.is_none() && !self.target.contains("partNumber="),
+            "POST" => self.target.contains("uploadId="),
+            _ => false,
+        }
+    }
 }
 
 /// A proxy on a port of its own. Dropping it closes every connection.
@@ -63,6 +79,8 @@ struct Shared {
     requests: Mutex<Vec<Request>>,
     sent: AtomicU64,
     connections: AtomicU64,
+    /// Requests that the behaviour is about.
+    concerned: AtomicU64,
 }
 
 impl Proxy {
@@ -80,6 +98,7 @@ impl Proxy {
             requests: Mutex::default(),
             sent: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            concerned: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
         runtime.spawn(async move {
@@ -145,7 +164,8 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
         shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(request.clone());
         let behaviour = shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let concerned = request.target.contains(&behaviour.only)
-            && (behaviour.method.is_empty() || request.method == behaviour.method);
+            && (behaviour.method.is_empty() || request.method == behaviour.method)
+            && shared.concerned.fetch_add(1, Ordering::SeqCst).is_multiple_of(behaviour.every.max(1));
         if concerned && behaviour.hang {
             return std::future::pending().await;
         }
@@ -219,7 +239,8 @@ impl Head {
         let mut words = self.text.split(' ');
         let method = words.next()?.to_owned();
         let target = words.next()?.to_owned();
-        Some(Request { method, target, range: self.header("range").map(str::to_owned) })
+        let header = |name| self.header(name).map(str::to_owned);
+        Some(Request { method, target, range: header("range"), copies: header("x-amz-copy-source") })
     }
 
     fn expects_continue(&self) -> bool {

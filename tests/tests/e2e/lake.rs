@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, S3, Sample, eventually};
+use futures::{StreamExt as _, stream};
+use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, Request, S3, Sample, eventually};
 use tokio::runtime::Runtime;
 
 /// A MinIO with a bucket, and a proxy before it that the pond goes through.
@@ -61,6 +62,12 @@ impl Lake {
         self.runtime.block_on(self.s3.get(key))
     }
 
+    /// The bytes of objects, 16 at a time; `None` for those that are not there.
+    pub(crate) fn bodies(&self, keys: &[String]) -> Vec<Option<Bytes>> {
+        let each = keys.iter().map(|key| async move { self.s3.get(key).await.ok() });
+        self.runtime.block_on(stream::iter(each).buffered(16).collect())
+    }
+
     /// Every object with its bytes.
     pub(crate) fn objects(&self) -> Result<BTreeMap<String, Bytes>> {
         self.runtime.block_on(self.s3.objects(""))
@@ -87,6 +94,20 @@ impl Lake {
     /// As [`Lake::must_become`], with or without the objects of `either`.
     pub(crate) fn must_become_but(&self, expected: &BTreeMap<String, Bytes>, either: &BTreeSet<String>) -> Result<()> {
         self.must_hold(expected, either)?;
+        self.must_have_no_uploads()
+    }
+
+    /// Fails unless the bucket holds these objects right now, with or without those of `either`, and soon no half of an upload.
+    pub(crate) fn must_be(&self, expected: &BTreeMap<String, Bytes>, either: &BTreeSet<String>) -> Result<()> {
+        let mut found = self.objects()?;
+        found.retain(|key, _| !either.contains(key));
+        let differ = |(key, body): &(&String, &Bytes), other: &BTreeMap<String, Bytes>| other.get(*key) != Some(*body);
+        let missing: Vec<_> = expected.iter().filter(|object| differ(object, &found)).map(|(key, _)| key).collect();
+        let more: Vec<_> = found.iter().filter(|object| differ(object, expected)).map(|(key, _)| key).collect();
+        ensure!(
+            missing.is_empty() && more.is_empty(),
+            "missing or other bytes: {missing:?}\ntoo much, or other: {more:?}"
+        );
         self.must_have_no_uploads()
     }
 
@@ -133,6 +154,18 @@ impl Lake {
             !reads || path == "/lake//" || path.eq_ignore_ascii_case("/lake/%2F")
         });
         bad.map(|request| format!("{} {}", request.method, request.target)).collect()
+    }
+
+    /// Targets of requests that made an object, or were to.
+    pub(crate) fn puts(&self) -> Vec<String> {
+        let requests = self.proxy.requests();
+        requests.into_iter().filter(Request::puts).map(|request| request.target).collect()
+    }
+
+    /// Targets of requests that copied an object, or a part of one.
+    pub(crate) fn copies(&self) -> Vec<String> {
+        let requests = self.proxy.requests();
+        requests.iter().filter(|request| request.copies.is_some()).map(|request| request.target.clone()).collect()
     }
 
     /// GETs of objects that passed, with their ranges.

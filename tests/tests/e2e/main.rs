@@ -7,6 +7,7 @@ mod cluster;
 mod coherence;
 mod crashes;
 mod disks;
+mod durability;
 mod faults;
 mod free;
 mod freshness;

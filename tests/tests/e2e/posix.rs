@@ -76,8 +76,8 @@ const EITHER: [&str; 1] = ["ftruncate::unchanged_ctime_failed"];
 /// Seconds between two changes whose times must differ: the clock of times that are given by the kernel ticks 100 to 1000 times a second.
 const NAP: &str = "0.02";
 
-fn pond(lake: &Lake) -> Result<Pond> {
-    let pond = lake.pond().arg("--sync-interval").arg("1s");
+fn pond(lake: &Lake, durability: &str) -> Result<Pond> {
+    let pond = lake.pond().arg("--sync-interval").arg("1s").arg("--durability").arg(durability);
     // Some tests become another user.
     if is_root() { pond.arg("-o").arg("allow_other").start() } else { pond.start() }
 }
@@ -127,10 +127,9 @@ fn pjdfstest(folder: &Path, scratch: &Path) -> Result<usize> {
     Ok(said.lines().filter(|line| line.ends_with(" ok")).count())
 }
 
-#[test]
-fn pjdfstest_passes() -> Result<()> {
+fn pjdfstest_on(durability: &str) -> Result<()> {
     let lake = Lake::empty()?;
-    let pond = pond(&lake)?;
+    let pond = pond(&lake, durability)?;
     let scratch = tempfile::tempdir()?;
     let passed = pjdfstest(&pond.path(""), scratch.path())?;
     let least = if is_root() { 200 } else { 60 };
@@ -139,7 +138,18 @@ fn pjdfstest_passes() -> Result<()> {
         if is_root() { "root: all tests of its groups" } else { "an ordinary user: those that need no other user" },
     );
     ensure!(passed >= least, "only {passed} tests were run");
+    pond.run_ok(&["fs", "sync", "/", "--timeout", "90s"])?;
     lake.must_become(&std::collections::BTreeMap::new())
+}
+
+#[test]
+fn pjdfstest_passes() -> Result<()> {
+    pjdfstest_on("through")
+}
+
+#[test]
+fn pjdfstest_passes_where_files_are_persisted_later() -> Result<()> {
+    pjdfstest_on("async")
 }
 
 /// What fsx does how often. It compares what it reads with what it wrote.
@@ -180,11 +190,10 @@ fn fsx(file: &Path, scratch: &Path, seed: u64, operations: u64) -> Result<()> {
     Ok(())
 }
 
-#[test]
-fn fsx_finds_its_bytes() -> Result<()> {
+fn fsx_on(durability: &str) -> Result<()> {
     const OPERATIONS: u64 = 3_000;
     let lake = Lake::empty()?;
-    let pond = pond(&lake)?;
+    let pond = pond(&lake, durability)?;
     let scratch = tempfile::tempdir()?;
     for seed in [1, 2] {
         let name = format!("fsx-{seed}");
@@ -193,8 +202,19 @@ fn fsx_finds_its_bytes() -> Result<()> {
         fsx(&scratch.path().join(&name), scratch.path(), seed, OPERATIONS)?;
         let expected = std::fs::read(scratch.path().join(&name))?;
         ensure!(std::fs::read(pond.path(&name))? == expected, "{name} differs from the plain file");
+        pond.run_ok(&["fs", "sync", "/", "--timeout", "90s"])?;
         ensure!(lake.get(&name)? == expected, "the object {name} differs from the plain file");
     }
     ensure!(lake.list()?.len() == 2, "{:?}", lake.list()?);
     lake.must_have_no_uploads()
+}
+
+#[test]
+fn fsx_finds_its_bytes() -> Result<()> {
+    fsx_on("through")
+}
+
+#[test]
+fn fsx_finds_its_bytes_where_files_are_persisted_later() -> Result<()> {
+    fsx_on("async")
 }

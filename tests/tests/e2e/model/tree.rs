@@ -76,6 +76,11 @@ impl Tree {
         self.entries.get(path.trim_end_matches('/')).map(|entry| entry.inode)
     }
 
+    /// Whether there is something in the directory at `path`, which ends in a slash.
+    pub(super) fn has_entries(&self, path: &str) -> bool {
+        self.entries.keys().any(|other| other.starts_with(path))
+    }
+
     /// Entries.
     pub(super) fn len(&self) -> usize {
         self.entries.len()
