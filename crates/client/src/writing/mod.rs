@@ -24,6 +24,7 @@ mod nodes;
 mod pending;
 mod persisting;
 mod staged;
+mod state;
 mod table;
 mod writer;
 mod xattrs;

@@ -17,6 +17,7 @@ use super::{
     ending,
     persisting::Unanswered,
     staged::Staged,
+    state::State,
 };
 use crate::shared::Shared;
 
@@ -40,41 +41,10 @@ pub struct FileWriter {
     state: Mutex<State>,
 }
 
-/// What is known of the bytes.
-#[derive(Debug)]
-pub(super) struct State {
-    /// Attributes with the length and the times of what is staged.
-    pub(super) attr: Arc<Attr>,
-    /// The version that is being changed, as long as none of its bytes has been: reads are answered from it.
-    pub(super) origin: Option<Arc<Attr>>,
-    /// Changes made so far, and how many of them the last persist has in it.
-    pub(super) changes: u64,
-    pub(super) persisted: u64,
-    /// A change was begun and not ended: the staged file may be longer than the attributes say.
-    pub(super) unsure: bool,
-    /// A modification time that was set since the last change, for the next version.
-    pub(super) mtime: Option<Timestamp>,
-    /// The file has no name any more, so nothing is persisted.
-    pub(super) unlinked: bool,
-    /// Why the bytes are lost.
-    pub(super) lost: Option<(ErrorKind, String)>,
-}
-
 impl FileWriter {
     /// A writer of the file that `attr` tells of; with `truncate` its bytes are none.
     pub(super) fn new(shared: Arc<Shared>, lease: Lease, attr: Arc<Attr>, truncate: bool) -> Self {
-        let is_new = attr.version.is_empty() && !attr.dirty;
-        let origin = (!is_new && attr.size > 0).then(|| Arc::clone(&attr));
-        let mut state = State {
-            attr,
-            origin,
-            changes: u64::from(is_new),
-            persisted: 0,
-            unsure: true,
-            mtime: None,
-            unlinked: false,
-            lost: None,
-        };
+        let mut state = State::new(attr);
         if truncate && state.attr.size > 0 {
             state.change(Some(0));
         }
@@ -353,49 +323,6 @@ impl FileWriter {
         self.ahead.made(changed);
         self.ahead.tell(&self.shared, self.lease.id, staged);
         Ok(())
-    }
-}
-
-impl State {
-    /// # Errors
-    /// The bytes are lost.
-    pub(super) fn check(&self) -> Result<()> {
-        match &self.lost {
-            Some((kind, message)) => Err(Error::new(*kind, message.clone())),
-            None => Ok(()),
-        }
-    }
-
-    pub(super) const fn is_dirty(&self) -> bool {
-        self.changes != self.persisted && !self.unlinked
-    }
-
-    /// A change was made.
-    fn change(&mut self, length: Option<u64>) {
-        self.changes += 1;
-        self.mtime = None;
-        self.origin = None;
-        let now = SystemClock.now();
-        self.edit(|attr| {
-            (attr.mtime, attr.ctime) = (now, now);
-            attr.size = length.unwrap_or(attr.size);
-        });
-    }
-
-    fn change_to_hold(&mut self, end: u64) {
-        let length = self.attr.size.max(end);
-        self.change(Some(length));
-    }
-
-    pub(super) fn edit(&mut self, edit: impl FnOnce(&mut Attr)) {
-        edit(Arc::make_mut(&mut self.attr));
-    }
-
-    fn lose(&mut self, kind: ErrorKind, message: String) {
-        if self.lost.is_none() {
-            tracing::warn!(inode = %self.attr.inode, message, "bytes that were written are lost");
-            self.lost = Some((kind, message));
-        }
     }
 }
 
