@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use futures::stream::BoxStream;
+use futures::{FutureExt as _, stream::BoxStream};
 use headpond_proto::v1;
 use headpond_runtime::{Shutdown, Tasks};
 use headpond_types::{Attr, ContentId, FileKind, InodeId, Name, NsPath, Result, Ring};
@@ -60,14 +60,20 @@ impl Client {
         let ending = stop.clone();
         let background = Arc::clone(&shared);
         shared.tasks.spawn(async move {
+            let mut session = std::pin::pin!(session::run(Arc::clone(&background), ending.clone()).fuse());
             tokio::select! {
                 () = ending.begun() => {}
-                () = session::run(Arc::clone(&background), ending.clone()) => {}
+                () = &mut session => {}
                 () = tidy(&background) => {}
                 () = writing::renew(Arc::clone(&background)) => {}
             }
             // What was written is a cached content only once its staged file was ended, over these connections or not.
-            background.writers.endings().drain(ENDINGS).await;
+            let mut endings = std::pin::pin!(background.writers.endings().drain(ENDINGS));
+            tokio::select! {
+                _ = &mut endings => {}
+                () = &mut session => drop(endings.await),
+            }
+            session::leave(&background, session).await;
             background.local.close();
         });
         Ok(Self { handle: Arc::new(Handle { shared, stop }) })
@@ -327,6 +333,12 @@ impl Client {
     #[must_use]
     pub fn admin(&self) -> AdminClient {
         AdminClient::new(self.clone())
+    }
+
+    /// Whoever cached what [`Client::events`] told of has forgotten it all, as a kernel whose mount is gone. When the client ends it tells the master,
+    /// and no change of another client waits until what it was told is not valid any more.
+    pub fn let_go(&self) {
+        self.shared().session.let_go();
     }
 
     /// Changes from now on. A receiver that lags by more than 1024 gets `RecvError::Lagged` and must treat it as

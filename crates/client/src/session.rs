@@ -30,6 +30,9 @@ use crate::{
 /// Events kept for a receiver that lags.
 const EVENTS: usize = 1024;
 
+/// How long the master may take to hear that the client leaves. One that does not is no worse off than with a client that is killed.
+const GOODBYE: Duration = Duration::from_secs(1);
+
 /// What the session last said.
 #[derive(Debug)]
 pub(crate) struct Session {
@@ -37,6 +40,8 @@ pub(crate) struct Session {
     events: broadcast::Sender<Event>,
     /// Somebody has asked for events: they cache what they are told.
     cached_above: AtomicBool,
+    /// They have let go of it.
+    let_go: AtomicBool,
     /// What is to be said in the session that is live.
     words: Mutex<Option<Arc<Words>>>,
 }
@@ -47,6 +52,7 @@ impl Session {
             ring: watch::Sender::new(None),
             events: broadcast::channel(EVENTS).0,
             cached_above: AtomicBool::new(false),
+            let_go: AtomicBool::new(false),
             words: Mutex::new(None),
         }
     }
@@ -78,6 +84,20 @@ impl Session {
         events
     }
 
+    pub(crate) fn let_go(&self) {
+        self.let_go.store(true, Ordering::SeqCst);
+    }
+
+    /// Says that nothing is believed any more; whether there was something to say, and a session to say it in.
+    fn say_leave(&self) -> bool {
+        if !self.let_go.load(Ordering::SeqCst) {
+            return false;
+        }
+        let words = self.words();
+        let live = words.as_ref().filter(|words| words.are_heard());
+        live.inspect(|words| words.leave()).is_some()
+    }
+
     /// The beginning of what is said in a new session.
     fn introduction(&self, client: String, resumed: bool) -> (Speaker, v1::WatchRequest) {
         let speaker = Speaker::default();
@@ -103,7 +123,7 @@ impl Session {
     }
 }
 
-/// Keeps a session until the client ends, which `stop` tells.
+/// Keeps a session until the client ends, which `stop` tells: then until the master ends it.
 pub(crate) async fn run(shared: Arc<Shared>, stop: Shutdown) {
     let mut backoff = new_backoff();
     let mut refused = None;
@@ -143,6 +163,13 @@ pub(crate) async fn run(shared: Arc<Shared>, stop: Shutdown) {
             () = sleep(backoff.pause()) => {}
             () = shared.masters.reach.recovered() => {}
         }
+    }
+}
+
+/// Ends the session that `running` keeps, so that no change of another client waits for this one.
+pub(crate) async fn leave(shared: &Shared, running: impl Future<Output = ()>) {
+    if shared.session.say_leave() && timeout(GOODBYE, running).await.is_err() {
+        tracing::debug!("the master did not hear that this client leaves");
     }
 }
 

@@ -57,6 +57,17 @@ impl Words {
         self.news.notify_one();
     }
 
+    /// The session goes on.
+    pub(crate) fn are_heard(&self) -> bool {
+        !self.ended.load(Ordering::SeqCst)
+    }
+
+    /// Nothing is believed any more.
+    pub(crate) fn leave(&self) {
+        self.lock().leave = true;
+        self.news.notify_one();
+    }
+
     fn taken(&self, ticket: u64) {
         self.lock().taken.push(ticket);
         self.news.notify_one();

@@ -58,13 +58,16 @@ impl State {
     /// A change was made.
     pub(super) fn change(&mut self, length: Option<u64>) {
         self.changes += 1;
-        self.mtime = None;
         self.origin = None;
+        self.edit(|attr| attr.size = length.unwrap_or(attr.size));
+        self.touch();
+    }
+
+    /// The next version is modified now, whatever time was set for it before.
+    pub(super) fn touch(&mut self) {
+        self.mtime = None;
         let now = SystemClock.now();
-        self.edit(|attr| {
-            (attr.mtime, attr.ctime) = (now, now);
-            attr.size = length.unwrap_or(attr.size);
-        });
+        self.edit(|attr| (attr.mtime, attr.ctime) = (now, now));
     }
 
     /// Bytes up to `end` were written.

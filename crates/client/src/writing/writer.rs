@@ -179,15 +179,19 @@ impl FileWriter {
         Ok(offset)
     }
 
-    /// Cuts the file, or makes it longer with zeros.
+    /// Cuts the file, or makes it longer with zeros. To the length that it has, what is to be persisted is modified now, and what is persisted stays.
     ///
     /// # Errors
     /// As of [`FileWriter::write_at`].
     pub async fn set_length(&self, length: u64) -> Result<()> {
         let mut copied = self.changing.lock().await;
         if self.length() == length {
-            // Its bytes are as they were, so there is nothing to persist.
-            return self.lock().check();
+            let mut state = self.lock();
+            state.check()?;
+            if state.is_dirty() {
+                state.touch();
+            }
+            return Ok(());
         }
         self.bring_over(&mut copied, length).await?;
         self.change(|staged| staged.set_length(length), Some(length), Changed::Cut(length)).await

@@ -8,5 +8,7 @@ mod holes;
 mod local;
 mod metadata;
 mod remote;
+mod sessions;
+mod times;
 mod whole;
 mod writing;

@@ -341,26 +341,6 @@ async fn without_a_place_on_this_node_a_file_is_written_over_the_network() {
 }
 
 #[tokio::test]
-async fn a_time_that_is_set_before_the_persist_is_that_of_the_version() {
-    let cluster = Cluster::start(1).await;
-    let writer = create(&cluster, "f").await;
-    let set = |nanos| {
-        let change = AttrChange { mtime: Some(Timestamp(nanos)), ..AttrChange::default() };
-        cluster.client.set_attr(writer.inode(), change)
-    };
-    write(&writer, 0, "bytes").await;
-    set(5).await.expect("set");
-    assert_eq!((writer.attr().mtime, cluster.master.calls("setattr")), (Timestamp(5), 0));
-    assert_eq!(writer.persist(true).await.expect("persisted").mtime, Timestamp(5));
-    assert_eq!(cluster.client.attr(writer.inode()).await.expect("known").attr.expect("there").mtime, Timestamp(5));
-    set(6).await.expect("set");
-    assert_eq!((writer.attr().mtime, cluster.master.calls("setattr")), (Timestamp(6), 2));
-    set(7).await.expect("set");
-    write(&writer, 0, "since").await;
-    assert_eq!(writer.persist(true).await.expect("persisted").mtime, Timestamp(77), "it was written since");
-}
-
-#[tokio::test]
 async fn a_file_that_lost_its_name_is_written_on_and_persisted_no_more() {
     let cluster = Cluster::start(1).await;
     cluster.master.set_term(Duration::from_millis(30));

@@ -319,8 +319,9 @@ impl MasterService for FakeMaster {
         }
         let heard = self.said.clone();
         let listening = request.into_inner().filter_map(move |words| {
+            let leaves = words.as_ref().is_ok_and(|words| words.leave);
             heard.send_modify(|heard| heard.extend(words));
-            std::future::ready(None)
+            std::future::ready(leaves.then(|| Err(Status::unavailable("it leaves"))))
         });
         let events = BroadcastStream::new(self.events.subscribe());
         let ring = v1::WatchEvent { event: Some(v1::watch_event::Event::Ring(self.state().ring.clone())) };

@@ -1,0 +1,42 @@
+//! Modification times of what is being written.
+
+use bytes::Bytes;
+use headpond_client::AttrChange;
+use headpond_types::Timestamp;
+
+use crate::{fakes::Cluster, writing::create};
+
+#[tokio::test]
+async fn a_time_that_is_set_before_the_persist_is_that_of_the_version() {
+    let cluster = Cluster::start(1).await;
+    let writer = create(&cluster, "f").await;
+    let set = |nanos| {
+        let change = AttrChange { mtime: Some(Timestamp(nanos)), ..AttrChange::default() };
+        cluster.client.set_attr(writer.inode(), change)
+    };
+    writer.write_at(0, Bytes::from_static(b"bytes")).await.expect("written");
+    set(5).await.expect("set");
+    assert_eq!((writer.attr().mtime, cluster.master.calls("setattr")), (Timestamp(5), 0));
+    assert_eq!(writer.persist(true).await.expect("persisted").mtime, Timestamp(5));
+    assert_eq!(cluster.client.attr(writer.inode()).await.expect("known").attr.expect("there").mtime, Timestamp(5));
+    set(6).await.expect("set");
+    assert_eq!((writer.attr().mtime, cluster.master.calls("setattr")), (Timestamp(6), 2));
+    set(7).await.expect("set");
+    writer.write_at(0, Bytes::from_static(b"since")).await.expect("written");
+    assert_eq!(writer.persist(true).await.expect("persisted").mtime, Timestamp(77), "it was written since");
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_to_its_length_is_modified_if_it_is_to_be_persisted() {
+    let cluster = Cluster::start(1).await;
+    let writer = create(&cluster, "f").await;
+    writer.write_at(0, Bytes::from_static(b"bytes")).await.expect("written");
+    let change = AttrChange { mtime: Some(Timestamp(5)), ..AttrChange::default() };
+    cluster.client.set_attr(writer.inode(), change).await.expect("set");
+    writer.set_length(5).await.expect("as it is");
+    assert_ne!(writer.attr().mtime, Timestamp(5));
+    assert_eq!(writer.persist(true).await.expect("persisted").mtime, Timestamp(77), "when it was stored");
+    writer.set_length(5).await.expect("as it is");
+    assert!(!writer.is_dirty(), "its bytes are as they were");
+    assert_eq!((writer.attr().mtime, cluster.workers[0].state().staging.stored.len()), (Timestamp(77), 1));
+}
