@@ -68,4 +68,6 @@ pub use master::is_refusal;
 pub use open_file::OpenFile;
 pub use persistence::{Durability, DurabilityRule, Persistence};
 pub use problems::{Problem, Resolution};
-pub use writing::{Amount, AttrChange, FileWriter, Moving, NewFile, Owner, Pending, PersistState, Unpersisted};
+pub use writing::{
+    Amount, AttrChange, FileWriter, Moving, NewFile, Owner, Pending, PersistState, Stretch, Unpersisted,
+};

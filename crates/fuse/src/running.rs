@@ -192,7 +192,7 @@ impl RunningMount {
     /// # Errors
     /// The kernel refused even that; the message says what to try.
     pub async fn unmount(self, grace: Duration) -> Result<Detached> {
-        unmount(self.attachment.clone(), grace).await
+        unmount(self.attachment.clone(), self.ended.clone(), grace).await
     }
 
     /// Unmounts when `tasks` are to end.
@@ -201,10 +201,10 @@ impl RunningMount {
         let _entered = runtime.enter();
         drop(tasks.spawn(async move {
             tokio::select! {
-                () = wait(ended) => return,
+                () = wait(ended.clone()) => return,
                 () = shutdown.begun() => {}
             }
-            if let Err(error) = unmount(attachment, GRACE).await {
+            if let Err(error) = unmount(attachment, ended, GRACE).await {
                 warn!(%error, "the mount stays");
             }
         }));
@@ -224,14 +224,18 @@ async fn wait(mut ended: watch::Receiver<bool>) {
     drop(ended.wait_for(|ended| *ended).await);
 }
 
-async fn unmount(attachment: Attachment, grace: Duration) -> Result<Detached> {
+async fn unmount(attachment: Attachment, ended: watch::Receiver<bool>, grace: Duration) -> Result<Detached> {
     let deadline = tokio::time::Instant::now() + grace;
     let attachment = Arc::new(attachment);
     loop {
         let tried = Arc::clone(&attachment);
         let done = tokio::task::spawn_blocking(move || tried.unmount()).await;
         match done {
-            Ok(Ok(())) => return Ok(Detached::Clean),
+            Ok(Ok(())) => {
+                // The kernel has no more to say: whoever ends next is to know. That it is slow is no reason to stay.
+                drop(tokio::time::timeout(GRACE, wait(ended)).await);
+                return Ok(Detached::Clean);
+            }
             Ok(Err(error)) if error.kind() == io::ErrorKind::ResourceBusy && tokio::time::Instant::now() < deadline => {
                 tokio::time::sleep(RETRY).await;
             }

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use headpond_client::{
     AttrChange, Client, Event, FileWriter, ListOptions, ListPage, LocalFile, Lookup, NewFile, OpenFile, Owner, StatFs,
+    Stretch,
 };
 use headpond_types::{Attr, FileKind, InodeId, Name, NsPath, Result};
 use tokio::sync::broadcast;
@@ -78,6 +79,8 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     /// Entries after `after` in byte order. Ends after the first error, and never without one before the listing is whole.
     fn list(&self, dir: InodeId, after: Option<Name>) -> BoxStream<'static, Result<ListPage>>;
     fn events(&self) -> broadcast::Receiver<Event>;
+    /// The kernel believes nothing of what it was told any more.
+    fn let_go(&self);
 }
 
 /// One version of a file, open for reading.
@@ -106,6 +109,8 @@ pub(crate) trait SourceWriter: fmt::Debug + Send + Sync + 'static {
     fn try_write_at(&self, offset: u64, bytes: &[u8]) -> bool;
     fn write_at(&self, offset: u64, bytes: Bytes) -> impl Future<Output = Result<()>> + Send;
     fn set_length(&self, length: u64) -> impl Future<Output = Result<()>> + Send;
+    /// Where from `offset` on the next such stretch begins, if there is one.
+    fn next_stretch(&self, offset: u64, what: Stretch) -> impl Future<Output = Result<Option<u64>>> + Send;
     /// Makes bytes zeros as far as the file reaches.
     fn zero(&self, offset: u64, length: u64) -> impl Future<Output = Result<()>> + Send;
     /// Everything written before is as durable as the mount promises when this answers. With `closing` others are about to read it.
@@ -222,6 +227,10 @@ impl Source for Client {
     fn events(&self) -> broadcast::Receiver<Event> {
         self.events()
     }
+
+    fn let_go(&self) {
+        self.let_go();
+    }
 }
 
 impl SourceFile for OpenFile {
@@ -271,6 +280,10 @@ impl SourceWriter for FileWriter {
 
     async fn set_length(&self, length: u64) -> Result<()> {
         self.set_length(length).await
+    }
+
+    async fn next_stretch(&self, offset: u64, what: Stretch) -> Result<Option<u64>> {
+        self.next_stretch(offset, what).await
     }
 
     async fn zero(&self, offset: u64, length: u64) -> Result<()> {

@@ -58,6 +58,8 @@ pub(crate) struct Asked {
     pub(crate) opens: AtomicUsize,
     pub(crate) links: AtomicUsize,
     pub(crate) persists: AtomicUsize,
+    /// Mounts that have ended.
+    pub(crate) let_go: AtomicUsize,
 }
 
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use std::{
 use bytes::{Bytes, BytesMut};
 use headpond_types::{Error, ErrorKind, Result};
 use rustix::{
-    fs::FallocateFlags,
+    fs::{FallocateFlags, SeekFrom},
     io::{Errno, ReadWriteFlags, pwritev2},
 };
 
@@ -18,6 +18,7 @@ use super::{
     Connection, Place,
     file::{INLINE, read_cached},
 };
+use crate::writing::Stretch;
 
 /// The bytes of a file's next version on the disk of this node's worker. They are the worker's as long as the connection holds.
 #[derive(Debug)]
@@ -93,6 +94,26 @@ impl StagedFile {
             Err(error) => Err(error.into()),
         };
         self.blocking("made a hole in", punch).await
+    }
+
+    /// Where from `offset` on, which lies before the file's end, the next such stretch begins.
+    ///
+    /// # Errors
+    /// `Unavailable` when the disk fails.
+    pub(crate) async fn next_stretch(self: &Arc<Self>, offset: u64, what: Stretch) -> Result<Option<u64>> {
+        let seek = move |file: &File| {
+            // Nobody reads or writes at the position that this moves.
+            let to = match what {
+                Stretch::Data => SeekFrom::Data(offset),
+                Stretch::Hole => SeekFrom::Hole(offset),
+            };
+            match rustix::fs::seek(file, to) {
+                Ok(next) => Ok(Some(next)),
+                Err(Errno::NXIO) => Ok(None),
+                Err(error) => Err(error.into()),
+            }
+        };
+        self.blocking("searched for holes", seek).await
     }
 
     /// As much of the beginning of `bytes` as the page cache takes at once. Nothing where the file system cannot tell.

@@ -31,6 +31,7 @@ mod xattrs;
 
 use headpond_types::Timestamp;
 
+pub use holes::Stretch;
 pub(crate) use lease::{Lease, renew};
 pub(crate) use nodes::Targets;
 pub(crate) use pending::path_of;

@@ -5,6 +5,7 @@
 mod allocation;
 mod attributes;
 mod changes;
+mod copying;
 mod directory;
 mod handles;
 mod kept;
@@ -15,6 +16,7 @@ mod orphans;
 mod pages;
 mod read;
 mod recent;
+mod seeking;
 mod unrest;
 mod writing;
 mod xattr;
@@ -26,6 +28,7 @@ use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, Result};
 
 pub(crate) use allocation::Allocation;
 pub(crate) use changes::{Change, Time};
+pub(crate) use copying::Spot;
 pub(crate) use directory::DirEntry;
 pub(crate) use handles::READER;
 pub(crate) use open_table::{Mode, Opening, PassedThrough};
@@ -119,6 +122,11 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
                 self.kept.forget_all();
             }
         }
+    }
+
+    /// The kernel has forgotten everything.
+    pub(crate) fn let_go(&self) {
+        self.source.let_go();
     }
 
     /// A name was changed elsewhere; answers how long an earlier answer for it may still be on its way to the kernel.

@@ -146,6 +146,14 @@ impl<F: SourceFile, B> OpenTable<F, B> {
         self.shard(inode).get(&inode).is_some_and(|opened| opened.passthrough.is_some())
     }
 
+    /// Whether the kernel may read the inode from another version than who reads it here.
+    pub(crate) fn is_read_as_another(&self, inode: InodeId) -> bool {
+        self.shard(inode).get(&inode).is_some_and(|opened| {
+            let content = opened.file.as_ref().and_then(|file| file.attr().content);
+            opened.passthrough.as_ref().is_some_and(|registered| content.is_none() || registered.content != content)
+        })
+    }
+
     /// Waits until the kernel does not read the inode from a backing file.
     pub(crate) async fn until_not_passed_through(&self, inode: InodeId) {
         loop {
@@ -182,7 +190,9 @@ impl<F: SourceFile, B> OpenTable<F, B> {
         }
         let last = shard.remove(&inode);
         drop(shard);
-        drop(last);
+        if last.is_some_and(|opened| opened.passthrough.is_some()) {
+            self.left.notify_waiters();
+        }
         true
     }
 

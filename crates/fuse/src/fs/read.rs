@@ -93,7 +93,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     }
 
     /// Whose bytes a read gets: those of the handle's own writer, else of who writes the inode here.
-    fn writer_of(&self, inode: InodeId, handle: u64) -> Option<Arc<S::Writer>> {
+    pub(super) fn writer_of(&self, inode: InodeId, handle: u64) -> Option<Arc<S::Writer>> {
         self.handles.get(handle).or_else(|| self.source.writer(inode))
     }
 
@@ -112,7 +112,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         })
     }
 
-    fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {
+    pub(super) fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {
         let file = match self.opens.file(inode) {
             Some(file) => file,
             None => {

@@ -10,8 +10,9 @@ use headpond_types::{Error, ErrorKind, Result};
 
 use super::{Admitted, FileSystem, Opening, PassedThrough, Source, SourceWriter, attributes::name_of, pages::Held};
 
-/// How long the kernel may take to tell that a file was closed.
-const CLOSING: Duration = Duration::from_millis(200);
+/// How long the kernel may take to tell that a file was closed: longer than a moment behind readahead that waits for a store, or on a machine with
+/// much to do. Who wants to write what is read for longer waits for nothing.
+const CLOSING: Duration = Duration::from_secs(1);
 
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Makes the file `name` in `parent`, or opens the one that has the name.
@@ -28,7 +29,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.within("opening a file for writing", opening).await
     }
 
-    /// Whether an open that writes and reads has to be refused. Waits a moment for readers that have closed the file: the kernel tells of it
+    /// Whether an open that writes and reads has to be refused. Waits for readers that have closed the file: the kernel tells of it
     /// after their close has returned.
     pub(crate) async fn stays_passed_through(&self, node: u64) -> bool {
         tokio::time::timeout(CLOSING, self.opens.until_not_passed_through(self.inode_of(node))).await.is_err()

@@ -12,7 +12,7 @@ use std::{
 use fuser::{
     AccessFlags, BackingId, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, KernelConfig,
     LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use headpond_client::StatFs;
 use headpond_runtime::Tasks;
@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     errno,
-    fs::{Change, FileSystem, Mode, Opening, PassedThrough, READER},
+    fs::{Change, FileSystem, Mode, Opening, PassedThrough, READER, Spot},
     metrics::{Metrics, Op},
     source::{Loan as _, Source},
 };
@@ -377,19 +377,24 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
 
     fn copy_file_range(
         &self,
-        _: &Request,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: INodeNo,
-        _: FileHandle,
-        _: u64,
-        _: u64,
+        request: &Request,
+        node: INodeNo,
+        handle: FileHandle,
+        offset: u64,
+        to_node: INodeNo,
+        to_handle: FileHandle,
+        to_offset: u64,
+        length: u64,
         _: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        // The kernel copies by itself, and asks no more.
-        reply.error(self.refused(libc::ENOSYS));
+        let from = Spot { node: node.0, handle: handle.0, offset };
+        let to = Spot { node: to_node.0, handle: to_handle.0, offset: to_offset };
+        self.copy_range(request, from, to, length, reply);
+    }
+
+    fn lseek(&self, _: &Request, node: INodeNo, handle: FileHandle, offset: i64, whence: i32, reply: ReplyLseek) {
+        self.seek(node.0, handle.0, offset, whence, reply);
     }
 
     fn mknod(

@@ -10,6 +10,7 @@ mod invalidation;
 mod names;
 mod nodes;
 mod passthrough;
+mod ranges;
 mod session;
 mod xattrs;
 

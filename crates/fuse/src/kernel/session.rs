@@ -59,6 +59,7 @@ impl SessionOptions {
 #[derive(Debug)]
 pub(crate) struct Session<S: Source> {
     session: fuser::Session<Adapter<S>>,
+    fs: Arc<FileSystem<S, BackingId>>,
     passthrough: Arc<Passthrough>,
 }
 
@@ -101,8 +102,8 @@ impl<S: Source> Session<S> {
         let names = guard.map(start).transpose()?;
         let invalidations = Invalidations::start(session.notifier(), names, metrics)?;
         let _entered = runtime.enter();
-        drop(tasks.spawn_until_shutdown(invalidation::follow(fs, events, invalidations)));
-        Ok(Self { session, passthrough })
+        drop(tasks.spawn_until_shutdown(invalidation::follow(Arc::clone(&fs), events, invalidations)));
+        Ok(Self { session, fs, passthrough })
     }
 
     /// Whether complete files are passed through.
@@ -115,7 +116,9 @@ impl<S: Source> Session<S> {
     /// # Errors
     /// The conversation broke for another reason than the mount's end.
     pub(crate) fn run(self) -> io::Result<()> {
-        match self.session.run() {
+        let ended = self.session.run();
+        self.fs.let_go();
+        match ended {
             Err(error) if error.raw_os_error() == Some(Errno::CONNABORTED.raw_os_error()) => Ok(()),
             ended => ended,
         }

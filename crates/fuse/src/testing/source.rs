@@ -244,4 +244,8 @@ impl Source for FakePond {
     fn events(&self) -> broadcast::Receiver<Event> {
         self.0.events.subscribe()
     }
+
+    fn let_go(&self) {
+        self.0.asked.let_go.fetch_add(1, Ordering::SeqCst);
+    }
 }

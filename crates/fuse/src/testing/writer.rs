@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, atomic::Ordering};
 
 use bytes::Bytes;
+use headpond_client::Stretch;
 use headpond_types::{Attr, Error, ErrorKind, Result};
 
 use super::FakePond;
@@ -91,6 +92,15 @@ impl SourceWriter for FakeWriter {
     async fn set_length(&self, length: u64) -> Result<()> {
         self.change(|data| data.resize(usize::try_from(length).unwrap(), 0));
         Ok(())
+    }
+
+    async fn next_stretch(&self, offset: u64, what: Stretch) -> Result<Option<u64>> {
+        let state = self.state();
+        let start = usize::try_from(offset).unwrap();
+        let is_wanted = |byte: &u8| (*byte == 0) == (what == Stretch::Hole);
+        let next = state.data.get(start..).and_then(|rest| Some((start + rest.iter().position(is_wanted)?) as u64));
+        let at_end = (what == Stretch::Hole && start < state.data.len()).then_some(state.data.len() as u64);
+        Ok(next.or(at_end))
     }
 
     async fn zero(&self, offset: u64, length: u64) -> Result<()> {

@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{BufRead as _, BufReader},
     process::{Command, Stdio},
+    sync::atomic::Ordering,
 };
 
 use headpond_types::InodeId;
@@ -18,16 +19,20 @@ fn an_unused_mount_ends_cleanly_and_a_used_one_is_detached() {
     let path = fs::canonicalize(pond.path("")).expect("a real name");
     let running = pond.running.take().expect("it runs");
     assert_eq!(running.mountpoint(), path);
+    let let_go = || source.asked().let_go.load(Ordering::SeqCst);
+    assert_eq!(let_go(), 0);
     assert_eq!(pond.block_on(running.unmount(Duration::ZERO)).expect("unmounted"), Detached::Clean);
     assert!(!is_mounted(&path));
+    assert_eq!(let_go(), 1, "nothing is believed any more");
 
     let mut pond = Pond::mount(&source);
     let path = fs::canonicalize(pond.path("")).expect("a real name");
-    let file = File::open(pond.path("f")).expect("it opens");
+    let mut file = File::open(pond.path("f")).expect("it opens");
     let running = pond.running.take().expect("it runs");
     assert_eq!(pond.block_on(running.unmount(Duration::ZERO)).expect("unmounted"), Detached::Busy);
     assert!(!is_mounted(&path));
-    assert_eq!(std::io::read_to_string(file).expect("its user goes on"), "still here");
+    assert_eq!(std::io::read_to_string(&mut file).expect("its user goes on"), "still here");
+    assert_eq!(let_go(), 1, "as does its kernel");
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod changes;
 mod lifecycle;
 mod listing;
 mod nodes;
+mod ranges;
 mod reading;
 mod refusing;
 mod writing;
