@@ -2,6 +2,7 @@
 
 mod adoption;
 mod check;
+mod dirty;
 mod file;
 mod loan;
 mod pin;
@@ -68,6 +69,8 @@ pub struct Content {
     lent_noted: AtomicBool,
     /// An earlier process lent the file, perhaps to somebody who still reads it: no hole may be punched.
     keep_whole: bool,
+    /// The file is the only place of the bytes: it is in no queue of eviction, and stays whatever is asked.
+    dirty: AtomicBool,
     /// Evicted or freed. Set once, under `state`.
     gone: AtomicBool,
 }
@@ -127,6 +130,7 @@ impl Content {
             lent: AtomicBool::new(false),
             lent_noted: AtomicBool::new(false),
             keep_whole: false,
+            dirty: AtomicBool::new(false),
             gone: AtomicBool::new(false),
         }
     }
@@ -322,7 +326,7 @@ impl Content {
         if self.is_gone() {
             return Ok(());
         }
-        each(Record::Content { slot, id: self.id, length: self.length, generation })?;
+        each(self.first_record(slot, generation))?;
         if self.lent.load(Ordering::Acquire) {
             each(Record::Lent { slot })?;
         }
@@ -337,7 +341,7 @@ impl Content {
 
     /// Whether nobody began to fill it, or all of its pages went. The map then need not keep it.
     pub(crate) fn is_unused(&self) -> bool {
-        self.present_pages() == 0 && {
+        self.present_pages() == 0 && !self.is_dirty() && {
             let state = lock(&self.state);
             state.pins.is_empty() && state.loans == 0 && !state.creating
         }

@@ -3,6 +3,8 @@
 //! Layout: `index`, `lock`, `boot` (the machine's boot id when it was last opened), `pages/<first byte of the id>/<id>.<generation>`, one file per content, and `staged/<generation>`, files that are
 //! being written. Directories have mode 0700, files 0600. A generation is used once, so a file name never means two files.
 
+mod claims;
+mod dirty;
 mod recovery;
 mod room;
 mod staged;
@@ -24,7 +26,11 @@ use rustix::{
     io::Errno,
 };
 
-pub(crate) use self::room::Reservation;
+use self::dirty::DirtyContents;
+pub(crate) use self::{
+    claims::{Claim, Claims},
+    room::Reservation,
+};
 use crate::{
     config::DirConfig,
     error::{Result, StoreError},
@@ -48,6 +54,8 @@ pub(crate) struct Dir {
     lock: Mutex<Option<File>>,
     failure: OnceLock<String>,
     next_generation: AtomicU32,
+    /// Contents that are nowhere else. A leaf.
+    dirty: Mutex<DirtyContents>,
     /// How often a loan, a reader or a writer let something go.
     releases: AtomicU64,
     /// The value of `releases` at which a search found nothing to evict.
@@ -75,12 +83,15 @@ impl Dir {
     }
 
     pub(crate) fn usage(&self) -> DirUsage {
+        let (dirty_bytes, dirty_contents) = lock(&self.dirty).size();
         DirUsage {
             path: self.config.path.clone(),
             capacity_bytes: self.config.capacity_bytes,
             used_bytes: self.used.load(Ordering::Relaxed),
             pages: self.pages.load(Ordering::Relaxed),
             contents: self.contents.load(Ordering::Relaxed),
+            dirty_bytes,
+            dirty_contents,
             problem: self.failure.get().cloned(),
         }
     }

@@ -8,19 +8,20 @@ use std::{
 };
 
 use bytes::Bytes;
-use headpond_types::PAGE_SIZE;
+use headpond_types::{ContentId, PAGE_SIZE};
 use rustix::{buffer::spare_capacity, fs::OFlags, io::Errno};
 
 use crate::{
     content::MAX_LENGTH,
-    dir::{Dir, FULL_DISK_BYTES, Reservation, is_full},
+    dir::{Claim, Claims, Dir, FULL_DISK_BYTES, Reservation, is_full},
     error::{Result, StoreError},
     policy::charge,
     shared::lock,
 };
 
 /// A sparse file in a cache directory whose bytes are no content yet. What it occupies counts against the directory's capacity, and clean
-/// contents are evicted for it. Dropping it removes the file; descriptors that were handed out then lead to a file without a name.
+/// contents are evicted for it. Dropping it removes the file, unless it was made durable as a content: then the next open of the store finds it.
+/// Descriptors that were handed out lead to a file without a name then.
 ///
 /// Every method does IO. Methods may run side by side; what overlapping writes leave is theirs to settle.
 #[derive(Debug)]
@@ -30,7 +31,9 @@ pub struct Staging {
     generation: u32,
     /// What the file occupied when it was last looked at.
     charge: Mutex<Reservation>,
-    /// The file is a content's by now.
+    /// What its bytes were made durable as.
+    claims: Mutex<Claims>,
+    /// The file is a content's by now, or left to the next open.
     moved: bool,
 }
 
@@ -43,7 +46,15 @@ impl Staging {
             file = create();
         }
         let file = file.map_err(|error| dir.write_error("stage a file", error))?;
-        Ok(Self { dir, file, generation, charge, moved: false })
+        Ok(Self { dir, file, generation, charge, claims: Mutex::default(), moved: false })
+    }
+
+    /// What an earlier process staged and made durable.
+    pub(crate) fn recovered(dir: Arc<Dir>, generation: u32, claims: Claims) -> Result<Self> {
+        let file = dir.open_staged(generation, OFlags::RDWR);
+        let file = file.map_err(|error| dir.error("open a staged file", error))?;
+        let charge = Mutex::new(dir.nothing_reserved());
+        Ok(Self { dir, file, generation, charge, claims: Mutex::new(claims), moved: false })
     }
 
     /// Writes `bytes` at `offset`; what lies between there and the end before reads as zeros.
@@ -64,21 +75,7 @@ impl Staging {
 
     /// The bytes from `offset`, up to `length`; fewer only at the end of the file.
     pub fn read_at(&self, offset: u64, length: usize) -> Result<Bytes> {
-        let mut buffer = Vec::with_capacity(length);
-        while buffer.len() < length {
-            let at = offset.saturating_add(buffer.len() as u64);
-            if at > MAX_LENGTH {
-                break;
-            }
-            match rustix::io::pread(&self.file, spare_capacity(&mut buffer), at) {
-                Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(self.dir.error("read a staged file", error.into())),
-            }
-        }
-        // The allocator may have given more room than was asked for.
-        buffer.truncate(length);
-        Ok(buffer.into())
+        read_at(&self.dir, &self.file, offset, length)
     }
 
     /// Makes the file `length` bytes long; what is added reads as zeros.
@@ -104,6 +101,51 @@ impl Staging {
     /// The file, opened once more for reading. It also reads what the file was when it was dropped, or became a content.
     pub fn reader(&self) -> Result<File> {
         self.open(OFlags::RDONLY)
+    }
+
+    /// Makes what was written durable, as the content `id` of the first `length` bytes, which no store may have: from now on the file survives
+    /// everything but [`PageStore::adopt`](crate::PageStore::adopt), and [`PageStore::adopt_dirty`](crate::PageStore::adopt_dirty)
+    /// makes it that content. It may go on to be written; then it stands for what it has become. The last few contents are
+    /// remembered, since which of them is needed may be decided late. One sync of the file, however large it is.
+    ///
+    /// `Full`: the disk is. After any error the file stands for what it did before, or for both.
+    pub fn make_durable(&self, id: ContentId, length: u64) -> Result<()> {
+        let mut claims = lock(&self.claims);
+        let mut news = claims.clone();
+        news.add(Claim { id, length });
+        let done = news.write(&self.file).and_then(|()| {
+            // The file says it already, should it not get to the disk.
+            *claims = news;
+            self.file.sync_all()
+        });
+        drop(claims);
+        let counted = self.count();
+        done.and(counted).map_err(|error| self.dir.claim_error(error))
+    }
+
+    /// Contents that the file stands for, the oldest first.
+    #[must_use]
+    pub fn durable(&self) -> Vec<ContentId> {
+        lock(&self.claims).as_slice().iter().map(|claim| claim.id).collect()
+    }
+
+    /// The file stands for nothing any more.
+    pub(crate) fn disclaim(&self) {
+        let claims = std::mem::take(&mut *lock(&self.claims));
+        if !claims.as_slice().is_empty()
+            && let Err(error) = Claims::default().write(&self.file)
+        {
+            tracing::debug!(%error, "a staged file goes on to say that it is needed");
+        }
+    }
+
+    pub(crate) fn claims(&self) -> Claims {
+        lock(&self.claims).clone()
+    }
+
+    /// Leaves the file for the next open to find.
+    pub(crate) fn leave_behind(mut self) {
+        self.moved = true;
     }
 
     fn open(&self, flags: OFlags) -> Result<File> {
@@ -156,10 +198,29 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.moved {
+        if !self.moved && lock(&self.claims).as_slice().is_empty() {
             self.dir.remove_staged(self.generation);
         }
     }
+}
+
+/// The bytes of a file of `dir` from `offset`, up to `length`; fewer only at its end.
+pub(crate) fn read_at(dir: &Dir, file: &File, offset: u64, length: usize) -> Result<Bytes> {
+    let mut buffer = Vec::with_capacity(length);
+    while buffer.len() < length {
+        let at = offset.saturating_add(buffer.len() as u64);
+        if at > MAX_LENGTH {
+            break;
+        }
+        match rustix::io::pread(file, spare_capacity(&mut buffer), at) {
+            Ok(0) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => return Err(dir.error("read a staged file", error.into())),
+        }
+    }
+    // The allocator may have given more room than was asked for.
+    buffer.truncate(length);
+    Ok(buffer.into())
 }
 
 /// The CRC32C of each page of `bytes`, which begin where a page does.

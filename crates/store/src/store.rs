@@ -126,13 +126,42 @@ impl PageStore {
     /// After any error the staged file is gone, which costs only that the content has to be fetched. `Corrupt`: a page has another
     /// checksum. `Full`, `DirFailed`: as everywhere.
     pub fn adopt(&self, staging: Staging, id: ContentId, checksums: &[u32]) -> Result<()> {
+        staging.disclaim();
         let is_complete = |content: Arc<Content>| content.is_complete();
         if self.find(id).is_some_and(is_complete) { Ok(()) } else { Content::adopt(staging, id, checksums) }
     }
 
-    /// Drops what is cached of `id`, and says how many bytes that was. Does IO. If it is lent, the bytes come free when the last loan ends.
+    /// Makes a staged file that was made durable as `id` the complete cache file of that content, which is dirty: it is neither evicted nor freed
+    /// before [`PageStore::set_clean`], also after a restart. Without an `id`, or with one that it was not made durable as lately, of each content that
+    /// it stands for; a file that stands for none is dropped. Does IO: reads the file, and appends a record per page. Nobody may write the file any more,
+    /// as for [`PageStore::adopt`].
+    ///
+    /// After an error the file is left for the next open, which does the same.
+    pub fn adopt_dirty(&self, staging: Staging, id: Option<ContentId>) -> Result<()> {
+        let claims = staging.claims();
+        match id.and_then(|id| claims.of(id)) {
+            Some(claim) => Content::adopt_dirty(staging, &[claim]),
+            None => Content::adopt_dirty(staging, claims.as_slice()),
+        }
+    }
+
+    /// The content `id` is needed no longer, since the under store has it or nobody wants it: it is cached as any other from now on, or gone. Does IO,
+    /// waits for none.
+    pub fn set_clean(&self, id: ContentId) {
+        if let Some(content) = self.find(id) {
+            content.clean();
+        }
+    }
+
+    /// Contents that are nowhere else. No IO.
+    #[must_use]
+    pub fn dirty(&self) -> Vec<ContentId> {
+        self.dirs.iter().filter_map(Mount::in_use).flat_map(|dir| dir.dirty()).collect()
+    }
+
+    /// Drops what is cached of `id`, and says how many bytes that was. Does IO. If it is lent, the bytes come free when the last loan ends. What is dirty stays.
     pub fn free(&self, id: ContentId) -> u64 {
-        let Some(content) = self.shared.find(id) else { return 0 };
+        let Some(content) = self.shared.find(id).filter(|content| !content.is_dirty()) else { return 0 };
         let bytes = content.present_bytes();
         content.discard();
         bytes

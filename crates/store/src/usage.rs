@@ -22,6 +22,10 @@ pub struct DirUsage {
     pub pages: u64,
     /// Contents with a file.
     pub contents: u64,
+    /// Bytes of contents that are nowhere else, and so are never evicted.
+    pub dirty_bytes: u64,
+    /// These contents.
+    pub dirty_contents: u64,
     /// Why it is out of use, if it is; the other numbers are then 0.
     pub problem: Option<String>,
 }
@@ -37,6 +41,18 @@ impl Usage {
     #[must_use]
     pub fn used_bytes(&self) -> u64 {
         self.dirs.iter().map(|dir| dir.used_bytes).sum()
+    }
+
+    /// Bytes of contents that are nowhere else.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> u64 {
+        self.dirs.iter().map(|dir| dir.dirty_bytes).sum()
+    }
+
+    /// Contents that are nowhere else.
+    #[must_use]
+    pub fn dirty_contents(&self) -> u64 {
+        self.dirs.iter().map(|dir| dir.dirty_contents).sum()
     }
 
     /// Pages present.

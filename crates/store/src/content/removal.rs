@@ -64,6 +64,10 @@ impl Content {
         let dir = &self.dir;
         count(&dir.shared.counters.corrupt_pages, 1);
         tracing::debug!(dir = %dir.config().path.display(), content = %self.id, page, "a cached page is corrupt, dropping it");
+        if self.is_dirty() {
+            // Nobody else has better ones, and whoever restores the disk may find them good.
+            return;
+        }
         let mut state = lock(&self.state);
         if state.loans > 0 {
             drop(state);
@@ -123,7 +127,7 @@ impl Content {
     /// Makes the content gone: `only_idle` refuses when somebody uses it. False if it was refused or gone before.
     pub(super) fn leave(self: &Arc<Self>, only_idle: bool) -> bool {
         let mut state = lock(&self.state);
-        if self.is_gone() || only_idle && !state.is_idle() {
+        if self.is_gone() || only_idle && (!state.is_idle() || self.is_dirty()) {
             return false;
         }
         self.gone.store(true, Ordering::Release);
@@ -132,6 +136,9 @@ impl Content {
         let retire = self.retires(&mut state);
         drop(state);
         self.dir.shared.remove(self);
+        if self.dirty.swap(false, Ordering::AcqRel) {
+            self.dir.note_clean(self.id);
+        }
         if !creating {
             self.remove_file();
         }

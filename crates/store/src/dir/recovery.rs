@@ -1,7 +1,7 @@
 //! Opening a directory: the index is replayed, then compared with the files that are there.
 //!
 //! The index is believed only where a file of the right name and length stands behind it; a file of which the index says
-//! nothing is removed. Cost: one sequential read of the index, one `stat` per file.
+//! nothing is removed, unless it says itself that it is needed. Cost: one sequential read of the index, one `stat` per file.
 
 use std::{
     collections::HashMap,
@@ -22,8 +22,8 @@ use rustix::{
 };
 
 use super::{
-    Dir, PAGES, Place, parse_file_name,
-    staged::{STAGED, open_emptied},
+    Claims, Dir, PAGES, Place, parse_file_name,
+    staged::{STAGED, open_staged_files, read_claims},
 };
 use crate::{
     config::DirConfig,
@@ -33,6 +33,7 @@ use crate::{
     pages::{PRESENT, PageTable, publish},
     policy::{Policy, WHOLE_UNIT_PAGES},
     shared::{Shared, lock},
+    staging::Staging,
 };
 
 /// A content as the index tells it.
@@ -46,11 +47,19 @@ struct Found {
     /// index.
     borrowed: bool,
     has_file: bool,
+    /// The file says that it is the only place of the bytes.
+    dirty: bool,
     /// Bytes the file occupies.
     occupied: u64,
 }
 
 type Slots = Vec<Option<Found>>;
+
+impl Found {
+    fn is_whole(&self) -> bool {
+        self.dirty && (0..pages_in(self.length)).all(|page| self.table.is_present(page))
+    }
+}
 
 impl Dir {
     /// Opens the directory and puts its contents into `shared`. Does IO; evicts what exceeds the capacity.
@@ -77,10 +86,12 @@ impl Dir {
         for found in slots.iter_mut().flatten() {
             found.borrowed = !restarted && (found.borrowed || torn || page_count(found.length) <= WHOLE_UNIT_PAGES);
         }
-        match_files(&files, &mut slots).map_err(failed)?;
-        let staged = open_emptied(&root).map_err(failed)?;
+        let strays = match_files(&files, &mut slots).map_err(failed)?;
+        let (staged, durable) = open_staged_files(&root).map_err(failed)?;
 
-        let next_generation = slots.iter().flatten().map(|found| found.generation).max().map_or(0, |last| last + 1);
+        let generations = slots.iter().flatten().map(|found| found.generation);
+        let generations = generations.chain(strays.iter().chain(&durable).map(|(generation, _)| *generation));
+        let next_generation = generations.max().map_or(0, |last| last + 1);
         let dir = Arc::new(Self {
             root,
             files,
@@ -98,8 +109,10 @@ impl Dir {
             used: AtomicU64::new(0),
             pages: AtomicU64::new(0),
             contents: AtomicU64::new(0),
+            dirty: Mutex::default(),
         });
         dir.adopt(slots);
+        dir.take_up(strays, durable);
         let capacity = dir.config.capacity_bytes;
         dir.evict_while(|_| dir.used.load(Ordering::Relaxed) > capacity);
         dir.check()?;
@@ -109,14 +122,18 @@ impl Dir {
     fn adopt(self: &Arc<Self>, slots: Slots) {
         for (slot, found) in (0..).zip(slots) {
             let Some(found) = found else { continue };
-            let Found { id, length, generation, table, borrowed, has_file, occupied } = found;
+            let Found { id, length, generation, table, borrowed, has_file, dirty, occupied } = found;
             let place = Place { slot, generation };
             let content = Arc::new(Content::recovered(id, length, Arc::clone(self), place, table, borrowed));
             let present = content.present_pages();
-            if !has_file || present == 0 {
+            if dirty && has_file {
+                content.mark_dirty();
+            } else if !has_file || present == 0 {
                 if has_file {
                     self.remove_file(id, generation);
                 }
+                // Else the next open would find it beside what has its file now.
+                let _without_it_more_is_read = self.append_removal(Record::ContentRemoved { slot });
                 continue;
             }
             let known = self.shared.find_or_insert(id, || Arc::clone(&content));
@@ -133,11 +150,26 @@ impl Dir {
             }
             let mut policy = lock(&self.policy);
             policy.adopt(slot, &content);
-            for page in content.present_list() {
+            for page in content.present_list().filter(|_| !content.is_dirty()) {
                 policy.insert_recovered(&content, slot, page);
             }
         }
         lock(&self.policy).adopted();
+    }
+
+    /// Takes up files that say that they are needed: in their place, but not as the index has them, and staged ones. What cannot be had now stays
+    /// for the next open.
+    fn take_up(self: &Arc<Self>, strays: Vec<(u32, Claims)>, durable: Vec<(u32, Claims)>) {
+        let in_place = strays.into_iter().map(|(generation, claims)| {
+            claims.as_slice().iter().try_for_each(|claim| Content::take_up(self, *claim, generation))
+        });
+        let staged = durable.into_iter().map(|(generation, claims)| {
+            let staging = Staging::recovered(Arc::clone(self), generation, claims.clone())?;
+            Content::adopt_dirty(staging, claims.as_slice())
+        });
+        for error in in_place.chain(staged).filter_map(Result::err) {
+            tracing::error!(dir = %self.config.path.display(), %error, "cannot take up a file whose bytes may be nowhere else");
+        }
     }
 }
 
@@ -184,7 +216,8 @@ fn take_lock(root: &OwnedFd, config: &DirConfig) -> Result<File> {
 
 fn apply(slots: &mut Slots, record: Record) {
     match record {
-        Record::Content { slot, id, length, generation } => {
+        Record::Content { slot, id, length, generation } | Record::DirtyContent { slot, id, length, generation } => {
+            let dirty = matches!(record, Record::DirtyContent { .. });
             let slot = slot as usize;
             // Slots are given out densely: a number far beyond the last is not ours, whatever its checksum says.
             if length > MAX_LENGTH || slot > slots.len() + (1 << 20) {
@@ -194,7 +227,8 @@ fn apply(slots: &mut Slots, record: Record) {
                 slots.resize_with(slot + 1, || None);
             }
             let table = PageTable::new(pages_in(length));
-            slots[slot] = Some(Found { id, length, generation, table, borrowed: false, has_file: false, occupied: 0 });
+            slots[slot] =
+                Some(Found { id, length, generation, table, borrowed: false, has_file: false, dirty, occupied: 0 });
         }
         Record::Page { slot, page, crc } => {
             if let Some(Some(found)) = slots.get(slot as usize)
@@ -216,6 +250,11 @@ fn apply(slots: &mut Slots, record: Record) {
                 found.borrowed = true;
             }
         }
+        Record::Clean { slot } => {
+            if let Some(Some(found)) = slots.get_mut(slot as usize) {
+                found.dirty = false;
+            }
+        }
         Record::ContentRemoved { slot } => {
             if let Some(found) = slots.get_mut(slot as usize) {
                 *found = None;
@@ -228,33 +267,58 @@ fn pages_in(length: u64) -> u32 {
     u32::try_from(page_count(length)).expect("checked against MAX_LENGTH")
 }
 
-/// Notes which contents have their file, and removes every file that belongs to none.
-fn match_files(files: &OwnedFd, slots: &mut Slots) -> io::Result<()> {
+/// Notes which contents have their file, and removes every file that belongs to none; but those that say that they are needed are answered, with
+/// their generations and what they were named for.
+fn match_files(files: &OwnedFd, slots: &mut Slots) -> io::Result<Vec<(u32, Claims)>> {
     let by_generation: HashMap<u32, usize> =
         (0..).zip(slots.iter()).filter_map(|(slot, found)| Some((found.as_ref()?.generation, slot))).collect();
+    let mut strays = Vec::new();
     for folder in names(files)? {
         let Ok(folder_fd) = open_dir(files, &folder) else { continue };
         for name in names(&folder_fd)? {
-            let found = parse_file_name(&name).and_then(|(id, generation)| {
+            let named = parse_file_name(&name);
+            let found = named.and_then(|(id, generation)| {
                 let found = slots[*by_generation.get(&generation)?].as_mut()?;
                 (found.id == id).then_some(found)
             });
             let stat = rustix::fs::statat(&folder_fd, &name, AtFlags::SYMLINK_NOFOLLOW)?;
             let is_file = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
+            let size = u64::try_from(stat.st_size).unwrap_or(0);
             match found {
-                Some(found) if is_file && u64::try_from(stat.st_size) == Ok(found.length) => {
+                Some(found) if is_file && !found.dirty && size == found.length => {
                     found.has_file = true;
                     found.occupied = u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+                    continue;
                 }
-                _ => remove_stray(&folder_fd, &name, is_file),
+                _ if !is_file => continue,
+                _ => {}
+            }
+            // Only files that the index calls dirty, or does not know, are asked.
+            let claim = match named {
+                Some((id, _)) => read_claims(&folder_fd, &name)?.of(id),
+                None => None,
+            };
+            match (found, claim) {
+                (Some(found), Some(_)) if found.is_whole() && size >= found.length => found.has_file = true,
+                (Some(found), None) if found.dirty && size == found.length => {
+                    (found.has_file, found.dirty) = (true, false)
+                }
+                (found, Some(claim)) => {
+                    if let Some(found) = found {
+                        // Not to be found with fewer pages than the file has.
+                        found.dirty = false;
+                    }
+                    strays.extend(named.map(|(_, generation)| (generation, Claims::single(claim))));
+                }
+                (_, None) => remove_stray(&folder_fd, &name),
             }
         }
     }
-    Ok(())
+    Ok(strays)
 }
 
-fn remove_stray(folder: &OwnedFd, name: &str, is_file: bool) {
-    if is_file && let Err(error) = rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
+fn remove_stray(folder: &OwnedFd, name: &str) {
+    if let Err(error) = rustix::fs::unlinkat(folder, name, AtFlags::empty()) {
         tracing::debug!(name, %error, "cannot remove a stray cache file");
     }
 }

@@ -12,7 +12,7 @@ use rustix::{
     io::Errno,
 };
 
-use super::{Dir, fan_out, file_name};
+use super::{Claims, Dir, fan_out, file_name};
 
 /// Below the configured directory: files that are being written.
 pub(super) const STAGED: &str = "staged";
@@ -52,17 +52,45 @@ impl Dir {
             moved => Ok(moved?),
         }
     }
-}
 
-/// Opens the directory of staged files and removes those that an earlier process left: nobody can find them any more.
-pub(super) fn open_emptied(root: impl AsFd) -> io::Result<OwnedFd> {
-    let staged = super::recovery::open_dir(root, STAGED)?;
-    for name in super::recovery::names(&staged)? {
-        if let Err(error) = rustix::fs::unlinkat(&staged, &name, AtFlags::empty()) {
-            tracing::debug!(name, %error, "cannot remove a staged file of an earlier process");
+    /// Makes the file also that of a content, under a generation of its own. Does IO.
+    pub(crate) fn link_staged(&self, from: u32, id: ContentId, generation: u32) -> io::Result<()> {
+        let Some(_removing) = self.removing() else { return Err(io::Error::other("the directory is closed")) };
+        let (from, to) = (name(from), file_name(id, generation));
+        let link = || rustix::fs::linkat(&self.staged, &from, &self.files, &to, AtFlags::empty());
+        match link() {
+            Err(Errno::NOENT) => match rustix::fs::mkdirat(&self.files, fan_out(id), Mode::RWXU) {
+                Ok(()) | Err(Errno::EXIST) => Ok(link()?),
+                Err(error) => Err(error.into()),
+            },
+            linked => Ok(linked?),
         }
     }
-    Ok(staged)
+}
+
+/// Opens the directory of staged files. Those that an earlier process made durable are answered with their generations; the others are
+/// removed: nobody can find them any more.
+pub(super) fn open_staged_files(root: impl AsFd) -> io::Result<(OwnedFd, Vec<(u32, Claims)>)> {
+    let staged = super::recovery::open_dir(root, STAGED)?;
+    let mut durable = Vec::new();
+    for name in super::recovery::names(&staged)? {
+        let claims = read_claims(&staged, &name)?;
+        match u32::from_str_radix(&name, 16) {
+            Ok(generation) if !claims.as_slice().is_empty() => durable.push((generation, claims)),
+            _ => {
+                if let Err(error) = rustix::fs::unlinkat(&staged, &name, AtFlags::empty()) {
+                    tracing::debug!(name, %error, "cannot remove a staged file of an earlier process");
+                }
+            }
+        }
+    }
+    Ok((staged, durable))
+}
+
+/// What the file `name` in `folder` says that it is.
+pub(super) fn read_claims(folder: &OwnedFd, name: &str) -> io::Result<Claims> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    Claims::read(&File::from(rustix::fs::openat(folder, name, flags, Mode::empty())?))
 }
 
 fn name(generation: u32) -> String {

@@ -4,7 +4,7 @@ use headpond_types::{ContentId, PAGE_SIZE};
 
 pub(crate) const RECORD_LEN: usize = 40;
 /// Version of the layout of a cache directory: index and files. A directory of a later one is refused.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"hpondidx";
 const CRC_AT: usize = RECORD_LEN - 4;
@@ -20,6 +20,10 @@ pub(crate) enum Record {
     PageRemoved { slot: u32, page: u32 },
     /// The slot holds nothing.
     ContentRemoved { slot: u32 },
+    /// As `Content`; and the file is the only place of its bytes, as it says itself.
+    DirtyContent { slot: u32, id: ContentId, length: u64, generation: u32 },
+    /// The content in the slot is not needed any more.
+    Clean { slot: u32 },
     /// Descriptors of the content's file were handed out, and may be open in other processes until the machine restarts.
     Lent { slot: u32 },
 }
@@ -36,8 +40,8 @@ impl Record {
     pub(crate) fn encode(&self, salt: u64, position: u64) -> [u8; RECORD_LEN] {
         let mut out = [0; RECORD_LEN];
         match *self {
-            Self::Content { slot, id, length, generation } => {
-                put(&mut out, 0, &[1]);
+            Self::Content { slot, id, length, generation } | Self::DirtyContent { slot, id, length, generation } => {
+                put(&mut out, 0, &[if matches!(self, Self::Content { .. }) { 1 } else { 6 }]);
                 put(&mut out, 4, &slot.to_le_bytes());
                 put(&mut out, 8, &id.0.to_le_bytes());
                 put(&mut out, 24, &length.to_le_bytes());
@@ -62,6 +66,10 @@ impl Record {
                 put(&mut out, 0, &[5]);
                 put(&mut out, 4, &slot.to_le_bytes());
             }
+            Self::Clean { slot } => {
+                put(&mut out, 0, &[7]);
+                put(&mut out, 4, &slot.to_le_bytes());
+            }
         }
         let crc = checksum(&out, salt, position);
         put(&mut out, CRC_AT, &crc.to_le_bytes());
@@ -74,17 +82,16 @@ impl Record {
             return None;
         }
         let slot = u32_at(bytes, 4);
+        let id = ContentId(u128::from_le_bytes(array_at(bytes, 8)));
+        let (length, generation) = (u64::from_le_bytes(array_at(bytes, 24)), u32_at(bytes, 32));
         match bytes[0] {
-            1 => Some(Self::Content {
-                slot,
-                id: ContentId(u128::from_le_bytes(array_at(bytes, 8))),
-                length: u64::from_le_bytes(array_at(bytes, 24)),
-                generation: u32_at(bytes, 32),
-            }),
+            1 => Some(Self::Content { slot, id, length, generation }),
             2 => Some(Self::Page { slot, page: u32_at(bytes, 8), crc: u32_at(bytes, 12) }),
             3 => Some(Self::PageRemoved { slot, page: u32_at(bytes, 8) }),
             4 => Some(Self::ContentRemoved { slot }),
             5 => Some(Self::Lent { slot }),
+            6 => Some(Self::DirtyContent { slot, id, length, generation }),
+            7 => Some(Self::Clean { slot }),
             _ => None,
         }
     }
@@ -141,12 +148,14 @@ fn u32_at(bytes: &[u8; RECORD_LEN], at: usize) -> u32 {
 mod tests {
     use super::*;
 
-    const ALL: [Record; 5] = [
+    const ALL: [Record; 7] = [
         Record::Content { slot: 7, id: ContentId(u128::MAX - 5), length: 1 << 40, generation: 9 },
         Record::Page { slot: 7, page: 3, crc: 0xdead_beef },
         Record::PageRemoved { slot: 7, page: 3 },
         Record::ContentRemoved { slot: u32::MAX },
         Record::Lent { slot: 7 },
+        Record::DirtyContent { slot: 7, id: ContentId(u128::MAX - 5), length: 1 << 40, generation: 9 },
+        Record::Clean { slot: 7 },
     ];
 
     #[test]

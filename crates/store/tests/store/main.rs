@@ -5,6 +5,8 @@ mod concurrency;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
+mod dirty;
+#[cfg(test)]
 mod eviction;
 #[cfg(test)]
 mod faults;
