@@ -29,7 +29,7 @@ use crate::{
     core::Core,
     denials::Denials,
     metrics::Metrics,
-    relocate::relocate,
+    relocate::{abort_uploads, relocate},
     running::RunningMaster,
     service::{Admin, NamespaceService, Registry, WritingService},
     sessions::Sessions,
@@ -104,6 +104,7 @@ impl Master {
         });
         tasks.spawn_until_shutdown(sweep(core.catalog.clone(), core.metrics.clone()));
         tasks.spawn_until_shutdown(expire(core.writing.clone()));
+        tasks.spawn_until_shutdown(abort_uploads(core.relocator.clone()));
         tasks.spawn_until_shutdown(relocate(core.relocator.clone()));
         tracing::info!(%address, cluster = format!("{:016x}", core.cluster), "master serves");
         Ok(RunningMaster { address, sync_interval: config.sync_interval, core, server })
