@@ -65,14 +65,33 @@ impl Minio {
     /// # Errors
     /// The folder cannot be read.
     pub fn uploads(&self) -> Result<usize> {
+        Ok(self.open_uploads()?.len())
+    }
+
+    /// How many of [`Minio::uploads`] have parts, which take room.
+    ///
+    /// # Errors
+    /// As [`Minio::uploads`].
+    pub fn uploads_with_parts(&self) -> Result<usize> {
+        // Below an upload is a folder of parts for each of its versions, which is one.
+        let has_parts = |upload: &PathBuf| {
+            let Ok(entries) = std::fs::read_dir(upload) else { return false };
+            entries.flatten().any(|entry| std::fs::read_dir(entry.path()).is_ok_and(|parts| parts.count() > 0))
+        };
+        Ok(self.open_uploads()?.iter().filter(|upload| has_parts(upload)).count())
+    }
+
+    /// The folders of uploads.
+    fn open_uploads(&self) -> Result<Vec<PathBuf>> {
         let folder = self.data.path().join("objects/.minio.sys/multipart");
-        let mut count = 0;
+        let mut open = Vec::new();
         for key in std::fs::read_dir(folder)? {
             // Folders of uploads go maybe right now. Empty ones may stay; what makes an upload is its description.
             let Ok(uploads) = std::fs::read_dir(key?.path()) else { continue };
-            count += uploads.flatten().filter(|upload| upload.path().join("xl.meta").is_file()).count();
+            let uploads = uploads.flatten().map(|upload| upload.path());
+            open.extend(uploads.filter(|upload| upload.join("xl.meta").is_file()));
         }
-        Ok(count)
+        Ok(open)
     }
 
     /// Kills the server; its data stay.

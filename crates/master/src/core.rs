@@ -6,7 +6,8 @@ use headpond_namespace::{Command, Reply};
 use headpond_proto::grant::GrantSigner;
 use headpond_runtime::{Clock, Tasks};
 use headpond_transport::Transport;
-use headpond_types::Result;
+use headpond_types::{Error, ErrorKind, Result};
+use headpond_ufs::Abandoned;
 
 use crate::{
     blocking::blocking,
@@ -102,6 +103,7 @@ impl Core {
             clock: clock.clone(),
             tasks: tasks.clone(),
         };
+        let abandoned = Arc::new(abandoned(&config.state_dir).await?);
         let (leases, names) = (Arc::new(Leases::new(config.write_lease)), Arc::new(NameLocks::new()));
         let relocator = Arc::new(Relocator {
             catalog: catalog.clone(),
@@ -110,6 +112,7 @@ impl Core {
             grants: grants.clone(),
             leases: leases.clone(),
             names: names.clone(),
+            abandoned,
             metrics: metrics.write.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
@@ -167,6 +170,17 @@ impl Core {
             tasks,
         })
     }
+}
+
+async fn abandoned(state_dir: &Path) -> Result<Abandoned> {
+    let state_dir = state_dir.to_owned();
+    blocking(move || {
+        Abandoned::open(&state_dir).map_err(|error| {
+            let message = format!("cannot keep notes of uploads in {}: repair the directory", state_dir.display());
+            Error::new(ErrorKind::Unavailable, message).with_source(error)
+        })
+    })
+    .await
 }
 
 async fn signer(state_dir: &Path, cluster: u64) -> Result<GrantSigner> {

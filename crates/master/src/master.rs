@@ -30,7 +30,7 @@ use crate::{
     denials::Denials,
     metrics::Metrics,
     persist::persist,
-    relocate::relocate,
+    relocate::{abort_uploads, relocate},
     running::RunningMaster,
     service::{Admin, NamespaceService, Registry, WritingService},
     sessions::Sessions,
@@ -106,6 +106,7 @@ impl Master {
         });
         tasks.spawn_until_shutdown(sweep(core.catalog.clone(), core.metrics.clone()));
         tasks.spawn_until_shutdown(expire(core.writing.clone()));
+        tasks.spawn_until_shutdown(abort_uploads(core.relocator.clone()));
         tasks.spawn_until_shutdown(relocate(core.relocator.clone()));
         tasks.spawn_until_shutdown(persist(core.persister.clone()));
         tracing::info!(%address, cluster = format!("{:016x}", core.cluster), "master serves");

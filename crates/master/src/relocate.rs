@@ -27,7 +27,8 @@ use std::{
 use futures::{StreamExt, stream::FuturesUnordered};
 use headpond_namespace::Relocation;
 use headpond_runtime::{Clock, Tasks};
-use headpond_types::{MountId, Result};
+use headpond_types::{Error, ErrorKind, MountId, Result};
+use headpond_ufs::{Abandoned, UnderStore};
 use tokio::{
     sync::watch,
     time::{Instant, sleep},
@@ -62,6 +63,8 @@ pub(crate) struct Relocator {
     pub(crate) grants: Arc<Grants>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) names: Arc<NameLocks>,
+    /// Uploads that copies are made by.
+    pub(crate) abandoned: Arc<Abandoned>,
     pub(crate) metrics: WriteMetrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
@@ -99,6 +102,16 @@ struct Stopped {
 struct Running {
     relocator: Arc<Relocator>,
     mount: MountId,
+}
+
+/// Aborts uploads that copies left behind, those of a master before this one too, for as long as it is polled.
+pub(crate) async fn abort_uploads(relocator: Arc<Relocator>) {
+    let abandoned = relocator.abandoned.clone();
+    let store_of = move |mount| {
+        let relocator = relocator.clone();
+        async move { relocator.store(mount).await }
+    };
+    abandoned.run(store_of).await;
 }
 
 /// Looks for relocations for as long as it is polled: those that a master before this one left, and those that stopped.
@@ -192,10 +205,29 @@ impl Relocator {
         due
     }
 
+    async fn store(&self, mount: MountId) -> Result<Arc<dyn UnderStore>> {
+        let mount = self.mounts.table().get(mount).cloned();
+        let mount = mount.ok_or_else(|| Error::new(ErrorKind::Unavailable, "its mount cannot be served"))?;
+        mount.store().await.cloned()
+    }
+
+    /// Before anything is moved: a copy that was given up must not appear at a key that has another use by then.
+    async fn abort_uploads_of(&self, mount: MountId) -> Result<()> {
+        let store = self.store(mount).await?;
+        self.abandoned.abort_in(mount, &*store).await.map_err(|error| {
+            let error = Error::from(error);
+            Error::new(error.kind(), "a copy that was given up may still be made").with_source(error)
+        })
+    }
+
     /// Tries one; gives its id.
     async fn attempt(&self, relocation: Relocation) -> u64 {
         let id = relocation.id;
-        match Job::perform(self, &relocation).await {
+        let ended = match self.abort_uploads_of(relocation.mount).await {
+            Ok(()) => Job::perform(self, &relocation).await,
+            Err(error) => Err(error),
+        };
+        match ended {
             Ok(()) => {
                 self.progress.state().stopped.remove(&id);
                 self.progress.ended.send_modify(|count| *count += 1);

@@ -12,6 +12,7 @@ mod relocations;
 mod remains;
 mod services;
 mod sessions;
+mod uploads;
 mod walks;
 mod writes;
 mod writing;

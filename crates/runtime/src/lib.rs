@@ -4,6 +4,7 @@ mod clock;
 pub mod config;
 mod credentials;
 pub mod descriptors;
+pub mod durable;
 pub mod http;
 mod readiness;
 mod secret;

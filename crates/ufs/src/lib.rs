@@ -2,8 +2,9 @@
 //!
 //! Drivers speak to one store and never retry; wrappers are stores themselves and add one thing each. [`connect`] puts them
 //! together: bandwidth around retry around parallel requests around metering around the driver. So the deadline covers the wait for a
-//! permit but not for bandwidth, and every try is counted.
+//! permit but not for bandwidth, and every try is counted. [`Abandoned`] sees to it that uploads end.
 
+mod abandoned;
 mod around;
 mod connect;
 mod credentials;
@@ -24,6 +25,7 @@ mod s3;
 mod store;
 mod uri;
 
+pub use abandoned::{Abandoned, Noted};
 pub use connect::{connect, connect_metered};
 pub use credentials::{CredentialSource, Credentials, NoCredentials};
 pub use error::{UfsError, UfsErrorKind};

@@ -4,13 +4,12 @@
 //! be reached. Losing it costs nothing but that; losing the uuid makes it a new worker.
 
 use std::{
-    fs::{self, File},
-    io::{self, Write as _},
-    os::unix::fs::OpenOptionsExt as _,
+    fs, io,
     path::{Path, PathBuf},
 };
 
 use headpond_proto::v1::RegisterResponse;
+use headpond_runtime::durable::replace;
 use headpond_types::{Error, ErrorKind, Result};
 use prost::Message as _;
 use uuid::Uuid;
@@ -78,16 +77,6 @@ impl Identity {
     pub(crate) fn keep_cluster(&self, cluster: &RegisterResponse) -> io::Result<()> {
         replace(&self.dir, CLUSTER, &cluster.encode_to_vec())
     }
-}
-
-/// Replaces a file as a whole: written beside it, made durable, renamed over it. Blocks.
-pub(crate) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> io::Result<()> {
-    let beside = dir.join(format!("{name}.new"));
-    let mut file = File::options().create(true).truncate(true).write(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_all()?;
-    fs::rename(&beside, dir.join(name))?;
-    File::open(dir)?.sync_all()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use headpond_runtime::{Clock, Tasks};
 use headpond_store::{DirConfig, PageStore, StoreConfig};
 use headpond_transport::{Incoming, Peer, Transport};
 use headpond_types::{ContentId, Error, ErrorKind, Result};
+use headpond_ufs::Abandoned;
 use headpond_ufs::CredentialSource;
 use tokio::{
     net::TcpListener,
@@ -37,7 +38,7 @@ use crate::{
     registration::{Registration, Standing},
     running::RunningWorker,
     socket::Listener,
-    staging::{Abandoned, Stager},
+    staging::Stager,
 };
 
 /// HTTP/2 windows for what clients send: requests, and bytes that are staged from other nodes.
@@ -133,7 +134,12 @@ impl Worker {
             tasks.spawn(socket.serve(Arc::clone(&reader), Arc::clone(&stager), sender, tasks.clone()));
         }
         tasks.spawn_until_shutdown(async move { stager.maintain().await });
-        tasks.spawn_until_shutdown(abandoned.run(Arc::clone(&cluster)));
+        let stores = Arc::clone(&cluster);
+        let store_of = move |mount| {
+            let cluster = Arc::clone(&stores);
+            async move { cluster.mounts.store(mount).await }
+        };
+        tasks.spawn_until_shutdown(abandoned.run(store_of));
         let registration = Registration {
             masters: config.masters.clone(),
             transport,

@@ -86,6 +86,11 @@ impl Lake {
         })
     }
 
+    /// Waits until no multipart upload is left that takes room. One that a process did not hear of before it was killed is left without parts.
+    pub(crate) fn must_have_no_parts(&self) -> Result<()> {
+        eventually("no multipart upload with parts is left", || Ok(self.minio.uploads_with_parts()? == 0))
+    }
+
     /// Waits until the bucket holds these objects and no others, and no half of an upload.
     pub(crate) fn must_become(&self, expected: &BTreeMap<String, Bytes>) -> Result<()> {
         self.must_become_but(expected, &BTreeSet::new())

@@ -25,4 +25,5 @@ mod programs;
 mod secrets;
 mod stores;
 mod tls;
+mod write_kills;
 mod writing;

@@ -1,16 +1,18 @@
 //! Copying one object within a store, only if the destination is as expected.
 //!
 //! Stores differ in what they take a condition on (see [`Capabilities`]): some on a copy, most on completing a multipart upload, so that is how an
-//! object is copied where a copy takes none, or where it is large. An upload that fails is aborted. One that is left because the master ended
-//! stays in the store until its own rules clear it away: uploads of copies are not journalled yet.
+//! object is copied where a copy takes none, or where it is large. An upload that does not become the copy is aborted in the background, by the next
+//! master if this one ends (see [`Abandoned`](headpond_ufs::Abandoned)).
 
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fail::fail_point;
 use futures::{StreamExt, TryStreamExt, stream};
 use headpond_types::{Error, ErrorKind, Result};
-use headpond_ufs::{Capabilities, Key, ObjectMeta, Precondition, UnderStore};
+use headpond_ufs::{Capabilities, Key, Noted, ObjectMeta, Precondition, UnderStore};
 
+use super::Relocator;
 use crate::mount::{LiveMount, Verdict};
 
 /// Larger objects are copied in parts of this size: each ends well within the deadline of a request.
@@ -51,7 +53,7 @@ impl Copy<'_> {
     ///
     /// # Errors
     /// Those of the store; whether the copy was made is then not known.
-    pub(super) async fn perform(&self, mount: &LiveMount) -> Result<Copied> {
+    pub(super) async fn perform(&self, mount: &Arc<LiveMount>, relocator: &Relocator) -> Result<Copied> {
         let store = mount.store().await?;
         let can = store.capabilities();
         let has_parts = can.min_part_size > 0;
@@ -63,7 +65,7 @@ impl Copy<'_> {
             return self.in_one(mount, store, self.condition).await;
         }
         if has_parts && can.conditional_put {
-            return self.in_parts(mount, store, self.condition).await;
+            return self.in_parts(mount, relocator, self.condition).await;
         }
         if !self.target_is_as_expected(mount, store).await? {
             return Ok(Copied::Occupied);
@@ -71,7 +73,7 @@ impl Copy<'_> {
         if in_one {
             self.in_one(mount, store, &Precondition::None).await
         } else {
-            self.in_parts(mount, store, &Precondition::None).await
+            self.in_parts(mount, relocator, &Precondition::None).await
         }
     }
 
@@ -102,20 +104,30 @@ impl Copy<'_> {
 
     async fn in_parts(
         &self,
-        mount: &LiveMount,
-        store: &Arc<dyn UnderStore>,
+        mount: &Arc<LiveMount>,
+        relocator: &Relocator,
         condition: &Precondition,
     ) -> Result<Copied> {
-        let begun = mount.ask("begin an upload of", self.target, store.create_multipart(self.target)).await?;
-        let upload = begun.ok_or_else(|| gone(self.target))?;
-        let copied = self.upload_parts(mount, store, &upload, condition).await;
-        if !matches!(copied, Ok(Copied::Done(_))) {
-            let abort = store.abort_multipart(self.target, &upload);
-            if let Err(error) = mount.ask("abort an upload of", self.target, abort).await {
-                tracing::warn!(key = ?self.target, upload, %error, "an upload is left in the store");
-            }
+        let (upload, noted) = self.begin(mount, relocator).await?;
+        let copied = self.upload_parts(mount, mount.store().await?, &upload, condition).await;
+        if matches!(copied, Ok(Copied::Done(_))) {
+            noted.done().await;
         }
         copied
+    }
+
+    /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
+    async fn begin(&self, mount: &Arc<LiveMount>, relocator: &Relocator) -> Result<(String, Noted)> {
+        let (mount, target, abandoned) = (mount.clone(), self.target.clone(), relocator.abandoned.clone());
+        let begun = relocator.tasks.spawn(async move {
+            let store = mount.store().await?;
+            let begun = mount.ask("begin an upload of", &target, store.create_multipart(&target)).await?;
+            let upload = begun.ok_or_else(|| gone(&target))?;
+            let noted = abandoned.note(mount.mount.id, &target, &upload).await;
+            fail_point!("relocate::uploading");
+            Ok((upload, noted))
+        });
+        begun.await.map_err(|error| Error::new(ErrorKind::Internal, "beginning an upload").with_source(error))?
     }
 
     async fn upload_parts(

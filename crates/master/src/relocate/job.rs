@@ -226,7 +226,7 @@ impl<'j> Job<'j> {
         loop {
             let (version, size) = (&file.version[..], file.size);
             let copy = Copy { source: &source, version, size, target: &target, condition: &condition };
-            match copy.perform(&self.mount).await? {
+            match copy.perform(&self.mount, self.relocator).await? {
                 Copied::Done(meta) if meta.size == size => {
                     fail_point!("relocate::copied");
                     return Ok(Step::Copied(Fresh { file, version: meta.version }));

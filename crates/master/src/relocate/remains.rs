@@ -90,7 +90,7 @@ impl Job<'_> {
         if old.size > 0 {
             let (version, size, condition) = (&old.version[..], old.size, &Precondition::Absent);
             let copy = Copy { source: key, version, size, target: &target, condition };
-            let Copied::Done(_) = copy.perform(&self.mount).await? else { return Ok(false) };
+            let Copied::Done(_) = copy.perform(&self.mount, self.relocator).await? else { return Ok(false) };
             return Ok(delete_version(&self.mount, key, version).await? != Verdict::Unmet);
         }
         make_marker(&self.mount, &target).await?;

@@ -3,10 +3,8 @@
 //! * [`Stager`] does what clients ask for over gRPC and the unix socket. Each write lease has at most one staged file ([`table`]).
 //! * A staged file is one process's: nothing of it was acknowledged, so a restart loses it, and whoever goes on with it is told so.
 //! * [`persist`] stores its bytes as one object; [`upload`] and [`parts`] are how, [`settle`] what to make of an answer that was lost.
-//! * [`ahead`] has begun with it while the file is still being written.
-//! * [`abandoned`] aborts uploads that nobody goes on with, also those of an earlier process.
+//! * [`ahead`] has begun with it while the file is still being written. Uploads that nobody goes on with are aborted ([`Abandoned`]).
 
-mod abandoned;
 mod ahead;
 mod parts;
 mod persist;
@@ -22,9 +20,10 @@ use bytes::Bytes;
 use headpond_proto::v1::{PersistResponse, SignedGrant, StagingGrant};
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
+use headpond_ufs::Abandoned;
 use tokio::sync::Semaphore;
 
-pub(crate) use self::{abandoned::Abandoned, stored::Stored};
+pub(crate) use self::stored::Stored;
 use self::{
     ahead::Rounds,
     persist::Wanted,

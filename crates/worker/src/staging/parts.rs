@@ -7,10 +7,10 @@ use futures::{StreamExt as _, stream::FuturesOrdered};
 use headpond_runtime::{Shutdown, Tasks};
 use headpond_store::checksums;
 use headpond_types::{Error, ErrorKind, PAGE_SIZE, Result};
-use headpond_ufs::{Capabilities, UnderStore};
+use headpond_ufs::{Capabilities, Noted, UnderStore};
 use tokio::sync::{SemaphorePermit, watch};
 
-use super::{Stager, UPLOAD_MEMORY, abandoned::Noted, lost, settle::told, table::Staged, upload::Target};
+use super::{Stager, UPLOAD_MEMORY, lost, settle::told, table::Staged, upload::Target};
 
 /// Bytes that a part has at least.
 pub(super) const PART: u64 = 16 << 20;
@@ -103,7 +103,7 @@ impl Sender<'_> {
         let tasks: &Tasks = &self.stager.tasks;
         let begun = tasks.spawn(async move {
             let upload = store.create_multipart(&target.key).await.map_err(|error| told(&target, error))?;
-            let noted = abandoned.note(&target, &upload).await;
+            let noted = abandoned.note(target.mount, &target.key, &upload).await;
             Ok((upload, noted))
         });
         begun.await.map_err(|error| Error::new(ErrorKind::Internal, "beginning an upload").with_source(error))?
