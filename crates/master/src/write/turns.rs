@@ -28,10 +28,9 @@ impl Writing {
             return Ok(None);
         }
         let after = self.leases.comes_after(lease, snapshot.number())?;
-        let own = snapshot.relocation_of(attr.inode)?;
-        let moves = snapshot.relocations()?.into_iter().any(|relocation| {
-            relocation.mount == mount.mount.id && relocation.id < after && Some(relocation.id) != own
-        });
+        // Also one of a directory above: what lies beside the file is to be there before it.
+        let mut moves = snapshot.relocations()?.into_iter();
+        let moves = moves.any(|relocation| relocation.mount == mount.mount.id && relocation.id < after);
         let is_clear = !moves && self.catalog.backlog().is_clear_below(mount.mount.id, after);
         Ok((!is_clear).then(|| {
             let path = describe(snapshot, attr.inode);
