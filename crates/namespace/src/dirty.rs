@@ -140,7 +140,7 @@ where
         if !rows.lies_within(mounts, inode, dir)? {
             continue;
         }
-        let path = rows.path_key(mounts, &row)?;
+        let path = rows.path_place(mounts, &row)?;
         elsewhere.extend(dirty.get(inode)?.filter(|dirty| dirty.key.as_ref() != Some(&path)));
     }
     Ok(elsewhere)

@@ -29,7 +29,9 @@ pub struct Dirty {
     pub barrier: bool,
     /// Of a file: workers that hold its content.
     pub holders: Vec<WorkerId>,
-    /// Where there may be an object of it in the under store since [`Command::BeginPersist`], relative to the mount's prefix.
+    /// Where there may be an object of it in the under store since [`crate::Command::BeginPersist`], or since it took the place of another's; of a
+    /// directory, its marker's without the last `/`. Relative to the mount's prefix. There it is put, wherever it was renamed to meanwhile, and
+    /// then relocated. While its path is another, no relocation above it ends, so that it waits for none either, whatever its number.
     pub key: Option<Vec<u8>>,
     /// Contents that it had when something was put under the key, the latest last; 8 at most.
     pub put: Vec<ContentId>,
@@ -46,7 +48,7 @@ pub struct Dirty {
 impl Dirty {
     /// The inode is gone, or has nothing to do with this any more: what the under store has at [`Dirty::key`], if it is of version
     /// [`Dirty::replaces`] or says that it is one of [`Dirty::put`], is to be deleted, and anything else there left alone. Then
-    /// [`Command::EndPersist`] ends it. The inode is a number that no inode ever has.
+    /// [`crate::Command::EndPersist`] ends it. The inode is a number that no inode ever has.
     #[must_use]
     pub const fn is_orphan(&self) -> bool {
         self.inode.0 == self.number

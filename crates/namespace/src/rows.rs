@@ -151,6 +151,16 @@ where
         row.key.clone().map_or_else(|| self.implied_key(mounts, row), Ok)
     }
 
+    /// The same without the `/` at the end of a prefix: what is put for a directory is said like that.
+    pub(crate) fn path_place(&self, mounts: &Mounts, row: &Inode) -> Result<Vec<u8>, TableError> {
+        Ok(place(self.path_key(mounts, row)?, row))
+    }
+
+    /// Where the under store has it now, said like that.
+    pub(crate) fn place(&self, mounts: &Mounts, row: &Inode) -> Result<Vec<u8>, TableError> {
+        Ok(place(self.key(mounts, row)?, row))
+    }
+
     /// Names from `stop` (exclusive) down to `inode`, `None` when `inode` does not lie below `stop`.
     pub(crate) fn names_below(
         &self,
@@ -189,6 +199,13 @@ fn below(mut prefix: Vec<u8>, row: &Inode) -> Vec<u8> {
         prefix.push(b'/');
     }
     prefix
+}
+
+fn place(mut key: Vec<u8>, row: &Inode) -> Vec<u8> {
+    if row.directory().is_some() {
+        key.pop();
+    }
+    key
 }
 
 /// The key of an entry.

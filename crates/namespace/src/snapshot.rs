@@ -179,11 +179,7 @@ impl View {
                 }
             }
             Node::File(_) => self.rows.key(&self.mounts, &inode)?,
-            Node::Directory(_) => {
-                let mut prefix = self.rows.key(&self.mounts, &inode)?;
-                prefix.pop();
-                prefix
-            }
+            Node::Directory(_) => self.rows.place(&self.mounts, &inode)?,
         };
         Ok(Some(Location { mount, names, key }))
     }

@@ -147,7 +147,8 @@ impl Run {
         let Some(guard) = self.try_lock(attr)? else { return Ok(None) };
         let snapshot = self.persister.catalog.snapshot()?;
         let Some(location) = snapshot.location(inode)? else { return Ok(None) };
-        let key = dirty.key.clone().unwrap_or_else(|| path_key(&location.names));
+        // Inside of what is relocated it begins where that is, and moves along.
+        let key = dirty.key.clone().unwrap_or(location.key);
         if self.keys.contains_key(&key) || self.makes_way(&snapshot, inode)? {
             return Ok(None);
         }

@@ -144,7 +144,7 @@ impl Apply<'_> {
         (dirty.marker, dirty.below, dirty.key) = (false, false, None);
         self.put_or_clear(&mut row, &dirty)?;
         self.put_inode(id, &row)?;
-        self.fill(self.mounts.directory(row.parent), self.rows.path_key(&self.mounts, &row)? == key)
+        self.fill(self.mounts.directory(row.parent), self.rows.path_place(&self.mounts, &row)? == key)
     }
 
     pub(super) fn make_due(&mut self, id: InodeId, barrier: bool, number: Option<u64>) -> Result<(), TableError> {
@@ -211,7 +211,7 @@ impl Apply<'_> {
         match &row.node {
             _ if dirty.key.is_some() => Ok(dirty.key.clone().unwrap_or_default()),
             Node::File(file) if !file.is_persisted() => self.rows.path_key(&self.mounts, row),
-            Node::File(_) | Node::Directory(_) | Node::Unstored { .. } => self.rows.key(&self.mounts, row),
+            Node::File(_) | Node::Directory(_) | Node::Unstored { .. } => self.rows.place(&self.mounts, row),
         }
     }
 

@@ -1,10 +1,13 @@
 //! One command at a time: what it answers, what it leaves, what it reports.
 
 mod attributes;
+mod bare;
 mod changes;
+mod dirty;
 mod entries;
 mod files;
 mod mounts;
+mod moving_dirty;
 mod names;
 mod relocations;
 mod renames;

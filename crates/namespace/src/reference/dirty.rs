@@ -112,7 +112,7 @@ impl Model {
     pub(super) fn begun_elsewhere(&self, id: u64) -> Vec<u64> {
         let begun = |node: &u64| self.nodes[node].dirty.as_ref().and_then(|dirty| dirty.key.as_ref());
         let below = self.nodes.keys().copied().filter(|node| self.within_mount(*node).contains(&id));
-        below.filter(|node| begun(node).is_some_and(|key| *key != self.path_key(*node))).collect()
+        below.filter(|node| begun(node).is_some_and(|key| *key != self.path_place(*node))).collect()
     }
 
     /// What may be at the key of a row is nobody's.
@@ -155,8 +155,7 @@ impl Model {
     fn destination(&self, id: u64) -> Vec<u8> {
         match self.nodes[&id].dirty.as_ref().and_then(|dirty| dirty.key.clone()) {
             Some(key) => key,
-            None if self.is_versionless(id) => self.path_key(id),
-            None => self.key(id),
+            None => self.location_key(id),
         }
     }
 
@@ -191,7 +190,7 @@ impl Model {
         let dirty = self.dirty(id).expect("is there");
         (dirty.marker, dirty.below, dirty.key) = (false, false, None);
         self.tidy(id);
-        self.fill(self.nodes[&id].parent, key == self.path_key(id));
+        self.fill(self.nodes[&id].parent, key == self.path_place(id));
     }
 
     fn end(&mut self, id: u64, number: u64, key: &[u8], version: &Version) {

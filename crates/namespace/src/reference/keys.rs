@@ -62,6 +62,15 @@ impl Model {
         }
     }
 
+    /// Where the path says, of a directory without the last `/`.
+    pub(super) fn path_place(&self, id: u64) -> Vec<u8> {
+        let mut key = self.path_key(id);
+        if self.is_directory(id) {
+            key.pop();
+        }
+        key
+    }
+
     pub(super) fn is_versionless(&self, id: u64) -> bool {
         matches!(&self.nodes[&id].kind, Kind::File(ObservedKind::File { version, .. }) if version.is_empty())
     }

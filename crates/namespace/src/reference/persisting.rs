@@ -121,8 +121,7 @@ fn place(model: &Model, dirty: &Dirty) -> Vec<u8> {
     let id = dirty.inode.0;
     match &dirty.key {
         Some(key) => key.clone(),
-        None if model.is_directory(id) || !model.is_versionless(id) => model.key(id),
-        None => model.path_key(id),
+        None => model.location_key(id),
     }
 }
 
