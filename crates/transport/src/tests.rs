@@ -10,7 +10,8 @@ use std::{
 use headpond_proto::{
     status,
     v1::{
-        HeartbeatRequest, HeartbeatResponse, LeaveRequest, LeaveResponse, RegisterRequest, RegisterResponse,
+        HeartbeatRequest, HeartbeatResponse, KeepDirtyRequest, KeepDirtyResponse, LeaveRequest, LeaveResponse,
+        RegisterRequest, RegisterResponse,
         registry_service_client::RegistryServiceClient,
         registry_service_server::{RegistryService, RegistryServiceServer},
     },
@@ -48,6 +49,10 @@ impl RegistryService for Pulse {
 
     async fn heartbeat(&self, _: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
         Ok(Response::new(HeartbeatResponse::default()))
+    }
+
+    async fn keep_dirty(&self, _: Request<KeepDirtyRequest>) -> Result<Response<KeepDirtyResponse>, Status> {
+        Err(Status::unimplemented("no registry"))
     }
 
     async fn leave(&self, _: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {
