@@ -35,12 +35,16 @@ struct Two {
 
 impl Two {
     fn start() -> Result<Self> {
+        Self::with_lease(LEASE)
+    }
+
+    fn with_lease(lease: Duration) -> Result<Self> {
         ensure!(
             can_guard(),
             "these tests need a mount that can be guarded: run them as root, or mount /sys/fs/fuse/connections"
         );
         let lake = Lake::empty()?;
-        let lease = format!("{}s", LEASE.as_secs());
+        let lease = format!("{}s", lease.as_secs());
         let mut cluster = lake.cluster().env("HEADPOND_MASTER__CLIENT_LEASE", &lease).start()?;
         cluster.mount(1)?;
         let two = Self { cluster, _lake: lake };
@@ -279,6 +283,21 @@ fn a_mount_that_stands_still_delays_one_change() -> Result<()> {
         ensure!(then < LEASE / 2, "delayed again for {then:?}");
         ensure!(fs::read_to_string(two.b("s/f"))? == format!("{round}"), "the bytes differ");
     }
+    Ok(())
+}
+
+#[test]
+fn a_mount_that_ends_cleanly_delays_nobody() -> Result<()> {
+    let lease = Duration::from_secs(20);
+    let mut two = Two::with_lease(lease)?;
+    fs::create_dir(two.a("s"))?;
+    names(&two.b("s"))?;
+    drop(fs::metadata(two.b("s/f")));
+    let ended = two.cluster.mounts[1].process()?.interrupt()?;
+    ensure!(ended.success(), "the mount ended with {ended}");
+    let began = Instant::now();
+    fs::write(two.a("s/f"), "1")?;
+    ensure!(began.elapsed() < lease / 4, "delayed for {:?}", began.elapsed());
     Ok(())
 }
 

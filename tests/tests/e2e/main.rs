@@ -22,6 +22,7 @@ mod nodes;
 mod outage;
 mod posix;
 mod programs;
+mod ranges;
 mod secrets;
 mod stores;
 mod tls;

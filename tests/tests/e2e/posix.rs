@@ -169,9 +169,9 @@ fsync = 1
 fdatasync = 1
 sendfile = 1
 posix_fadvise = 1
-posix_fallocate = 0
-punch_hole = 0
-copy_file_range = 0
+posix_fallocate = 1
+punch_hole = 1
+copy_file_range = 2
 ";
 
 fn fsx(file: &Path, scratch: &Path, seed: u64, operations: u64) -> Result<()> {
