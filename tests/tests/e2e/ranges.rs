@@ -76,15 +76,3 @@ fn a_file_is_modified_by_cutting_it_to_its_own_length() -> Result<()> {
     }
     pond.stop()
 }
-
-#[test]
-fn what_was_read_just_now_is_opened_to_read_and_write() -> Result<()> {
-    let lake = Lake::of([("f", "bytes")])?;
-    let mut pond = lake.pond().start()?;
-    for round in 0..300 {
-        ensure!(fs::read(pond.path("f"))?.len() == 5, "round {round}");
-        let file = OpenOptions::new().read(true).write(true).open(pond.path("f"));
-        ensure!(file.is_ok(), "round {round}: {file:?}");
-    }
-    pond.stop()
-}
