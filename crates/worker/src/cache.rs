@@ -21,6 +21,15 @@ use crate::{faults::Faults, grants::Grant, metrics::Metrics, staging::Stored};
 /// Bytes that the scrubber reads between two pauses.
 const SCRUB_STEP: u64 = 4 << 20;
 
+/// A file that nobody writes any more, and what becomes of it.
+#[derive(Debug)]
+pub(crate) enum Adoption {
+    /// A content of the under store whose pages have these checksums.
+    Stored(Staging, ContentId, Arc<[u32]>),
+    /// A content that is nowhere else: the one that is given, or what it was made durable as.
+    Dirty(Staging, Option<ContentId>),
+}
+
 /// The page store of this worker.
 #[derive(Debug)]
 pub(crate) struct Cache {
@@ -125,12 +134,13 @@ impl Cache {
         blocking(move || store.stage()).await.inspect_err(|error| self.fault(error))
     }
 
-    /// Keeps what `take` gives as the whole of a content whose pages have these checksums; caching it is only a favour.
-    pub(crate) async fn adopt(&self, take: impl FnOnce() -> Option<(Staging, ContentId, Arc<[u32]>)> + Send + 'static) {
+    /// Keeps what `take` gives; where the under store has the bytes, that is only a favour.
+    pub(crate) async fn adopt(&self, take: impl FnOnce() -> Option<Adoption> + Send + 'static) {
         let store = Arc::clone(&self.store);
-        let adopted = blocking(move || {
-            let Some((file, content, checksums)) = take() else { return Ok(()) };
-            store.adopt(file, content, &checksums)
+        let adopted = blocking(move || match take() {
+            None => Ok(()),
+            Some(Adoption::Stored(file, content, checksums)) => store.adopt(file, content, &checksums),
+            Some(Adoption::Dirty(file, content)) => store.adopt_dirty(file, content),
         });
         match adopted.await {
             Ok(()) => {}
@@ -139,6 +149,12 @@ impl Cache {
             }
             Err(error) => self.fault(&error),
         }
+    }
+
+    /// These contents are as any other from now on.
+    pub(crate) async fn set_clean(&self, contents: Vec<ContentId>) {
+        let store = Arc::clone(&self.store);
+        blocking(move || contents.into_iter().for_each(|content| store.set_clean(content))).await;
     }
 
     /// Drops what is cached of `content`; the bytes that it had.

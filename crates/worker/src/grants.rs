@@ -30,6 +30,8 @@ pub(crate) struct Grant {
     pub(crate) key: Key,
     /// What a fetch must match.
     pub(crate) version: String,
+    /// Not empty: the under store does not have it, the workers at these addresses do; key and version are empty then.
+    pub(crate) holders: Vec<String>,
     /// Refused afterwards.
     expires: Timestamp,
     /// As the master signed it, to show to peers.
@@ -38,7 +40,7 @@ pub(crate) struct Grant {
 
 impl Grant {
     fn new(grant: ContentGrant, signed: &SignedGrant) -> Result<Self> {
-        let ContentGrant { content, length, mount, key, version, expires_ns, .. } = grant;
+        let ContentGrant { content, length, mount, key, version, expires_ns, cluster: _, holders } = grant;
         let content = content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a grant without a content"))?;
         Ok(Self {
             content: content.into(),
@@ -46,9 +48,23 @@ impl Grant {
             mount: MountId(mount),
             key: key.into(),
             version,
+            holders,
             expires: Timestamp(expires_ns),
             signed: signed.clone(),
         })
+    }
+
+    /// Whether only workers have the content.
+    pub(crate) const fn is_dirty(&self) -> bool {
+        !self.holders.is_empty()
+    }
+
+    /// What errors name: the object, or the content where there is none.
+    pub(crate) fn describe(&self) -> String {
+        if self.is_dirty() {
+            return format!("content {}, which is not in the store of mount {} yet", self.content, self.mount);
+        }
+        format!("{} of mount {}", self.key, self.mount)
     }
 
     /// The part of `range` that lies inside the content.

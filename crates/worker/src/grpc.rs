@@ -74,7 +74,7 @@ impl WorkerService for Service {
                 continue;
             }
             let grant = self.0.cluster.grants.check(Some(&signed), self.0.clock.now()).map_err(to_status)?;
-            if self.0.cache.store().find(grant.content).is_some() {
+            if self.0.cache.store().find(grant.content).is_some_and(|content| !content.is_dirty()) {
                 freed.bytes += self.0.cache.free(grant.content).await;
                 freed.contents += 1;
             }

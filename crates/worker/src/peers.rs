@@ -61,7 +61,20 @@ impl Peers {
         grant: &Grant,
         range: ByteRange,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.read_as(v1::Origin::Peer, self.deadlines.peer, member, grant, range).await
+        self.read_as(v1::Origin::Peer, self.deadlines.peer, &member.address, grant, range).await
+    }
+
+    /// The same from a worker at `address` that holds what no store has.
+    ///
+    /// # Errors
+    /// As of [`Peers::read`]; `NotFound` when it does not hold it any more.
+    pub(crate) async fn read_from(
+        &self,
+        address: &str,
+        grant: &Grant,
+        range: ByteRange,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.read_as(v1::Origin::Peer, self.deadlines.peer, address, grant, range).await
     }
 
     /// What `member`, which owned the block before, has of it from the start of `range` on. Each part is awaited under the deadline of a
@@ -75,19 +88,19 @@ impl Peers {
         grant: &Grant,
         range: ByteRange,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.read_as(v1::Origin::Heir, self.deadlines.connect, member, grant, range).await
+        self.read_as(v1::Origin::Heir, self.deadlines.connect, &member.address, grant, range).await
     }
 
     async fn read_as(
         &self,
         origin: v1::Origin,
         deadline: Duration,
-        member: &Member,
+        address: &str,
         grant: &Grant,
         range: ByteRange,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let channel = self.channel(&member.address)?;
-        let what = format!("read from worker {} at {}", member.id, member.address);
+        let channel = self.channel(address)?;
+        let what = format!("read from the worker at {address}");
         let request = v1::ReadRequest {
             grant: Some(grant.signed.clone()),
             ranges: vec![range.clone().into()],
@@ -101,12 +114,12 @@ impl Peers {
             Ok(Err(status)) => {
                 let error = status::to_error(&status, &what);
                 if error.kind() == ErrorKind::Unavailable {
-                    self.shun(&member.address);
+                    self.shun(address);
                 }
                 return Err(error);
             }
             Err(_) => {
-                self.shun(&member.address);
+                self.shun(address);
                 return Err(late(&what));
             }
         };

@@ -142,7 +142,8 @@ impl Reader {
             let claimed = self.filler.claim(&job, page..page + 1, Priority::Now, false);
             ticket = claimed.into_iter().next().expect("a ticket for each page");
         }
-        let message = format!("page {page} of {} vanishes from the cache again and again: try again", job.grant.key);
+        let message =
+            format!("page {page} of {} vanishes from the cache again and again: try again", job.grant.describe());
         Err(Error::new(ErrorKind::Unavailable, message))
     }
 }
@@ -158,12 +159,12 @@ fn slice(whole: &Bytes, page: u64, bytes: &ByteRange) -> Result<Bytes> {
 
 /// The cache has no room for what must be read from its files.
 pub(crate) fn cannot_keep(job: &Job) -> Error {
-    let message = format!("the cache cannot keep {}: read it over gRPC", job.grant.key);
+    let message = format!("the cache cannot keep {}: read it over gRPC", job.grant.describe());
     Error::new(ErrorKind::ResourceExhausted, message)
 }
 
 /// `error`, with mount and key of what was read.
 fn naming(job: &Job, error: Error) -> Error {
-    let what = format!("cannot read {} of mount {}", job.grant.key, job.grant.mount);
+    let what = format!("cannot read {}", job.grant.describe());
     Error::new(error.kind(), what).with_source(error)
 }

@@ -2,6 +2,8 @@
 //!
 //! A worker serves without any master what it can: everything here happens in the background and is tried again for ever.
 
+mod needed;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -17,8 +19,10 @@ use headpond_proto::{
 use headpond_runtime::Shutdown;
 use headpond_transport::Transport;
 use headpond_types::{Error, ErrorKind, Result};
+use tokio::sync::Notify;
 use tonic::transport::{Channel, Endpoint};
 
+use self::needed::Needed;
 use crate::{cache::Cache, cluster::Cluster, config::Deadlines, identity::Identity, metrics::Metrics};
 
 /// Pauses between attempts to reach a master: the first, and the longest. Half of each is random.
@@ -69,6 +73,8 @@ pub(crate) struct Registration {
     pub(crate) cache: Arc<Cache>,
     pub(crate) metrics: Metrics,
     pub(crate) standing: Arc<Standing>,
+    /// Told when a content was stored that perhaps need not be kept any more.
+    pub(crate) stored: Arc<Notify>,
 }
 
 /// A registration that a master has confirmed.
@@ -81,7 +87,14 @@ impl Registration {
     /// Registers and sends heartbeats until shutdown begins, then leaves.
     pub(crate) async fn run(self, shutdown: Shutdown) {
         while let Some(mut membership) = until(&shutdown, self.join()).await {
-            if let Some(error) = until(&shutdown, self.stay(&mut membership)).await {
+            let needed = Needed::new(&self, &membership);
+            let staying = async {
+                tokio::select! {
+                    error = self.stay(&mut membership) => error,
+                    never = needed.ask() => match never {},
+                }
+            };
+            if let Some(error) = until(&shutdown, staying).await {
                 let reason = status::message_with_causes(&error);
                 tracing::warn!(reason, "lost the master, serving on with what is known");
                 self.standing.set(Err(reason));

@@ -6,6 +6,7 @@ mod ahead;
 mod faults;
 mod fills;
 mod lake;
+mod later;
 mod local;
 mod master;
 mod pond;

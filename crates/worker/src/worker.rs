@@ -133,7 +133,8 @@ impl Worker {
             tasks.spawn_until_shutdown(spread(recalls, sender.clone()));
             tasks.spawn(socket.serve(Arc::clone(&reader), Arc::clone(&stager), sender, tasks.clone()));
         }
-        tasks.spawn_until_shutdown(async move { stager.maintain().await });
+        let maintained = Arc::clone(&stager);
+        tasks.spawn_until_shutdown(async move { maintained.maintain().await });
         let stores = Arc::clone(&cluster);
         let store_of = move |mount| {
             let cluster = Arc::clone(&stores);
@@ -157,6 +158,7 @@ impl Worker {
             cache: Arc::clone(&cache),
             metrics,
             standing: Arc::clone(&standing),
+            stored: stager.stored(),
         };
         tasks.spawn(registration.run(tasks.shutdown().clone()));
         tasks.spawn_until_shutdown(maintain(cache, config.scrub_interval, config.scrub_rate));

@@ -122,10 +122,19 @@ impl Filler {
     pub(crate) fn claim(self: &Arc<Self>, job: &Job, pages: Range<u64>, priority: Priority, lead: bool) -> Vec<Ticket> {
         let content = job.grant.content;
         let owner = match job.route {
-            Route::Direct => None,
-            Route::ViaOwner => self.cluster.owner(content, pages.start * PAGE_SIZE / BLOCK_SIZE),
+            Route::ViaOwner if !job.grant.is_dirty() => {
+                self.cluster.owner(content, pages.start * PAGE_SIZE / BLOCK_SIZE)
+            }
+            Route::ViaOwner | Route::Direct => None,
         };
-        let route = if owner.is_some() { Route::ViaOwner } else { Route::Direct };
+        // Who asks holders must not be waited for by one of them.
+        let route = if job.grant.is_dirty() {
+            job.route
+        } else if owner.is_some() {
+            Route::ViaOwner
+        } else {
+            Route::Direct
+        };
 
         let mut tickets = Vec::new();
         let mut runs: Vec<(Arc<Headway>, VecDeque<Landing>)> = Vec::new();
@@ -153,7 +162,7 @@ impl Filler {
         }
         drop(flights);
         for (headway, landings) in runs {
-            let run = Run::new(Arc::clone(self), job.clone(), owner.clone(), landings, headway);
+            let run = Run::new(Arc::clone(self), job.clone(), (route, owner.clone()), landings, headway);
             self.tasks.spawn(run.fly());
         }
         tickets

@@ -15,6 +15,8 @@ use crate::{metrics::Source, shared_error::SharedError};
 pub(super) struct Run {
     filler: Arc<Filler>,
     job: Job,
+    /// What its flights are known as.
+    route: Route,
     /// Whom to ask before the under store.
     owner: Option<Member>,
     /// Adjacent, in order.
@@ -23,14 +25,14 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) const fn new(
+    pub(super) fn new(
         filler: Arc<Filler>,
         job: Job,
-        owner: Option<Member>,
+        (route, owner): (Route, Option<Member>),
         landings: VecDeque<Landing>,
         headway: Arc<Headway>,
     ) -> Self {
-        Self { filler, job, owner, landings, headway }
+        Self { filler, job, route, owner, landings, headway }
     }
 
     /// Brings all pages home, or fails those that could not be had. When shutdown begins it goes on only if somebody waits.
@@ -51,9 +53,8 @@ impl Run {
 
     async fn land_all(mut self) {
         let filler = Arc::clone(&self.filler);
-        let route = if self.owner.is_some() { Route::ViaOwner } else { Route::Direct };
         let pages = u32::try_from(self.landings.len()).unwrap_or(u32::MAX);
-        let _admitted = filler.admission(route).admit(pages, &self.headway).await;
+        let _admitted = filler.admission(self.route).admit(pages, &self.headway).await;
         if let Err(error) = self.receive_all().await {
             filler.metrics.fill_failed(error.kind());
             let error = SharedError::from(error);
@@ -66,6 +67,9 @@ impl Run {
     async fn receive_all(&mut self) -> Result<()> {
         if self.receive_from_staged().await {
             return Ok(());
+        }
+        if self.job.grant.is_dirty() {
+            return self.receive_from_holders().await;
         }
         if let Some(owner) = self.owner.take() {
             match self.receive_from_owner(&owner).await {
@@ -122,6 +126,36 @@ impl Run {
             filler.cluster.give_up(previous.id);
         }
         received.is_ok()
+    }
+
+    /// Asks the workers that have what no store has; of those that ask each other, only the first.
+    async fn receive_from_holders(&mut self) -> Result<()> {
+        let (filler, grant) = (Arc::clone(&self.filler), Arc::clone(&self.job.grant));
+        if self.route == Route::Direct {
+            return Err(Error::new(ErrorKind::NotFound, format!("{} is not here", grant.describe())));
+        }
+        let mut failure = None;
+        for holder in &grant.holders {
+            let received = match filler.ask_holder(holder, &grant, self.rest()).await {
+                Ok(body) => self.receive(body, Source::Peer).await,
+                Err(error) => Err(error),
+            };
+            match received {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) => failure = Some(error),
+            }
+        }
+        let (what, holders) = (grant.describe(), grant.holders.join(", "));
+        Err(match failure {
+            None => {
+                Error::new(ErrorKind::Stale, format!("{what}, is not needed any more at {holders}: ask for it again"))
+            }
+            Some(error) => {
+                let message = format!("{what}, cannot be had from {holders}: start these workers again");
+                Error::new(ErrorKind::Unavailable, message).with_source(error)
+            }
+        })
     }
 
     /// The bytes that have not come yet.

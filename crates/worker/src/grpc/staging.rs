@@ -46,12 +46,12 @@ impl StagingService for StagingRpc {
     }
 
     async fn persist(&self, request: Request<PersistRequest>) -> Result<Response<PersistResponse>, Status> {
-        let PersistRequest { grant, length, round, .. } = request.into_inner();
-        self.0.persist(grant.as_ref(), length, round).await.map(Response::new).map_err(to_status)
+        self.0.persist(request.into_inner()).await.map(Response::new).map_err(to_status)
     }
 
-    async fn persist_dirty(&self, _: Request<PersistDirtyRequest>) -> Result<Response<PersistResponse>, Status> {
-        Err(Status::unimplemented("dirty contents are not stored yet"))
+    async fn persist_dirty(&self, request: Request<PersistDirtyRequest>) -> Result<Response<PersistResponse>, Status> {
+        let PersistDirtyRequest { grant } = request.into_inner();
+        self.0.persist_dirty(grant.as_ref()).await.map(Response::new).map_err(to_status)
     }
 
     async fn end_staging(&self, request: Request<EndStagingRequest>) -> Result<Response<EndStagingResponse>, Status> {

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Stager,
+    origin::Origin,
     parts::{PART, Parts, Reach, Sender, part_size},
     table::Staged,
     upload::Target,
@@ -122,5 +123,7 @@ async fn send(stager: &Stager, staged: &Arc<Staged>, target: &Target, reach: wat
         return Err(Error::new(ErrorKind::NotSupported, format!("{target} cannot be stored in parts")));
     }
     let part = part_size(PART, capabilities);
-    Sender { stager, staged, store: &store, target }.send(part, reach).await
+    let origin = Origin::Staged(Arc::clone(staged));
+    // What the object is to be called is not known yet.
+    Sender { stager, origin: &origin, store: &store, target }.send(part, reach, None).await
 }

@@ -1,11 +1,15 @@
 //! Files that are being written: their bytes until the under store has them.
 //!
 //! * [`Stager`] does what clients ask for over gRPC and the unix socket. Each write lease has at most one staged file ([`table`]).
-//! * A staged file is one process's: nothing of it was acknowledged, so a restart loses it, and whoever goes on with it is told so.
+//! * A staged file is one process's: a restart loses what was not acknowledged, and whoever goes on with it is told so.
+//! * [`durable`] acknowledges bytes that no store has. They outlive the process, the client and the staged file; [`later`] stores them.
 //! * [`persist`] stores its bytes as one object; [`upload`] and [`parts`] are how, [`settle`] what to make of an answer that was lost.
 //! * [`ahead`] has begun with it while the file is still being written. Uploads that nobody goes on with are aborted ([`Abandoned`]).
 
 mod ahead;
+mod durable;
+mod later;
+mod origin;
 mod parts;
 mod persist;
 mod sent;
@@ -17,20 +21,25 @@ mod upload;
 use std::{fs::File, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use headpond_proto::v1::{PersistResponse, SignedGrant, StagingGrant};
+use headpond_proto::v1::{PersistRequest, PersistResponse, SignedGrant, StagingGrant};
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::Abandoned;
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 
 pub(crate) use self::stored::Stored;
 use self::{
     ahead::Rounds,
+    later::Later,
     persist::Wanted,
     table::{Staged, Table},
     upload::Target,
 };
-use crate::{cache::Cache, cluster::Cluster, metrics::Metrics};
+use crate::{
+    cache::{Adoption, Cache},
+    cluster::Cluster,
+    metrics::Metrics,
+};
 
 /// Most bytes in one message of staged data.
 const MAX_DATA: usize = 4 << 20;
@@ -59,6 +68,7 @@ pub(crate) struct Stager {
     table: Table,
     /// A permit for each MiB.
     memory: Semaphore,
+    later: Later,
 }
 
 impl Stager {
@@ -71,7 +81,17 @@ impl Stager {
         abandoned: Arc<Abandoned>,
     ) -> Self {
         let memory = Semaphore::new(UPLOAD_MEMORY);
-        Self { cache, cluster, clock, metrics, tasks, abandoned, table: Table::default(), memory }
+        Self {
+            cache,
+            cluster,
+            clock,
+            metrics,
+            tasks,
+            abandoned,
+            table: Table::default(),
+            memory,
+            later: Later::default(),
+        }
     }
 
     /// Writes into the staged file of a lease. One that is missing is made, unless the client `continues`.
@@ -134,22 +154,34 @@ impl Stager {
         staged.with_rounds(|rounds| rounds.tell((self, &staged), target, round, up_to))
     }
 
-    /// Stores the staged bytes as one object. What was sent ahead in `round` need not be sent again. Goes on when it is dropped; a repetition with the same grant joins it, or gets its answer.
+    /// Stores the staged bytes as one object, or makes them durable here, as the grant says. What was sent ahead in a round need not be sent again. Goes on
+    /// when it is dropped; a repetition with the same grant joins it, or gets its answer.
     ///
     /// # Errors
-    /// Those of the grant; `Stale` when the store holds another version than the grant says, or the staged file is lost; what the store
-    /// answered else.
-    pub(crate) async fn persist(
-        self: &Arc<Self>,
-        signed: Option<&SignedGrant>,
-        length: u64,
-        round: u64,
-    ) -> Result<PersistResponse> {
-        let grant = self.cluster.grants.check_persist(signed, self.clock.now())?;
+    /// Those of the grant; `Stale` when the store holds another version than the grant says, or the staged file is lost; `Unavailable` when too few
+    /// workers have the bytes; what the store answered else.
+    pub(crate) async fn persist(self: &Arc<Self>, request: PersistRequest) -> Result<PersistResponse> {
+        let PersistRequest { grant: signed, length, round, .. } = request;
+        let grant = self.cluster.grants.check_persist(signed.as_ref(), self.clock.now())?;
         let lease = grant.lease;
         let staged = self.table.find(lease).ok_or_else(|| lost(lease))?;
         let wanted = Wanted { length, round };
-        persist::run(Arc::clone(self), staged, (signed.cloned().unwrap_or_default(), wanted), grant).await
+        persist::run(Arc::clone(self), staged, (signed.unwrap_or_default(), wanted), grant).await
+    }
+
+    /// Stores a content that was made durable here as one object, be it still staged. Goes on when it is dropped; a repetition joins it.
+    ///
+    /// # Errors
+    /// Those of the grant; `NotFound` when the content is not here; `Stale` when the store holds another version than the grant says; what the store
+    /// answered else.
+    pub(crate) async fn persist_dirty(self: &Arc<Self>, signed: Option<&SignedGrant>) -> Result<PersistResponse> {
+        let grant = self.cluster.grants.check_persist(signed, self.clock.now())?;
+        later::run(self, grant).await
+    }
+
+    /// Told when a content that was made durable here was stored.
+    pub(crate) fn stored(&self) -> Arc<Notify> {
+        Arc::clone(&self.later.stored)
     }
 
     /// Ends a staged file. If `content` is what its bytes were last persisted as, they stay cached; whoever ends it has closed its
@@ -222,21 +254,24 @@ impl Stager {
         }
     }
 
-    /// Drops the file of what is in the table no more, or makes it that of `content` if its bytes were stored as such.
+    /// Drops the file of what is in the table no more, unless it was made durable, or makes it that of `content` if its bytes were stored as such.
     async fn finish(&self, staged: Arc<Staged>, content: Option<ContentId>) {
         staged.with_rounds(Rounds::end);
-        let stored = staged.set_stored(None);
+        let shown = staged.show(None, 0);
         let take = move || {
             let file = staged.take()?;
-            let content = content?;
-            let checksums = staged.with_sent(|sent| sent.stored_as(content))?;
-            Some((file, content, checksums))
+            let durable = file.durable();
+            let stored = content.filter(|content| !durable.contains(content));
+            let stored = stored.and_then(|content| Some((content, staged.with_sent(|sent| sent.stored_as(content))?)));
+            match stored {
+                Some((content, checksums)) => Some(Adoption::Stored(file, content, checksums)),
+                None if durable.is_empty() => None,
+                None => Some(Adoption::Dirty(file, content)),
+            }
         };
         self.cache.adopt(take).await;
-        // Only now: who reads it meanwhile need not ask the under store.
-        if let Some(stored) = stored {
-            self.cache.stored().remove(stored);
-        }
+        // Only now: who reads it meanwhile need not ask elsewhere.
+        self.cache.stored().remove(&shown);
     }
 }
 

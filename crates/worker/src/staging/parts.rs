@@ -6,11 +6,11 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use headpond_runtime::{Shutdown, Tasks};
 use headpond_store::checksums;
-use headpond_types::{Error, ErrorKind, PAGE_SIZE, Result};
+use headpond_types::{ContentId, Error, ErrorKind, PAGE_SIZE, Result};
 use headpond_ufs::{Capabilities, Noted, UnderStore};
 use tokio::sync::{SemaphorePermit, watch};
 
-use super::{Stager, UPLOAD_MEMORY, lost, settle::told, table::Staged, upload::Target};
+use super::{Stager, UPLOAD_MEMORY, origin::Origin, settle::told, upload::Target};
 
 /// Bytes that a part has at least.
 pub(super) const PART: u64 = 16 << 20;
@@ -42,7 +42,7 @@ pub(super) struct Parts {
 #[derive(Debug)]
 pub(super) struct Sender<'a> {
     pub(super) stager: &'a Stager,
-    pub(super) staged: &'a Arc<Staged>,
+    pub(super) origin: &'a Origin,
     pub(super) store: &'a Arc<dyn UnderStore>,
     pub(super) target: &'a Target,
 }
@@ -54,10 +54,15 @@ impl Sender<'_> {
     /// # Errors
     /// What the store answered, naming mount and key; `Stale` when the staged file was ended; `Unavailable` when nobody can extend `reach`, or the
     /// worker ends before that.
-    pub(super) async fn send(&self, part: u64, mut reach: watch::Receiver<Reach>) -> Result<Parts> {
+    pub(super) async fn send(
+        &self,
+        part: u64,
+        mut reach: watch::Receiver<Reach>,
+        content: Option<ContentId>,
+    ) -> Result<Parts> {
         let shutdown = self.stager.tasks.shutdown();
         next(&mut reach, shutdown, 0..part).await?;
-        let (upload, noted) = self.begin().await?;
+        let (upload, noted) = self.begin(content).await?;
         let (mut tags, mut checksums) = (Vec::new(), Vec::new());
         let (mut sending, mut last, mut number) = (FuturesOrdered::new(), false, 1);
         loop {
@@ -97,27 +102,27 @@ impl Sender<'_> {
     }
 
     /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
-    async fn begin(&self) -> Result<(String, Noted)> {
+    async fn begin(&self, content: Option<ContentId>) -> Result<(String, Noted)> {
         let (store, target) = (Arc::clone(self.store), self.target.clone());
         let abandoned = Arc::clone(&self.stager.abandoned);
         let tasks: &Tasks = &self.stager.tasks;
         let begun = tasks.spawn(async move {
-            let upload = store.create_multipart(&target.key).await.map_err(|error| told(&target, error))?;
+            let upload = store.create_multipart_as(&target.key, content).await.map_err(|error| told(&target, error))?;
             let noted = abandoned.note(target.mount, &target.key, &upload).await;
             Ok((upload, noted))
         });
         begun.await.map_err(|error| Error::new(ErrorKind::Internal, "beginning an upload").with_source(error))?
     }
 
-    /// Bytes of the staged file, and the memory for them.
+    /// Bytes of the file, and the memory for them.
     pub(super) async fn read(&self, offset: u64, length: u64) -> Result<(SemaphorePermit<'_>, Bytes)> {
         let permits = length.div_ceil(1 << 20).min(UPLOAD_MEMORY as u64);
         let permits = u32::try_from(permits).unwrap_or(u32::MAX);
-        let memory = self.stager.memory.acquire_many(permits).await.map_err(|_| lost(self.staged.lease()))?;
+        let memory = self.stager.memory.acquire_many(permits).await.expect("the semaphore is never closed");
         let wanted = usize::try_from(length).map_err(|error| {
             Error::new(ErrorKind::ResourceExhausted, "a part is larger than memory").with_source(error)
         })?;
-        let bytes = self.staged.on_file(move |file| file.read_at(offset, wanted)).await?;
+        let bytes = self.origin.read_at(self.stager, offset, wanted).await?;
         if bytes.len() == wanted {
             return Ok((memory, bytes));
         }

@@ -7,11 +7,13 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use headpond_proto::v1::{PersistGrant, PersistResponse, SignedGrant};
-use headpond_types::{Error, ErrorKind, MountId, Result};
+use headpond_types::{ContentId, Error, ErrorKind, MountId, Result};
 use headpond_ufs::Precondition;
 
 use super::{
-    Stager, stored,
+    Stager, durable,
+    origin::Origin,
+    stored,
     table::Staged,
     upload::{Target, Upload},
 };
@@ -108,13 +110,12 @@ async fn persist(
     Wanted { length, round }: Wanted,
 ) -> Result<PersistResponse> {
     let _turn = staged.turn.lock().await;
-    let ahead = staged.with_rounds(|rounds| rounds.take(round));
-    let PersistGrant { mount, key, replaces, content, expires_ns, .. } = grant;
-    if expires_ns < stager.clock.now().0 {
-        let message = "the grant has expired while another persist was under way: ask the master for a new one";
-        return Err(Error::new(ErrorKind::PermissionDenied, message));
+    if grant.copies > 0 {
+        return durable::keep(stager, staged, grant, length).await;
     }
-    let content = content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a grant without a content"))?.into();
+    let ahead = staged.with_rounds(|rounds| rounds.take(round));
+    let content = content_of(stager, &grant)?;
+    let PersistGrant { mount, key, replaces, earlier, .. } = grant;
     let target = Target { mount: MountId(mount), key: key.into() };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
     let found = staged.on_file(headpond_store::Staging::len).await?;
@@ -122,16 +123,36 @@ async fn persist(
         let message = format!("{} bytes are staged for {target} and not {length}: stage all of them first", found);
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    let time = PATIENCE + Duration::from_secs(length / LEAST_RATE);
+    let time = patience(length);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
-        Upload { stager, staged, store, target: &target, content, length }.run(condition, ahead).await
+        let (origin, earlier) = (Origin::Staged(Arc::clone(staged)), ids(earlier));
+        Upload { stager, origin, store, target: &target, content, earlier, length }.run(condition, ahead).await
     });
     let meta = stored.await.map_err(|_| {
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
     staged.touch();
-    stored::show(stager, staged, content, length).await;
+    stored::show_stored(stager, staged, content, length).await;
     Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version, holders: Vec::new() })
+}
+
+/// The content that a grant is for; it may have expired while another persist was under way.
+pub(super) fn content_of(stager: &Stager, grant: &PersistGrant) -> Result<ContentId> {
+    if grant.expires_ns < stager.clock.now().0 {
+        let message = "the grant has expired while another persist was under way: ask the master for a new one";
+        return Err(Error::new(ErrorKind::PermissionDenied, message));
+    }
+    let content = grant.content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a grant without a content"))?;
+    Ok(content.into())
+}
+
+pub(super) fn ids(contents: Vec<headpond_proto::v1::ContentId>) -> Vec<ContentId> {
+    contents.into_iter().map(Into::into).collect()
+}
+
+/// Time for storing a file, with all its tries.
+pub(super) const fn patience(length: u64) -> Duration {
+    PATIENCE.saturating_add(Duration::from_secs(length / LEAST_RATE))
 }

@@ -2,7 +2,7 @@
 //!
 //! A request without an answer may have been carried out. Then its repetition meets an object where none must be, or another version than
 //! the one to be replaced, and only the object itself tells whether it is ours: it is if it has the version that the store once
-//! answered to us, or, where no answer came, the very bytes that were sent. ETags are not computed for it: what they are made of
+//! answered to us, or says that it is a content that only we put there, or, where no answer came, the very bytes that were sent. ETags are not computed for it: what they are made of
 //! depends on how a store encrypts.
 //!
 //! Of a request that was answered with a refusal it is certain that it was not carried out. So an object that somebody else has
@@ -52,7 +52,7 @@ impl Upload<'_> {
             checksums: Arc::clone(&checksums),
             version: None,
         };
-        let id = self.staged.with_sent(|sent| sent.begin(request));
+        let id = self.origin.with_sent(|sent| sent.begin(request));
         let (mut tries, mut unanswered, mut pause) = (0, false, FIRST_PAUSE);
         loop {
             let (was_sent, answer) = match self.admit(&condition).await {
@@ -87,14 +87,14 @@ impl Upload<'_> {
                 Ok(_) | Err(_) => told(self.target, error),
             };
             if let Some(refused) = refused {
-                self.staged.with_sent(|sent| sent.failed(refused));
+                self.origin.with_sent(|sent| sent.failed(refused));
             }
             return Err(error);
         }
     }
 
     fn done(&self, id: u64, meta: ObjectMeta) -> ObjectMeta {
-        self.staged.with_sent(|sent| sent.succeeded(id, &meta.version));
+        self.origin.with_sent(|sent| sent.succeeded(id, &meta.version));
         meta
     }
 
@@ -117,17 +117,18 @@ impl Upload<'_> {
         holds.then_some(Precondition::None).ok_or_else(unmet)
     }
 
-    /// The object under the key, if a request of this staged file made it; another than `refused`.
+    /// The object under the key, if a request of ours made it, in whatever process; by its bytes none that `refused` made.
     async fn find_ours(&self, checksums: &[u32], refused: Option<u64>) -> Result<Option<Ours>> {
-        let sent = self.staged.with_sent(|sent| sent.under(self.target.mount, &self.target.key, refused));
-        if sent.is_empty() {
-            return Ok(None);
-        }
+        let sent = self.origin.with_sent(|sent| sent.under(self.target.mount, &self.target.key, refused));
         let meta = match self.store.head(&self.target.key).await {
             Ok(meta) => meta,
             Err(error) if error.kind() == UfsErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(told(self.target, error)),
         };
+        if let Some(said) = meta.content.filter(|said| *said == self.content || self.earlier.contains(said)) {
+            let is_done = said == self.content && meta.size == self.length;
+            return Ok(Some(Ours { meta, is_done }));
+        }
         for sent in sent {
             let ours = match &sent.version {
                 Some(version) => *version == meta.version,

@@ -1,6 +1,8 @@
-//! Bytes that are in the under store and still staged here: who reads a file that was just written gets them from there.
+//! Bytes that are acknowledged and still staged here: who reads a file that was just written gets them from there.
 //!
-//! The writer may go on writing, so each page is compared with the checksum of what was stored; one that differs is asked for elsewhere.
+//! The writer may go on writing. What the store has is compared, page by page, with the checksum of what was stored; a page that differs is asked for
+//! there. What nobody else has is given as it is now: a content that is being changed again is a state of the file that is not older than
+//! itself, until the next one replaces it.
 
 use std::{
     collections::HashMap,
@@ -13,19 +15,25 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use headpond_store::checksums;
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, Result, page_range, pages_of};
-use tokio::task::spawn_blocking;
+use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use super::{Stager, table::Staged};
 
-/// Files by the content that their bytes were stored as. A leaf lock, held for a few instructions.
+/// Acknowledged contents beside the latest that readers of a staged file find, which is as many as the file stands for.
+const OTHERS: usize = 3;
+
+/// Files by the content that their bytes were acknowledged as. A leaf lock, held for a few instructions.
 #[derive(Debug, Default)]
 pub(crate) struct Stored(Mutex<HashMap<ContentId, Arc<Copy>>>);
 
 #[derive(Debug)]
 struct Copy {
-    file: File,
+    staged: Arc<Staged>,
+    /// Opened for the first reader.
+    file: OnceCell<File>,
     length: u64,
-    checksums: Arc<[u32]>,
+    /// Of what the store has; `None` when it has nothing.
+    checksums: Option<Arc<[u32]>>,
 }
 
 impl Stored {
@@ -36,8 +44,19 @@ impl Stored {
         Some(pages.then(move |page| Arc::clone(&copy).page(page)).boxed())
     }
 
-    pub(super) fn remove(&self, content: ContentId) {
-        self.copies().remove(&content);
+    /// The staged file that has `content`, which no store needs to have, and its length.
+    pub(super) fn staged(&self, content: ContentId) -> Option<(Arc<Staged>, u64)> {
+        let copies = self.copies();
+        let copy = copies.get(&content)?;
+        Some((Arc::clone(&copy.staged), copy.length))
+    }
+
+    pub(super) fn remove(&self, contents: &[ContentId]) {
+        let removed: Vec<_> = {
+            let mut copies = self.copies();
+            contents.iter().filter_map(|content| copies.remove(content)).collect()
+        };
+        drop(removed);
     }
 
     fn copies(&self) -> MutexGuard<'_, HashMap<ContentId, Arc<Copy>>> {
@@ -47,12 +66,16 @@ impl Stored {
 
 impl Copy {
     async fn page(self: Arc<Self>, page: u64) -> Result<Bytes> {
+        self.file.get_or_try_init(|| self.staged.on_file(headpond_store::Staging::reader)).await?;
         let read = spawn_blocking(move || {
             let range = page_range(page, self.length);
             let mut bytes = vec![0; usize::try_from(range.end - range.start).ok()?];
-            self.file.read_exact_at(&mut bytes, range.start).ok()?;
-            let expected = self.checksums.get(usize::try_from(page).ok()?)?;
-            (checksums(&bytes) == [*expected]).then(|| Bytes::from(bytes))
+            self.file.get()?.read_exact_at(&mut bytes, range.start).ok()?;
+            let is_same = |expected: &Arc<[u32]>| {
+                let expected = usize::try_from(page).ok().and_then(|page| expected.get(page));
+                expected.is_some_and(|expected| checksums(&bytes) == [*expected])
+            };
+            self.checksums.as_ref().is_none_or(is_same).then(|| Bytes::from(bytes))
         });
         let bytes = read.await.expect("reading a staged file does not panic");
         let message = || format!("page {page} of a staged file was written since it was stored");
@@ -61,12 +84,23 @@ impl Copy {
 }
 
 /// Shows readers the bytes that were just stored, in place of those before. That it cannot be done costs them a request.
-pub(super) async fn show(stager: &Stager, staged: &Arc<Staged>, content: ContentId, length: u64) {
-    let stored = stager.cache.stored();
+pub(super) async fn show_stored(stager: &Stager, staged: &Arc<Staged>, content: ContentId, length: u64) {
     let Some(checksums) = staged.with_sent(|sent| sent.stored_as(content)) else { return };
     let Ok(file) = staged.on_file(headpond_store::Staging::reader).await else { return };
-    stored.copies().insert(content, Arc::new(Copy { file, length, checksums }));
-    if let Some(before) = staged.set_stored(Some(content)).filter(|before| *before != content) {
-        stored.remove(before);
-    }
+    let file = OnceCell::new_with(Some(file));
+    let copy = Copy { staged: Arc::clone(staged), file, length, checksums: Some(checksums) };
+    show(stager, content, copy, 0);
+}
+
+/// Shows readers the bytes that were just made durable, beside those before: which are committed is not known here.
+pub(super) fn show_dirty(stager: &Stager, staged: &Arc<Staged>, content: ContentId, length: u64) {
+    let copy = Copy { staged: Arc::clone(staged), file: OnceCell::new(), length, checksums: None };
+    show(stager, content, copy, OTHERS);
+}
+
+fn show(stager: &Stager, content: ContentId, copy: Copy, others: usize) {
+    let stored = stager.cache.stored();
+    let hidden = copy.staged.show(Some(content), others);
+    stored.copies().insert(content, Arc::new(copy));
+    stored.remove(&hidden);
 }

@@ -34,8 +34,8 @@ struct State {
     asked: Asked,
     /// What of this file the store may hold.
     sent: Sent,
-    /// The content that readers find here.
-    stored: Option<ContentId>,
+    /// Contents that readers find here, the latest last.
+    shown: Vec<ContentId>,
     /// What is being sent before it is known what becomes of it.
     rounds: Rounds,
 }
@@ -47,7 +47,7 @@ impl Staged {
             used: Instant::now(),
             asked: Asked::default(),
             sent: Sent::default(),
-            stored: None,
+            shown: Vec::new(),
             rounds: Rounds::default(),
         };
         Self {
@@ -57,10 +57,6 @@ impl Staged {
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
         }
-    }
-
-    pub(super) const fn lease(&self) -> u64 {
-        self.lease
     }
 
     pub(super) const fn inode(&self) -> u64 {
@@ -100,9 +96,14 @@ impl Staged {
         look(&mut self.state().rounds)
     }
 
-    /// Notes what readers find here; the answer is what they found before.
-    pub(super) fn set_stored(&self, content: Option<ContentId>) -> Option<ContentId> {
-        std::mem::replace(&mut self.state().stored, content)
+    /// Notes that readers find `content` here, beside the `others` latest; the answer is what they find no more.
+    pub(super) fn show(&self, content: Option<ContentId>, others: usize) -> Vec<ContentId> {
+        let mut state = self.state();
+        state.shown.retain(|known| Some(*known) != content);
+        let surplus = state.shown.len().saturating_sub(others);
+        let hidden = state.shown.drain(..surplus).collect();
+        state.shown.extend(content);
+        hidden
     }
 
     /// Runs `work` on the file where it may block. Goes on to its end when dropped.

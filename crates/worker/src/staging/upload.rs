@@ -1,4 +1,4 @@
-//! The way of a staged file into the under store: one PUT, or a multipart upload.
+//! The way of a file into the under store: one PUT, or a multipart upload.
 
 use std::{fmt, sync::Arc};
 
@@ -11,8 +11,8 @@ use tokio::sync::watch;
 use super::{
     Stager,
     ahead::Ahead,
+    origin::Origin,
     parts::{PART, Parts, Reach, Sender, part_size},
-    table::Staged,
 };
 
 /// Where an object is to go. As text, key and mount.
@@ -28,15 +28,17 @@ impl fmt::Display for Target {
     }
 }
 
-/// One staged file on its way.
+/// A file on its way.
 #[derive(Debug)]
 pub(super) struct Upload<'a> {
     pub(super) stager: &'a Stager,
-    pub(super) staged: &'a Arc<Staged>,
+    pub(super) origin: Origin,
     pub(super) store: Arc<dyn UnderStore>,
     pub(super) target: &'a Target,
     /// What its bytes are called.
     pub(super) content: ContentId,
+    /// What may have been stored under the key before, by whomever: that is replaced.
+    pub(super) earlier: Vec<ContentId>,
     pub(super) length: u64,
 }
 
@@ -60,7 +62,7 @@ impl Upload<'_> {
             None => {
                 let part = part_size(self.length, capabilities);
                 let (_, whole) = watch::channel(Reach { up_to: self.length, is_whole: true });
-                self.sender().send(part, whole).await?
+                self.sender().send(part, whole, Some(self.content)).await?
             }
         };
         self.complete(condition, parts).await
@@ -71,10 +73,10 @@ impl Upload<'_> {
         let sender = self.sender();
         let (_memory, body) = sender.read(0, self.length).await?;
         let checksums = checksums(&body).into();
-        let key = &self.target.key;
+        let (key, content) = (&self.target.key, Some(self.content));
         let send = |condition: Precondition| {
             let body = body.clone();
-            async move { self.store.put(key, body, &condition).await }.boxed()
+            async move { self.store.put_as(key, body, &condition, content).await }.boxed()
         };
         self.make(checksums, condition, send).await
     }
@@ -92,6 +94,6 @@ impl Upload<'_> {
     }
 
     const fn sender(&self) -> Sender<'_> {
-        Sender { stager: self.stager, staged: self.staged, store: &self.store, target: self.target }
+        Sender { stager: self.stager, origin: &self.origin, store: &self.store, target: self.target }
     }
 }

@@ -40,6 +40,9 @@ pub(super) struct Registry {
     pub(super) registrations: usize,
     /// Answer the next heartbeat with `fenced`.
     pub(super) fence: bool,
+    /// Contents that no worker need keep, and how often that was asked.
+    pub(super) unneeded: Vec<ContentId>,
+    pub(super) asked: usize,
 }
 
 /// The master.
@@ -115,6 +118,43 @@ impl Master {
             content: Some(content.into()),
             expires_ns: i64::MAX,
             ..PersistGrant::default()
+        })
+    }
+
+    /// The right to make what is staged for a lease durable on so many workers.
+    pub(super) fn copies(&self, lease: u64, content: ContentId, copies: u32, holders: &[&str]) -> SignedGrant {
+        self.signer.sign_persist(PersistGrant {
+            lease,
+            mount: 1,
+            content: Some(content.into()),
+            copies,
+            holders: holders.iter().map(ToString::to_string).collect(),
+            expires_ns: i64::MAX,
+            ..PersistGrant::default()
+        })
+    }
+
+    /// The right to store a content that a worker holds under `key`, in mount 1.
+    pub(super) fn later(&self, key: &str, content: ContentId, earlier: &[ContentId]) -> SignedGrant {
+        self.signer.sign_persist(PersistGrant {
+            mount: 1,
+            key: key.to_owned().into(),
+            content: Some(content.into()),
+            earlier: earlier.iter().copied().map(Into::into).collect(),
+            expires_ns: i64::MAX,
+            ..PersistGrant::default()
+        })
+    }
+
+    /// The right to read a content that only workers have.
+    pub(super) fn dirty(&self, content: ContentId, length: u64, holders: &[&str]) -> SignedGrant {
+        self.signer.sign(ContentGrant {
+            content: Some(content.into()),
+            length,
+            mount: 1,
+            holders: holders.iter().map(ToString::to_string).collect(),
+            expires_ns: i64::MAX,
+            ..ContentGrant::default()
         })
     }
 
@@ -212,7 +252,12 @@ impl RegistryService for Service {
 
     async fn keep_dirty(&self, request: Request<KeepDirtyRequest>) -> Result<Response<KeepDirtyResponse>, Status> {
         let contents = request.into_inner().contents;
-        Ok(Response::new(KeepDirtyResponse { keep: vec![true; contents.len()] }))
+        let mut keep = Vec::new();
+        self.registry.send_modify(|registry| {
+            keep.extend(contents.into_iter().map(|content| !registry.unneeded.contains(&content.into())));
+            registry.asked += 1;
+        });
+        Ok(Response::new(KeepDirtyResponse { keep }))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {

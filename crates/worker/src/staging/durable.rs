@@ -1,0 +1,42 @@
+//! Acknowledging bytes that no store has: they are on the disk, as a content, before it is answered.
+//!
+//! The order is: bytes and what they are (one `fsync`), the answer, and only then the master's journal. So whatever the namespace says of the content
+//! is true on this worker, be it killed at any point; and what the namespace does not say yet is thrown away when the master is asked.
+
+use std::sync::Arc;
+
+use headpond_proto::v1::{PersistGrant, PersistResponse};
+use headpond_types::{Error, ErrorKind, Result};
+
+use super::{Stager, persist::content_of, stored, table::Staged};
+
+/// Makes all of a staged file durable, as the content of `grant`, and has readers find it. Whoever calls has the file's turn.
+///
+/// # Errors
+/// `InvalidArgument` when another length is staged, `ResourceExhausted` without room, `Unavailable` before the worker has an id.
+pub(super) async fn keep(
+    stager: &Stager,
+    staged: &Arc<Staged>,
+    grant: PersistGrant,
+    length: u64,
+) -> Result<PersistResponse> {
+    let content = content_of(stager, &grant)?;
+    let me = stager.cluster.me().ok_or_else(|| {
+        Error::new(ErrorKind::Unavailable, "this worker has not reached a master yet and cannot hold what no store has")
+    })?;
+    let found = staged.on_file(move |file| {
+        let found = file.len()?;
+        if found == length {
+            file.make_durable(content, length)?;
+        }
+        Ok(found)
+    });
+    let found = found.await?;
+    if found != length {
+        let message = format!("{found} bytes are staged and not {length}: stage all of them first");
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    staged.touch();
+    stored::show_dirty(stager, staged, content, length);
+    Ok(PersistResponse { size: length, mtime_ns: stager.clock.now().0, version: String::new(), holders: vec![me.0] })
+}

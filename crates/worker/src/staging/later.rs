@@ -1,0 +1,124 @@
+//! Storing contents that were acknowledged before: from the page store, or from a staged file that is still being written.
+//!
+//! Of the latter a state is stored that is not older than the content; what was written since is part of a later one. Each object says which
+//! content it is, so an upload that is repeated after a lost answer, or by another process, costs a HEAD where it had been carried out.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared},
+};
+use headpond_proto::v1::{PersistGrant, PersistResponse};
+use headpond_types::{ContentId, Error, ErrorKind, MountId, Result};
+use headpond_ufs::Precondition;
+use tokio::sync::{Notify, Semaphore};
+
+use super::{
+    Stager,
+    origin::Origin,
+    persist::{content_of, ids, patience},
+    upload::{Target, Upload},
+};
+use crate::shared_error::SharedError;
+
+/// Contents stored at once.
+const AT_ONCE: usize = 64;
+
+type Answer = Shared<BoxFuture<'static, Result<PersistResponse, SharedError>>>;
+
+/// What is being stored, by content and key.
+#[derive(Debug)]
+pub(super) struct Later {
+    running: Mutex<HashMap<(ContentId, Vec<u8>), Answer>>,
+    turns: Semaphore,
+    /// Tells that something was stored.
+    pub(super) stored: Arc<Notify>,
+}
+
+impl Default for Later {
+    fn default() -> Self {
+        Self { running: Mutex::default(), turns: Semaphore::new(AT_ONCE), stored: Arc::default() }
+    }
+}
+
+impl Later {
+    fn running(&self) -> MutexGuard<'_, HashMap<(ContentId, Vec<u8>), Answer>> {
+        self.running.lock().expect("no panic while held")
+    }
+}
+
+/// Stores what `grant` says, or joins who does.
+pub(super) async fn run(stager: &Arc<Stager>, grant: PersistGrant) -> Result<PersistResponse> {
+    let content = content_of(stager, &grant)?;
+    if grant.lease != 0 || grant.copies != 0 {
+        let message = "the grant is for what is staged, not for what was acknowledged: ask the master for another";
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    let of = (content, grant.key.to_vec());
+    let answer = {
+        let mut running = stager.later.running();
+        let answer = running.get(&of).cloned().unwrap_or_else(|| begin(stager, content, grant));
+        running.insert(of.clone(), answer.clone());
+        answer
+    };
+    let answered = answer.clone().await;
+    stager.later.running().retain(|other, known| *other != of || !known.ptr_eq(&answer));
+    answered.map_err(|error| error.to_error())
+}
+
+/// In a task of its own: a master that hangs up neither stops nor repeats an upload.
+fn begin(stager: &Arc<Stager>, content: ContentId, grant: PersistGrant) -> Answer {
+    let (tasks, stager) = (stager.tasks.clone(), Arc::clone(stager));
+    let task = tasks.spawn(async move {
+        let _turn = stager.later.turns.acquire().await.expect("the semaphore is never closed");
+        let stored = store(&stager, content, grant).await;
+        stager.metrics.persisted(stored.as_ref().map(|answer| answer.size).map_err(Error::kind));
+        if stored.is_ok() {
+            stager.later.stored.notify_one();
+        }
+        stored
+    });
+    let answer = task.map(|ended| match ended {
+        Ok(stored) => stored.map_err(SharedError::from),
+        Err(error) => Err(Error::new(ErrorKind::Internal, "storing a content").with_source(error).into()),
+    });
+    answer.boxed().shared()
+}
+
+async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Result<PersistResponse> {
+    let PersistGrant { mount, key, replaces, earlier, .. } = grant;
+    let target = Target { mount: MountId(mount), key: key.into() };
+    let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
+    let (origin, length) = find(stager, content)?;
+    let time = patience(length);
+    let stored = tokio::time::timeout(time, async {
+        let store = stager.cluster.mounts.store(target.mount).await?;
+        let upload = Upload { stager, origin, store, target: &target, content, earlier: ids(earlier), length };
+        upload.run(condition, None).await
+    });
+    let meta = stored.await.map_err(|_| {
+        let message = format!("{target} was not stored within {} s: try again", time.as_secs());
+        Error::new(ErrorKind::DeadlineExceeded, message)
+    })??;
+    Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version, holders: Vec::new() })
+}
+
+/// Where the bytes of a content are, and how many.
+fn find(stager: &Stager, content: ContentId) -> Result<(Origin, u64)> {
+    if let Some(kept) = stager.cache.store().find(content).filter(|kept| kept.is_complete()) {
+        let length = kept.length();
+        return Ok((Origin::Kept(kept, Mutex::default()), length));
+    }
+    let staged = stager.cache.stored().staged(content);
+    let (staged, length) = staged.ok_or_else(|| {
+        Error::new(
+            ErrorKind::NotFound,
+            format!("content {content} is not on this worker: ask another one that holds it"),
+        )
+    })?;
+    Ok((Origin::Staged(staged), length))
+}

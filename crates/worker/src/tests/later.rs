@@ -1,0 +1,199 @@
+//! Files that are acknowledged before any store has them: made durable, read from here, kept over restarts, and stored later.
+
+use std::{os::unix::fs::FileExt as _, sync::Arc};
+
+use headpond_proto::{
+    status,
+    v1::{PersistDirtyRequest, PersistRequest, PersistResponse, SignedGrant},
+};
+use headpond_types::{ContentId, ErrorKind, Result};
+use headpond_ufs::{Fault, Op, Precondition};
+
+use super::{
+    local::LocalClient,
+    pond::{MIB, TestWorker},
+    staging::{Yard, client},
+};
+
+const C1: ContentId = ContentId(101);
+const C2: ContentId = ContentId(102);
+
+impl Yard {
+    async fn keep(&self, lease: u64, content: ContentId, length: u64) -> Result<PersistResponse> {
+        let grant = self.pond.master.copies(lease, content, 1, &[]);
+        let request = PersistRequest {
+            grant: Some(grant),
+            length,
+            closing: true,
+            staging: Some(self.pond.master.staging(lease)),
+            ..PersistRequest::default()
+        };
+        let answer = self.client.clone().persist(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, "persist"))
+    }
+
+    async fn store_later(&self, key: &str, content: ContentId, earlier: &[ContentId]) -> Result<PersistResponse> {
+        let grant = Some(self.pond.master.later(key, content, earlier));
+        let answer = self.client.clone().persist_dirty(PersistDirtyRequest { grant }).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, "persist dirty"))
+    }
+
+    fn dirty(&self, content: ContentId, length: u64) -> SignedGrant {
+        self.pond.master.dirty(content, length, &[self.worker.running.advertised()])
+    }
+
+    /// Ends the worker and starts it anew over the same directory.
+    async fn restart(self) -> Self {
+        let Self { pond, worker, store, sound, client: _ } = self;
+        let dir = worker.stop().await;
+        let worker = pond.worker_on(Arc::new(store.clone()), dir).await;
+        let client = client(&worker);
+        Self { pond, worker, client, store, sound }
+    }
+}
+
+fn held(worker: &TestWorker) -> Vec<ContentId> {
+    worker.running.reader.cache.store().dirty()
+}
+
+#[tokio::test]
+async fn what_is_acknowledged_is_read_from_here_and_kept_while_no_store_has_it() {
+    let yard = Yard::new("later-kept").await;
+    yard.stage_as(1, 0, "acknowledged", false).await.expect("staged");
+    let answer = yard.keep(1, C1, 12).await.expect("durable");
+    assert_eq!((answer.size, answer.version.as_str(), answer.holders), (12, "", vec![1]));
+    assert_eq!(yard.keep(1, C2, 11).await.expect_err("another length").kind(), ErrorKind::InvalidArgument);
+    let grant = yard.dirty(C1, 12);
+    assert_eq!(yard.worker.read(&grant, 0..100).await.expect("read while it is staged"), b"acknowledged");
+    yard.end(1, Some(C1)).await;
+    assert_eq!(held(&yard.worker), [C1]);
+    assert_eq!(yard.worker.read(&grant, 3..7).await.expect("read after"), b"nowl");
+    assert_eq!(yard.store.scripted(Op::Put), 0);
+
+    let yard = yard.restart().await;
+    assert_eq!(held(&yard.worker), [C1]);
+    assert_eq!(yard.worker.read(&yard.dirty(C1, 12), 0..12).await.expect("after a restart"), b"acknowledged");
+}
+
+#[tokio::test]
+async fn a_client_that_vanishes_loses_nothing_that_was_acknowledged() {
+    let yard = Yard::new("later-vanished").await;
+    let mut local = LocalClient::of(&yard.worker).await;
+    let file = local.stage(&yard.pond.master.staging(1)).await.expect("staged");
+    file.write_all_at(b"first", 0).expect("written");
+    yard.keep(1, C1, 5).await.expect("durable");
+    file.write_all_at(b"second", 0).expect("written");
+    yard.keep(1, C2, 6).await.expect("durable");
+    file.write_all_at(b"not acknowledged", 6).expect("written");
+    let other = local.stage(&yard.pond.master.staging(2)).await.expect("staged");
+    other.write_all_at(b"never", 0).expect("written");
+    drop(local);
+    while held(&yard.worker).len() < 2 {
+        tokio::task::yield_now().await;
+    }
+    // Which of the two is committed is not known here.
+    assert_eq!(yard.worker.read(&yard.dirty(C1, 5), 0..5).await.expect("the first"), b"secon");
+    assert_eq!(yard.worker.read(&yard.dirty(C2, 6), 0..6).await.expect("the second"), b"second");
+}
+
+#[tokio::test]
+async fn what_was_staged_when_the_worker_ended_is_there_again() {
+    let yard = Yard::new("later-staged").await;
+    let body = bytes::Bytes::from(vec![7; 3 * usize::try_from(MIB).expect("few") + 5]);
+    let length = body.len() as u64;
+    yard.stage_as(1, 0, body.clone(), false).await.expect("staged");
+    yard.keep(1, C1, length).await.expect("durable");
+    let yard = yard.restart().await;
+    assert_eq!(yard.worker.read(&yard.dirty(C1, length), 0..length).await.expect("read"), body);
+    assert_eq!(yard.stage_as(1, 0, "x", true).await.expect_err("lost").kind(), ErrorKind::Stale);
+    let stored = yard.store_later("k", C1, &[]).await.expect("stored");
+    assert_eq!(stored.size, length);
+    assert_eq!(yard.sound.head(&"k".into()).await.expect("there").content, Some(C1));
+}
+
+#[tokio::test]
+async fn it_is_stored_from_the_staged_file_and_from_the_cache_alike() {
+    let yard = Yard::new("later-stored").await;
+    yard.stage_as(1, 0, "one", false).await.expect("staged");
+    yard.keep(1, C1, 3).await.expect("durable");
+    let first = yard.store_later("k", C1, &[]).await.expect("from the staged file");
+    let again = yard.store_later("k", C1, &[]).await.expect("it is there already");
+    assert_eq!((first.size, &first.version), (3, &again.version));
+    yard.end(1, Some(C1)).await;
+    let moved = yard.store_later("other", C1, &[]).await.expect("from the cache");
+    assert_eq!(moved.size, 3);
+    let error = yard.store_later("k", C2, &[]).await.expect_err("nobody has it");
+    assert_eq!(error.kind(), ErrorKind::NotFound);
+}
+
+#[tokio::test]
+async fn an_object_of_an_earlier_persist_is_replaced_and_one_of_somebody_else_stays() {
+    let yard = Yard::new("later-earlier").await;
+    for (lease, content, bytes) in [(1, C1, "one"), (2, C2, "two")] {
+        yard.stage_as(lease, 0, bytes, false).await.expect("staged");
+        yard.keep(lease, content, 3).await.expect("durable");
+        yard.end(lease, Some(content)).await;
+    }
+    // Carried out by somebody who could not tell of it.
+    yard.store.script(Op::Put, [Some(Fault::LostAnswer)]);
+    yard.store_later("k", C1, &[]).await.expect("what is there is ours");
+    let yard = yard.restart().await;
+    yard.store_later("k", C2, &[C1]).await.expect("that was ours as well");
+    assert_eq!(yard.sound.head(&"k".into()).await.expect("there").content, Some(C2));
+    assert_eq!(yard.store_later("k", C1, &[]).await.expect_err("not ours").kind(), ErrorKind::Stale);
+    yard.sound.put(&"k".into(), "two".into(), &Precondition::None).await.expect("somebody else");
+    assert_eq!(yard.store_later("k", C2, &[C1]).await.expect_err("not ours").kind(), ErrorKind::Stale);
+}
+
+#[tokio::test]
+async fn what_the_master_needs_no_longer_is_cached_as_any_other() {
+    let yard = Yard::new("later-needed").await;
+    for (lease, content) in [(1, C1), (2, C2)] {
+        yard.stage_as(lease, 0, "bytes", false).await.expect("staged");
+        yard.keep(lease, content, 5).await.expect("durable");
+        yard.end(lease, Some(content)).await;
+    }
+    yard.pond.master.registry.send_modify(|registry| registry.unneeded.push(C1));
+    yard.store_later("k", C1, &[]).await.expect("stored");
+    while held(&yard.worker).contains(&C1) {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    assert_eq!(held(&yard.worker), [C2]);
+    assert_eq!(yard.worker.read(&yard.dirty(C1, 5), 0..5).await.expect("cached"), b"bytes");
+    yard.pond.master.registry.send_modify(|registry| registry.unneeded.push(C2));
+    let yard = yard.restart().await;
+    while !held(&yard.worker).is_empty() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn others_read_it_from_its_holders_and_never_from_the_store() {
+    let yard = Yard::new("later-holders").await;
+    let other = yard.pond.worker_on(Arc::new(yard.store.clone()), tempfile::tempdir().expect("a directory")).await;
+    let body =
+        bytes::Bytes::from((0..3 * MIB + 5).map(|at| u8::try_from(at % 251).expect("small")).collect::<Vec<_>>());
+    let length = body.len() as u64;
+    yard.stage_as(1, 0, body.clone(), false).await.expect("staged");
+    yard.keep(1, C1, length).await.expect("durable");
+    let holder = yard.worker.running.advertised().to_owned();
+    let nobody = "127.0.0.1:1";
+    let grant = yard.pond.master.dirty(C1, length, &[nobody, &holder]);
+    assert_eq!(other.read(&grant, 0..length).await.expect("from the staged file"), body);
+
+    yard.stage_as(2, 0, "second", false).await.expect("staged");
+    yard.keep(2, C2, 6).await.expect("durable");
+    yard.end(2, Some(C2)).await;
+    let grant = yard.pond.master.dirty(C2, 6, &[&holder]);
+    assert_eq!(other.read(&grant, 0..6).await.expect("from the cache"), b"second");
+
+    let unknown = ContentId(7);
+    let released = yard.pond.master.dirty(unknown, 6, &[&holder]);
+    for worker in [&other, &yard.worker] {
+        assert_eq!(worker.read(&released, 0..6).await.expect_err("nobody has it").kind(), ErrorKind::Stale);
+    }
+    let gone = yard.pond.master.dirty(unknown, 6, &[nobody]);
+    let error = other.read(&gone, 0..6).await.expect_err("nobody answers");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains(nobody), "{error}");
+}
