@@ -19,6 +19,9 @@ pub enum Due {
 pub struct Dirty {
     /// Its place in the order in which changes were acknowledged, that of [`Relocation::id`], too.
     pub number: u64,
+    /// Its first number since the under store had what it was: who comes after that one waits for it, whatever it became since. At most
+    /// [`Dirty::number`].
+    pub since: u64,
     /// The mount.
     pub mount: MountId,
     /// The file or directory.

@@ -101,6 +101,7 @@ impl Apply<'_> {
         let number = self.new_id().0;
         let mut orphan = Dirty {
             number,
+            since: number,
             mount,
             inode: InodeId(number),
             due: Due::Now,

@@ -39,6 +39,9 @@ impl Apply<'_> {
         let fresh = self.new_dirty(mount, id, new.due);
         let mut dirty = Dirty { barrier: new.barrier, holders: new.holders.to_vec(), ..fresh };
         if let Some(known) = known {
+            if known.due == Due::Now && new.due == Due::Now {
+                dirty.since = known.since;
+            }
             (dirty.key, dirty.put, dirty.replaces) = (known.key, known.put, known.replaces);
         }
         self.set_dirty(&mut row, &dirty)?;
@@ -49,8 +52,10 @@ impl Apply<'_> {
 
     /// A row with the next number, of which nothing was put yet.
     pub(super) fn new_dirty(&mut self, mount: MountId, inode: InodeId, due: Due) -> Dirty {
+        let number = self.new_id().0;
         Dirty {
-            number: self.new_id().0,
+            number,
+            since: number,
             mount,
             inode,
             due,
@@ -129,7 +134,7 @@ impl Apply<'_> {
             // What was put after it may be there instead.
             let ended = dirty.put.iter().position(|content| *content == version.content);
             dirty.put.drain(..ended.map_or(dirty.put.len(), |at| at + 1));
-            dirty.replaces = None;
+            (dirty.replaces, dirty.since) = (None, dirty.number);
             dirty.key = dirty.key.filter(|_| !dirty.put.is_empty());
             self.put_dirty(&dirty)?;
         }
@@ -155,6 +160,7 @@ impl Apply<'_> {
         dirty.due = Due::Now;
         dirty.barrier = barrier;
         dirty.number = number.unwrap_or_else(|| self.new_id().0);
+        dirty.since = dirty.number;
         self.put_dirty(&dirty)
     }
 

@@ -76,7 +76,8 @@ impl Apply<'_> {
         }
         let number = self.new_id().0;
         let barrier = if is_released { order.barrier } else { true };
-        self.set_dirty(&mut row, &Dirty { number, due: Due::Now, barrier, ..dirty })
+        let since = if is_released { number } else { dirty.since };
+        self.set_dirty(&mut row, &Dirty { number, since, due: Due::Now, barrier, ..dirty })
     }
 
     fn release_tree(&mut self, moved: Entry, mut row: Inode, known: Option<Dirty>) -> Result<(), TableError> {
@@ -88,7 +89,9 @@ impl Apply<'_> {
         let mount = mount.unwrap_or_else(|| panic!("directory {} is in no mount", moved.inode));
         let fresh = self.new_dirty(mount, moved.inode, Due::Now);
         let dirty = match known {
-            Some(known) => Dirty { number: fresh.number, due: Due::Now, barrier: true, tree, ..known },
+            Some(known) => {
+                Dirty { number: fresh.number, since: fresh.number, due: Due::Now, barrier: true, tree, ..known }
+            }
             None => Dirty { barrier: true, tree, ..fresh },
         };
         self.set_dirty(&mut row, &dirty)?;

@@ -22,6 +22,8 @@ impl Model {
                     let mut dirty = Dirty { holders: holders.clone(), barrier: *barrier, ..model.fresh(inode.0, *due) };
                     if let Some(known) = known {
                         (dirty.key, dirty.put, dirty.replaces) = (known.key, known.put, known.replaces);
+                        let are_due = (known.due, *due) == (Due::Now, Due::Now);
+                        dirty.since = if are_due { known.since } else { dirty.number };
                     }
                     model.nodes.get_mut(&inode.0).expect("is there").dirty = Some(dirty);
                     model.effect(parent, &name, Some(inode.0));
@@ -45,6 +47,7 @@ impl Model {
                     let next = self.next;
                     let Some(dirty) = self.dirty(inode.0).filter(|dirty| dirty.due != Due::Now) else { continue };
                     (dirty.due, dirty.barrier, dirty.number) = (Due::Now, *barrier, number.unwrap_or(next));
+                    dirty.since = dirty.number;
                     self.next += u64::from(number.is_none());
                 }
                 Reply::Done
@@ -83,6 +86,7 @@ impl Model {
         self.next += 1;
         Dirty {
             number,
+            since: number,
             mount,
             inode: InodeId(inode.unwrap_or(number)),
             due,
@@ -198,7 +202,7 @@ impl Model {
         let is_latest = dirty.number == number;
         let newer = dirty.put.iter().skip_while(|put| **put != version.content).skip(1).copied().collect::<Vec<_>>();
         dirty.key = dirty.key.take().filter(|_| !newer.is_empty());
-        (dirty.put, dirty.replaces) = (newer, None);
+        (dirty.put, dirty.replaces, dirty.since) = (newer, None, dirty.number);
         let node = self.nodes.get_mut(&id).expect("is there");
         let Kind::File(ObservedKind::File { size, mtime, version: known, content }) = &mut node.kind else {
             panic!("{id} is dirty but no file");
@@ -297,12 +301,13 @@ impl Model {
                 let node = self.nodes.get_mut(&id).expect("is there");
                 let dirty = node.dirty.get_or_insert(fresh);
                 (dirty.number, dirty.due, dirty.barrier, dirty.tree) = (next, Due::Now, true, tree);
+                dirty.since = next;
             }
             return;
         }
         let Some(dirty) = self.dirty(id) else { return };
         if released && dirty.due == Due::WhenRenamed {
-            (dirty.number, dirty.due, dirty.barrier) = (next, Due::Now, barrier);
+            (dirty.number, dirty.since, dirty.due, dirty.barrier) = (next, next, Due::Now, barrier);
         } else if barrier && dirty.due == Due::Now {
             (dirty.number, dirty.barrier) = (next, true);
         } else {
