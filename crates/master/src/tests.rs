@@ -2,11 +2,14 @@
 
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod holders;
 mod keys;
 mod lookups;
 mod nodes;
+mod order;
 mod outages;
 mod permissions;
+mod persists;
 mod plain;
 mod relocations;
 mod remains;
@@ -46,6 +49,8 @@ struct Rig {
     store: Faulty,
     master: RunningMaster,
     tasks: Tasks,
+    /// Of what is no part of the master and outlives it.
+    tasks_of_tests: Tasks,
     state: TempDir,
 }
 
@@ -81,6 +86,16 @@ impl Rig {
         read_only: bool,
         around: impl FnOnce(Arc<dyn UnderStore>) -> Arc<dyn UnderStore>,
     ) -> Self {
+        Self::with_mount(interval, keys, around, |mount| mount.read_only = read_only).await
+    }
+
+    /// The same, with a mount that `change` has changed from the defaults.
+    async fn with_mount(
+        interval: Option<Duration>,
+        keys: &[&str],
+        around: impl FnOnce(Arc<dyn UnderStore>) -> Arc<dyn UnderStore>,
+        change: impl FnOnce(&mut Mount),
+    ) -> Self {
         static STORES: AtomicU32 = AtomicU32::new(0);
         let name = format!("master-{}", STORES.fetch_add(1, Ordering::SeqCst));
         let store = Faulty::new(around(Arc::new(Memory::named(&name))), 1);
@@ -91,18 +106,18 @@ impl Rig {
         let state = tempfile::tempdir().expect("a directory");
         let (master, tasks) = start(&state, &store, &clock, interval).await;
         let mut mount = master.default_mount("/m".parse().expect("a path"), format!("memory://{name}"));
-        mount.read_only = read_only;
+        change(&mut mount);
         master.ensure_mount(mount).await.expect("mounted");
-        Self { clock, store, master, tasks, state }
+        Self { clock, store, master, tasks, tasks_of_tests: Tasks::new(Shutdown::new()), state }
     }
 
     /// Ends the master and starts it again on the same state.
     async fn restart(self, interval: Option<Duration>) -> Self {
-        let Self { clock, store, master, tasks, state } = self;
+        let Self { clock, store, master, tasks, tasks_of_tests, state } = self;
         assert!(tasks.drain(Duration::from_secs(10)).await);
         master.stopped().await.expect("clean end");
         let (master, tasks) = start(&state, &store, &clock, interval).await;
-        Self { clock, store, master, tasks, state }
+        Self { clock, store, master, tasks, tasks_of_tests, state }
     }
 
     async fn put(&self, key: &str, body: &str) {
@@ -176,6 +191,8 @@ async fn start(
         bind: "127.0.0.1:0".to_owned(),
         state_dir: state.path().to_owned(),
         sync_interval,
+        // Tests of workers say themselves when one is lost.
+        worker_lost_after: Duration::from_secs(3600),
         ..MasterConfig::default()
     };
     let connect = Arc::new(OneStore(store.clone()));

@@ -220,8 +220,11 @@ impl Backlog {
 
 /// What counts of a row for the order; `None` when its inode is gone.
 fn item(snapshot: &Snapshot, dirty: &Dirty) -> Result<Option<Item>> {
+    // What others see only after all before it comes where it was changed last, everything else where it was changed first.
+    let number = if dirty.barrier || dirty.tree { dirty.number } else { dirty.since };
     let mut item = Item {
-        number: dirty.number,
+        number,
+        identity: dirty.number,
         due: dirty.due,
         barrier: dirty.barrier,
         tree: dirty.tree,

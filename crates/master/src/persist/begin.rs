@@ -149,7 +149,7 @@ impl Run {
         let Some(location) = snapshot.location(inode)? else { return Ok(None) };
         // Inside of what is relocated it begins where that is, and moves along.
         let key = dirty.key.clone().unwrap_or(location.key);
-        if self.keys.contains_key(&key) || self.makes_way(&snapshot, inode)? {
+        if self.keys.contains_key(&key) || self.makes_way(&snapshot, inode, dirty.number)? {
             return Ok(None);
         }
         let known = snapshot.dirty(inode)?.filter(|known| known.number == dirty.number && known.marker);
@@ -164,14 +164,15 @@ impl Run {
     }
 
     /// Whether files in a directory are about to be put, which make its marker needless. Not for long: others may wait for it.
-    fn makes_way(&mut self, snapshot: &Snapshot, dir: InodeId) -> Result<bool> {
+    fn makes_way(&mut self, snapshot: &Snapshot, dir: InodeId, number: u64) -> Result<bool> {
         let times = self.made_way.entry(dir).or_default();
         if *times == MAKES_WAY {
             return Ok(false);
         }
         let below = snapshot.list(dir, None, LOOKED_AT)?;
         let line = self.line.lock();
-        let makes_way = below.iter().any(|(_, attr)| line.is_free(attr.inode));
+        let goes = below.iter().any(|(_, attr)| line.is_about_to_go(attr.inode, number));
+        let makes_way = goes || line.is_being_walked(dir);
         *times += u32::from(makes_way);
         Ok(makes_way)
     }

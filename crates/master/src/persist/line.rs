@@ -35,7 +35,10 @@ pub(super) enum Class {
 /// What a row and its inode say, as far as order goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
+    /// Its place among others.
     pub(crate) number: u64,
+    /// The number of its row.
+    pub(crate) identity: u64,
     pub(crate) due: Due,
     /// Is seen only after everything before.
     pub(crate) barrier: bool,
@@ -98,6 +101,8 @@ pub(crate) struct Line {
     /// Those of it that are barriers.
     barriers: BTreeSet<(u64, InodeId)>,
     trees: BTreeMap<u64, InodeId>,
+    /// Those of the trees below which all is due.
+    walked: BTreeSet<u64>,
     /// Ready, by what they wait for.
     free: BTreeSet<Place>,
     replacing: BTreeSet<Place>,
@@ -118,6 +123,7 @@ impl Line {
             return false;
         }
         let was_due = before.as_ref().is_some_and(|entry| entry.item.due == Due::Now);
+        let walked = before.as_ref().map(|entry| entry.item.number).filter(|number| self.walked.contains(number));
         let mut state = State::Ready;
         if let Some(Entry { item: old, state: old_state }) = before {
             self.take_out(inode, &old);
@@ -128,6 +134,7 @@ impl Line {
         }
         if let Some(item) = item {
             self.put_in(inode, &item);
+            walked.into_iter().for_each(|number| self.walked(number));
             self.entries.insert(inode, Entry { item, state });
             self.file(inode);
         }
@@ -174,6 +181,7 @@ impl Line {
         self.barriers.remove(&(item.number, inode));
         if self.trees.get(&item.number) == Some(&inode) {
             self.trees.remove(&item.number);
+            self.walked.remove(&item.number);
         }
     }
 
@@ -220,11 +228,21 @@ impl Line {
 
     /// Whether what waits for all before it need not wait any more. True for the first of a sorted list before it is for the next.
     fn may_pass(&self, (number, class, _): Place, moves: Moves) -> bool {
-        let is_before = |first: &Place| match class {
-            Class::Commit => (first.0, first.1) < (number, class),
-            Class::Tree | Class::Plain => first.0 < number,
+        let up_to = if class == Class::Commit { Class::Commit } else { Class::Tree };
+        // A directory of which all below is due, and that is not to be stored itself, only waits for what has its number.
+        let is_over = |(of, class, inode): &Place| {
+            let stores = self.get(*inode).is_some_and(|item| item.stores);
+            *of == number && *class == Class::Tree && self.walked.contains(of) && !stores
         };
-        !self.due.first().is_some_and(is_before) && moves.first.is_none_or(|first| first > number)
+        let mut before = self.due.range(..(number, up_to, InodeId(0))).filter(|place| !is_over(place));
+        before.next().is_none() && moves.first.is_none_or(|first| first > number)
+    }
+
+    /// All below the directory of the tree `number` is due.
+    pub(crate) fn walked(&mut self, number: u64) {
+        if self.trees.contains_key(&number) {
+            self.walked.insert(number);
+        }
     }
 
     /// The number of the first barrier.
@@ -264,6 +282,7 @@ impl Line {
 
     /// Nothing is at work: who worked is gone.
     pub(crate) fn reset(&mut self) {
+        self.walked.clear();
         let busy: Vec<_> =
             self.entries.iter().filter(|(_, entry)| entry.state != State::Ready).map(|(id, _)| *id).collect();
         busy.into_iter().for_each(|inode| self.end(inode, false));
@@ -293,12 +312,18 @@ impl Line {
         self.contents.contains_key(&content)
     }
 
-    /// Whether an item of the directory `parent` may be persisted soon, which would make its marker needless.
-    pub(crate) fn is_free(&self, inode: InodeId) -> bool {
+    /// Whether a file is about to be put, which makes a marker with the number `number` of its directory needless.
+    pub(crate) fn is_about_to_go(&self, inode: InodeId, number: u64) -> bool {
         self.entries.get(&inode).is_some_and(|Entry { item, state }| {
-            let at_work = *state == State::AtWork;
-            item.content.is_some() && (at_work || self.free.contains(&place(inode, item)))
+            let place = place(inode, item);
+            let goes_along = item.number == number && place.1 == Class::Plain && self.gated.contains(&place);
+            item.content.is_some() && (*state == State::AtWork || goes_along || self.free.contains(&place))
         })
+    }
+
+    /// Whether it is not known yet what below a directory goes along with it.
+    pub(crate) fn is_being_walked(&self, inode: InodeId) -> bool {
+        self.get(inode).is_some_and(|item| item.tree && !self.walked.contains(&item.number))
     }
 
     /// Inodes that may have an object which the namespace does not have as a version yet.

@@ -202,6 +202,9 @@ impl Run {
                 self.persister.backlog.ended(&self.line, inode, again.is_some());
             }
             Ended::Walked { number, done } => {
+                if done {
+                    self.line.lock().walked(number);
+                }
                 let walk = if done { Walk::Done } else { Walk::Failed(Instant::now()) };
                 self.trees.insert(number, walk);
             }

@@ -348,7 +348,7 @@ async fn shutdown_ends_sessions_and_keeps_epochs_growing() {
     let rig = Rig::new(&[]).await;
     let mut watch = client(&rig).await.watch(introduction()).await.expect("begins").into_inner();
     let epoch = rig.master.core.workers.ring().epoch;
-    let Rig { clock, store, master, tasks, state } = rig;
+    let Rig { clock, store, master, tasks, state, .. } = rig;
     assert!(tasks.drain(Duration::from_secs(10)).await);
     master.stopped().await.expect("clean end");
     while let Some(event) = watch.next().await {
