@@ -5,11 +5,12 @@ use std::{sync::Arc, time::Duration};
 use headpond_proto::v1;
 use headpond_types::{Attr, Error, ErrorKind, Result};
 use prost::Message as _;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::{AttrChange, FileWriter, staged::call_worker};
 use crate::{
     admin::request_id,
+    backoff::Backoff,
     master::{self, Retry},
     metadata::{attr_of, gone},
 };
@@ -40,7 +41,7 @@ impl FileWriter {
     ///
     /// # Errors
     /// As of [`FileWriter::write_at`]; `Stale`, too, when the under store got another version meanwhile, which stays; `StoreRefused`; `Busy`
-    /// when the file is being renamed. After an error the bytes are still staged, and may be persisted in another try, unless they are lost.
+    /// when the file is being renamed, or what has to be persisted before it is not for two minutes. After an error the bytes are still staged, and may be persisted in another try, unless they are lost.
     pub async fn persist(&self, closing: bool) -> Result<Arc<Attr>> {
         let mut unanswered = self.persisting.lock().await;
         self.lock().check()?;
@@ -66,19 +67,13 @@ impl FileWriter {
     /// Has the worker store the bytes.
     async fn store(&self, closing: bool) -> Result<Unanswered> {
         let worker = self.staged().await?.member().id.0;
-        let call = |channel| {
-            let request = v1::PreparePersistRequest { lease: self.lease().id, worker };
-            async move { master::writing(channel).prepare_persist(request).await }
-        };
-        let prepare =
-            async || self.shared.masters.call("preparing to persist", Retry::Yes, call).await.map_err(Error::from);
-        let mut prepared = prepare().await;
+        let mut prepared = self.prepare(worker).await;
         if let Err(error) = &prepared
             && self.is_reclaimed_after(error).await
         {
-            prepared = prepare().await;
+            prepared = self.prepare(worker).await;
         }
-        let signed = prepared.inspect_err(|error| self.note(error))?.grant.unwrap_or_default();
+        let signed = prepared.inspect_err(|error| self.note(error))?;
         let grant = v1::PersistGrant::decode(&signed.grant[..]).map_err(|error| {
             Error::new(ErrorKind::Internal, "the master's right to persist cannot be read").with_source(error)
         })?;
@@ -96,6 +91,25 @@ impl FileWriter {
             request_id: request_id(),
         };
         Ok(Unanswered { request, changes })
+    }
+
+    /// The right to persist, once nothing is in the way: what was changed before a commit file reaches the under store before it.
+    async fn prepare(&self, worker: u32) -> Result<v1::SignedGrant> {
+        let call = |channel| {
+            let request = v1::PreparePersistRequest { lease: self.lease().id, worker };
+            async move { master::writing(channel).prepare_persist(request).await }
+        };
+        let deadline = Instant::now() + PATIENCE;
+        let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        loop {
+            let pause = backoff.pause();
+            match self.shared.masters.call("preparing to persist", Retry::Yes, call).await.map_err(Error::from) {
+                Err(error) if error.kind() == ErrorKind::Busy && Instant::now() + pause < deadline => {
+                    sleep(pause).await
+                }
+                prepared => return Ok(prepared?.grant.unwrap_or_default()),
+            }
+        }
     }
 
     /// Answers how many of the changes are stored, and as what.

@@ -5,7 +5,7 @@ use headpond_client::{
     Amount, Durability, DurabilityRule, NewMount, Pending, PersistState, Persistence, Problem, Resolution, Unpersisted,
 };
 use headpond_proto::v1;
-use headpond_types::{InodeId, NsPath, Timestamp};
+use headpond_types::{ErrorKind, InodeId, NsPath, Timestamp};
 
 use crate::{
     fakes::{Cluster, bytes, file},
@@ -49,6 +49,15 @@ async fn what_is_stored_at_once_needs_no_right_to_copy() {
     let writer = create(&cluster, "f").await;
     assert!(!writer.persist(true).await.expect("persisted").dirty);
     assert_eq!(cluster.workers[0].state().staging.orders, [(true, None)]);
+}
+
+#[tokio::test]
+async fn a_commit_file_waits_for_what_was_changed_before() {
+    let cluster = Cluster::start(1).await;
+    let writer = create(&cluster, "_SUCCESS").await;
+    cluster.master.state().failures = vec![ErrorKind::Busy; 2];
+    writer.persist(true).await.expect("in its turn");
+    assert_eq!(cluster.master.calls("prepare"), 3);
 }
 
 #[tokio::test]
