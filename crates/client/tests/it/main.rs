@@ -6,6 +6,7 @@ mod durability;
 mod fakes;
 mod holes;
 mod local;
+mod losses;
 mod metadata;
 mod remote;
 mod sessions;

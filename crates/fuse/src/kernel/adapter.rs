@@ -1,7 +1,7 @@
 //! Requests of the kernel, answered by the file system.
 //!
 //! What is in memory is answered on the thread that took the request; everything else moves into a task with its reply. A
-//! reply that is dropped (the runtime went away) answers `EIO` by itself. One implementation of one large trait, hence the length;
+//! reply that is dropped (the runtime went away) answers `EIO` by itself. One implementation of one large trait;
 //! what changes something is in [`super::changes`].
 
 use std::{
@@ -10,78 +10,22 @@ use std::{
 };
 
 use fuser::{
-    AccessFlags, BackingId, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, KernelConfig,
-    LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus,
-    ReplyEmpty, ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, FopenFlags, INodeNo, KernelConfig, LockOwner,
+    OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty,
+    ReplyEntry, ReplyLseek, ReplyOpen, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use headpond_client::StatFs;
-use headpond_runtime::Tasks;
-use headpond_types::Error;
-use tokio::runtime::Handle;
 
-use super::{
-    answer, capabilities, changes, complaints::Complaints, convert, passthrough::Passthrough, session::SessionOptions,
-};
+use super::{answer, capabilities, changes, convert, shared::Shared};
 use crate::{
-    errno,
-    fs::{Change, FileSystem, Mode, Opening, PassedThrough, READER, Spot},
-    metrics::{Metrics, Op},
-    source::{Loan as _, Source},
+    fs::{Change, Opening, Spot},
+    metrics::Op,
+    source::Source,
 };
 
 thread_local! {
     /// Where a FUSE thread reads to; as large as its largest read so far, which the kernel bounds (1 MiB by default).
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
-/// What all requests need.
-#[derive(Debug)]
-pub(super) struct Shared<S: Source> {
-    pub(super) fs: Arc<FileSystem<S, BackingId>>,
-    pub(super) options: SessionOptions,
-    pub(super) passthrough: Arc<Passthrough>,
-    pub(super) metrics: Metrics,
-    pub(super) runtime: Handle,
-    pub(super) tasks: Tasks,
-    pub(super) complaints: Complaints,
-}
-
-impl<S: Source> Shared<S> {
-    /// What the kernel is told of `error`, which is counted and logged.
-    pub(super) fn errno(&self, op: &'static str, error: &Error) -> Errno {
-        let errno = errno::of(error.kind());
-        self.metrics.error(errno::name(errno));
-        self.complaints.tell(op, error);
-        Errno::from_i32(errno)
-    }
-
-    /// An errno that no kind of error stands for.
-    pub(super) fn refusal(&self, errno: i32) -> Errno {
-        self.metrics.error(errno::name(errno));
-        Errno::from_i32(errno)
-    }
-
-    fn answer_open(&self, node: u64, opening: Opening<S::File>, reply: ReplyOpen) {
-        let register = |loan: &_| self.register(loan, &reply);
-        match self.fs.admit(node, opening, register) {
-            Ok(admitted) => {
-                self.count_open(&admitted.mode);
-                answer::opened(reply, READER, &admitted);
-            }
-            Err(PassedThrough) => reply.error(self.refusal(libc::ETXTBSY)),
-        }
-    }
-
-    pub(super) fn count_open<B>(&self, mode: &Mode<B>) {
-        match mode {
-            Mode::Passthrough(_) => self.metrics.passthrough_opens.inc(),
-            Mode::Beside(_) | Mode::Cached => self.metrics.cached_opens.inc(),
-        };
-    }
-
-    fn register(&self, loan: &<S::File as crate::source::SourceFile>::Loan, reply: &ReplyOpen) -> Option<BackingId> {
-        self.passthrough.register(loan.file(), |file| reply.open_backing(file))
-    }
 }
 
 /// The file system as `fuser` calls it.

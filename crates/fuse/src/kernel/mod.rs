@@ -12,6 +12,7 @@ mod nodes;
 mod passthrough;
 mod ranges;
 mod session;
+mod shared;
 mod xattrs;
 
 pub(crate) use passthrough::Passthrough;

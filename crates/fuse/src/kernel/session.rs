@@ -14,11 +14,12 @@ use rustix::io::Errno;
 use tokio::{runtime::Handle, sync::broadcast};
 
 use super::{
-    adapter::{Adapter, Shared},
+    adapter::Adapter,
     complaints::Complaints,
     invalidation::{self, Invalidations},
     names::Names,
     passthrough::{self, Passthrough},
+    shared::Shared,
 };
 use crate::{FuseConfig, fs::FileSystem, guard::GuardCommand, metrics::Metrics, source::Source};
 

@@ -1,0 +1,66 @@
+//! What all requests need, and how they are answered alike.
+
+use std::sync::Arc;
+
+use fuser::{BackingId, Errno, ReplyOpen};
+use headpond_runtime::Tasks;
+use headpond_types::Error;
+use tokio::runtime::Handle;
+
+use super::{answer, complaints::Complaints, passthrough::Passthrough, session::SessionOptions};
+use crate::{
+    errno,
+    fs::{FileSystem, Mode, Opening, PassedThrough, READER},
+    metrics::Metrics,
+    source::{Loan as _, Source, SourceFile},
+};
+
+/// What all requests need.
+#[derive(Debug)]
+pub(super) struct Shared<S: Source> {
+    pub(super) fs: Arc<FileSystem<S, BackingId>>,
+    pub(super) options: SessionOptions,
+    pub(super) passthrough: Arc<Passthrough>,
+    pub(super) metrics: Metrics,
+    pub(super) runtime: Handle,
+    pub(super) tasks: Tasks,
+    pub(super) complaints: Complaints,
+}
+
+impl<S: Source> Shared<S> {
+    /// What the kernel is told of `error`, which is counted and logged.
+    pub(super) fn errno(&self, op: &'static str, error: &Error) -> Errno {
+        let errno = errno::of(error.kind());
+        self.metrics.error(errno::name(errno));
+        self.complaints.tell(op, error);
+        Errno::from_i32(errno)
+    }
+
+    /// An errno that no kind of error stands for.
+    pub(super) fn refusal(&self, errno: i32) -> Errno {
+        self.metrics.error(errno::name(errno));
+        Errno::from_i32(errno)
+    }
+
+    pub(super) fn answer_open(&self, node: u64, opening: Opening<S::File>, reply: ReplyOpen) {
+        let register = |loan: &_| self.register(loan, &reply);
+        match self.fs.admit(node, opening, register) {
+            Ok(admitted) => {
+                self.count_open(&admitted.mode);
+                answer::opened(reply, READER, &admitted);
+            }
+            Err(PassedThrough) => reply.error(self.refusal(libc::ETXTBSY)),
+        }
+    }
+
+    pub(super) fn count_open<B>(&self, mode: &Mode<B>) {
+        match mode {
+            Mode::Passthrough(_) => self.metrics.passthrough_opens.inc(),
+            Mode::Beside(_) | Mode::Cached => self.metrics.cached_opens.inc(),
+        };
+    }
+
+    fn register(&self, loan: &<S::File as SourceFile>::Loan, reply: &ReplyOpen) -> Option<BackingId> {
+        self.passthrough.register(loan.file(), |file| reply.open_backing(file))
+    }
+}
