@@ -142,7 +142,11 @@ impl Peers {
         Ok(parts.boxed())
     }
 
-    fn channel(&self, address: &str) -> Result<Channel> {
+    /// A connection to the worker at `address`, made when it is first used.
+    ///
+    /// # Errors
+    /// `Unavailable` when it could not be reached a moment ago.
+    pub(crate) fn channel(&self, address: &str) -> Result<Channel> {
         let mut peers = self.by_address.lock().expect("no panic while held");
         match peers.get(address) {
             Some(Peer::Connected(channel)) => return Ok(channel.clone()),

@@ -34,6 +34,7 @@ use crate::{
     identity::Identity,
     metrics::Metrics,
     mounts::Connect,
+    peers::Peers,
     reader::Reader,
     registration::{Registration, Standing},
     running::RunningWorker,
@@ -123,7 +124,7 @@ impl Worker {
             clock,
             metrics.clone(),
             tasks.clone(),
-            Arc::clone(&abandoned),
+            (Arc::clone(&abandoned), Peers::new(transport.clone(), config.deadlines)),
         ));
         let standing = Arc::new(Standing::new());
 

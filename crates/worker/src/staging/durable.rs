@@ -8,7 +8,13 @@ use std::sync::Arc;
 use headpond_proto::v1::{PersistGrant, PersistResponse};
 use headpond_types::{Error, ErrorKind, Result};
 
-use super::{Stager, persist::content_of, stored, table::Staged};
+use super::{
+    Stager,
+    mirrors::{self, Wish},
+    persist::content_of,
+    stored,
+    table::Staged,
+};
 
 /// Makes all of a staged file durable, as the content of `grant`, and has readers find it. Whoever calls has the file's turn.
 ///
@@ -18,7 +24,7 @@ pub(super) async fn keep(
     stager: &Stager,
     staged: &Arc<Staged>,
     grant: PersistGrant,
-    length: u64,
+    (length, copies): (u64, Option<Wish>),
 ) -> Result<PersistResponse> {
     let content = content_of(stager, &grant)?;
     let me = stager.cluster.me().ok_or_else(|| {
@@ -36,7 +42,11 @@ pub(super) async fn keep(
         let message = format!("{found} bytes are staged and not {length}: stage all of them first");
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
+    let mut holders = vec![me.0];
+    if let Some(wish) = &copies {
+        holders.extend(mirrors::copy(stager, staged, &grant, wish).await?);
+    }
     staged.touch();
     stored::show_dirty(stager, staged, content, length);
-    Ok(PersistResponse { size: length, mtime_ns: stager.clock.now().0, version: String::new(), holders: vec![me.0] })
+    Ok(PersistResponse { size: length, mtime_ns: stager.clock.now().0, version: String::new(), holders })
 }

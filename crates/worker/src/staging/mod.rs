@@ -2,13 +2,15 @@
 //!
 //! * [`Stager`] does what clients ask for over gRPC and the unix socket. Each write lease has at most one staged file ([`table`]).
 //! * A staged file is one process's: a restart loses what was not acknowledged, and whoever goes on with it is told so.
-//! * [`durable`] acknowledges bytes that no store has. They outlive the process, the client and the staged file; [`later`] stores them.
+//! * [`durable`] acknowledges bytes that no store has. They outlive the process, the client and the staged file; [`later`] stores them,
+//!   [`mirrors`] has other workers hold them, too.
 //! * [`persist`] stores its bytes as one object; [`upload`] and [`parts`] are how, [`settle`] what to make of an answer that was lost.
 //! * [`ahead`] has begun with it while the file is still being written. Uploads that nobody goes on with are aborted ([`Abandoned`]).
 
 mod ahead;
 mod durable;
 mod later;
+mod mirrors;
 mod origin;
 mod parts;
 mod persist;
@@ -31,6 +33,7 @@ pub(crate) use self::stored::Stored;
 use self::{
     ahead::Rounds,
     later::Later,
+    mirrors::Wish,
     persist::Wanted,
     table::{Staged, Table},
     upload::Target,
@@ -39,6 +42,7 @@ use crate::{
     cache::{Adoption, Cache},
     cluster::Cluster,
     metrics::Metrics,
+    peers::Peers,
 };
 
 /// Most bytes in one message of staged data.
@@ -69,6 +73,7 @@ pub(crate) struct Stager {
     /// A permit for each MiB.
     memory: Semaphore,
     later: Later,
+    peers: Peers,
 }
 
 impl Stager {
@@ -78,7 +83,7 @@ impl Stager {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         tasks: Tasks,
-        abandoned: Arc<Abandoned>,
+        (abandoned, peers): (Arc<Abandoned>, Peers),
     ) -> Self {
         let memory = Semaphore::new(UPLOAD_MEMORY);
         Self {
@@ -91,6 +96,7 @@ impl Stager {
             table: Table::default(),
             memory,
             later: Later::default(),
+            peers,
         }
     }
 
@@ -161,12 +167,19 @@ impl Stager {
     /// Those of the grant; `Stale` when the store holds another version than the grant says, or the staged file is lost; `Unavailable` when too few
     /// workers have the bytes; what the store answered else.
     pub(crate) async fn persist(self: &Arc<Self>, request: PersistRequest) -> Result<PersistResponse> {
-        let PersistRequest { grant: signed, length, round, .. } = request;
+        let PersistRequest { grant: signed, length, round, closing: _, staging, is_copy } = request;
         let grant = self.cluster.grants.check_persist(signed.as_ref(), self.clock.now())?;
         let lease = grant.lease;
         let staged = self.table.find(lease).ok_or_else(|| lost(lease))?;
-        let wanted = Wanted { length, round };
-        persist::run(Arc::clone(self), staged, (signed.unwrap_or_default(), wanted), grant).await
+        let signed = signed.unwrap_or_default();
+        let wish = staging.filter(|_| grant.copies > 1 && !is_copy);
+        let copies = wish.map(|staging| Wish { signed: signed.clone(), staging, length });
+        if grant.copies > 1 && !is_copy && copies.is_none() {
+            let message = "no right to stage was shown, which further copies need: show it";
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
+        let wanted = Wanted { length, round, copies };
+        persist::run(Arc::clone(self), staged, (signed, wanted), grant).await
     }
 
     /// Stores a content that was made durable here as one object, be it still staged. Goes on when it is dropped; a repetition joins it.
@@ -258,6 +271,7 @@ impl Stager {
     async fn finish(&self, staged: Arc<Staged>, content: Option<ContentId>) {
         staged.with_rounds(Rounds::end);
         let shown = staged.show(None, 0);
+        mirrors::end(self, staged.with_mirrors(std::mem::take), content);
         let take = move || {
             let file = staged.take()?;
             let durable = file.durable();

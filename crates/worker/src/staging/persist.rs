@@ -12,6 +12,7 @@ use headpond_ufs::Precondition;
 
 use super::{
     Stager, durable,
+    mirrors::Wish,
     origin::Origin,
     stored,
     table::Staged,
@@ -31,11 +32,13 @@ const REMEMBERED: usize = 8;
 type Answer = Shared<BoxFuture<'static, Result<PersistResponse, SharedError>>>;
 
 /// What a client says of the bytes to be stored.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Wanted {
     pub(super) length: u64,
     /// The round in which they may have been sent ahead.
     pub(super) round: u64,
+    /// Other workers are to have them, too.
+    pub(super) copies: Option<Wish>,
 }
 
 /// The persists that were asked for lately, under way or done; the latest is the last.
@@ -76,8 +79,9 @@ pub(super) async fn run(
         // A content id must not come to mean other bytes.
         Some(known) => (known.length == wanted.length).then(|| known.answer.clone()),
         None => {
+            let length = wanted.length;
             let answer = begin(stager, Arc::clone(&staged), grant, wanted);
-            asked.push(Persist { grant: signed, length: wanted.length, answer: answer.clone() });
+            asked.push(Persist { grant: signed, length, answer: answer.clone() });
             Some(answer)
         }
     });
@@ -107,11 +111,11 @@ async fn persist(
     stager: &Stager,
     staged: &Arc<Staged>,
     grant: PersistGrant,
-    Wanted { length, round }: Wanted,
+    Wanted { length, round, copies }: Wanted,
 ) -> Result<PersistResponse> {
     let _turn = staged.turn.lock().await;
     if grant.copies > 0 {
-        return durable::keep(stager, staged, grant, length).await;
+        return durable::keep(stager, staged, grant, (length, copies)).await;
     }
     let ahead = staged.with_rounds(|rounds| rounds.take(round));
     let content = content_of(stager, &grant)?;

@@ -10,7 +10,7 @@ use headpond_store::{Staging, StoreError};
 use headpond_types::{ContentId, Result};
 use tokio::{task::spawn_blocking, time::Instant};
 
-use super::{ahead::Rounds, lost, persist::Asked, sent::Sent};
+use super::{ahead::Rounds, lost, mirrors::Mirrors, persist::Asked, sent::Sent};
 
 /// A staged file and what became of its bytes so far.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ struct State {
     shown: Vec<ContentId>,
     /// What is being sent before it is known what becomes of it.
     rounds: Rounds,
+    /// Who else has its bytes.
+    mirrors: Mirrors,
 }
 
 impl Staged {
@@ -49,6 +51,7 @@ impl Staged {
             sent: Sent::default(),
             shown: Vec::new(),
             rounds: Rounds::default(),
+            mirrors: Mirrors::new(),
         };
         Self {
             lease,
@@ -94,6 +97,11 @@ impl Staged {
     /// Looks at or changes what is sent ahead.
     pub(super) fn with_rounds<T>(&self, look: impl FnOnce(&mut Rounds) -> T) -> T {
         look(&mut self.state().rounds)
+    }
+
+    /// Looks at or changes who else has its bytes.
+    pub(super) fn with_mirrors<T>(&self, look: impl FnOnce(&mut Mirrors) -> T) -> T {
+        look(&mut self.state().mirrors)
     }
 
     /// Notes that readers find `content` here, beside the `others` latest; the answer is what they find no more.

@@ -30,7 +30,10 @@ fn stager(store: &Faulty, dir: &tempfile::TempDir) -> Arc<Stager> {
         Arc::new(SystemClock),
         metrics,
         Tasks::new(Shutdown::new()),
-        Arc::new(Abandoned::open(dir.path()).expect("notes")),
+        (
+            Arc::new(Abandoned::open(dir.path()).expect("notes")),
+            Peers::new(headpond_transport::Transport::plaintext(), crate::Deadlines::default()),
+        ),
     ))
 }
 
@@ -53,7 +56,7 @@ async fn store(stager: &Arc<Stager>, staged: &Arc<Staged>, replaces: Option<&str
         expires_ns: i64::MAX,
         ..PersistGrant::default()
     };
-    let wanted = Wanted { length, round: 0 };
+    let wanted = Wanted { length, round: 0, copies: None };
     run(Arc::clone(stager), Arc::clone(staged), (SignedGrant::default(), wanted), grant).await
 }
 

@@ -168,6 +168,44 @@ async fn what_the_master_needs_no_longer_is_cached_as_any_other() {
 }
 
 #[tokio::test]
+async fn further_copies_are_on_other_workers_before_it_is_answered() {
+    let yard = Yard::new("later-copies").await;
+    let other = yard.pond.worker_on(Arc::new(yard.store.clone()), tempfile::tempdir().expect("a directory")).await;
+    let (nobody, second) = ("127.0.0.1:1".to_owned(), other.running.advertised().to_owned());
+    let keep = async |content, length: usize, holders: &[&str]| {
+        let request = PersistRequest {
+            grant: Some(yard.pond.master.copies(1, content, 2, holders)),
+            length: length as u64,
+            staging: Some(yard.pond.master.staging(1)),
+            ..PersistRequest::default()
+        };
+        let answer = yard.client.clone().persist(request).await;
+        answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, "persist"))
+    };
+    let mut body = vec![7; 2 * usize::try_from(MIB).expect("few") + 5];
+    yard.stage_as(1, 0, body.clone(), false).await.expect("staged");
+    let error = keep(ContentId(100), body.len(), &[&nobody]).await.expect_err("nobody else");
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert!(error.to_string().contains("1 of 2 workers"), "{error}");
+    assert_eq!(keep(C1, body.len(), &[&nobody, &second]).await.expect("two have it").holders, [1, 2]);
+    body.extend(b"more");
+    body[3] = 1;
+    yard.stage_as(1, 0, body.clone(), true).await.expect("staged");
+    assert_eq!(keep(C2, body.len(), &[&nobody, &second]).await.expect("two have it").holders, [1, 2]);
+    body.truncate(100);
+    yard.resize(1, 100).await.expect("cut");
+    let third = ContentId(103);
+    assert_eq!(keep(third, body.len(), &[&second]).await.expect("two have it").holders, [1, 2]);
+    yard.end(1, Some(third)).await;
+    while held(&other) != [third] {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(held(&yard.worker), [third]);
+    let grant = yard.pond.master.dirty(third, 100, &[&second]);
+    assert_eq!(other.read(&grant, 0..100).await.expect("read"), body);
+}
+
+#[tokio::test]
 async fn others_read_it_from_its_holders_and_never_from_the_store() {
     let yard = Yard::new("later-holders").await;
     let other = yard.pond.worker_on(Arc::new(yard.store.clone()), tempfile::tempdir().expect("a directory")).await;
