@@ -150,8 +150,8 @@ impl Collector for StoreCollector {
             ("cache_used_bytes", "Bytes that the cache holds", usage.used_bytes()),
             ("cache_pages", "Pages in the cache", usage.pages()),
             ("cache_contents", "Contents in the cache", usage.contents()),
-            ("cache_dirty_bytes", "Bytes of contents that no under store has", usage.dirty_bytes()),
-            ("cache_dirty_contents", "Contents that no under store has", usage.dirty_contents()),
+            ("dirty_bytes", "Bytes of contents that no under store has", usage.dirty_bytes()),
+            ("dirty_contents", "Contents that no under store has", usage.dirty_contents()),
             ("cache_failed_dirs", "Cache directories out of use", failed),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
