@@ -235,7 +235,12 @@ impl Lookups {
     /// Whether what the namespace says of `name` is not for the store to correct: a file that it was never given, and what is being
     /// moved since a rename.
     fn is_ours(&self, snapshot: &Snapshot, dir: InodeId, name: &Name, found: Option<&Attr>) -> Result<bool> {
-        if found.is_some_and(is_ahead) || snapshot.masks(dir, name)? {
+        if let Some(attr) = found
+            && (is_ahead(attr) || snapshot.dirty(attr.inode)?.is_some())
+        {
+            return Ok(true);
+        }
+        if snapshot.masks(dir, name)? {
             return Ok(true);
         }
         let above = snapshot.relocation_of(dir)?;

@@ -2,8 +2,8 @@
 
 use std::{cmp::Ordering, collections::HashSet, time::Duration};
 
-use headpond_namespace::{Observed, ObservedKind};
-use headpond_types::{Attr, FileKind, InodeId, MountId, Name};
+use headpond_namespace::{Observed, ObservedKind, Snapshot};
+use headpond_types::{Attr, FileKind, InodeId, MountId, Name, Result};
 
 /// Changes that a stretch of a listing asks for.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -64,6 +64,16 @@ pub(crate) fn is_same(attr: &Attr, object: &ObservedKind) -> bool {
 /// Whether no store holds anything of `attr`: a file that was not stored yet, or what none can hold.
 pub(crate) const fn is_unpersisted(attr: &Attr) -> bool {
     !matches!(attr.kind, FileKind::Directory) && attr.version.is_empty()
+}
+
+/// Whether an inode stays although the store shows nothing of it: something is dirty of it, or lies below that no store holds.
+pub(super) fn stays(snapshot: &Snapshot, attr: &Attr) -> Result<bool> {
+    Ok(is_ahead(attr) || attr.kind == FileKind::Directory && stays_directory(snapshot, attr.inode)?)
+}
+
+/// The same of a directory.
+pub(super) fn stays_directory(snapshot: &Snapshot, dir: InodeId) -> Result<bool> {
+    Ok(snapshot.holds_unstored(dir)? || snapshot.dirty(dir)?.is_some())
 }
 
 /// Whether the namespace knows better than the store what `attr` is: no store holds anything of it, or not yet what it is now.

@@ -8,7 +8,7 @@ use headpond_types::{Attr, InodeId, Name, Result, Timestamp};
 use headpond_ufs::{Key, ListRequest, UnderStore};
 
 use super::{
-    difference::{is_ahead, is_same},
+    difference::{is_same, stays},
     first_page::{FirstPage, FirstPages},
     flight::{Flight, Flights},
     freshness::{Bounds, Freshness},
@@ -256,7 +256,7 @@ impl SyncEngine {
             let changed_since =
                 self.freshness.is_newer(dir, &name, began) || self.freshness.moved_since(&snapshot, dir, began)?;
             let stays = match &known {
-                Some(known) => is_ahead(known) || snapshot.holds_unstored(known.inode)?,
+                Some(known) => stays(&snapshot, known)?,
                 None => false,
             };
             drop(snapshot);

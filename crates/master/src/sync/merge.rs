@@ -12,7 +12,7 @@ use headpond_namespace::{Command, ObservedKind};
 use headpond_types::{Attr, InodeId, Name, Result};
 
 use super::{
-    difference::{Difference, difference},
+    difference::{Difference, difference, stays_directory},
     name_order::{NameOrder, OutOfOrder, Settled},
     run::Run,
 };
@@ -131,7 +131,7 @@ impl Merge {
         vanished.retain(|(name, _)| !run.was_checked(self.dir, name));
         let mut kept = Vec::with_capacity(vanished.len());
         for (name, inode) in vanished {
-            if !run.is_moving(inode)? && !run.snapshot()?.holds_unstored(inode)? {
+            if !run.is_moving(inode)? && !stays_directory(&run.snapshot()?, inode)? {
                 kept.push((name, inode));
             }
         }

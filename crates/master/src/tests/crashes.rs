@@ -8,9 +8,10 @@ use std::{
     thread,
 };
 
+use headpond_namespace::Durability;
 use headpond_types::ErrorKind;
 
-use super::{INTERVAL, Rig, writing::request};
+use super::{INTERVAL, Rig, holders::Bed, writing::request};
 
 /// A point at which this thread panics, once; other tests go through it.
 struct Crash {
@@ -146,5 +147,69 @@ async fn a_commit_counts_or_is_found_by_sync_wherever_the_master_ends() {
         rig.advance(INTERVAL);
         assert_eq!(rig.list("/m").await.expect("listed"), ["f", "g"]);
         assert_eq!(rig.find("/m/f").await.expect("asked").expect("is there").size, 5);
+    }
+}
+
+#[tokio::test]
+async fn what_workers_hold_is_stored_in_order_wherever_the_master_ends() {
+    let _turn = TURN.lock().await;
+    let points = ["persist::begin", "persist::begun", "persist::stored", "persist::ended"];
+    let passes = points.into_iter().flat_map(|point| [1, 2, 3, 4].map(|pass| (point, pass)));
+    for (point, pass) in passes.chain([("persist::due", 1)]) {
+        let bed = Bed::new(Durability::Deferred, &["old", "moved"]).await;
+        bed.list("/m").await.expect("listed");
+        bed.holder.close();
+        bed.make_directory("/m/_temporary").await.expect("made");
+        bed.make_directory("/m/_temporary/t").await.expect("made");
+        bed.hold("/m/_temporary/t/f", "f").await;
+        bed.hold("/m/_temporary/t/_SUCCESS", "").await;
+        bed.hold("/m/first", "first").await;
+        let crash = Crash::at(point, pass);
+        bed.hold("/m/_SUCCESS", "").await;
+        bed.hold("/m/old", "new").await;
+        bed.rename("/m/_temporary/t", "/m/out").await.expect("renamed");
+        bed.hold("/m/last", "last").await;
+        bed.holder.open();
+        while !crash.has_happened() {
+            tokio::task::yield_now().await;
+        }
+        drop(crash);
+        // Renamed and removed before anything is known to be there.
+        let bed = bed.restart().await;
+        bed.rename("/m/last", "/m/renamed").await.expect("renamed");
+        bed.persisted().await;
+        bed.relocated().await;
+        let mut keys = bed.keys().await;
+        // Needless once the files are there, but nobody waits for those for long.
+        keys.retain(|key| key != "out/");
+        assert_eq!(keys, ["_SUCCESS", "first", "moved", "old", "out/_SUCCESS", "out/f", "renamed"], "{point} {pass}");
+        assert_eq!((bed.object("old").await, bed.object("renamed").await), ("new".to_owned(), "last".to_owned()));
+        let mut puts = bed.holder.puts();
+        puts.dedup();
+        let at = |key: &str| puts.iter().position(|put| put == key).unwrap_or_else(|| panic!("{key} of {puts:?}"));
+        assert!(at("first") < at("_SUCCESS") && at("_SUCCESS") < at("old"), "{point} {pass}: {puts:?}");
+        assert!(at("old") < at("out/f") && at("out/f") < at("out/_SUCCESS"), "{point} {pass}: {puts:?}");
+        bed.advance(INTERVAL);
+        let tree = bed.tree("/m").await.expect("listed");
+        assert_eq!(tree.len(), 9, "{point} {pass}: {tree:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_commit_of_what_workers_hold_counts_or_not_wherever_the_master_ends() {
+    let _turn = TURN.lock().await;
+    for (point, counts) in [("commit::held", false), (JOURNAL[0], false), (JOURNAL[1], true)] {
+        let bed = Bed::new(Durability::Async, &["g"]).await;
+        let lease = bed.create("/m/f").await.expect("made").lease.expect("a file");
+        let grant = bed.copies_grant(lease).await.expect("granted");
+        let crash = Crash::at(point, 1);
+        bed.commit_held(&grant, "bytes").await.expect_err("broke off");
+        drop(crash);
+        let bed = bed.restart().await;
+        bed.writing().discard_unheld(bed.writing().left_by_others()).await;
+        bed.persisted().await;
+        let expected: &[&str] = if counts { &["f", "g"] } else { &["g"] };
+        assert_eq!(bed.list("/m").await.expect("listed"), expected, "{point}");
+        assert_eq!(bed.keys().await, expected, "{point}");
     }
 }
