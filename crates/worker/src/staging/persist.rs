@@ -21,7 +21,7 @@ use crate::shared_error::SharedError;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Bytes per second that an upload gets time for.
-const LEAST_RATE: u64 = 1 << 20;
+pub(super) const LEAST_RATE: u64 = 1 << 20;
 
 /// Grants remembered per staged file.
 const REMEMBERED: usize = 8;
