@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use fail::fail_point;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -131,6 +132,7 @@ async fn persist(
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
+    fail_point!("persist::stored");
     staged.touch();
     stored::show(stager, staged, content, length).await;
     Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version })
