@@ -1,15 +1,17 @@
 # What there is to do with this tree; CONTRIBUTING.md says more.
 .PHONY: build test bench lint fmt docs minio tools
 
+# Named points at which tests end a process. Debug builds only.
+POINTS = headpond-cli/failpoints
+
 build:
 	cargo build --release --locked
 
 # Everything the tests need is installed or built first, once: MinIO and the tools that read through mounts.
 test: minio tools
-	cargo build --locked --workspace --all-targets
+	cargo build --locked --workspace --all-targets --features $(POINTS)
 	rm -f target/test-summary
-	HEADPOND_TEST_SUMMARY=$(CURDIR)/target/test-summary cargo test --locked --workspace
-	cargo test --locked -p headpond-master --features failpoints --lib -- crashes
+	HEADPOND_TEST_SUMMARY=$(CURDIR)/target/test-summary cargo test --locked --workspace --features $(POINTS)
 	@echo "tests that depend on what the user may do:" && sort -u target/test-summary
 
 bench: minio
@@ -19,7 +21,7 @@ bench: minio
 lint:
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cargo clippy --locked -p headpond-master --features failpoints --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --features $(POINTS) -- -D warnings
 
 fmt:
 	cargo fmt --all

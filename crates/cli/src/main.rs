@@ -6,6 +6,8 @@ mod credentials;
 mod durability;
 mod exit_code;
 mod failure;
+#[cfg(feature = "failpoints")]
+mod kill_point;
 mod output;
 mod part;
 mod process;
@@ -20,6 +22,10 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return failure::internal("a TLS provider was installed before main");
+    }
+    #[cfg(feature = "failpoints")]
+    if let Err(error) = kill_point::arm() {
+        return failure::Failure::from(error).report();
     }
     let ended = match args::Cli::try_parse() {
         Ok(cli) => commands::run(cli),

@@ -26,6 +26,8 @@ pub enum Fault {
     SlowDown(Duration),
     /// Is carried out, but its answer is lost on the way (`Transient`).
     LostAnswer,
+    /// Is carried out, but never answered.
+    Silence,
     /// Is answered this much later.
     Latency(Duration),
     /// Is never answered.
@@ -120,7 +122,7 @@ impl Faulty {
                 Ok(())
             }
             Fault::Hang => std::future::pending().await,
-            Fault::LostAnswer | Fault::BreakBody(_) | Fault::CutBody(_) | Fault::HangBody(_) => Ok(()),
+            Fault::LostAnswer | Fault::Silence | Fault::BreakBody(_) | Fault::CutBody(_) | Fault::HangBody(_) => Ok(()),
         }
     }
 }
@@ -152,6 +154,9 @@ impl Around for Faulty {
         if fault == Fault::LostAnswer {
             return Err(self.error(UfsErrorKind::Transient, request.op, request.key));
         }
+        if fault == Fault::Silence {
+            return std::future::pending().await;
+        }
         answer
     }
 
@@ -167,6 +172,7 @@ impl Around for Faulty {
         let broken = self.error(UfsErrorKind::Transient, Op::Get, key);
         match fault {
             Fault::LostAnswer => Err(broken),
+            Fault::Silence => std::future::pending().await,
             Fault::CutBody(after) => Ok(first_bytes(body, after)),
             Fault::BreakBody(after) => {
                 Ok(first_bytes(body, after).chain(stream::once(async move { Err(broken) })).boxed())

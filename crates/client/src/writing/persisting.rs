@@ -2,6 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use fail::fail_point;
 use headpond_proto::v1;
 use headpond_types::{Attr, Error, ErrorKind, Result};
 use prost::Message as _;
@@ -155,6 +156,7 @@ impl FileWriter {
     /// was lost and taken back: then the bytes are to be stored once more.
     async fn commit(&self, commit: Unanswered, unanswered: &mut Option<Unanswered>) -> Result<bool> {
         let shared = &self.shared;
+        fail_point!("close::stored");
         let ticket = shared.cache.ticket();
         let commit = unanswered.insert(commit);
         let call = |channel| {
@@ -175,6 +177,7 @@ impl FileWriter {
                 return Err(error);
             }
         };
+        fail_point!("close::committed");
         let changes = commit.changes;
         *unanswered = None;
         let attr = attr_of(answer.attr)?.ok_or_else(|| gone(self.inode()))?;

@@ -3,6 +3,7 @@
 use std::{ops::Range, sync::Arc};
 
 use bytes::Bytes;
+use fail::fail_point;
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use headpond_runtime::{Shutdown, Tasks};
 use headpond_store::checksums;
@@ -109,6 +110,7 @@ impl Sender<'_> {
         let begun = tasks.spawn(async move {
             let upload = store.create_multipart_as(&target.key, content).await.map_err(|error| told(&target, error))?;
             let noted = abandoned.note(target.mount, &target.key, &upload).await;
+            fail_point!("upload::begun");
             Ok((upload, noted))
         });
         begun.await.map_err(|error| Error::new(ErrorKind::Internal, "beginning an upload").with_source(error))?

@@ -2,6 +2,7 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use fail::fail_point;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -24,7 +25,7 @@ use crate::shared_error::SharedError;
 const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Bytes per second that an upload gets time for.
-const LEAST_RATE: u64 = 1 << 20;
+pub(super) const LEAST_RATE: u64 = 1 << 20;
 
 /// Grants remembered per staged file.
 const REMEMBERED: usize = 8;
@@ -137,6 +138,7 @@ async fn persist(
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
+    fail_point!("persist::stored");
     staged.touch();
     stored::show_stored(stager, staged, content, length).await;
     Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version, holders: Vec::new() })

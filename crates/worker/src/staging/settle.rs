@@ -5,10 +5,12 @@
 //! answered to us, or says that it is a content that only we put there, or, where no answer came, the very bytes that were sent. ETags are not computed for it: what they are made of
 //! depends on how a store encrypts.
 //!
+//! An answer that does not come is not waited for: the key is looked at meanwhile, and after a while the request is sent again.
+//!
 //! Of a request that was answered with a refusal it is certain that it was not carried out. So an object that somebody else has
 //! put there is never taken for ours, not even one of the same bytes.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use futures::{StreamExt as _, future::BoxFuture};
 use headpond_store::checksums;
@@ -16,6 +18,7 @@ use headpond_types::{Error, ErrorKind, PAGE_SIZE, Result};
 use headpond_ufs::{ObjectMeta, Precondition, UfsError, UfsErrorKind};
 
 use super::{
+    persist::LEAST_RATE,
     sent::Try,
     upload::{Target, Upload},
 };
@@ -23,8 +26,24 @@ use super::{
 /// Tries without an answer, each with the store's own deadline, after which the failure is told.
 const TRIES: u32 = 4;
 
+/// A try without an answer is over after so long, and a quarter of the time that its bytes are given: well before the persist, so that a request
+/// that was lost on its way is sent again, and long enough for what a store does to put parts together.
+const TRY: Duration = Duration::from_secs(20);
+
+/// Pause between two looks at the key while an answer does not come; most are there long before the first.
+const LOOK: Duration = Duration::from_secs(3);
+
 /// Pause before the second try; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+
+/// How an object was made.
+#[derive(Debug)]
+pub(super) enum Made {
+    /// The store said so.
+    Answered(ObjectMeta),
+    /// It was found under its key; whatever else was sent to make it may be left.
+    Found(ObjectMeta),
+}
 
 /// An object that an earlier request of this staged file made.
 struct Ours {
@@ -43,7 +62,7 @@ impl Upload<'_> {
         checksums: Arc<[u32]>,
         mut condition: Precondition,
         send: impl Fn(Precondition) -> BoxFuture<'s, Result<ObjectMeta, UfsError>>,
-    ) -> Result<ObjectMeta> {
+    ) -> Result<Made> {
         let request = Try {
             mount: self.target.mount,
             key: self.target.key.clone(),
@@ -56,11 +75,15 @@ impl Upload<'_> {
         let (mut tries, mut unanswered, mut pause) = (0, false, FIRST_PAUSE);
         loop {
             let (was_sent, answer) = match self.admit(&condition).await {
-                Ok(condition) => (true, send(condition).await),
+                Ok(admitted) => tokio::select! {
+                    biased;
+                    answer = self.within_a_try(send(admitted)) => (true, answer),
+                    meta = self.until_there(&checksums, &condition) => return Ok(Made::Found(self.done(id, meta))),
+                },
                 Err(error) => (false, Err(error)),
             };
             let error = match answer {
-                Ok(meta) => return Ok(self.done(id, meta)),
+                Ok(meta) => return Ok(Made::Answered(self.done(id, meta))),
                 Err(error) => error,
             };
             if is_no_answer(error.kind()) {
@@ -77,7 +100,7 @@ impl Upload<'_> {
             let refused = (!unanswered).then_some(id);
             let found = if unmet || unanswered { self.find_ours(&checksums, refused).await } else { Ok(None) };
             let error = match found {
-                Ok(Some(ours)) if ours.is_done => return Ok(self.done(id, ours.meta)),
+                Ok(Some(ours)) if ours.is_done => return Ok(Made::Found(self.done(id, ours.meta))),
                 // Stored by us before, and not taken over by the master: that is what is replaced.
                 Ok(Some(ours)) if unmet && condition != matches(&ours.meta) => {
                     condition = matches(&ours.meta);
@@ -96,6 +119,38 @@ impl Upload<'_> {
     fn done(&self, id: u64, meta: ObjectMeta) -> ObjectMeta {
         self.origin.with_sent(|sent| sent.succeeded(id, &meta.version));
         meta
+    }
+
+    async fn within_a_try(
+        &self,
+        request: impl Future<Output = Result<ObjectMeta, UfsError>>,
+    ) -> Result<ObjectMeta, UfsError> {
+        let time = TRY + Duration::from_secs(self.length / LEAST_RATE / u64::from(TRIES));
+        tokio::time::timeout(time, request).await.unwrap_or_else(|_| {
+            let message = format!("no answer for {} within {} s", self.target, time.as_secs());
+            Err(UfsError::new(UfsErrorKind::DeadlineExceeded, message))
+        })
+    }
+
+    /// Looks at the key now and then until what is to be stored is there; what `replaced` says is not.
+    async fn until_there(&self, checksums: &[u32], replaced: &Precondition) -> ObjectMeta {
+        let mut other = match replaced {
+            Precondition::Matches(version) => Some(version.clone()),
+            Precondition::None | Precondition::Absent => None,
+        };
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let Ok(Ok(meta)) = tokio::time::timeout(LOOK, self.store.head(&self.target.key)).await else { continue };
+            // Bytes are compared once.
+            if other.as_ref() == Some(&meta.version) {
+                continue;
+            }
+            match self.is_ours(meta, checksums, None).await {
+                Ok(Ok(ours)) if ours.is_done => return ours.meta,
+                Ok(Ok(Ours { meta, .. }) | Err(meta)) => other = Some(meta.version),
+                Err(error) => tracing::debug!(%error, "cannot compare what may have been stored"),
+            }
+        }
     }
 
     /// The condition for the store to check; what it cannot check was checked by looking.
@@ -119,27 +174,35 @@ impl Upload<'_> {
 
     /// The object under the key, if a request of ours made it, in whatever process; by its bytes none that `refused` made.
     async fn find_ours(&self, checksums: &[u32], refused: Option<u64>) -> Result<Option<Ours>> {
-        let sent = self.origin.with_sent(|sent| sent.under(self.target.mount, &self.target.key, refused));
-        let meta = match self.store.head(&self.target.key).await {
-            Ok(meta) => meta,
-            Err(error) if error.kind() == UfsErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(told(self.target, error)),
-        };
+        match self.store.head(&self.target.key).await {
+            Ok(meta) => self.is_ours(meta, checksums, refused).await.map(std::result::Result::ok),
+            Err(error) if error.kind() == UfsErrorKind::NotFound => Ok(None),
+            Err(error) => Err(told(self.target, error)),
+        }
+    }
+
+    /// Whether a request of ours made the object that lies under the key; by its bytes none that `refused` made. Gives the object back if not.
+    async fn is_ours(
+        &self,
+        meta: ObjectMeta,
+        checksums: &[u32],
+        refused: Option<u64>,
+    ) -> Result<std::result::Result<Ours, ObjectMeta>> {
         if let Some(said) = meta.content.filter(|said| *said == self.content || self.earlier.contains(said)) {
             let is_done = said == self.content && meta.size == self.length;
-            return Ok(Some(Ours { meta, is_done }));
+            return Ok(Ok(Ours { meta, is_done }));
         }
-        for sent in sent {
+        for sent in self.origin.with_sent(|sent| sent.under(self.target.mount, &self.target.key, refused)) {
             let ours = match &sent.version {
                 Some(version) => *version == meta.version,
                 None => sent.length == meta.size && self.has_bytes(&meta, &sent.checksums).await?,
             };
             if ours {
                 let is_done = sent.length == self.length && *sent.checksums == *checksums;
-                return Ok(Some(Ours { meta, is_done }));
+                return Ok(Ok(Ours { meta, is_done }));
             }
         }
-        Ok(None)
+        Ok(Err(meta))
     }
 
     /// Whether the pages of an object have these checksums.

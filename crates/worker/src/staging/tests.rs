@@ -4,7 +4,7 @@ use futures::future::BoxFuture;
 use headpond_proto::v1::{Mount, PersistGrant};
 use headpond_runtime::{Shutdown, SystemClock};
 use headpond_store::{DirConfig, PageStore, StoreConfig};
-use headpond_ufs::{Fault, Faulty, Key, Memory, Op, Precondition, UnderStore};
+use headpond_ufs::{Fault, Faulty, Key, Memory, Op, Precondition, UfsErrorKind, UnderStore};
 
 use super::{persist::run, *};
 use crate::mounts::Connect;
@@ -107,9 +107,10 @@ async fn a_store_that_hangs_ends_in_an_error_and_is_not_held_against_the_next_tr
     let faulty = Faulty::new(Arc::new(Memory::named("hangs")), 1);
     let stager = stager(&faulty, &dir);
     let staged = staged(&stager, 1, b"bytes").await;
-    faulty.script(Op::Put, [Some(Fault::Hang)]);
+    faulty.chance(Some(Op::Put), 1.0, Fault::Hang);
     let error = store(&stager, &staged, None).await.expect_err("it hangs");
     assert_eq!(error.kind(), ErrorKind::DeadlineExceeded);
+    faulty.heal();
     // It was carried out after all.
     let key = Key::from("k");
     let late = faulty.put(&key, "bytes".into(), &Precondition::None).await.expect("put");
@@ -123,10 +124,96 @@ async fn answers_that_are_lost_again_and_again_do_not_hide_what_was_stored() {
     let faulty = Faulty::new(Arc::new(Memory::named("deaf")), 1);
     let stager = stager(&faulty, &dir);
     let staged = staged(&stager, 1, b"bytes").await;
-    faulty.chance(Some(Op::Put), 1.0, Fault::Error(headpond_ufs::UfsErrorKind::Transient));
+    faulty.chance(Some(Op::Put), 1.0, Fault::Error(UfsErrorKind::Transient));
     let error = store(&stager, &staged, None).await.expect_err("nothing was stored");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     faulty.heal();
     faulty.chance(Some(Op::Put), 1.0, Fault::LostAnswer);
     store(&stager, &staged, None).await.expect("it is there");
+}
+
+/// More than one PUT takes.
+static LARGE: [u8; 20 << 20] = [7; 20 << 20];
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_never_comes_is_not_waited_for_once_the_object_is_there() {
+    for (bytes, op) in [(&b"bytes"[..], Op::Put), (&LARGE[..], Op::CompleteMultipart)] {
+        for replaces in [None, Some("old")] {
+            let dir = tempfile::tempdir().expect("a directory");
+            let faulty = Faulty::new(Arc::new(Memory::named(&format!("silent-{op}-{replaces:?}"))), 1);
+            let stager = stager(&faulty, &dir);
+            let staged = staged(&stager, 1, bytes).await;
+            let old = match replaces {
+                Some(old) => {
+                    Some(faulty.put(&Key::from("k"), old.into(), &Precondition::None).await.expect("put").version)
+                }
+                None => None,
+            };
+            faulty.script(op, [Some(Fault::Silence)]);
+            // The store is away for a while.
+            faulty.script(Op::Head, [Some(Fault::Hang), Some(Fault::Error(UfsErrorKind::Transient))]);
+            let begun = tokio::time::Instant::now();
+            let answer = store(&stager, &staged, old.as_deref()).await.expect("it is there");
+            assert!(begun.elapsed() < Duration::from_secs(15), "{op}: {:?}", begun.elapsed());
+            assert_eq!(answer.version, faulty.head(&Key::from("k")).await.expect("there").version);
+            assert_eq!((faulty.scripted(op), faulty.scripted(Op::Head)), (0, 0));
+            stager.abandoned.abort_in(MountId(1), &faulty).await.expect("nothing to abort");
+            assert_eq!(notes(&dir), 0);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_lost_is_sent_again_well_before_the_persist_ends() {
+    for (bytes, op) in [(&b"bytes"[..], Op::Put), (&LARGE[..], Op::CompleteMultipart)] {
+        let dir = tempfile::tempdir().expect("a directory");
+        let faulty = Faulty::new(Arc::new(Memory::named(&format!("lost-{op}"))), 1);
+        let stager = stager(&faulty, &dir);
+        let staged = staged(&stager, 1, bytes).await;
+        faulty.script(op, [Some(Fault::Hang), None]);
+        let begun = tokio::time::Instant::now();
+        store(&stager, &staged, None).await.expect("stored");
+        assert!(begun.elapsed() < Duration::from_secs(30), "{op}: {:?}", begun.elapsed());
+        assert_eq!((faulty.scripted(op), notes(&dir)), (0, 0));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn anothers_object_is_not_taken_for_what_was_lost() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let faulty = Faulty::new(Arc::new(Memory::named("anothers")), 1);
+    let stager = stager(&faulty, &dir);
+    let staged = staged(&stager, 1, b"bytes").await;
+    faulty.script(Op::Put, [Some(Fault::Hang)]);
+    let (error, put) = tokio::join!(store(&stager, &staged, None), async {
+        while faulty.scripted(Op::Put) > 0 {
+            tokio::task::yield_now().await;
+        }
+        faulty.put(&Key::from("k"), "other".into(), &Precondition::None).await.expect("put")
+    });
+    assert_eq!(error.expect_err("another's").kind(), ErrorKind::Stale);
+    assert_eq!(faulty.head(&Key::from("k")).await.expect("there").version, put.version);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_upload_of_what_is_there_already_is_aborted() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let faulty = Faulty::new(Arc::new(Memory::named("there-already")), 1);
+    let stager = stager(&faulty, &dir);
+    let staged = staged(&stager, 1, &LARGE).await;
+    faulty.script(Op::CompleteMultipart, [Some(Fault::LostAnswer)]);
+    faulty.chance(Some(Op::Head), 1.0, Fault::Error(UfsErrorKind::Refused));
+    store(&stager, &staged, None).await.expect_err("nobody knows");
+    faulty.heal();
+    stager.abandoned.abort_in(MountId(1), &faulty).await.expect("aborted");
+    store(&stager, &staged, None).await.expect("it is there");
+    assert_eq!(notes(&dir), 1, "the second upload is left");
+    faulty.script(Op::AbortMultipart, [None]);
+    stager.abandoned.abort_in(MountId(1), &faulty).await.expect("aborted");
+    assert_eq!((faulty.scripted(Op::AbortMultipart), notes(&dir)), (0, 0));
+}
+
+/// Uploads that are noted.
+fn notes(dir: &tempfile::TempDir) -> usize {
+    std::fs::read_dir(dir.path().join("uploads")).expect("a directory").count()
 }

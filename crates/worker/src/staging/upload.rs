@@ -13,6 +13,7 @@ use super::{
     ahead::Ahead,
     origin::Origin,
     parts::{PART, Parts, Reach, Sender, part_size},
+    settle::Made,
 };
 
 /// Where an object is to go. As text, key and mount.
@@ -78,7 +79,8 @@ impl Upload<'_> {
             let body = body.clone();
             async move { self.store.put_as(key, body, &condition, content).await }.boxed()
         };
-        self.make(checksums, condition, send).await
+        let (Made::Answered(meta) | Made::Found(meta)) = self.make(checksums, condition, send).await?;
+        Ok(meta)
     }
 
     async fn complete(&self, condition: Precondition, parts: Parts) -> Result<ObjectMeta> {
@@ -88,9 +90,14 @@ impl Upload<'_> {
             let (upload, tags) = (&upload, &tags);
             async move { self.store.complete_multipart(key, upload, tags, &condition).await }.boxed()
         };
-        let meta = self.make(checksums, condition, send).await?;
-        noted.done().await;
-        Ok(meta)
+        match self.make(checksums, condition, send).await? {
+            Made::Answered(meta) => {
+                noted.done().await;
+                Ok(meta)
+            }
+            // It may be another upload's: this one is aborted, if it still is one.
+            Made::Found(meta) => Ok(meta),
+        }
     }
 
     const fn sender(&self) -> Sender<'_> {

@@ -1,16 +1,176 @@
 //! Processes killed while others write (P9): what was acknowledged is there with its bytes, nothing half is seen, and the bucket ends as the
 //! namespace says.
 
+mod points;
 mod relocations;
+mod uploads;
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
 
-use headpond_tests::Behaviour;
+use anyhow::{Context as _, Result};
+use bytes::Bytes;
+use headpond_tests::{Behaviour, Cluster, Part, eventually_within};
+use tempfile::NamedTempFile;
+
+use crate::lake::Lake;
 
 /// Longer than any deadline: an answer that is held back for so long does not come.
 const NEVER: Duration = Duration::from_secs(600);
 
+/// How long it may take after a kill until all is one again: the term of a lease, and what it takes to notice.
+const CONVERGED: Duration = Duration::from_secs(90);
+
 /// Answers to requests by `method` whose target contains `only` do not come. The store has done what they ask for.
 fn keeps_answers(method: &str, only: &str) -> Behaviour {
     Behaviour { first_byte: NEVER, method: method.to_owned(), only: only.to_owned(), ..Behaviour::default() }
+}
+
+/// Who is killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Victim {
+    Master,
+    Worker,
+    Mount,
+    Everything,
+}
+
+impl Victim {
+    const ALL: [Self; 4] = [Self::Master, Self::Worker, Self::Mount, Self::Everything];
+
+    /// Its processes, in the order in which they are started again.
+    fn parts(self, cluster: &mut Cluster) -> Vec<&mut Part> {
+        let (master, workers, mounts) = (&mut cluster.master, &mut cluster.workers, &mut cluster.mounts);
+        match self {
+            Self::Master => vec![master],
+            Self::Worker => workers.iter_mut().take(1).collect(),
+            Self::Mount => mounts.iter_mut().take(1).collect(),
+            Self::Everything => std::iter::once(master).chain(workers).chain(mounts).collect(),
+        }
+    }
+
+    fn kill(self, cluster: &mut Cluster) -> Result<()> {
+        self.parts(cluster).into_iter().try_for_each(Part::kill)
+    }
+
+    fn launch(self, cluster: &mut Cluster) -> Result<()> {
+        self.parts(cluster).into_iter().try_for_each(Part::launch)
+    }
+}
+
+/// What was told to the one who did something.
+#[derive(Debug)]
+enum Ended {
+    /// It is done: a file is written and closed.
+    Acknowledged,
+    /// It is not, or it is: with what was said.
+    Failed(String),
+}
+
+impl Ended {
+    fn of(result: std::io::Result<()>) -> Self {
+        result.map_or_else(|error| Self::Failed(error.to_string()), |()| Self::Acknowledged)
+    }
+
+    const fn is_acknowledged(&self) -> bool {
+        matches!(self, Self::Acknowledged)
+    }
+
+    /// A write failed before the file was closed: what was written before it may have been stored by the close.
+    fn is_cut(&self) -> bool {
+        matches!(self, Self::Failed(said) if said.contains("error writing") || said.contains("error copying"))
+    }
+}
+
+/// A file that another program writes and closes: what this one starts meanwhile would have a file that is open here closed in passing, which
+/// stores what is written of it.
+#[derive(Debug)]
+struct Writing {
+    program: Child,
+    _source: NamedTempFile,
+}
+
+impl Writing {
+    fn begin(body: &[u8], to: &Path) -> Result<Self> {
+        let mut source = NamedTempFile::new()?;
+        source.write_all(body)?;
+        let program = Command::new("cp")
+            .arg(source.path())
+            .arg(to)
+            .env("LC_ALL", "C")
+            .stderr(Stdio::piped())
+            .spawn()
+            .context("running cp")?;
+        Ok(Self { program, _source: source })
+    }
+
+    /// Waits for its end.
+    fn end(self) -> Result<Ended> {
+        let Output { status, stderr, .. } = self.program.wait_with_output()?;
+        let said = String::from_utf8_lossy(&stderr);
+        Ok(if status.success() { Ended::Acknowledged } else { Ended::Failed(said.into_owned()) })
+    }
+}
+
+/// Kills each of them in a cluster of its own, all at the same time: most of it is waiting.
+fn each(kill: impl Fn(Victim) -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let killing = Victim::ALL.map(|victim| {
+            let kill = &kill;
+            scope.spawn(move || kill(victim).with_context(|| format!("{victim:?} was killed")))
+        });
+        let ended = killing.map(|thread| thread.join().expect("they return errors"));
+        ended.into_iter().collect::<Result<Vec<()>>>().map(drop)
+    })
+}
+
+/// The objects that a bucket holds for what is below `root`.
+fn objects_of(root: &Path) -> Result<BTreeMap<String, Bytes>> {
+    let mut objects = BTreeMap::new();
+    let mut open = vec![String::new()];
+    while let Some(below) = open.pop() {
+        for entry in std::fs::read_dir(root.join(&below)).with_context(|| format!("listing /{below}"))? {
+            let entry = entry?;
+            let path = format!("{below}{}", entry.file_name().to_string_lossy());
+            if entry.file_type()?.is_dir() {
+                objects.insert(format!("{path}/"), Bytes::new());
+                open.push(format!("{path}/"));
+            } else {
+                let body = std::fs::read(entry.path()).with_context(|| format!("reading /{path}"))?;
+                objects.insert(path, body.into());
+            }
+        }
+    }
+    Ok(objects)
+}
+
+/// Waits until the bucket holds under `prefix` what is below `root`, with or without the objects of `either`. What a worker goes on to store although nobody
+/// waits for it may turn up meanwhile, first in the bucket.
+fn must_converge(lake: &Lake, root: &Path, prefix: &str, either: &[&str]) -> Result<()> {
+    let mut last = None;
+    let converged = eventually_within(CONVERGED, "the bucket holds what the namespace says", || {
+        // What is listed may be gone when it is read, and a mount that was just started is not ready at once.
+        let (Ok(seen), Ok(mut held)) = (objects_of(root), lake.objects()) else { return Ok(false) };
+        let mut seen: BTreeMap<_, _> = seen.into_iter().map(|(key, body)| (format!("{prefix}{key}"), body)).collect();
+        for objects in [&mut seen, &mut held] {
+            objects.retain(|key, _| !either.contains(&&key[..]));
+        }
+        let is_one = seen == held;
+        last = Some((seen, held));
+        Ok(is_one)
+    });
+    converged.with_context(|| {
+        let (seen, held) = last.unwrap_or_default();
+        let differ = |one: &BTreeMap<String, Bytes>, other: &BTreeMap<String, Bytes>| {
+            let only = one.iter().filter(|(key, body)| other.get(*key) != Some(*body));
+            only.map(|(key, body)| (key.clone(), body.len())).collect::<Vec<_>>()
+        };
+        format!("in the namespace: {:?}\nin the bucket: {:?}", differ(&seen, &held), differ(&held, &seen))
+    })?;
+    lake.must_have_no_parts()
 }

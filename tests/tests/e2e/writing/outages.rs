@@ -162,3 +162,23 @@ fn a_store_that_hangs_holds_up_nobody_else_and_is_waited_for() -> Result<()> {
     ensure!(lake.get("new")? == "2", "the object has other bytes");
     Ok(())
 }
+
+#[test]
+fn an_answer_that_is_lost_is_not_waited_for() -> Result<()> {
+    let lake = Lake::empty()?;
+    let cluster = lake.cluster().start()?;
+    for (name, length, method, only) in
+        [("small", 50_000, "PUT", "/lake/small"), ("large", 20 * MIB, "POST", "uploadId=")]
+    {
+        let mut file = File::create_new(cluster.path(0, name))?;
+        file.write_all(&noise(1, length))?;
+        // Longer than any deadline.
+        let first_byte = Duration::from_secs(600);
+        let (method, only) = (method.to_owned(), only.to_owned());
+        lake.proxy.behave(Behaviour { first_byte, method, only, ..Behaviour::default() });
+        closes(file)?.with_context(|| format!("closing the {name} file"))?;
+        ensure!(lake.get(name)? == noise(1, length), "the {name} object has other bytes");
+        must_read(&cluster.path(0, name), &noise(1, length))?;
+    }
+    lake.must_have_no_uploads()
+}

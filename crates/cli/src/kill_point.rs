@@ -1,0 +1,38 @@
+//! Kills this process at a named point of its code, for tests of what is left by processes that end anywhere.
+//!
+//! `HEADPOND_KILL_AT=point` or `HEADPOND_KILL_AT=point=n` kills it with SIGKILL when the point is passed for the first or the n-th time. Points are those
+//! of `fail_point!` in the crates below.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use headpond_types::{Error, ErrorKind, Result};
+use rustix::process::{Signal, getpid, kill_process};
+
+#[cfg(not(debug_assertions))]
+compile_error!("the feature failpoints is for tests: build without --release");
+
+const VARIABLE: &str = "HEADPOND_KILL_AT";
+
+/// Does what the variable says, if it is set and not empty.
+///
+/// # Errors
+/// `InvalidArgument` for a variable that says something else.
+pub(crate) fn arm() -> Result<()> {
+    let text = std::env::var(VARIABLE).unwrap_or_default();
+    if text.is_empty() {
+        return Ok(());
+    }
+    let bad = || Error::new(ErrorKind::InvalidArgument, format!("{VARIABLE} is {text:?}: give point or point=n"));
+    let (point, wanted) = match text.rsplit_once('=') {
+        Some((point, number)) => (point, number.parse().map_err(|_| bad())?),
+        None => (&text[..], 1),
+    };
+    let passes = AtomicU32::new(0);
+    let kill = move || {
+        if passes.fetch_add(1, Ordering::SeqCst) + 1 == wanted {
+            // It does not return; if it fails, the test sees that nobody died.
+            let _ = kill_process(getpid(), Signal::KILL);
+        }
+    };
+    fail::cfg_callback(point, kill).map_err(|_| bad())
+}
