@@ -110,7 +110,8 @@ where
         let Some(id) = self.orphaned.get(orphan_key(mount, key).as_slice())?.map(|id| id.value()) else {
             return Ok(None);
         };
-        self.get(InodeId(id))
+        let orphan = self.get(InodeId(id))?;
+        orphan.map(Some).ok_or_else(|| TableError::Damaged { table: "dirty", key: id.to_string() })
     }
 }
 

@@ -56,7 +56,7 @@ pub(crate) struct Inode {
     /// The name there; `None` for the root only.
     pub(crate) name: Option<Name>,
     /// Where the under store has it, relative to the mount's prefix, if not where the directory's prefix and the name say: the key of a
-    /// file, or the prefix of what is below a directory, which ends in `/`.
+    /// file, or the prefix of what is below a directory, which ends in `/`. Of a file without a version it means nothing.
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) own: Own,
     /// It has a row in the table of what is dirty. Never of what no under store holds.

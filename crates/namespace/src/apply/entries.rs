@@ -123,7 +123,7 @@ impl Apply<'_> {
         for (name, inode) in entries {
             let found = self.rows.entry(key, name)?.filter(|entry| entry.inode == *inode);
             let Some(entry) = found else { continue };
-            if self.is_passed_over(dir, name)? || self.is_unsettled(entry)? {
+            if self.unsettled.is_masked(dir, name)? || self.is_unsettled(entry)? {
                 continue;
             }
             if self.mounts.keeps(entry.inode) {

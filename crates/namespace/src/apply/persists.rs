@@ -198,9 +198,6 @@ impl Apply<'_> {
         let parent = self.mounts.directory(row.parent);
         if file.is_persisted() {
             file.version = version.unwrap_or_default().to_owned();
-            if !file.is_persisted() {
-                row.key = None;
-            }
             self.effects.push(Effect::Entry { parent, name: row.name.clone().expect("has one"), old: Some(id) });
             return self.put_inode(id, &row);
         }

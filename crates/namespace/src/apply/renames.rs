@@ -6,7 +6,7 @@ use super::{Apply, released::Order, stop::Stop};
 use crate::{
     command::{Effect, Refusal, Relocation, Reply},
     error::TableError,
-    inode::{Entry, File, Inode, Node},
+    inode::{Entry, Inode, Node},
     rows::entry_key,
 };
 
@@ -136,18 +136,13 @@ impl Apply<'_> {
         self.rows.entries.insert(entry_key(new_dir, to.1.as_bytes()).as_slice(), source.encode())?;
         let mut row = Inode { parent: new_dir, name: Some(to.1.clone()), key: None, ..row };
         row.own.ctime = Some(now);
-        let mut is_elsewhere = false;
         if let Some(key) = &key {
-            // A file without a version has its key in the row of what is dirty.
-            if row.file().is_none_or(File::is_persisted) {
-                self.place(&mut row, key)?;
-            }
-            is_elsewhere = self.rows.implied_key(&self.mounts, &row)? != *key;
+            self.place(&mut row, key)?;
             self.fill(to.0, false)?;
         }
         self.put_inode(source.inode, &row)?;
         self.count_child(from.0, -1, now)?;
         self.count_child(to.0, if target.is_some() { 0 } else { 1 }, now)?;
-        Ok((key.filter(|_| is_elsewhere), replaces))
+        Ok((row.key, replaces))
     }
 }

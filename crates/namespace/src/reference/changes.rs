@@ -233,8 +233,6 @@ impl Model {
         let has_object = self.has_object(source);
         if has_object {
             self.fill(q, false);
-        }
-        if has_object && !self.is_versionless(source) {
             self.place(source, &key);
         }
         self.renumber(source, order);

@@ -255,9 +255,6 @@ impl Model {
         let name = node.name.clone().expect("has a name");
         let Kind::File(ObservedKind::File { version: known, .. }) = &mut node.kind else { panic!("{id} is no file") };
         *known = version.cloned().unwrap_or_default();
-        if known.is_empty() {
-            node.key = None;
-        }
         self.effect(parent, &name, Some(id));
     }
 

@@ -161,7 +161,7 @@ impl Model {
     }
 
     fn forget(&mut self, dir: u64, name: &Name, inode: u64) {
-        if self.relocation_of(dir).is_some() || self.is_masked(dir, name) || self.is_orphaned(dir, name) {
+        if self.relocation_of(dir).is_some() || self.is_masked(dir, name) {
             return;
         }
         match self.child(dir, name) {

@@ -312,3 +312,46 @@ fn what_goes_with_its_mount_is_not_dirty() {
     bed.effects(&Command::Sweep);
     assert_eq!(bed.snapshot().counts().expect("reads").dirty, 0);
 }
+
+#[test]
+fn what_is_dropped_while_it_moves_masks_its_new_name_too() {
+    let mut bed = Bed::mounted();
+    let f = bed.written(ROOT, "f", "f", 1);
+    let number = bed.commit_dirty(f, 5, Due::Now);
+    bed.rename((ROOT, "f"), (ROOT, "g"));
+    bed.effects(&Command::DropDirty { inode: f, number });
+    assert!(bed.masks(ROOT, "f") && bed.masks(ROOT, "g"));
+}
+
+#[test]
+fn what_is_to_be_put_where_nothing_is_goes_where_its_path_says() {
+    let mut bed = Bed::mounted();
+    let f = bed.written(ROOT, "f", "f", 1);
+    let number = bed.commit_dirty(f, 5, Due::Now);
+    let relocation = bed.rename((ROOT, "f"), (ROOT, "g"));
+    bed.effects(&Command::Overwrite { inode: f, number, version: None });
+    assert_eq!(bed.key(f), "g");
+    bed.end(relocation);
+    bed.begun(f, "g");
+    bed.end_persist(f, number, "g", 5);
+    assert_eq!((bed.key(f), bed.relocations()), ("g".to_owned(), vec![]));
+}
+
+#[test]
+fn what_lies_below_what_is_gone_changes_no_more() {
+    let mut bed = Bed::mounted();
+    bed.mount("/m");
+    let (m, mut files) = (bed.id("/m"), Vec::new());
+    for text in ["a", "b", "c", "d", "e", "f"] {
+        files.push(bed.made_dirty(m, text, 5, Due::WhenRenamed));
+    }
+    let rows = files.iter().map(|file| bed.dirty(*file)).collect::<Vec<_>>();
+    bed.unmount("/m");
+    // The first ones are cleared away already.
+    for Dirty { inode, number, .. } in rows.into_iter().rev() {
+        assert_eq!(bed.end_persist(inode, number, "f", 5), []);
+        bed.effects(&Command::MakeDue { inodes: vec![(inode, false)], number: None });
+        assert_eq!(bed.effects(&Command::DropDirty { inode, number }), []);
+    }
+    assert_eq!(bed.relocations(), []);
+}

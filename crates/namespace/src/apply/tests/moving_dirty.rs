@@ -123,8 +123,11 @@ fn a_dirty_file_takes_the_place_of_an_object() {
     let relocation = bed.rename((ROOT, "f"), (ROOT, "g"));
     assert_eq!((bed.key(new), bed.relocations()[0].id), ("f".to_owned(), relocation), "the object is still its own");
     let number = bed.begun(new, "f");
+    bed.commit_dirty(new, 6, Due::Now);
+    assert_eq!(bed.dirty(new).replaces, Some("v1".to_owned()), "it may be there still");
+    bed.begun(new, "f");
     bed.end_persist(new, number, "f", 5);
-    assert_eq!(bed.relocation_of(new), Some(relocation));
+    assert_eq!((bed.relocation_of(new), bed.dirty(new).replaces), (Some(relocation), None));
 }
 
 #[test]
@@ -149,6 +152,18 @@ fn what_is_not_to_be_persisted_takes_no_place() {
     assert_eq!((bed.dirty(new).key, bed.dirty(new).replaces), (None, None));
     let orphan = bed.orphan("f").expect("is to be deleted");
     assert_eq!((orphan.replaces.as_deref(), orphan.due, orphan.is_orphan()), (Some("v1"), Due::Now, true));
+}
+
+#[test]
+fn an_object_elsewhere_is_not_in_the_place_that_is_taken() {
+    let mut bed = Bed::mounted();
+    let f = bed.create(ROOT, "f");
+    bed.commit(f, "elsewhere", 1);
+    bed.end(bed.relocation_of(f).expect("has begun"));
+    let new = bed.made_dirty(ROOT, "tmp", 5, Due::Now);
+    bed.try_rename((ROOT, "tmp"), (ROOT, "f"));
+    assert_eq!((bed.dirty(new).key, bed.dirty(new).replaces), (None, None));
+    assert_eq!(bed.orphan("elsewhere").expect("is to be deleted").replaces, Some("v1".to_owned()));
 }
 
 #[test]
@@ -191,6 +206,22 @@ fn an_object_that_nobody_has_is_replaced_by_what_comes_there() {
     let g = bed.create(ROOT, "f");
     bed.commit(g, "f", 8);
     assert_eq!((bed.orphan("f"), number > 0), (None, true), "what is there is the new file's");
+}
+
+#[test]
+fn what_is_nobodys_twice_is_all_remembered() {
+    let mut bed = Bed::mounted();
+    bed.written(ROOT, "f", "f", 1);
+    let first = bed.made_dirty(ROOT, "tmp", 5, Due::Now);
+    bed.try_rename((ROOT, "tmp"), (ROOT, "f"));
+    bed.remove(ROOT, "f", first);
+    let second = bed.made_dirty(ROOT, "f", 6, Due::Now);
+    let number = bed.dirty(second).number;
+    for version in [Some("v2".to_owned()), None] {
+        bed.effects(&Command::Overwrite { inode: second, number, version });
+    }
+    bed.remove(ROOT, "f", second);
+    assert_eq!((bed.orphan("f").expect("is there").replaces, bed.all_dirty().len()), (Some("v1".to_owned()), 1));
 }
 
 #[test]
