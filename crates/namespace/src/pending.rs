@@ -17,7 +17,7 @@ pub enum Due {
 /// What the under store does not have, or not as it is now, of a file or a directory. At most one per inode.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dirty {
-    /// Its place in the order in which changes were acknowledged, that of [`Relocation::id`], too.
+    /// Its place in the order in which changes were acknowledged, that of [`crate::Relocation::id`], too.
     pub number: u64,
     /// Its first number since the under store had what it was: who comes after that one waits for it, whatever it became since. At most
     /// [`Dirty::number`].
