@@ -24,7 +24,8 @@ use crate::lake::Lake;
 
 /// A cluster whose mount shows the bucket so durably.
 fn cluster(lake: &Lake, durability: &str) -> ClusterBuilder {
-    lake.cluster().store(&["--durability", durability])
+    // What a killed mount may still believe is waited for no longer than this.
+    lake.cluster().store(&["--durability", durability]).env("HEADPOND_MASTER__CLIENT_LEASE", "2s")
 }
 
 /// Waits until the bucket has all that was acknowledged.

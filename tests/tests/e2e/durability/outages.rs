@@ -124,8 +124,9 @@ fn an_answer_that_is_lost_costs_no_second_object_and_is_no_conflict() -> Result<
     let late = Duration::from_secs(60);
     for (name, length) in [("new", 5_000), ("old", 7_000), ("large", 20 * MIB)] {
         lake.proxy.reset();
-        let method = if length > MIB { "POST" } else { "PUT" }.to_owned();
-        lake.proxy.behave(Behaviour { first_byte: late, method, ..Behaviour::default() });
+        let (method, only) = if length > MIB { ("POST", "uploadId=") } else { ("PUT", "") };
+        let (method, only) = (method.to_owned(), only.to_owned());
+        lake.proxy.behave(Behaviour { first_byte: late, method, only, ..Behaviour::default() });
         write_and_close(&cluster.path(0, name), &noise(2, length))?;
         eventually("the store has it", || Ok(lake.get(name).is_ok_and(|body| body == noise(2, length))))?;
         lake.proxy.behave(Behaviour::default());

@@ -26,7 +26,7 @@ fn number(variable: &str, default: u64) -> Result<u64> {
     std::env::var(variable).ok().map_or(Ok(default), |text| text.parse().with_context(|| variable.to_owned()))
 }
 
-/// What happens to the store meanwhile, now that so many commits were acknowledged.
+/// What happens to the store meanwhile, at each look at it.
 type Weather = fn(&Lake, usize);
 
 /// Has scribes make so many commits while the bucket is looked at.
@@ -48,12 +48,14 @@ fn observe(
         scribes.push(Scribe::new(seed, number, &cluster.path(0, ""), &desk, staged)?);
     }
     let mut observer = Observer::new(&lake, &desk.history);
+    let mut looks = 0;
     let run = std::thread::scope(|scope| {
         let threads: Vec<_> = scribes.iter_mut().map(|scribe| scope.spawn(|| scribe.work(commits))).collect();
         let observed = (|| {
             while threads.iter().any(|thread| !thread.is_finished()) {
-                weather(&lake, desk.commits.load(Ordering::SeqCst));
+                weather(&lake, looks);
                 observer.observe()?;
+                looks += 1;
             }
             anyhow::Ok(())
         })();

@@ -79,6 +79,7 @@ impl<'a> Observer<'a> {
             let context = || format!("file {file}, found at {places:?}: {:?}", &steps[last..]);
             match now {
                 _ if later.iter().any(|step| step.state.is_none()) => {}
+                Some(at) if is_temporary(at) => {}
                 Some(at) if later.is_empty() => must_be_at(file, at, places, &looks[0]).with_context(context)?,
                 Some(at) => must_be_on_its_way(file, at, later, &looks).with_context(context)?,
                 None => ensure!(places.is_empty(), "a file that was removed is there: {}", context()),
@@ -106,6 +107,11 @@ impl<'a> Observer<'a> {
         let look = listed.into_iter().filter_map(|object| self.known.get(&object).map(|found| (object.0, *found)));
         Ok(look.collect())
     }
+}
+
+/// Whether the bucket is to hear nothing of it there.
+fn is_temporary(at: &At) -> bool {
+    at.path.contains("/_temporary/")
 }
 
 /// Nobody has touched the file since: it is exactly there, and nowhere else.
