@@ -126,7 +126,7 @@ fn kill_parts(seed: u64, durability: &[&str]) -> Result<()> {
         kill_one(&mut lake, &mut cluster, random.random_range(0..5), wait)
     })?;
     cluster.wait_workers(2)?;
-    must_settle(&writers)?;
+    must_settle(&writers).with_context(|| format!("in the bucket: {:?}", lake.list()))?;
     must_be_persisted(&lake, &cluster)?;
     // Once more without what the mount remembers.
     cluster.mounts[0].kill()?;
@@ -158,7 +158,7 @@ fn one_process_killed_at_random_loses_nothing_that_was_acknowledged() -> Result<
         wait()?;
         pond.launch()
     })
-    .and_then(|()| must_settle(&writers))
+    .and_then(|()| must_settle(&writers).with_context(|| format!("in the bucket: {:?}", lake.list())))
     .and_then(|()| {
         pond.run_ok(&["fs", "sync", "/", "--timeout", "90s"])?;
         let (objects, either) = objects_of(&pond.path(""))?;
