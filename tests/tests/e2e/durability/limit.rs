@@ -45,7 +45,7 @@ fn a_writer_that_outruns_the_store_is_slowed_and_the_bound_holds() -> Result<()>
                 Ok(written.load(Ordering::SeqCst) * 4 * MIB > LIMIT * 3 / 4)
             })?;
             // What was acknowledged is read meanwhile, and nothing of it goes.
-            for _ in 0..500 {
+            for _ in 0..50 {
                 must_read(&cluster.path(0, "f0"), &noise(0, 4 * MIB))?;
                 ensure!(!writing.is_finished(), "the writer has ended although nothing could be persisted");
                 must_hold(&cluster, &written)?;
