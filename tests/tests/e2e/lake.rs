@@ -104,6 +104,12 @@ impl Lake {
 
     /// Fails unless the bucket holds these objects right now, with or without those of `either`, and soon no half of an upload.
     pub(crate) fn must_be(&self, expected: &BTreeMap<String, Bytes>, either: &BTreeSet<String>) -> Result<()> {
+        self.must_have(expected, either)?;
+        self.must_have_no_uploads()
+    }
+
+    /// As [`Lake::must_be`], whatever uploads there are.
+    pub(crate) fn must_have(&self, expected: &BTreeMap<String, Bytes>, either: &BTreeSet<String>) -> Result<()> {
         let mut found = self.objects()?;
         found.retain(|key, _| !either.contains(key));
         let differ = |(key, body): &(&String, &Bytes), other: &BTreeMap<String, Bytes>| other.get(*key) != Some(*body);
@@ -113,7 +119,7 @@ impl Lake {
             missing.is_empty() && more.is_empty(),
             "missing or other bytes: {missing:?}\ntoo much, or other: {more:?}"
         );
-        self.must_have_no_uploads()
+        Ok(())
     }
 
     /// As [`Lake::must_become_but`], whatever uploads there are.

@@ -132,6 +132,9 @@ impl Writer {
         let allowed = self.directories[number].files.entry(name).or_insert_with(|| vec![None]);
         if written {
             allowed.clear();
+        } else {
+            // It was emptied, and maybe closed so.
+            allowed.push(Some((seed, 0)));
         }
         allowed.push(Some((seed, length)));
         written
@@ -253,7 +256,7 @@ fn check_file(path: &Path, allowed: &Allowed) -> Result<()> {
 fn write(path: &Path, bytes: &[u8], synced: bool) -> bool {
     let Ok(mut file) = File::create(path) else { return false };
     if file.write_all(bytes).is_err() {
-        let _failed = close(file);
+        let _closed_without_them = close(file);
         return false;
     }
     let synced = synced && file.sync_all().is_ok();
