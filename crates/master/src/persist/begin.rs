@@ -106,11 +106,24 @@ impl Run {
             }
             fail_point!("persist::begun");
         }
-        begun.extend(plans.into_iter().map(|Plan { task, guard, .. }| {
+        for Plan { task, guard, .. } in plans {
             drop(guard);
-            Begun { inode: task.inode, task: Some(task) }
-        }));
+            let holds = self.has_begun(&task).unwrap_or_else(|error| {
+                tracing::warn!(inode = %task.inode, %error, "cannot see whether it may be persisted");
+                false
+            });
+            if !holds {
+                self.keys.remove(&task.key);
+            }
+            begun.push(Begun { inode: task.inode, task: holds.then_some(task) });
+        }
         begun
+    }
+
+    /// Whether the journal says that what is to be done may leave an object: not if a directory above was renamed just before.
+    fn has_begun(&self, task: &Task) -> Result<bool> {
+        let dirty = self.persister.catalog.snapshot()?.dirty(task.inode)?;
+        Ok(dirty.is_some_and(|dirty| dirty.number == task.number && dirty.key.as_ref() == Some(&task.key)))
     }
 
     /// `None` when something is in its way, or it is not what it was.

@@ -96,6 +96,7 @@ impl Upload<'_> {
                     continue;
                 }
             }
+            let error = self.told_of_absence(error, &condition).await;
             let unmet = error.kind() == UfsErrorKind::Precondition;
             let refused = (!unanswered).then_some(id);
             let found = if unmet || unanswered { self.find_ours(&checksums, refused).await } else { Ok(None) };
@@ -113,6 +114,21 @@ impl Upload<'_> {
                 self.origin.with_sent(|sent| sent.failed(refused));
             }
             return Err(error);
+        }
+    }
+
+    /// The error as one of the condition, if the version to be replaced is gone: stores then say that there is nothing. They say the same of an
+    /// upload that they have lost.
+    async fn told_of_absence(&self, error: UfsError, condition: &Precondition) -> UfsError {
+        let replaces = matches!(condition, Precondition::Matches(_));
+        if error.kind() != UfsErrorKind::NotFound || !replaces {
+            return error;
+        }
+        match self.store.head(&self.target.key).await {
+            Err(gone) if gone.kind() == UfsErrorKind::NotFound => {
+                UfsError::new(UfsErrorKind::Precondition, format!("{} is gone", self.target))
+            }
+            Ok(_) | Err(_) => error,
         }
     }
 
