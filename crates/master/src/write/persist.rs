@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fail::fail_point;
-use headpond_namespace::{Command, Location, Reply, Snapshot, Version};
+use headpond_namespace::{Command, Due, Location, Reply, Snapshot, Version};
 use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant, UploadGrant};
 use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp, WorkerId};
 
@@ -101,7 +101,12 @@ impl Writing {
         let snapshot = self.catalog.snapshot()?;
         let mount = self.writable(&snapshot, &attr)?;
         let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
-        if mount.policy.due(&location.names).is_some() {
+        if let Some(due) = mount.policy.due(&location.names) {
+            if due == Due::Now
+                && let Some(way) = self.waits_for_its_last_version(&snapshot, &mount, inode, &location)?
+            {
+                return Ok(Try::Wait(way));
+            }
             return self.grant_copies(lease, &mount, worker).map(Try::Done);
         }
         if let Some(way) = self.waits_its_turn(&snapshot, &mount, lease, &attr, &location)? {

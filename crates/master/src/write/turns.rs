@@ -1,6 +1,6 @@
 //! What a change has to wait for, so that the store sees it in its turn.
 
-use headpond_namespace::{Location, Snapshot};
+use headpond_namespace::{Due, Location, Snapshot};
 use headpond_types::{Attr, InodeId, Result};
 
 use super::Writing;
@@ -35,6 +35,25 @@ impl Writing {
         Ok((!is_clear).then(|| {
             let path = describe(snapshot, attr.inode);
             format!("{path} is to be seen only after what was changed before it: that is not in the store yet")
+        }))
+    }
+
+    /// What a commit file that is written again has to wait for: its last version, which others after it may need, and which is to be seen before
+    /// them.
+    pub(super) fn waits_for_its_last_version(
+        &self,
+        snapshot: &Snapshot,
+        mount: &LiveMount,
+        inode: InodeId,
+        location: &Location,
+    ) -> Result<Option<String>> {
+        if !mount.policy.is_barrier(&location.names) {
+            return Ok(None);
+        }
+        let is_due = snapshot.dirty(inode)?.is_some_and(|dirty| dirty.due == Due::Now);
+        Ok(is_due.then(|| {
+            let path = describe(snapshot, inode);
+            format!("{path} was written before, and that is to be seen in the store first: try again later")
         }))
     }
 
