@@ -14,18 +14,20 @@ mod writer;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use headpond_tests::{Cluster, ClusterBuilder};
+use headpond_tests::{Cluster, ClusterBuilder, eventually_within};
 
 use crate::lake::Lake;
 
 /// A cluster whose mount shows the bucket so durably.
 fn cluster(lake: &Lake, durability: &str) -> ClusterBuilder {
-    // What a killed mount may still believe is waited for no longer than this.
-    lake.cluster().store(&["--durability", durability]).env("HEADPOND_MASTER__CLIENT_LEASE", "2s")
+    // What a killed mount may still believe is waited for no longer than this; who has to wait for the store hears of it before he gives up.
+    let lake = lake.cluster().store(&["--durability", durability]);
+    lake.env("HEADPOND_MASTER__CLIENT_LEASE", "2s").env("HEADPOND_CLIENT__METADATA_TIMEOUT", "8s")
 }
 
 /// Waits until the bucket has all that was acknowledged.
@@ -66,6 +68,20 @@ fn objects_of(root: &Path) -> Result<(BTreeMap<String, Bytes>, BTreeSet<String>)
         }
     }
     Ok((objects, either))
+}
+
+/// Waits until the bucket has exactly what is below a mount point: all that was acknowledged, once what was not is gone.
+fn must_converge(lake: &Lake, root: &Path, within: Duration) -> Result<()> {
+    let mut wrong = None;
+    let converged = eventually_within(within, "the bucket has what the mount shows", || {
+        let (objects, either) = objects_of(root)?;
+        wrong = lake.must_have(&objects, &either).err();
+        Ok(wrong.is_none())
+    });
+    match (converged, wrong) {
+        (Err(late), Some(wrong)) => Err(wrong.context(late.to_string())),
+        (converged, _) => converged,
+    }
 }
 
 /// Waits for the bucket to have everything, and fails unless it then is exactly what the first mount shows.
