@@ -4,12 +4,8 @@ mod changes;
 mod conflicts;
 mod copies;
 mod deferred;
-mod kills;
-mod limit;
-mod order;
 mod outages;
 mod told;
-mod writer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
