@@ -14,8 +14,6 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{cluster, must_be_persisted, must_read, sync, told::Status};
 use crate::lake::Lake;
 
-const MIB: usize = 1 << 20;
-
 /// Lets nothing be put from now on.
 fn refuse(lake: &Lake) {
     lake.proxy.behave(Behaviour { answer: Some(503), method: "PUT".to_owned(), ..Behaviour::default() });

@@ -10,12 +10,11 @@ mod told;
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::Path,
-    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use headpond_tests::{Cluster, ClusterBuilder, eventually_within};
+use headpond_tests::{Cluster, ClusterBuilder};
 
 use crate::lake::Lake;
 
@@ -64,20 +63,6 @@ fn objects_of(root: &Path) -> Result<(BTreeMap<String, Bytes>, BTreeSet<String>)
         }
     }
     Ok((objects, either))
-}
-
-/// Waits until the bucket has exactly what is below a mount point: all that was acknowledged, once what was not is gone.
-fn must_converge(lake: &Lake, root: &Path, within: Duration) -> Result<()> {
-    let mut wrong = None;
-    let converged = eventually_within(within, "the bucket has what the mount shows", || {
-        let (objects, either) = objects_of(root)?;
-        wrong = lake.must_have(&objects, &either).err();
-        Ok(wrong.is_none())
-    });
-    match (converged, wrong) {
-        (Err(late), Some(wrong)) => Err(wrong.context(late.to_string())),
-        (converged, _) => converged,
-    }
 }
 
 /// Waits for the bucket to have everything, and fails unless it then is exactly what the first mount shows.
