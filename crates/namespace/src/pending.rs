@@ -22,6 +22,8 @@ pub struct Dirty {
     /// Its first number since the under store had what it was: who comes after that one waits for it, whatever it became since. At most
     /// [`Dirty::number`].
     pub since: u64,
+    /// The number of the first content after the one that was last begun to be put: what it is since, when the under store has that.
+    pub then: Option<u64>,
     /// The mount.
     pub mount: MountId,
     /// The file or directory.

@@ -102,6 +102,7 @@ impl Apply<'_> {
         let mut orphan = Dirty {
             number,
             since: number,
+            then: None,
             mount,
             inode: InodeId(number),
             due: Due::Now,

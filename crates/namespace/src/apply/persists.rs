@@ -42,6 +42,7 @@ impl Apply<'_> {
             if known.due == Due::Now && new.due == Due::Now {
                 dirty.since = known.since;
             }
+            dirty.then = known.then.or(known.key.is_some().then_some(dirty.number));
             (dirty.key, dirty.put, dirty.replaces) = (known.key, known.put, known.replaces);
         }
         self.set_dirty(&mut row, &dirty)?;
@@ -56,6 +57,7 @@ impl Apply<'_> {
         Dirty {
             number,
             since: number,
+            then: None,
             mount,
             inode,
             due,
@@ -84,7 +86,7 @@ impl Apply<'_> {
             dirty.replaces = dirty.replaces.or(orphan.replaces);
             dirty.put = orphan.put.into_iter().chain(dirty.put).collect();
         }
-        dirty.key = Some(begun.key.clone());
+        (dirty.key, dirty.then) = (Some(begun.key.clone()), None);
         dirty.put.extend(begun.content.filter(|content| dirty.put.last() != Some(content)));
         limit_put(&mut dirty);
         self.put_dirty(&dirty)?;
@@ -134,7 +136,7 @@ impl Apply<'_> {
             // What was put after it may be there instead.
             let ended = dirty.put.iter().position(|content| *content == version.content);
             dirty.put.drain(..ended.map_or(dirty.put.len(), |at| at + 1));
-            (dirty.replaces, dirty.since) = (None, dirty.number);
+            (dirty.replaces, dirty.since) = (None, dirty.then.take().unwrap_or(dirty.number));
             dirty.key = dirty.key.filter(|_| !dirty.put.is_empty());
             self.put_dirty(&dirty)?;
         }

@@ -21,6 +21,7 @@ impl Model {
                     let known = node.dirty.take();
                     let mut dirty = Dirty { holders: holders.clone(), barrier: *barrier, ..model.fresh(inode.0, *due) };
                     if let Some(known) = known {
+                        dirty.then = known.then.or(known.key.as_ref().map(|_| dirty.number));
                         (dirty.key, dirty.put, dirty.replaces) = (known.key, known.put, known.replaces);
                         let are_due = (known.due, *due) == (Due::Now, Due::Now);
                         dirty.since = if are_due { known.since } else { dirty.number };
@@ -87,6 +88,7 @@ impl Model {
         Dirty {
             number,
             since: number,
+            then: None,
             mount,
             inode: InodeId(inode.unwrap_or(number)),
             due,
@@ -183,7 +185,7 @@ impl Model {
             dirty.put.extend(begun.content);
         }
         dirty.put = last_eight(std::mem::take(&mut dirty.put));
-        dirty.key = Some(begun.key.clone());
+        (dirty.key, dirty.then) = (Some(begun.key.clone()), None);
         self.fill(self.nodes[&id].parent, false);
     }
 
@@ -202,7 +204,8 @@ impl Model {
         let is_latest = dirty.number == number;
         let newer = dirty.put.iter().skip_while(|put| **put != version.content).skip(1).copied().collect::<Vec<_>>();
         dirty.key = dirty.key.take().filter(|_| !newer.is_empty());
-        (dirty.put, dirty.replaces, dirty.since) = (newer, None, dirty.number);
+        (dirty.put, dirty.replaces) = (newer, None);
+        dirty.since = dirty.then.take().unwrap_or(dirty.number);
         let node = self.nodes.get_mut(&id).expect("is there");
         let Kind::File(ObservedKind::File { size, mtime, version: known, content }) = &mut node.kind else {
             panic!("{id} is dirty but no file");
