@@ -147,11 +147,6 @@ fn pjdfstest_passes() -> Result<()> {
     pjdfstest_on("through")
 }
 
-#[test]
-fn pjdfstest_passes_where_files_are_persisted_later() -> Result<()> {
-    pjdfstest_on("async")
-}
-
 /// What fsx does how often. It compares what it reads with what it wrote.
 const FSX: &str = "\
 flen = 400000
