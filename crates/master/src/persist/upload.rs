@@ -76,7 +76,7 @@ impl Persister {
             freshness.entry_changed(*dir, name, self.clock.now());
         }
         // It may be where it is not any more.
-        if self.relocator.has_any(mount.mount.id)? {
+        if self.relocator.moves(mount.mount.id)?.first.is_some() {
             self.grants.keys_move();
             self.relocator.kick(mount.mount.id);
         }

@@ -17,20 +17,7 @@ impl Relocator {
     /// # Errors
     /// Those of the namespace.
     pub(crate) fn moves(&self, mount: MountId) -> Result<Moves> {
-        let pending = self.catalog.snapshot()?.relocations()?;
-        let of_mount = || pending.iter().filter(|relocation| relocation.mount == mount);
-        Ok(Moves {
-            first: of_mount().map(|relocation| relocation.id).min(),
-            first_barrier: of_mount().filter(|relocation| relocation.barrier).map(|relocation| relocation.id).min(),
-        })
-    }
-
-    /// Whether a mount has relocations that are not over.
-    ///
-    /// # Errors
-    /// Those of the namespace.
-    pub(crate) fn has_any(&self, mount: MountId) -> Result<bool> {
-        Ok(self.catalog.snapshot()?.relocations()?.iter().any(|relocation| relocation.mount == mount))
+        Ok(moves_of(&relocations_of(&self.catalog.snapshot()?, mount)?))
     }
 
     /// Whether the object of `inode` may be put at any moment.
@@ -40,15 +27,13 @@ impl Relocator {
 
     /// Has the relocations of a mount taken up that wait no longer for what is to be persisted.
     pub(crate) fn kick_if_cleared(self: &Arc<Self>, mount: MountId) {
-        if !self.progress.state().held.values().any(|of| *of == mount) {
+        let of_mount = |(id, of): (&u64, &MountId)| (*of == mount).then_some(*id);
+        let before: Vec<_> = self.progress.state().held.iter().filter_map(of_mount).collect();
+        if before.is_empty() {
             return;
         }
-        let held = self.catalog.snapshot().and_then(|snapshot| snapshot.relocations());
-        let held = held.and_then(|mut pending| {
-            pending.retain(|relocation| relocation.mount == mount);
-            self.held_of(&pending)
-        });
-        let before: BTreeSet<_> = self.progress.state().held.keys().copied().collect();
+        let pending = self.catalog.snapshot().and_then(|snapshot| relocations_of(&snapshot, mount));
+        let held = pending.and_then(|pending| self.held_of(&pending));
         if held.is_ok_and(|held| before.iter().any(|id| !held.contains(id))) {
             self.kick(mount);
         }
@@ -57,14 +42,16 @@ impl Relocator {
     /// Those of `pending`, all of one mount, that have to wait.
     pub(super) fn held_of(&self, pending: &[Relocation]) -> Result<BTreeSet<u64>> {
         let Some(mount) = pending.first().map(|relocation| relocation.mount) else { return Ok(BTreeSet::new()) };
-        let (moves, backlog) = (self.moves(mount)?, self.catalog.backlog());
+        let backlog = self.catalog.backlog();
         let persists_later = self.mounts.table().get(mount).is_some_and(|live| live.policy.persists_later());
         let snapshot = self.catalog.snapshot()?;
-        let all = if persists_later { snapshot.relocations()? } else { Vec::new() };
+        let all = relocations_of(&snapshot, mount)?;
+        let moves = moves_of(&all);
         let mut held = BTreeSet::new();
         for relocation in pending {
             let waits = if relocation.barrier {
-                !backlog.is_clear_below(mount, relocation.id) || waits_for_other(&snapshot, relocation, &all)?
+                !backlog.is_clear_below(mount, relocation.id)
+                    || persists_later && waits_for_other(&snapshot, relocation, &all)?
             } else {
                 relocation.replaces.is_some() && !backlog.has_no_barrier_below(mount, relocation.id, moves)
             };
@@ -76,8 +63,22 @@ impl Relocator {
     }
 }
 
+fn relocations_of(snapshot: &Snapshot, mount: MountId) -> Result<Vec<Relocation>> {
+    let mut pending = snapshot.relocations()?;
+    pending.retain(|relocation| relocation.mount == mount);
+    Ok(pending)
+}
+
+fn moves_of(pending: &[Relocation]) -> Moves {
+    Moves {
+        first: pending.iter().map(|relocation| relocation.id).min(),
+        first_barrier: pending.iter().filter(|relocation| relocation.barrier).map(|relocation| relocation.id).min(),
+    }
+}
+
+/// Whether one that was begun before, of the same mount, has to end first.
 fn waits_for_other(snapshot: &Snapshot, relocation: &Relocation, all: &[Relocation]) -> Result<bool> {
-    for other in all.iter().filter(|other| other.mount == relocation.mount && other.id < relocation.id) {
+    for other in all.iter().filter(|other| other.id < relocation.id) {
         if !is_below(snapshot, other.inode, relocation.inode)? {
             return Ok(true);
         }
