@@ -2,16 +2,15 @@
 
 use std::{
     fs::{OpenOptions, read_dir, remove_file},
-    io::{BufRead as _, BufReader, Write as _},
+    io::Write as _,
     os::unix::fs::FileExt as _,
     path::Path,
-    process::{Command, Stdio},
 };
 
 use headpond_store::{PageStore, Staging};
 use headpond_types::{ContentId, PAGE_SIZE, page_count};
 
-use crate::support::{fill_all, flip_byte, id, page_bytes, store};
+use crate::support::{fill_all, flip_byte, id, numbers_of_killed, page_bytes, store};
 
 /// Set in the environment of the process that is to die.
 const DIR: &str = "HEADPOND_TEST_DIRTY_DIR";
@@ -267,22 +266,7 @@ fn killed_at_any_time_it_has_all_that_was_durable() {
     let dir = tempfile::tempdir().unwrap();
     let mut durable = Vec::new();
     for round in 0..6 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["dirty::victim", "--exact", "--nocapture"])
-            .env(DIR, dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let mut said: Vec<String> = lines.by_ref().take(4 + round).collect();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        said.extend(lines);
-        durable.extend(said.iter().map(|line| {
-            let n = line.strip_prefix("durable ").and_then(|n| n.parse::<u64>().ok());
-            n.unwrap_or_else(|| panic!("{line}"))
-        }));
+        durable.extend(numbers_of_killed("dirty::victim", (DIR, dir.path()), "durable ", 4 + round));
         if round == 3 {
             // A torn log loses its last records.
             let index = OpenOptions::new().write(true).open(dir.path().join("index")).unwrap();

@@ -1,18 +1,11 @@
 //! Files that are written, and what becomes of them.
 
-use std::{
-    fs::read_dir,
-    io::{BufRead as _, BufReader, Write as _},
-    os::unix::fs::FileExt as _,
-    path::Path,
-    process::{Command, Stdio},
-    sync::atomic::Ordering,
-};
+use std::{fs::read_dir, io::Write as _, os::unix::fs::FileExt as _, path::Path, sync::atomic::Ordering};
 
 use headpond_store::{PageStore, Staging, StoreError, checksums};
 use headpond_types::{PAGE_SIZE, page_count, page_range};
 
-use crate::support::{bytes_of, fill, fill_all, id, page_bytes, store};
+use crate::support::{bytes_of, fill, fill_all, id, numbers_of_killed, page_bytes, store};
 
 /// Set in the environment of the process that is to die.
 const DIR: &str = "HEADPOND_TEST_STAGING_DIR";
@@ -266,22 +259,7 @@ fn killed_at_any_time_it_has_what_it_adopted_and_no_other_bytes() {
     let dir = tempfile::tempdir().unwrap();
     let mut adopted = Vec::new();
     for round in 0..8 {
-        let mut child = Command::new(std::env::current_exe().unwrap())
-            .args(["staging::victim", "--exact", "--nocapture"])
-            .env(DIR, dir.path())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
-        let mut said: Vec<String> = lines.by_ref().take(2 + round).collect();
-        child.kill().unwrap();
-        child.wait().unwrap();
-        said.extend(lines);
-        for line in said {
-            let n = line.strip_prefix("adopted ").and_then(|n| n.parse::<u64>().ok());
-            adopted.push(n.unwrap_or_else(|| panic!("{line}")));
-        }
+        adopted.extend(numbers_of_killed("staging::victim", (DIR, dir.path()), "adopted ", 2 + round));
         let store = store(dir.path(), 2000);
         assert_eq!(staged_files(dir.path()), 0);
         for n in 0..200 {

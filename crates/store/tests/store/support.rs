@@ -2,8 +2,10 @@
 
 use std::{
     fs::{File, OpenOptions},
+    io::{BufRead as _, BufReader},
     os::unix::fs::FileExt,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
     sync::Arc,
 };
 
@@ -95,4 +97,24 @@ pub(crate) fn fill_with(content: &Arc<Content>, page: u64, bytes: &[u8]) {
     let mut writer = content.page_writer(page).unwrap();
     writer.write(bytes).unwrap();
     writer.commit().unwrap();
+}
+
+/// Runs the test `victim` in a process of its own, with the directory in its environment, and kills it after `lines` lines: the number that each
+/// line it wrote has behind `word`.
+pub(crate) fn numbers_of_killed(victim: &str, (key, dir): (&str, &Path), word: &str, lines: usize) -> Vec<u64> {
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args([victim, "--exact", "--nocapture"])
+        .env(key, dir)
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map_while(std::io::Result::ok);
+    let mut all: Vec<String> = said.by_ref().take(lines).collect();
+    child.kill().unwrap();
+    child.wait().unwrap();
+    all.extend(said);
+    let number =
+        |line: &String| line.strip_prefix(word).and_then(|n| n.parse().ok()).unwrap_or_else(|| panic!("{line}"));
+    all.iter().map(number).collect()
 }
