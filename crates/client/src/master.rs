@@ -33,6 +33,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// are late by some ten milliseconds.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
+/// How much later than it is made a change may be answered until a master has said so: what `master.client_lease` is unless it was set.
+const PATIENCE: Duration = Duration::from_secs(30);
+
 /// The masters and which of them answered last.
 pub(crate) struct Masters {
     masters: Vec<Master>,
@@ -47,7 +50,7 @@ pub(crate) struct Masters {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SessionName(Arc<Named>);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Named {
     /// 0: none.
     id: AtomicU64,
@@ -55,10 +58,16 @@ struct Named {
     patience: AtomicU64,
 }
 
+impl Default for Named {
+    fn default() -> Self {
+        Self { id: AtomicU64::new(0), patience: AtomicU64::new(millis(PATIENCE)) }
+    }
+}
+
 impl SessionName {
     /// Calls are made in session `id` from now on. A change may be answered `patience` later than it is made.
     pub(crate) fn begin(&self, id: u64, patience: Duration) {
-        self.0.patience.store(u64::try_from(patience.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+        self.0.patience.store(millis(patience), Ordering::Relaxed);
         self.0.id.store(id, Ordering::SeqCst);
     }
 
@@ -246,6 +255,10 @@ pub const fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument)
 }
 
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Whether no service of Headpond answered, but the way to it failed.
 fn is_of_transport(status: &Status) -> bool {
     use tonic::Code;
@@ -327,6 +340,20 @@ mod tests {
         };
         masters.call("watch", Retry::Session, silent).await.expect_err("no answer");
         assert_eq!(asked.get(), 4, "once more, not for ever");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_before_there_is_a_session_waits_for_others_to_hear_of_it() {
+        let config = ClientConfig { masters: vec!["a:1".to_owned()], ..ClientConfig::default() };
+        let transport = Transport::load(&config.tls, &Tasks::new(Shutdown::new())).expect("plaintext");
+        let masters = Masters::new(&config, &transport).expect("an address");
+        let late = async |_| {
+            sleep(2 * config.metadata_timeout).await;
+            Ok(Response::new(()))
+        };
+        masters.call("create", Retry::Change, late).await.expect("it was waited for");
+        masters.session.begin(1, Duration::ZERO);
+        masters.call("create", Retry::Change, late).await.expect_err("nobody is to be waited for");
     }
 
     #[tokio::test(start_paused = true)]

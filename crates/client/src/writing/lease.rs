@@ -94,6 +94,7 @@ impl FileWriter {
     /// Takes back a lease that the master does not know any more: whether it did so (`false`: it was not lost, or is now for good). `None` when the
     /// master decided nothing.
     pub(super) async fn reclaim(&self) -> Option<bool> {
+        let mut reclaims = self.reclaims.lock().await;
         let version = self.lock().attr.version.clone();
         let request = v1::ReclaimLeaseRequest { staging: Some(self.lease().staging.clone()), version };
         let call = |channel| {
@@ -101,7 +102,10 @@ impl FileWriter {
             async move { master::writing(channel).reclaim_lease(request).await }
         };
         match self.shared.masters.call("taking a write lease back", Retry::Yes, call).await.map_err(Error::from) {
-            Ok(v1::ReclaimLeaseResponse { held, .. }) => Some(!held),
+            Ok(v1::ReclaimLeaseResponse { held, .. }) => {
+                *reclaims += u64::from(!held);
+                Some(!held)
+            }
             Err(error) if matches!(error.kind(), ErrorKind::Unavailable | ErrorKind::DeadlineExceeded) => None,
             Err(error) => {
                 tracing::debug!(%error, inode = %self.inode(), "a write lease cannot be taken back");

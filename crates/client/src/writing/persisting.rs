@@ -27,11 +27,14 @@ const BYTES_PER_SECOND: u64 = 1 << 20;
 const STILL: u64 = 64 << 20;
 const STILL_FOR: Duration = Duration::from_secs(2);
 
-/// A commit that the master has not answered, and how many changes are in it.
+/// A commit that the master has not answered.
 #[derive(Debug)]
 pub(super) struct Unanswered {
     request: v1::CommitRequest,
+    /// How many changes are in it.
     changes: u64,
+    /// [`FileWriter::reclaims`] before it was prepared.
+    reclaims: u64,
 }
 
 impl FileWriter {
@@ -68,9 +71,10 @@ impl FileWriter {
     /// Has the worker store the bytes.
     async fn store(&self, closing: bool) -> Result<Unanswered> {
         let worker = self.staged().await?.member().id.0;
+        let reclaims = *self.reclaims.lock().await;
         let mut prepared = self.prepare(worker).await;
         if let Err(error) = &prepared
-            && self.is_reclaimed_after(error).await
+            && self.is_reclaimed_after(error, reclaims).await
         {
             prepared = self.prepare(worker).await;
         }
@@ -91,7 +95,7 @@ impl FileWriter {
             holders: stored.holders,
             request_id: request_id(),
         };
-        Ok(Unanswered { request, changes })
+        Ok(Unanswered { request, changes, reclaims })
     }
 
     /// The right to persist, once nothing is in the way: what was changed before a commit file reaches the under store before it.
@@ -147,9 +151,10 @@ impl FileWriter {
         Ok((changes, stored?))
     }
 
-    /// Whether an error came of a lease that was lost, and now is not any more.
-    async fn is_reclaimed_after(&self, error: &Error) -> bool {
-        error.kind() == ErrorKind::Stale && self.reclaim().await == Some(true)
+    /// Whether an error came of a lease that was lost, and is not any more: taken back now, or by its renewal after there were `reclaims`.
+    async fn is_reclaimed_after(&self, error: &Error, reclaims: u64) -> bool {
+        error.kind() == ErrorKind::Stale
+            && (self.reclaim().await == Some(true) || *self.reclaims.lock().await != reclaims)
     }
 
     /// Tells the master, and the client's memory. A commit that may have happened all the same stays `unanswered`. Answers `false` when the lease
@@ -165,7 +170,7 @@ impl FileWriter {
         };
         let answer = match shared.masters.call("committing", Retry::Change, call).await.map_err(Error::from) {
             Ok(answer) => answer,
-            Err(error) if self.is_reclaimed_after(&error).await => {
+            Err(error) if self.is_reclaimed_after(&error, commit.reclaims).await => {
                 *unanswered = None;
                 return Ok(false);
             }

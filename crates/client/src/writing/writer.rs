@@ -29,6 +29,8 @@ use crate::shared::Shared;
 pub struct FileWriter {
     pub(super) shared: Arc<Shared>,
     lease: Lease,
+    /// How often the master had forgotten the lease, and with it the persist under way, and gave it back; held while it is asked to.
+    pub(super) reclaims: tokio::sync::Mutex<u64>,
     /// Begun when it is first needed: an open that writes nothing costs no worker anything.
     staged: OnceCell<Staged>,
     /// Held while a persist runs, with a commit that was not answered.
@@ -53,6 +55,7 @@ impl FileWriter {
         Self {
             shared,
             lease,
+            reclaims: tokio::sync::Mutex::new(0),
             staged: OnceCell::new(),
             persisting: tokio::sync::Mutex::new(None),
             changing,

@@ -32,6 +32,27 @@ async fn a_master_that_starts_anew_takes_no_file_from_its_writer() {
 }
 
 #[tokio::test]
+async fn a_file_is_stored_once_more_when_the_master_started_anew_meanwhile() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.set_term(Duration::from_millis(30));
+    let writer = create(&cluster, "f").await;
+    write(&writer, 0, "bytes").await;
+    let flowing = cluster.workers[0].state().staging.flowing.clone();
+    flowing.send_replace(false);
+    let master_is_restarted = async {
+        until(|| !stored(&cluster).is_empty()).await;
+        cluster.master.forget_leases();
+        // Both the renewal that finds the lease lost and the one after it.
+        let renewals = cluster.master.calls("renew");
+        until(|| cluster.master.calls("renew") > renewals + 2).await;
+        flowing.send_replace(true);
+    };
+    let (persisted, ()) = tokio::join!(writer.persist(true), master_is_restarted);
+    persisted.expect("persisted");
+    assert_eq!(stored(&cluster), [b"bytes", b"bytes"]);
+}
+
+#[tokio::test]
 async fn a_lost_lease_is_the_end_of_its_writer() {
     let cluster = Cluster::start(1).await;
     cluster.master.set_term(Duration::from_millis(30));

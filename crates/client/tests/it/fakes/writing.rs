@@ -22,6 +22,8 @@ pub(crate) struct Leases {
     lost: BTreeSet<u64>,
     /// Not held any more, and to be had back.
     forgotten: HashMap<u64, u64>,
+    /// With a persist under way.
+    prepared: BTreeSet<u64>,
     ended: Vec<u64>,
     last: u64,
     term_ms: u64,
@@ -52,6 +54,7 @@ impl FakeMaster {
     pub(crate) fn forget_leases(&self) {
         let mut state = self.state();
         state.writing.forgotten = std::mem::take(&mut state.writing.held);
+        state.writing.prepared.clear();
     }
 
     fn reclaim(&self, lease: u64) -> Result<Response<v1::ReclaimLeaseResponse>, Status> {
@@ -182,6 +185,7 @@ impl WritingService for FakeMaster {
         self.enter("prepare".to_owned()).await?;
         self.held(lease)?;
         self.state().writing.stagers.push(worker);
+        self.state().writing.prepared.insert(lease);
         let content = ContentId(u128::from(self.state().position) << 64);
         let copies = self.state().writing.copies;
         let grant = v1::PersistGrant {
@@ -203,6 +207,9 @@ impl WritingService for FakeMaster {
         self.changed(request.request_id.clone());
         self.enter("commit".to_owned()).await?;
         let inode = self.held(request.lease)?;
+        if !self.state().writing.prepared.remove(&request.lease) {
+            return Err(refused(ErrorKind::Stale));
+        }
         self.state().writing.commits.push(request.clone());
         let attr = self.edit(inode, |attr| {
             attr.content = request.content.map(Into::into);
