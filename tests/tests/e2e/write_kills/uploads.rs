@@ -82,6 +82,10 @@ fn killed_in_the_middle(victim: Victim) -> Result<()> {
         let length = found.map(Bytes::len);
         let is_right = found == Some(&body) || (found == before.as_ref() && !ended.is_acknowledged());
         ensure!(is_right, "{name} is neither whole nor as before: {ended:?}, {length:?} bytes");
+        ensure!(
+            ended.is_acknowledged() || victim != Victim::Master,
+            "a master takes no file from its writer: {ended:?}"
+        );
     }
     must_converge(&lake, &cluster.path(0, ""), "", &[])
 }
