@@ -123,7 +123,7 @@ async fn send(stager: &Stager, staged: &Arc<Staged>, target: &Target, reach: wat
         return Err(Error::new(ErrorKind::NotSupported, format!("{target} cannot be stored in parts")));
     }
     let part = part_size(PART, capabilities);
-    let origin = Origin::Staged(Arc::clone(staged));
+    let origin = Origin::Staged(Arc::clone(staged), None);
     // What the object is to be called is not known yet.
     Sender { stager, origin: &origin, store: &store, target }.send(part, reach, None).await
 }

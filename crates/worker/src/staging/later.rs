@@ -109,16 +109,17 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
 
 /// Where the bytes of a content are, and how many.
 fn find(stager: &Stager, content: ContentId) -> Result<(Origin, u64)> {
-    if let Some(kept) = stager.cache.store().find(content).filter(|kept| kept.is_complete()) {
-        let length = kept.length();
-        return Ok((Origin::Kept(kept, Mutex::default()), length));
+    // The page store has it before it is not staged any more.
+    if let Some((staged, length)) = stager.cache.stored().staged(content) {
+        return Ok((Origin::Staged(staged, Some(content)), length));
     }
-    let staged = stager.cache.stored().staged(content);
-    let (staged, length) = staged.ok_or_else(|| {
+    let kept = stager.cache.store().find(content).filter(|kept| kept.is_complete());
+    let kept = kept.ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
             format!("content {content} is not on this worker: ask another one that holds it"),
         )
     })?;
-    Ok((Origin::Staged(staged), length))
+    let length = kept.length();
+    Ok((Origin::Kept(kept, Mutex::default()), length))
 }

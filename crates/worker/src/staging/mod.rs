@@ -272,7 +272,9 @@ impl Stager {
         staged.with_rounds(Rounds::end);
         let shown = staged.show(None, 0);
         mirrors::end(self, staged.with_mirrors(std::mem::take), content);
+        let taken = Arc::clone(&staged);
         let take = move || {
+            let staged = taken;
             let file = staged.take()?;
             let durable = file.durable();
             let stored = content.filter(|content| !durable.contains(content));
@@ -283,9 +285,15 @@ impl Stager {
                 None => Some(Adoption::Dirty(file, content)),
             }
         };
-        self.cache.adopt(take).await;
-        // Only now: who reads it meanwhile need not ask elsewhere.
-        self.cache.stored().remove(&shown);
+        let cache = Arc::clone(&self.cache);
+        // In a task of its own: whoever ends it may hang up.
+        let finished = self.tasks.spawn(async move {
+            cache.adopt(take).await;
+            // Only now: who reads it meanwhile need not ask elsewhere.
+            cache.stored().remove(&shown);
+            staged.finish();
+        });
+        let _ = finished.await;
     }
 }
 

@@ -131,7 +131,7 @@ async fn persist(
     let time = patience(length);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
-        let (origin, earlier) = (Origin::Staged(Arc::clone(staged)), ids(earlier));
+        let (origin, earlier) = (Origin::Staged(Arc::clone(staged), Some(content)), ids(earlier));
         Upload { stager, origin, store, target: &target, content, earlier, length }.run(condition, ahead).await
     });
     let meta = stored.await.map_err(|_| {

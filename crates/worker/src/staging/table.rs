@@ -8,7 +8,7 @@ use std::{
 
 use headpond_store::{Staging, StoreError};
 use headpond_types::{ContentId, Result};
-use tokio::{task::spawn_blocking, time::Instant};
+use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 use super::{ahead::Rounds, lost, mirrors::Mirrors, persist::Asked, sent::Sent};
 
@@ -22,6 +22,8 @@ pub(crate) struct Staged {
     state: Mutex<State>,
     /// Held by whoever stores the bytes: one at a time.
     pub(super) turn: tokio::sync::Mutex<()>,
+    /// Whether it was ended and what it became is known.
+    finished: watch::Sender<bool>,
 }
 
 /// Held for a few instructions.
@@ -59,6 +61,7 @@ impl Staged {
             file: RwLock::new(Some(file)),
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
+            finished: watch::Sender::new(false),
         }
     }
 
@@ -134,6 +137,17 @@ impl Staged {
     /// Takes the file out, when all uses have ended. Blocks.
     pub(crate) fn take(&self) -> Option<Staging> {
         self.file.write().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// What became of the file is known, also to the page store.
+    pub(super) fn finish(&self) {
+        self.finished.send_replace(true);
+    }
+
+    /// Waits until what became of the file is known, which is soon after its end. Cancel-safe.
+    pub(super) async fn finished(&self) {
+        let known = self.finished.subscribe().wait_for(|finished| *finished).await.map(|_| ());
+        known.expect("the sender is here");
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

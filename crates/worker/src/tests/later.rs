@@ -127,6 +127,24 @@ async fn it_is_stored_from_the_staged_file_and_from_the_cache_alike() {
 }
 
 #[tokio::test]
+async fn what_is_being_stored_may_be_closed_meanwhile() {
+    let yard = Yard::new("later-closed").await;
+    let body = yard.stage_mib(1, 80).await;
+    yard.keep(1, C1, 80 * MIB).await.expect("durable");
+    // The four parts that go at once are under way when the file ends; the fifth is read behind that.
+    yard.store.script(Op::PutPart, [Some(Fault::Latency(std::time::Duration::from_millis(500))); 4]);
+    let end = async {
+        while yard.store.scripted(Op::PutPart) > 0 {
+            tokio::task::yield_now().await;
+        }
+        yard.end(1, Some(C1)).await;
+    };
+    let (stored, ()) = tokio::join!(yard.store_later("k", C1, &[]), end);
+    assert_eq!(stored.expect("stored at once").size, 80 * MIB);
+    assert!(yard.object("k").await == body);
+}
+
+#[tokio::test]
 async fn an_object_of_an_earlier_persist_is_replaced_and_one_of_somebody_else_stays() {
     let yard = Yard::new("later-earlier").await;
     for (lease, content, bytes) in [(1, C1, "one"), (2, C2, "two")] {
