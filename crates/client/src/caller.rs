@@ -15,6 +15,12 @@ pub(crate) fn of(role: Option<Role>) -> Option<v1::Caller> {
     }
 }
 
+/// User and first group of `caller`, or else of this process.
+pub(crate) fn user(caller: Option<&v1::Caller>) -> (u32, u32) {
+    let known = caller.and_then(|caller| Some((caller.uid, *caller.gids.first()?)));
+    known.unwrap_or_else(|| (geteuid().as_raw(), getegid().as_raw()))
+}
+
 /// This process's effective user and all its groups. `None` for root, whom
 /// permissions do not bind.
 fn of_process() -> Option<v1::Caller> {

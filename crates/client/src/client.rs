@@ -11,7 +11,7 @@ use tokio::{sync::broadcast, time::interval};
 
 use crate::{
     AdminClient, AttrChange, ClientConfig, Event, FileWriter, Freed, ListOptions, ListPage, ListTarget, LoadOptions,
-    LoadProgress, Lookup, NewFile, OpenFile, Owner, Pending, Presence, StatFs, cached, listing, load,
+    LoadProgress, Lookup, NewFile, OpenFile, Owner, Pending, Presence, StatFs, cached, caller, listing, load,
     master::{self, Retry},
     metadata::Question,
     opening, session,
@@ -327,6 +327,13 @@ impl Client {
     /// `Unavailable` when no master could be reached yet.
     pub async fn ring(&self) -> Result<Arc<Ring>> {
         self.shared().ring().await
+    }
+
+    /// The user and the group that masters take this client for: those of its certificate, else those of its process. What it makes for itself is
+    /// theirs.
+    #[must_use]
+    pub fn user(&self) -> (u32, u32) {
+        caller::user(self.shared().caller.as_ref())
     }
 
     /// Calls for operators.

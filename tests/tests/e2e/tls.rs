@@ -7,8 +7,8 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use headpond_proto::v1::{
-    AddMountRequest, Caller, Mount, RegisterRequest, RemoveMountRequest, ResolveRequest,
-    admin_service_client::AdminServiceClient, master_service_client::MasterServiceClient,
+    AddMountRequest, Caller, KeepDirtyRequest, LeaveRequest, Mount, RegisterRequest, RemoveMountRequest,
+    ResolveRequest, admin_service_client::AdminServiceClient, master_service_client::MasterServiceClient,
     registry_service_client::RegistryServiceClient, worker_service_client::WorkerServiceClient,
 };
 use headpond_tests::{
@@ -250,6 +250,42 @@ fn a_user_is_himself_and_changes_nothing_in_the_cluster() -> Result<()> {
         let nobody = fortress.authority.issue(fortress.folder.path(), "nobody", &[])?;
         let worker = stranger(&worker_address(&fortress)?, &nobody).await?;
         denied("a stranger's ping", WorkerServiceClient::new(worker).ping(headpond_proto::v1::PingRequest {}).await)
+    })
+}
+
+#[test]
+fn a_user_writes_as_himself_and_decides_nothing_for_others() -> Result<()> {
+    let fortress = Fortress::of(2, &[("a".to_owned(), "1".into())])?;
+    let ada = fortress.issue("ada", ADA)?;
+    let (cluster, lake) = (&fortress.cluster, &fortress.lake);
+    // From the mount of a node to a worker, and by a worker to the store.
+    let body = noise(7, 20 * MIB);
+    headpond_tests::write_and_close(&cluster.path(0, "through the mount"), &body)?;
+    ensure!(lake.get("through the mount")? == body, "the object differs");
+
+    let file = fortress.folder.path().join("hers");
+    std::fs::write(&file, "2")?;
+    let put = ["fs", "put", &file.display().to_string(), "/hers"];
+    holds(&fortress.run_as(Some(&ada), &put)?, 7, &["4242"])?;
+    std::fs::create_dir(cluster.path(0, "open"))?;
+    std::fs::set_permissions(cluster.path(0, "open"), std::os::unix::fs::PermissionsExt::from_mode(0o777))?;
+    let put = ["fs", "put", &file.display().to_string(), "/open/hers"];
+    holds(&fortress.run_as(Some(&ada), &put)?, 0, &[])?;
+    ensure!(lake.get("open/hers")? == "2", "the object differs");
+    let owner = std::os::unix::fs::MetadataExt::uid(&std::fs::metadata(cluster.path(0, "open/hers"))?);
+    ensure!(owner == 4242, "it is {owner}'s");
+    holds(&fortress.run_as(Some(&ada), &["fs", "rm", "/a"])?, 7, &["4242"])?;
+    holds(&fortress.run_as(Some(&ada), &["fs", "mv", "/a", "/open/a"])?, 7, &["4242"])?;
+    ensure!(lake.get("a")? == "1", "it was changed all the same");
+    holds(&fortress.run_as(Some(&ada), &["admin", "problems", "skip", "/a"])?, 7, &["ada may not resolve problems"])?;
+
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let mut registry = RegistryServiceClient::new(stranger(&cluster.master(), &ada).await?);
+        let keep = KeepDirtyRequest { worker: 1, epoch: 1, contents: Vec::new() };
+        denied("a worker's question", registry.keep_dirty(keep).await)?;
+        let leave = LeaveRequest { worker: 1, epoch: 1 };
+        denied("sending a worker away", registry.leave(leave).await)
     })
 }
 

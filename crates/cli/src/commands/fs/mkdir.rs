@@ -47,6 +47,6 @@ pub(super) async fn run(session: &mut Session, args: &MkdirArgs) -> Result<()> {
 
 async fn make(session: &Session, path: &NsPath) -> Result<(), Error> {
     let at = place(session, path).await?;
-    session.client.make_directory(at.dir, &at.name, owner(MODE)).await?;
+    session.client.make_directory(at.dir, &at.name, owner(session, MODE)).await?;
     Ok(())
 }

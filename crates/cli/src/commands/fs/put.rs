@@ -60,7 +60,7 @@ pub(super) async fn run(session: &mut Session, args: &PutArgs) -> Result<()> {
         (Box::new(file), length)
     };
     let at = place(session, &args.to).await?;
-    let Owner { mode, uid, gid } = owner(MODE);
+    let Owner { mode, uid, gid } = owner(session, MODE);
     let new = NewFile { mode, uid, gid, exclusive: args.no_replace, truncate: true };
     let writer = session.client.create(at.dir, &at.name, new).await?;
     let bar = progress::bytes(length);

@@ -27,13 +27,10 @@ pub(super) async fn place(session: &Session, path: &NsPath) -> Result<Place> {
     Ok(Place { dir: dir.inode, name: name.clone() })
 }
 
-/// Owner, group and, of the permission bits `mode`, those that the umask leaves.
-pub(super) fn owner(mode: u32) -> headpond_client::Owner {
+/// The user of the session and, of the permission bits `mode`, those that the umask leaves.
+pub(super) fn owner(session: &Session, mode: u32) -> headpond_client::Owner {
     let mask = process::umask(Mode::empty());
     process::umask(mask);
-    headpond_client::Owner {
-        mode: mode & !mask.bits(),
-        uid: process::geteuid().as_raw(),
-        gid: process::getegid().as_raw(),
-    }
+    let (uid, gid) = session.client.user();
+    headpond_client::Owner { mode: mode & !mask.bits(), uid, gid }
 }
