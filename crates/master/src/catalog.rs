@@ -165,15 +165,20 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         Command::CommitDirty { inode, .. } => Some((vec![*inode], true)),
         Command::MakeDirectory { dirty: Some(_), .. } => Some((Vec::new(), true)),
         Command::Commit { inode, .. }
-        | Command::Remove { inode, .. }
         | Command::EndPersist { inode, .. }
         | Command::EndTree { inode, .. }
         | Command::DropDirty { inode, .. }
         | Command::Overwrite { inode, .. } => Some((vec![*inode], false)),
         Command::BeginPersist { files } => Some((files.iter().map(|begun| begun.inode).collect(), false)),
         Command::MakeDue { inodes, .. } => Some((inodes.iter().map(|(inode, _)| *inode).collect(), false)),
+        Command::Remove { inode, parent, leaves, marker, .. } => {
+            Some((vec![*inode, *parent], !leaves.is_empty() || marker.is_some()))
+        }
         // Who renames names what was renamed.
-        Command::Rename { .. } | Command::EndRelocation { .. } => Some((Vec::new(), false)),
+        Command::Rename { from: (dir, _), leaves, marker, .. } => {
+            Some((vec![*dir], !leaves.is_empty() || marker.is_some()))
+        }
+        Command::EndRelocation { .. } => Some((Vec::new(), false)),
         Command::Noop
         | Command::SetCluster { .. }
         | Command::BeginTerm

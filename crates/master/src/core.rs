@@ -149,6 +149,7 @@ impl Core {
             metrics: metrics.write.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
+            missed: Default::default(),
             running: Default::default(),
         });
         Ok(Self {

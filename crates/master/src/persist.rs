@@ -3,6 +3,7 @@
 //! * `line`, `backlog`: what is dirty, in memory, and which of it may go now. The rows of the namespace are what counts: after a restart all goes on
 //!   from them.
 //! * `run`: a mount's task. `begin` journals what is about to be put, `upload` has it put and journals that it is there; `holders` asks workers.
+//! * `left`: objects that are nobody's any more, and are deleted.
 //! * `released`: what became due because its name is no temporary one any more, or because somebody asked for it.
 //! * `problems`, `resolve`: what does not go on, and what an operator has decided. `pending`: what is left to do.
 //!
@@ -15,6 +16,7 @@
 mod backlog;
 mod begin;
 mod holders;
+mod left;
 mod line;
 mod pending;
 mod problems;
@@ -41,13 +43,13 @@ use headpond_types::{InodeId, MountId};
 use tokio::time::{Instant, interval};
 
 use self::{
+    left::Missed,
     run::{Again, Run},
     upload::Failure,
 };
 use crate::{
     catalog::Catalog,
     grants::Grants,
-    lookup::describe,
     metrics::WriteMetrics,
     mounts::Mounts,
     relocate::Relocator,
@@ -74,6 +76,8 @@ pub(crate) struct Persister {
     pub(crate) metrics: WriteMetrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
+    /// Objects that were to be deleted and were not there yet.
+    pub(crate) missed: Missed,
     /// Mounts whose task runs. Never held across an await.
     pub(crate) running: Mutex<BTreeSet<MountId>>,
 }
@@ -85,6 +89,7 @@ pub(crate) async fn persist(persister: Arc<Persister>) {
         persister.start_all();
         tokio::select! {
             () = persister.backlog.grown.notified() => {}
+            () = persister.holders.registered() => persister.wake_failed(),
             _ = looks.tick() => persister.release_renamed().await,
         }
     }
@@ -102,6 +107,16 @@ impl Persister {
         }
     }
 
+    /// Has all that failed tried again, but for what somebody has to decide: a worker is there that was not, which may hold it.
+    fn wake_failed(&self) {
+        let failed: Vec<_> =
+            self.problems.current(|_| true).into_iter().filter(|(_, problem)| !problem.conflict).collect();
+        for line in self.backlog.mounts().into_iter().filter_map(|mount| self.backlog.line(mount)) {
+            failed.iter().for_each(|(inode, _)| line.lock().wake(*inode));
+            line.woken.notify_one();
+        }
+    }
+
     fn running(&self) -> MutexGuard<'_, BTreeSet<MountId>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -109,8 +124,8 @@ impl Persister {
     /// Takes note of a failure; gives when it is tried again.
     fn failed(&self, inode: InodeId, failure: &Failure) -> Again {
         let Failure { error, conflict } = failure;
-        let path = self.catalog.snapshot().map(|snapshot| describe(&snapshot, inode));
-        let path = path.unwrap_or_else(|_| format!("inode {inode}"));
+        let path = self.path_of(inode).ok().flatten();
+        let path = path.map_or_else(|| format!("inode {inode}"), |path| path.to_string());
         self.metrics.persist_failures.inc();
         match self.problems.failed(inode, error.to_string(), *conflict, self.clock.now()) {
             Some(pause) => {

@@ -13,6 +13,7 @@ mod persists;
 mod plain;
 mod relocations;
 mod remains;
+mod removals;
 mod resolving;
 mod services;
 mod sessions;

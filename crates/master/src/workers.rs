@@ -11,7 +11,7 @@ use std::{
 };
 
 use headpond_types::{Epoch, Error, ErrorKind, Member, Result, Ring, WorkerId};
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use crate::sessions::Sessions;
 
@@ -27,6 +27,8 @@ pub(crate) struct Workers {
     sessions: Arc<Sessions>,
     /// Never held across an await; the sessions' lock may be taken inside.
     state: Mutex<State>,
+    /// Tells that a worker registered.
+    pub(crate) registered: Notify,
 }
 
 #[derive(Debug)]
@@ -70,7 +72,8 @@ impl Workers {
     pub(crate) fn new(term: u64, lost_after: Duration, sessions: Arc<Sessions>) -> Self {
         let first = term << 32;
         let ring = Arc::new(Ring { epoch: Epoch(first), members: Vec::new() });
-        Self { lost_after, sessions, state: Mutex::new(State { last_epoch: first, ring, workers: BTreeMap::new() }) }
+        let state = Mutex::new(State { last_epoch: first, ring, workers: BTreeMap::new() });
+        Self { lost_after, sessions, state, registered: Notify::new() }
     }
 
     /// The next epoch: larger than any before, in this or an earlier term.
@@ -91,6 +94,7 @@ impl Workers {
         tracing::info!(worker = %member.id, address = member.address, node = member.node, %epoch, "worker registered");
         state.workers.insert(member.id, Worker { member, epoch, live: true, report, heard: Instant::now() });
         self.publish(&mut state);
+        self.registered.notify_one();
         epoch
     }
 

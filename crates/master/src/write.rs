@@ -4,7 +4,7 @@
 //! * `names` locks a name in a directory while it is changed; `leases` says who may write which file.
 //! * `entries` looks names up as fresh as reads do, and checks who may change them.
 //! * `files`, `persist`, `copies`: made, opened for writing, stored or held by workers, committed. `turns`: what waits for what was changed before.
-//! * `directories`, `removal`: first the store, then the namespace.
+//! * `directories`, `removal`: first the store, then the namespace; where the mount persists later, the namespace alone (`later`).
 //!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`. `pending`: what is still under way.
 //! * `nodes`, `xattrs`: what no store holds.
 //! * `objects`: what these ask of stores. `expiry`: writers that went away.
@@ -18,6 +18,7 @@ mod directories;
 mod entries;
 mod expiry;
 mod files;
+mod later;
 mod leases;
 mod names;
 mod nodes;

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::{
     observed::{Observed, ObservedKind},
     outcome::{Effect, Outcome},
-    pending::{Dirty, Due, PersistBegun},
+    pending::{Dirty, Due, Left, PersistBegun},
     persistence::{Durability, Persistence},
     reply::{Refusal, Reply},
 };
@@ -125,8 +125,7 @@ pub enum Command {
         /// When it was asked for.
         now: Timestamp,
     },
-    /// Removes a file or an empty directory, which the under store holds no more. Answers [`Reply::Done`], or [`Refusal::NotEmpty`] or
-    /// [`Refusal::Gone`].
+    /// Removes a file or an empty directory. Answers [`Reply::Done`], or [`Refusal::NotEmpty`] or [`Refusal::Gone`].
     Remove {
         /// Makes a repetition harmless.
         request: RequestId,
@@ -136,6 +135,10 @@ pub enum Command {
         name: Name,
         /// What the name must lead to.
         inode: InodeId,
+        /// What the under store still has of it.
+        leaves: Vec<Left>,
+        /// When the directory is to get its marker, should this be the last entry in it; `None`: it has it, or needs none.
+        marker: Option<Due>,
         /// When it was asked for.
         now: Timestamp,
     },
@@ -154,6 +157,10 @@ pub enum Command {
         released: bool,
         /// The new name is one that the under store shows only after all that was changed before. Directories are so under any name.
         barrier: bool,
+        /// What the under store still has that is nobody's from now on, besides what [`Relocation::replaces`] says.
+        leaves: Vec<Left>,
+        /// When the old directory is to get its marker, should this be the last entry in it; `None`: it has it, or needs none.
+        marker: Option<Due>,
         /// When it was asked for.
         now: Timestamp,
     },
@@ -268,7 +275,8 @@ pub enum Command {
         /// Which [`Dirty`] it was; another stays.
         number: u64,
     },
-    /// The under store holds another version of a dirty file than the one that was changed, and it may be replaced. Answers [`Reply::Done`].
+    /// The under store holds another version of a dirty file than the one that was changed, and it may be replaced; or another than the one that
+    /// was removed, and it may be deleted. Answers [`Reply::Done`].
     Overwrite {
         /// The file.
         inode: InodeId,

@@ -105,6 +105,18 @@ where
         rows.map(|row| Ok(InodeId(row?.1.value()))).collect()
     }
 
+    /// Whether an orphan has a key that begins with `prefix` and is longer; or is that, too, if `itself` counts.
+    pub(crate) fn has_orphans_below(&self, mount: MountId, prefix: &[u8], itself: bool) -> Result<bool, TableError> {
+        let from = orphan_key(mount, prefix);
+        for row in self.orphaned.range::<&[u8]>(from.as_slice()..)?.take(2) {
+            let (key, _) = row?;
+            if key.value().starts_with(&from) && (itself || key.value() != from) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// What may be at `key` that nobody has any more.
     pub(crate) fn orphan_at(&self, mount: MountId, key: &[u8]) -> Result<Option<Dirty>, TableError> {
         let Some(id) = self.orphaned.get(orphan_key(mount, key).as_slice())?.map(|id| id.value()) else {

@@ -36,8 +36,8 @@ mod view;
 mod xattr;
 
 pub use command::{
-    AttrChange, Command, Dirty, Due, Durability, Effect, Mount, MovedFile, Observed, ObservedKind, Outcome, Owner,
-    PersistBegun, Persistence, Refusal, Relocation, Reply, Version,
+    AttrChange, Command, Dirty, Due, Durability, Effect, Left, Mount, MovedFile, Observed, ObservedKind, Outcome,
+    Owner, PersistBegun, Persistence, Refusal, Relocation, Reply, Version,
 };
 pub use namespace::Namespace;
 pub use snapshot::Snapshot;

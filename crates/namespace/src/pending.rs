@@ -52,8 +52,9 @@ pub struct Dirty {
 
 impl Dirty {
     /// The inode is gone, or has nothing to do with this any more: what the under store has at [`Dirty::key`], if it is of version
-    /// [`Dirty::replaces`] or says that it is one of [`Dirty::put`], is to be deleted, and anything else there left alone. Then
-    /// [`crate::Command::EndPersist`] ends it. The inode is a number that no inode ever has.
+    /// [`Dirty::replaces`] or says that it is one of [`Dirty::put`], is to be deleted, and anything else there left alone. A key that ends in `/` is
+    /// a marker's, of whatever version. Then [`crate::Command::EndPersist`] ends it. The inode is a number that no inode ever has, and the holders are
+    /// workers that may still be putting something there.
     #[must_use]
     pub const fn is_orphan(&self) -> bool {
         self.inode.0 == self.number
@@ -64,6 +65,15 @@ impl Dirty {
     pub const fn is_bare(&self) -> bool {
         self.marker && !self.below && self.key.is_none()
     }
+}
+
+/// An object that is nobody's from now on.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Left {
+    /// Where it is, relative to the mount's prefix. Of the marker of a directory, with its `/`.
+    pub key: Vec<u8>,
+    /// Which it is; `None` for a marker.
+    pub version: Option<String>,
 }
 
 /// An object that may be there from now on.

@@ -6,7 +6,7 @@ use fail::fail_point;
 use headpond_namespace::{Command, Dirty, Due, PersistBegun, Snapshot};
 use headpond_types::{Attr, ContentId, FileKind, InodeId, Result, WorkerId};
 
-use super::run::Run;
+use super::{left::Orphan, run::Run};
 use crate::{
     mount::{LiveMount, path_key},
     write::NameGuard,
@@ -41,10 +41,7 @@ pub(super) enum What {
     /// The marker of a directory.
     Marker,
     /// An object that is nobody's, if it is this version or one of these contents.
-    Orphan {
-        version: Option<String>,
-        put: Vec<ContentId>,
-    },
+    Orphan(Orphan),
 }
 
 /// A file that workers hold.
@@ -61,9 +58,14 @@ pub(super) struct Upload {
 }
 
 impl Task {
+    /// What must not be done twice at a time. Of a marker without its `/`.
     pub(super) fn key(&self) -> &[u8] {
-        &self.key
+        bare(&self.key)
     }
+}
+
+fn bare(key: &[u8]) -> &[u8] {
+    key.strip_suffix(b"/").unwrap_or(key)
 }
 
 /// What is to be done for one, and what has to be journalled before.
@@ -83,7 +85,7 @@ impl Run {
             match self.plan(inode) {
                 Ok(Some(plan)) => {
                     // Of two with one key the second waits.
-                    self.keys.insert(plan.task.key.clone(), inode);
+                    self.keys.insert(plan.task.key().to_vec(), inode);
                     plans.push(plan);
                 }
                 Ok(None) => begun.push(Begun { inode, task: None }),
@@ -99,7 +101,7 @@ impl Run {
             if let Err(error) = self.persister.catalog.propose(Command::BeginPersist { files }).await {
                 tracing::warn!(%error, "cannot journal what is about to be persisted");
                 for Plan { task, .. } in plans {
-                    self.keys.remove(&task.key);
+                    self.keys.remove(task.key());
                     begun.push(Begun { inode: task.inode, task: None });
                 }
                 return begun;
@@ -113,7 +115,7 @@ impl Run {
                 false
             });
             if !holds {
-                self.keys.remove(&task.key);
+                self.keys.remove(task.key());
             }
             begun.push(Begun { inode: task.inode, task: holds.then_some(task) });
         }
@@ -136,7 +138,7 @@ impl Run {
             return Ok(None);
         };
         if dirty.is_orphan() {
-            return Ok(self.plan_orphan(mount, dirty));
+            return self.plan_orphan(&snapshot, mount, dirty);
         }
         let Some(attr) = snapshot.attr(inode)? else { return Ok(None) };
         if attr.kind == FileKind::Directory {
@@ -146,13 +148,16 @@ impl Run {
         }
     }
 
-    fn plan_orphan(&self, mount: Arc<LiveMount>, dirty: Dirty) -> Option<Plan> {
-        let Dirty { inode, number, key: Some(key), replaces: version, put, .. } = dirty else { return None };
-        if self.keys.contains_key(&key) {
-            return None;
+    fn plan_orphan(&self, snapshot: &Snapshot, mount: Arc<LiveMount>, dirty: Dirty) -> Result<Option<Plan>> {
+        let Dirty { inode, number, key: Some(key), replaces: version, put, holders, .. } = dirty else {
+            return Ok(None);
+        };
+        // A directory of a store that has some goes when it is empty.
+        if self.keys.contains_key(bare(&key)) || key.ends_with(b"/") && snapshot.has_orphans_below(self.mount, &key)? {
+            return Ok(None);
         }
-        let task = Task { mount, inode, number, key, what: What::Orphan { version, put } };
-        Some(Plan { task, begun: None, guard: None })
+        let task = Task { mount, inode, number, key, what: What::Orphan(Orphan { version, put, holders }) };
+        Ok(Some(Plan { task, begun: None, guard: None }))
     }
 
     fn plan_marker(&mut self, mount: Arc<LiveMount>, attr: &Attr, dirty: Dirty) -> Result<Option<Plan>> {

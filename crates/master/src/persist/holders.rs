@@ -9,11 +9,14 @@ use std::{
 
 use headpond_proto::{
     MAX_MESSAGE, status,
-    v1::{PersistDirtyRequest, PersistResponse, SignedGrant, staging_service_client::StagingServiceClient},
+    v1::{
+        PersistDirtyRequest, PersistResponse, SettleDirtyRequest, SignedGrant,
+        staging_service_client::StagingServiceClient,
+    },
 };
 use headpond_transport::Transport;
 use headpond_types::{Error, ErrorKind, Result, WorkerId};
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tonic::transport::{Channel, Endpoint};
 
 use crate::workers::Workers;
@@ -33,12 +36,17 @@ const CALL: Duration = Duration::from_secs(60);
 /// Times that a call is made anew because it took too long.
 const CALLS: u32 = 60;
 
+/// What a worker was at comes to nothing when it has been silent for so long: it has been given up by then, or ended.
+const SILENT: Duration = Duration::from_mins(3);
+
 /// Connections to workers, made at their first use.
 pub(crate) struct Holders {
     transport: Transport,
     workers: Arc<Workers>,
     /// By address. Never held across an await.
     connections: Mutex<HashMap<String, Connection>>,
+    /// Whoever did not register since then was silent since then.
+    begun: Instant,
 }
 
 #[derive(Clone)]
@@ -49,7 +57,7 @@ struct Connection {
 
 impl Holders {
     pub(crate) fn new(transport: Transport, workers: Arc<Workers>) -> Self {
-        Self { transport, workers, connections: Mutex::default() }
+        Self { transport, workers, connections: Mutex::default(), begun: Instant::now() }
     }
 
     /// The addresses of those of `holders` that are live.
@@ -80,6 +88,42 @@ impl Holders {
             let message = format!("no worker that holds it is live: start worker {} again", ids.join(" or "));
             Error::new(ErrorKind::Unavailable, message)
         }))
+    }
+
+    /// Told when a worker has registered.
+    pub(crate) async fn registered(&self) {
+        self.workers.registered.notified().await;
+    }
+
+    /// Waits until no worker stores anything under the key that `grant` names, least of all `suspects`.
+    ///
+    /// # Errors
+    /// `Unavailable` when one of the suspects is not live, and may still be at it; those of the workers.
+    pub(crate) async fn settle(&self, suspects: &[WorkerId], grant: &SignedGrant) -> Result<()> {
+        let known = self.workers.all();
+        let silent = |id: &WorkerId| match known.iter().find(|(worker, _)| worker.member.id == *id) {
+            Some((worker, _)) if worker.live => None,
+            Some((_, silent)) => Some(*silent),
+            None => Some(self.begun.elapsed()),
+        };
+        if let Some(id) = suspects.iter().find(|id| silent(id).is_some_and(|silent| silent < SILENT)) {
+            let message = format!("worker {id} may still be storing something there, and is not live: start it again");
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let live = known.iter().filter(|(worker, _)| worker.live);
+        let settled = live.map(|(worker, _)| self.settle_at(worker.member.id, &worker.member.address, grant));
+        futures::future::try_join_all(settled).await.map(|_| ())
+    }
+
+    async fn settle_at(&self, id: WorkerId, address: &str, grant: &SignedGrant) -> Result<()> {
+        let Connection { channel, .. } = self.connection(address)?;
+        let what = format!("see what worker {id} ({address}) is storing");
+        let request = SettleDirtyRequest { grant: Some(grant.clone()) };
+        match tokio::time::timeout(CALL, StagingServiceClient::new(channel).settle_dirty(request)).await {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(status)) => Err(status::to_error(&status, &what)),
+            Err(_) => Err(Error::new(ErrorKind::DeadlineExceeded, format!("{what}: it goes on storing"))),
+        }
     }
 
     async fn persist_at(

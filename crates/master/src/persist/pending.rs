@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use headpond_namespace::{Due, Snapshot};
-use headpond_types::{InodeId, MountId, NsPath, Result};
+use headpond_types::{InodeId, NsPath, Result};
 
 use super::{
     Persister,
@@ -95,7 +95,7 @@ impl Persister {
                 if listed.len() == LISTED {
                     break;
                 }
-                listed.extend(self.describe_dirty(&snapshot, &line, mount, inode, &item)?);
+                listed.extend(self.describe_dirty(&snapshot, &line, inode, &item)?);
             }
         }
         Ok((listed, amounts))
@@ -105,24 +105,11 @@ impl Persister {
         &self,
         snapshot: &Snapshot,
         line: &MountLine,
-        mount: MountId,
         inode: InodeId,
         item: &Item,
     ) -> Result<Option<Dirty>> {
         let Some(row) = snapshot.dirty(inode)? else { return Ok(None) };
-        let path = match (snapshot.path(inode)?, &row.key) {
-            (Some(path), _) => path,
-            // An object that is to go: where it was.
-            (None, Some(key)) => {
-                let live = self.mount(mount)?;
-                let text = [&live.mount.path.to_bytes()[..], b"/", key].concat();
-                match NsPath::parse(&text) {
-                    Ok(path) => path,
-                    Err(_) => return Ok(None),
-                }
-            }
-            (None, None) => return Ok(None),
-        };
+        let Some(path) = self.path_of(inode)? else { return Ok(None) };
         let problem = self.problems.get(inode);
         let (state, reason) = match item.due {
             Due::WhenRenamed => (State::Deferred, "it has a temporary name".to_owned()),

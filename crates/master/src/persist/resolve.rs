@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use headpond_namespace::{Command, Dirty};
 use headpond_proto::v1::PersistGrant;
-use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, NsPath, Result};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, MountId, NsPath, Result};
 
 use super::{Persister, Problem};
 use crate::{
@@ -42,10 +42,9 @@ impl Persister {
     pub(crate) fn list_problems(&self) -> Result<Vec<Located>> {
         let lines: Vec<_> = self.backlog.mounts().into_iter().filter_map(|mount| self.backlog.line(mount)).collect();
         let current = self.problems.current(|inode| lines.iter().any(|line| line.lock().get(inode).is_some()));
-        let snapshot = self.catalog.snapshot()?;
         let mut located = Vec::with_capacity(current.len());
         for (inode, problem) in current {
-            let Some(path) = snapshot.path(inode)? else { continue };
+            let Some(path) = self.path_of(inode)? else { continue };
             let held_up = lines.iter().map(|line| line.lock().held_up_by(inode)).sum();
             located.push(Located { path, problem, held_up });
         }
@@ -67,14 +66,17 @@ impl Persister {
     async fn do_resolve(&self, path: &NsPath, resolution: Resolution) -> Result<Option<NsPath>> {
         let none = || Error::new(ErrorKind::NotFound, format!("{path} has no problem: see `headpond admin problems`"));
         let snapshot = self.catalog.snapshot()?;
-        let mut at = snapshot.attr(InodeId::ROOT)?.ok_or_else(none)?;
+        let mut at = snapshot.attr(InodeId::ROOT)?;
         for name in path.names() {
-            at = snapshot.lookup(at.inode, name)?.ok_or_else(none)?;
+            at = at.map(|at| snapshot.lookup(at.inode, name)).transpose()?.flatten();
         }
-        let attr = at;
+        let Some(attr) = at.filter(|attr| self.problems.get(attr.inode).is_some()) else {
+            let left = self.left_at(&snapshot, path)?.filter(|left| self.problems.get(left.inode).is_some());
+            drop(snapshot);
+            return self.resolve_left(path, left.ok_or_else(none)?, resolution).await.map(|()| None);
+        };
         let dirty = snapshot.dirty(attr.inode)?.ok_or_else(none)?;
         drop(snapshot);
-        self.problems.get(attr.inode).ok_or_else(none)?;
         if self.backlog.is_at_work(dirty.mount, attr.inode) {
             return Err(Error::new(ErrorKind::Busy, format!("{path} is being persisted just now: look again")));
         }
@@ -104,13 +106,18 @@ impl Persister {
                 Some(other)
             }
         };
+        self.decided(dirty.mount, inode, path, resolution);
+        Ok(diverted)
+    }
+
+    /// Goes on with what was decided.
+    pub(super) fn decided(&self, mount: MountId, inode: InodeId, path: &NsPath, resolution: Resolution) {
         self.problems.forget(inode);
-        if let Some(line) = self.backlog.line(dirty.mount) {
+        if let Some(line) = self.backlog.line(mount) {
             line.lock().wake(inode);
             line.woken.notify_one();
         }
         tracing::info!(%path, ?resolution, "what could not be persisted was decided");
-        Ok(diverted)
     }
 
     /// Where the object of a file is, or is to be.

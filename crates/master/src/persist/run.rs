@@ -176,9 +176,9 @@ impl Run {
         task: Task,
     ) -> Ended {
         let again = match persister.perform(task).await {
-            Ok(()) => {
+            Ok(pause) => {
                 persister.problems.forget(inode);
-                None
+                pause.map(|pause| Again::At(Instant::now() + pause))
             }
             Err(failure) => {
                 // What became another meanwhile is not that problem any more.

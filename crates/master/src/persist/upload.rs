@@ -1,9 +1,11 @@
 //! One thing at the store, and noting that it is there. Each of these can be done again.
 
+use std::time::Duration;
+
 use fail::fail_point;
 use headpond_namespace::{Command, Version};
 use headpond_proto::v1::{PersistGrant, PersistResponse};
-use headpond_types::{ContentId, Error, ErrorKind, InodeId, MountId, Result, Timestamp};
+use headpond_types::{Error, ErrorKind, InodeId, MountId, Result, Timestamp};
 use headpond_ufs::ObjectMeta;
 
 use super::{
@@ -11,8 +13,8 @@ use super::{
     begin::{Task, Upload, What},
 };
 use crate::{
-    mount::{LiveMount, Verdict},
-    write::{Place, delete_version, make_marker},
+    mount::LiveMount,
+    write::{Place, make_marker},
 };
 
 /// Why something is not persisted yet.
@@ -30,11 +32,11 @@ impl From<Error> for Failure {
 }
 
 impl Persister {
-    /// Does what is to be done, and journals it.
+    /// Does what is to be done, and journals it; gives a pause if it is to be done again after that.
     ///
     /// # Errors
     /// Those of workers, store and journal.
-    pub(super) async fn perform(&self, task: Task) -> Result<(), Failure> {
+    pub(super) async fn perform(&self, task: Task) -> Result<Option<Duration>, Failure> {
         let Task { mount, inode, number, key, what } = task;
         let version = match &what {
             What::File(upload) => {
@@ -47,32 +49,34 @@ impl Persister {
                 make_marker(&mount, &mount.directory_key(&key)).await?;
                 None
             }
-            What::Orphan { version, put } => {
-                delete_orphan(&mount, &key, version.as_deref(), put).await?;
+            What::Orphan(orphan) => {
+                if let Some(pause) = self.delete_left(&mount, inode, &key, orphan).await? {
+                    return Ok(Some(pause));
+                }
                 None
             }
         };
         fail_point!("persist::stored");
-        let is_orphan = matches!(what, What::Orphan { .. });
-        let place = if is_orphan { self.place_of(&mount, &key)? } else { self.place(inode)? };
-        self.note_end(&mount, place, Command::EndPersist { inode, number, key, version }).await?;
+        let is_orphan = matches!(what, What::Orphan(_));
+        let places = if is_orphan { self.places_of(&mount, &key)? } else { self.place(inode)?.into_iter().collect() };
+        self.note_end(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
         if let What::File(Upload { orphan: Some((orphan, number)), .. }) = what {
             // What it was is replaced.
             let command = Command::EndPersist { inode: orphan, number, key: Vec::new(), version: None };
-            self.note_end(&mount, None, command).await?;
+            self.note_end(&mount, &[], command).await?;
         }
         fail_point!("persist::ended");
-        Ok(())
+        Ok(None)
     }
 
     /// Journals what the store has. Listings that began before do not undo it.
-    async fn note_end(&self, mount: &LiveMount, place: Option<Place>, command: Command) -> Result<()> {
+    pub(super) async fn note_end(&self, mount: &LiveMount, places: &[Place], command: Command) -> Result<()> {
         let freshness = self.engine.freshness();
-        if let Some((dir, name)) = &place {
+        for (dir, name) in places {
             freshness.entry_changed(*dir, name, self.clock.now());
         }
         self.catalog.propose(command).await?;
-        if let Some((dir, name)) = &place {
+        for (dir, name) in places {
             freshness.entry_changed(*dir, name, self.clock.now());
         }
         // It may be where it is not any more.
@@ -153,42 +157,9 @@ impl Persister {
         Ok(path.names().last().map(|name| (attr.parent, name.clone())))
     }
 
-    /// The name that a key says.
-    fn place_of(&self, mount: &LiveMount, key: &[u8]) -> Result<Option<Place>> {
-        let snapshot = self.catalog.snapshot()?;
-        let mut dir = mount.root;
-        let mut names = key.split(|byte| *byte == b'/').peekable();
-        while let Some(name) = names.next() {
-            let Ok(name) = headpond_types::Name::new(name) else { return Ok(None) };
-            if names.peek().is_none() {
-                return Ok(Some((dir, name)));
-            }
-            match snapshot.lookup(dir, &name)? {
-                Some(attr) => dir = attr.inode,
-                None => return Ok(None),
-            }
-        }
-        Ok(None)
-    }
-
     /// What a mount is to be persisted in.
     pub(super) fn mount(&self, mount: MountId) -> Result<std::sync::Arc<LiveMount>> {
         let live = self.mounts.table().get(mount).cloned();
         live.ok_or_else(|| Error::new(ErrorKind::Unavailable, "its mount cannot be served"))
     }
-}
-
-/// Deletes an object that is nobody's, if it is ours; anything else stays.
-async fn delete_orphan(mount: &LiveMount, key: &[u8], version: Option<&str>, put: &[ContentId]) -> Result<()> {
-    let key = mount.object_key(key);
-    let store = mount.store().await?;
-    // Another may come to be ours between two looks: an upload that was on its way.
-    for _ in 0..3 {
-        let Some(meta) = mount.ask("find", &key, store.head(&key)).await? else { return Ok(()) };
-        let ours = version == Some(&meta.version) || meta.content.is_some_and(|content| put.contains(&content));
-        if !ours || delete_version(mount, &key, &meta.version).await? != Verdict::Unmet {
-            return Ok(());
-        }
-    }
-    Err(Error::new(ErrorKind::Unavailable, format!("{key:?} is changed faster than it can be deleted")))
 }

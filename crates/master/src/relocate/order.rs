@@ -6,10 +6,10 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use headpond_namespace::{Relocation, Snapshot};
-use headpond_types::{InodeId, MountId, Result};
+use headpond_types::{FileKind, InodeId, MountId, Result};
 
 use super::Relocator;
-use crate::{persist::Moves, write::is_below};
+use crate::{mount::path_key, persist::Moves, write::is_below};
 
 impl Relocator {
     /// Relocations of a mount that are not over, as far as they matter to what is to be persisted.
@@ -55,12 +55,19 @@ impl Relocator {
             } else {
                 relocation.replaces.is_some() && !backlog.has_no_barrier_below(mount, relocation.id, moves)
             };
-            if waits {
+            if waits || is_taken(&snapshot, relocation)? {
                 held.insert(relocation.id);
             }
         }
         Ok(held)
     }
+}
+
+/// Whether an object is still to be deleted where a file is to be moved to.
+fn is_taken(snapshot: &Snapshot, relocation: &Relocation) -> Result<bool> {
+    let is_file = snapshot.attr(relocation.inode)?.is_some_and(|attr| attr.kind == FileKind::File);
+    let Some(location) = snapshot.location(relocation.inode)?.filter(|_| is_file) else { return Ok(false) };
+    Ok(snapshot.orphan_at(relocation.mount, &path_key(&location.names))?.is_some())
 }
 
 fn relocations_of(snapshot: &Snapshot, mount: MountId) -> Result<Vec<Relocation>> {

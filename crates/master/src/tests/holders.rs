@@ -14,8 +14,8 @@ use headpond_proto::{
     status,
     v1::{
         EndStagingRequest, EndStagingResponse, PersistDirtyRequest, PersistGrant, PersistRequest, PersistResponse,
-        ReadStagedRequest, ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse, StageRequest, StageResponse,
-        UploadRequest, UploadResponse,
+        ReadStagedRequest, ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse, SettleDirtyRequest,
+        SettleDirtyResponse, StageRequest, StageResponse, UploadRequest, UploadResponse,
         staging_service_server::{StagingService, StagingServiceServer},
     },
 };
@@ -195,6 +195,13 @@ macro_rules! not_here {
             $(async fn $name(&self, _: Request<$asked>) -> Result<Response<$answer>, Status> {
                 Err(Status::unimplemented("nothing is staged here"))
             })*
+
+            async fn settle_dirty(
+                &self,
+                _: Request<SettleDirtyRequest>,
+            ) -> Result<Response<SettleDirtyResponse>, Status> {
+                Ok(Response::new(SettleDirtyResponse {}))
+            }
 
             async fn persist_dirty(
                 &self,

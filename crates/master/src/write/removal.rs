@@ -1,4 +1,5 @@
-//! Removing files and empty directories: first from the store, then from the namespace.
+//! Removing files and empty directories: first from the store, then from the namespace; where the mount persists later, from the namespace, and the
+//! store follows.
 
 use std::sync::Arc;
 
@@ -63,33 +64,46 @@ impl Writing {
         if self.leases.is_persisting(inode) {
             return Ok(Try::Wait(being_written(&snapshot, inode)));
         }
-        if let Some(way) = self.is_being_put(&snapshot, &attr)? {
-            return Ok(Try::Wait(way));
-        }
         let is_stored =
             if *directory { !self.is_unstored_directory(&snapshot, inode)? } else { !is_unpersisted(&attr) };
-        if is_stored && let Some(way) = self.keeps_objects(&snapshot, &above.mount, number)? {
-            return Ok(Try::Wait(way));
+        let is_later = self.persists_later(&snapshot, &above, name)?;
+        if !is_later {
+            if let Some(way) = self.is_being_put(&snapshot, &attr)? {
+                return Ok(Try::Wait(way));
+            }
+            if is_stored && let Some(way) = self.keeps_objects(&snapshot, &above.mount, number)? {
+                return Ok(Try::Wait(way));
+            }
         }
         let path = describe(&snapshot, inode);
         drop(snapshot);
 
-        if *directory && !self.is_empty(&above.mount, inode).await? {
+        let mount = &above.mount;
+        let is_full = *directory
+            && !if is_later { self.is_known_empty(mount, inode).await? } else { self.is_empty(mount, inode).await? };
+        if is_full {
             return Err(Error::new(ErrorKind::NotEmpty, format!("{path} is not empty")));
         }
-        self.keep(&above.mount, &above.attr, name).await?;
-        if *directory {
-            if is_stored {
-                self.delete_marker(&above.mount, inode).await?;
-            }
+        let (mut leaves, mut marker) = (Vec::new(), None);
+        if is_later {
+            leaves.extend(self.left_of(&attr)?);
+            marker = self.marker_of(mount, &above.attr).await?;
         } else {
-            self.delete_object(&above.mount, &attr, name, &path).await?;
+            self.keep(mount, &above.attr, name).await?;
+            if !*directory {
+                self.delete_object(mount, &attr, name, &path).await?;
+            } else if is_stored {
+                self.delete_marker(mount, inode).await?;
+            }
         }
         fail_point!("remove::stored");
         let (request, now) = (*request, self.clock.now());
-        let command = Command::Remove { request, parent: *parent, name: name.clone(), inode, now };
+        let command = Command::Remove { request, parent: *parent, name: name.clone(), inode, leaves, marker, now };
         self.change(&[(*parent, name.clone())], command).await?;
         self.leases.end_of(inode);
+        if is_later {
+            self.replaced.forget(inode);
+        }
         Ok(Try::Done(self.position()?))
     }
 

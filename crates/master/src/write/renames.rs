@@ -73,23 +73,38 @@ impl Writing {
             Ok(above.into_iter().chain([name.clone()]).collect())
         };
         let (old_names, new_names) = (names(from)?, names(to)?);
+        let is_later = mount.policy.due(&new_names).is_some();
         let deletes = [Some(moved.inode), replaced.as_ref().map(|old| old.inode)];
-        if deletes.into_iter().flatten().any(|inode| self.replaced.get(inode).is_some())
+        if !is_later
+            && deletes.into_iter().flatten().any(|inode| self.replaced.get(inode).is_some())
             && let Some(way) = self.keeps_objects(&snapshot, mount, number)?
         {
             return Ok(Try::Wait(way));
         }
         drop(snapshot);
 
-        if let Some(old) = &replaced {
-            if old.kind == FileKind::Directory && !self.is_empty(mount, old.inode).await? {
-                return Err(Error::new(ErrorKind::NotEmpty, format!("{} in {new_path} is not empty", to.1)));
+        if let Some(old) = replaced.as_ref().filter(|old| old.kind == FileKind::Directory)
+            && !if is_later {
+                self.is_known_empty(mount, old.inode).await?
+            } else {
+                self.is_empty(mount, old.inode).await?
             }
-            self.delete_replaced(mount, old.inode).await?;
+        {
+            return Err(Error::new(ErrorKind::NotEmpty, format!("{} in {new_path} is not empty", to.1)));
         }
-        self.delete_replaced(mount, moved.inode).await?;
-        if from.0 != to.0 {
-            self.keep(mount, &from_dir.attr, &from.1).await?;
+        let (mut leaves, mut marker) = (Vec::new(), None);
+        if is_later {
+            leaves.extend(self.left_by_rename(&moved, replaced.as_ref())?);
+            if from.0 != to.0 {
+                marker = self.marker_of(mount, &from_dir.attr).await?;
+            }
+        } else {
+            for inode in deletes.into_iter().flatten() {
+                self.delete_replaced(mount, inode).await?;
+            }
+            if from.0 != to.0 {
+                self.keep(mount, &from_dir.attr, &from.1).await?;
+            }
         }
         fail_point!("rename::begun");
         let (from, to, no_replace, now) = (from.clone(), to.clone(), *no_replace, self.clock.now());
@@ -97,7 +112,8 @@ impl Writing {
         let due = |names: &[Name]| mount.policy.due(names);
         let released = due(&old_names) == Some(Due::WhenRenamed) && due(&new_names).is_none_or(|due| due == Due::Now);
         let barrier = moved.kind == FileKind::File && mount.policy.is_barrier(&new_names);
-        let command = Command::Rename { request: *request, from, to, no_replace, released, barrier, now };
+        let command =
+            Command::Rename { request: *request, from, to, no_replace, released, barrier, leaves, marker, now };
         match self.change(&places, command).await? {
             Reply::Renamed(_) => {}
             other => return Err(unexpected(&other)),
@@ -109,13 +125,17 @@ impl Writing {
                 backlog.paths_changed(moved.mount);
             }
         }
+        if is_later {
+            deletes.into_iter().flatten().for_each(|inode| self.replaced.forget(inode));
+        }
         if let Some(old) = replaced {
             self.leases.end_of(old.inode);
+            // What will never have a version of its own does not wait for one.
+            let is_left = is_later && moved.kind != FileKind::File;
             let stays = is_unpersisted(&moved) && !moved.dirty && old.kind == FileKind::File && !is_unpersisted(&old);
-            if stays {
+            if stays && !is_left {
                 let object = OldObject { key: path_key(&new_names), version: old.version };
                 self.replaced.note(moved.inode, object);
-                // What will never have a version of its own does not wait for one.
                 if moved.kind != FileKind::File
                     && let Err(error) = self.delete_replaced(mount, moved.inode).await
                 {
@@ -183,7 +203,10 @@ impl Writing {
                 return Ok(Some(being_written(snapshot, attr.inode)));
             }
         }
-        if let Some(way) = replaced.as_ref().map(|old| self.is_being_put(snapshot, old)).transpose()?.flatten() {
+        if let Some(old) = replaced
+            && !self.persists_later(snapshot, to_dir, &to.1)?
+            && let Some(way) = self.is_being_put(snapshot, old)?
+        {
             return Ok(Some(way));
         }
         let has_object = |attr: &Attr| matches!(attr.kind, FileKind::File | FileKind::Directory);

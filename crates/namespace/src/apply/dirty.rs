@@ -4,7 +4,7 @@
 //! has none, and nothing below it has, while its marker is missing and neither it nor anything below was begun: such a directory is *bare*. A
 //! directory above one that is not bare is not bare either.
 
-use headpond_types::{ContentId, InodeId, MountId};
+use headpond_types::{ContentId, InodeId, MountId, WorkerId};
 
 use super::Apply;
 use crate::{
@@ -87,16 +87,17 @@ impl Apply<'_> {
     pub(super) fn disown(&mut self, dirty: &mut Dirty) -> Result<(), TableError> {
         let (replaces, put) = (dirty.replaces.take(), std::mem::take(&mut dirty.put));
         let Some(key) = dirty.key.take() else { return Ok(()) };
-        self.leave_orphan(dirty.mount, key, replaces, put)
+        let holders = if put.is_empty() { Vec::new() } else { dirty.holders.clone() };
+        self.leave_orphan(dirty.mount, key, replaces, (put, holders))
     }
 
-    /// Notes that what is at `key`, if it is this version or one of these contents, is nobody's.
+    /// Notes that what is at `key`, if it is this version or one of these contents, which these workers may still be putting, is nobody's.
     pub(super) fn leave_orphan(
         &mut self,
         mount: MountId,
         key: Vec<u8>,
         replaces: Option<String>,
-        put: Vec<ContentId>,
+        (put, holders): (Vec<ContentId>, Vec<WorkerId>),
     ) -> Result<(), TableError> {
         let number = self.new_id().0;
         let mut orphan = Dirty {
@@ -107,7 +108,7 @@ impl Apply<'_> {
             inode: InodeId(number),
             due: Due::Now,
             barrier: false,
-            holders: Vec::new(),
+            holders,
             key: None,
             put,
             replaces,
@@ -120,6 +121,9 @@ impl Apply<'_> {
             orphan.replaces = orphan.replaces.or(older.replaces);
             orphan.put = older.put.into_iter().chain(orphan.put).collect();
             limit_put(&mut orphan);
+            orphan.holders.extend(older.holders);
+            orphan.holders.sort_unstable();
+            orphan.holders.dedup();
         }
         self.dirty.orphaned.insert(orphan_key(mount, &key).as_slice(), number)?;
         orphan.key = Some(key);

@@ -6,7 +6,6 @@
 //! directories above it. Where something is to be deleted that nobody has any more, it is passed over as well.
 
 use headpond_types::{InodeId, MountId, Name, Timestamp};
-use redb::ReadableTableMetadata;
 
 use super::{Apply, new_directory};
 use crate::{
@@ -23,7 +22,7 @@ impl Apply<'_> {
         let before = self.effects.len();
         let is_relocating = self.relocation_of(dir)?.is_some();
         for observed in entries {
-            if !self.is_passed_over(dir, &observed.name)? {
+            if !self.is_passed_over(dir, observed)? {
                 self.upsert_entry(dir, &mut directory, is_relocating, observed, at)?;
             }
         }
@@ -163,16 +162,8 @@ impl Apply<'_> {
     }
 
     /// Whether what the under store shows there is on its way to another place, or to be deleted.
-    fn is_passed_over(&self, dir: InodeId, name: &Name) -> Result<bool, TableError> {
-        if self.unsettled.is_masked(dir, name)? {
-            return Ok(true);
-        }
-        if self.dirty.orphaned.is_empty()? {
-            return Ok(false);
-        }
-        let mount = self.rows.mount_of(&self.mounts, dir)?.unwrap_or(MountId(0));
-        let key = [&self.rows.prefix(&self.mounts, dir)?, name.as_bytes()].concat();
-        Ok(self.dirty.orphan_at(mount, &key)?.is_some())
+    fn is_passed_over(&self, dir: InodeId, observed: &Observed) -> Result<bool, TableError> {
+        Ok(self.unsettled.is_masked(dir, &observed.name)? || self.is_left(dir, observed)?)
     }
 
     /// Whether what an entry leads to is not yet in the under store as the namespace says, or holds such a thing. It lies in no directory

@@ -7,6 +7,7 @@ mod attributes;
 mod dirty;
 mod entries;
 mod files;
+mod left;
 mod mount_points;
 mod names;
 mod persists;
@@ -169,12 +170,17 @@ impl<'t> Apply<'t> {
             Command::MakeDirectory { request, parent, name, owner, dirty, now } => {
                 self.once(*request, |apply| apply.make_directory(*parent, name, owner, *dirty, *now))?
             }
-            Command::Remove { request, parent, name, inode, now } => {
-                self.once(*request, |apply| apply.remove(*parent, name, *inode, *now))?
+            Command::Remove { request, parent, name, inode, leaves, marker, now } => {
+                self.once(*request, |apply| apply.remove(*parent, name, *inode, (leaves, *marker), *now))?
             }
-            Command::Rename { request, from: (dir, name), to, no_replace, released, barrier, now } => {
+            Command::Rename { request, from: (dir, name), to, no_replace, released, barrier, leaves, marker, now } => {
                 let order = Order { released: *released, barrier: *barrier };
-                self.once(*request, |apply| apply.rename((*dir, name), (to.0, &to.1), *no_replace, order, *now))?
+                self.once(*request, |apply| {
+                    let reply = apply.rename((*dir, name), (to.0, &to.1), *no_replace, order, *now)?;
+                    apply.leave_all(*dir, leaves)?;
+                    apply.keep_directory(*dir, *marker)?;
+                    Ok(reply)
+                })?
             }
             Command::Moved { relocation, files } => Reply::Moved(self.moved(*relocation, files)?),
             Command::EndRelocation { relocation } => {

@@ -4,7 +4,7 @@ use headpond_types::{InodeId, MountId, Name, Timestamp};
 
 use super::{Apply, new_directory, stop::Stop};
 use crate::{
-    command::{AttrChange, Due, Effect, Owner, Refusal, Reply},
+    command::{AttrChange, Due, Effect, Left, Owner, Refusal, Reply},
     error::TableError,
     inode::{Directory, Entry, File, Node},
     own::Own,
@@ -36,7 +36,10 @@ impl Apply<'_> {
         let inode = self.make_new(parent, name, owner, now, Node::Directory(empty))?;
         match dirty {
             Some(due) => self.begin_bare(inode, due)?,
-            None => self.fill(parent, true)?,
+            None => {
+                self.has_marker(inode)?;
+                self.fill(parent, true)?;
+            }
         }
         Ok(Reply::Inode(inode))
     }
@@ -46,6 +49,7 @@ impl Apply<'_> {
         parent: InodeId,
         name: &Name,
         inode: InodeId,
+        (leaves, marker): (&[Left], Option<Due>),
         now: Timestamp,
     ) -> Result<Reply, Stop> {
         self.changeable(parent, name)?;
@@ -59,6 +63,8 @@ impl Apply<'_> {
         }
         self.remove_name(parent, name, entry)?;
         self.count_child(parent, -1, now)?;
+        self.leave_all(parent, leaves)?;
+        self.keep_directory(parent, marker)?;
         Ok(Reply::Done)
     }
 

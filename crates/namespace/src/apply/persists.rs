@@ -81,7 +81,9 @@ impl Apply<'_> {
         {
             return Ok(());
         }
-        if let Some(orphan) = self.dirty.orphan_at(dirty.mount, &begun.key)? {
+        if row.directory().is_some() {
+            self.drop_left_marker(dirty.mount, &begun.key)?;
+        } else if let Some(orphan) = self.dirty.orphan_at(dirty.mount, &begun.key)? {
             self.drop_dirty_row(orphan.inode)?;
             dirty.replaces = dirty.replaces.or(orphan.replaces);
             dirty.put = orphan.put.into_iter().chain(dirty.put).collect();
@@ -194,6 +196,10 @@ impl Apply<'_> {
     }
 
     pub(super) fn overwrite(&mut self, id: InodeId, number: u64, version: Option<&str>) -> Result<(), TableError> {
+        if let Some(mut orphan) = self.dirty.get(id)?.filter(|dirty| dirty.is_orphan() && dirty.number == number) {
+            orphan.replaces = version.map(str::to_owned);
+            return self.put_dirty(&orphan);
+        }
         let Some((mut row, mut dirty)) = self.dirty_numbered(id, number)? else { return Ok(()) };
         let path = self.rows.path_key(&self.mounts, &row)?;
         let Node::File(file) = &mut row.node else { return Ok(()) };

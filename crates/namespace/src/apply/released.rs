@@ -35,7 +35,7 @@ impl Apply<'_> {
         let known = self.dirty_of(target.inode, &target_row)?;
         if !is_due || key != place {
             return match version {
-                Some(version) => self.leave_orphan(dirty.mount, key, Some(version), Vec::new()),
+                Some(version) => self.leave_orphan(dirty.mount, key, Some(version), (Vec::new(), Vec::new())),
                 None => Ok(()),
             };
         }
@@ -57,6 +57,9 @@ impl Apply<'_> {
         }
         let Some(row) = self.rows.inode(entry.inode)? else { return Ok(()) };
         let Some(mut dirty) = self.dirty_of(entry.inode, &row)? else { return Ok(()) };
+        // What it was to replace is as little anybody's.
+        let version = row.file().filter(|file| file.is_persisted()).map(|file| file.version.clone());
+        dirty.replaces = dirty.replaces.take().or(version);
         self.disown(&mut dirty)?;
         self.put_dirty(&dirty)
     }

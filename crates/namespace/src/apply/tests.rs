@@ -6,6 +6,7 @@ mod changes;
 mod dirty;
 mod entries;
 mod files;
+mod left;
 mod mounts;
 mod moving_dirty;
 mod names;

@@ -27,7 +27,12 @@ impl Model {
                             let dirty = Dirty { marker: true, ..model.fresh(inode.0, *due) };
                             model.nodes.get_mut(&inode.0).expect("is there").dirty = Some(dirty);
                         }
-                        None => model.fill(parent.0, true),
+                        None => {
+                            let key = model.object_at(inode.0, &model.path_place(inode.0));
+                            let mount = MountId(model.mount_of(inode.0).expect("is there"));
+                            model.orphans.remove(&(mount, key));
+                            model.fill(parent.0, true);
+                        }
                     }
                     Ok(reply)
                 })
@@ -36,21 +41,24 @@ impl Model {
                 let kind = Kind::Unstored { what: what.clone(), mtime: *now };
                 model.make(parent.0, name, kind, (owner.mode, owner.uid, owner.gid), *now)
             }),
-            Command::Remove { request, parent, name, inode, now } => self.once_checked(*request, |model| {
-                model.changeable(parent.0, name)?;
-                if model.child(parent.0, name) != Some(inode.0) {
-                    return Err(Refusal::Gone(*inode));
-                }
-                if model.keeps(inode.0) {
-                    return Err(Refusal::Fixed(name.clone()));
-                }
-                if model.has_children(inode.0) {
-                    return Err(Refusal::NotEmpty(name.clone()));
-                }
-                model.take_out(parent.0, name, inode.0);
-                model.modify(parent.0, *now);
-                Ok(Reply::Done)
-            }),
+            Command::Remove { request, parent, name, inode, leaves, marker, now } => {
+                self.once_checked(*request, |model| {
+                    model.changeable(parent.0, name)?;
+                    if model.child(parent.0, name) != Some(inode.0) {
+                        return Err(Refusal::Gone(*inode));
+                    }
+                    if model.keeps(inode.0) {
+                        return Err(Refusal::Fixed(name.clone()));
+                    }
+                    if model.has_children(inode.0) {
+                        return Err(Refusal::NotEmpty(name.clone()));
+                    }
+                    model.take_out(parent.0, name, inode.0);
+                    model.modify(parent.0, *now);
+                    model.leave(parent.0, leaves, *marker);
+                    Ok(Reply::Done)
+                })
+            }
             Command::Discard { inode } => {
                 if self.nodes.contains_key(&inode.0) && self.is_unpersisted(inode.0) {
                     let node = &self.nodes[&inode.0];
@@ -76,9 +84,13 @@ impl Model {
                 model.settle(inode.0, key);
                 Ok(Reply::Inode(*inode))
             }),
-            Command::Rename { request, from, to, no_replace, released, barrier, now } => {
+            Command::Rename { request, from, to, no_replace, released, barrier, leaves, marker, now } => {
                 let order = (*released, *barrier);
-                self.once_checked(*request, |model| model.rename(from, to, *no_replace, order, *now))
+                self.once_checked(*request, |model| {
+                    let reply = model.rename(from, to, *no_replace, order, *now)?;
+                    model.leave(from.0.0, leaves, *marker);
+                    Ok(reply)
+                })
             }
             Command::Moved { relocation, files } => {
                 let files = files.iter().filter(|file| !self.moved(*relocation, file));
@@ -301,8 +313,11 @@ impl Model {
     /// Removes a file or an empty directory, and leaves what may be in the under store of a dirty file to be deleted.
     fn take_out(&mut self, parent: u64, name: &Name, id: u64) {
         if !self.is_directory(id)
-            && let Some(dirty) = self.nodes[&id].dirty.clone()
+            && let Some(mut dirty) = self.nodes[&id].dirty.clone()
         {
+            if let Kind::File(ObservedKind::File { version, .. }) = &self.nodes[&id].kind {
+                dirty.replaces = dirty.replaces.or(Some(version.clone()).filter(|version| !version.is_empty()));
+            }
             self.orphan(dirty);
         }
         self.drop(parent, name, id);
@@ -326,7 +341,7 @@ impl Model {
         self.nodes.get_mut(&id).expect("is there").key = key;
     }
 
-    fn has_children(&self, id: u64) -> bool {
+    pub(super) fn has_children(&self, id: u64) -> bool {
         matches!(&self.nodes[&id].kind, Kind::Directory { children, .. } if !children.is_empty())
     }
 

@@ -8,7 +8,7 @@ use super::{
     persisting::dues,
     steps::{names, pick},
 };
-use crate::{AttrChange, Command, Due, MovedFile, ObservedKind, Owner, Unstored, Version};
+use crate::{AttrChange, Command, Due, Left, MovedFile, ObservedKind, Owner, Unstored, Version};
 
 /// A change whose inodes are still to be chosen.
 #[derive(Clone, Debug)]
@@ -18,11 +18,19 @@ pub(super) enum Change {
     MakeUnstored { dir: Index, name: Name, owner: Owner, target: u8, now: i64 },
     Commit { file: Index, place: Place, version: u8, size: u64, now: i64 },
     Discard { file: Index },
-    Remove { which: Index, wrong: bool, now: i64 },
-    Rename { which: Index, to: Index, name: Name, no_replace: bool, order: (bool, bool), now: i64, repeat: bool },
+    Remove { which: Index, wrong: bool, after: After, now: i64 },
+    Rename { which: Index, to: Index, name: Name, no_replace: bool, order: (bool, bool), after: After, now: i64 },
     Moved { which: Index, stale: bool, renamed: bool, skip: usize },
     EndRelocation { which: Index },
     SetAttr { inode: Index, change: AttrChange, now: i64 },
+}
+
+/// What a removal leaves to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct After {
+    leaves: bool,
+    marker: Option<Due>,
+    repeat: bool,
 }
 
 /// Where a version was put.
@@ -49,6 +57,13 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
         mtime: set[3].then_some(Timestamp(mtime)),
     });
     let seldom = || prop::bool::weighted(0.1);
+    let after = || {
+        (any::<bool>(), proptest::option::of(dues()), seldom()).prop_map(|(leaves, marker, repeat)| After {
+            leaves,
+            marker,
+            repeat,
+        })
+    };
     prop_oneof![
         4 => (index(), names(), owner(), now(), seldom())
             .prop_map(|(dir, name, owner, now, repeat)| Change::Create { dir, name, owner, now, repeat }),
@@ -60,10 +75,11 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
         6 => (index(), place, 0..3u8, 4..6u64, now())
             .prop_map(|(file, place, version, size, now)| Change::Commit { file, place, version, size, now }),
         1 => index().prop_map(|file| Change::Discard { file }),
-        3 => (index(), seldom(), now()).prop_map(|(which, wrong, now)| Change::Remove { which, wrong, now }),
-        14 => (index(), index(), names(), seldom(), any::<(bool, bool)>(), now(), seldom()).prop_map(
-            |(which, to, name, no_replace, order, now, repeat)| {
-                Change::Rename { which, to, name, no_replace, order, now, repeat }
+        5 => (index(), seldom(), after(), now())
+            .prop_map(|(which, wrong, after, now)| Change::Remove { which, wrong, after, now }),
+        14 => (index(), index(), names(), seldom(), any::<(bool, bool)>(), after(), now()).prop_map(
+            |(which, to, name, no_replace, order, after, now)| {
+                Change::Rename { which, to, name, no_replace, order, after, now }
             }
         ),
         6 => (index(), seldom(), any::<bool>(), 0..3usize)
@@ -71,6 +87,21 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
         3 => index().prop_map(|which| Change::EndRelocation { which }),
         3 => (index(), change, now()).prop_map(|(inode, change, now)| Change::SetAttr { inode, change, now }),
     ]
+}
+
+impl After {
+    /// The object of a node, or the marker, that is left where it is.
+    fn leaves(self, model: &Model, id: u64) -> Vec<Left> {
+        let is_placed = model.mount_of(id).is_some_and(|mount| mount != 0) && !model.within_mount(id).is_empty();
+        if !self.leaves || !is_placed || !model.has_object(id) {
+            return vec![];
+        }
+        let version = match &model.nodes[&id].kind {
+            Kind::File(ObservedKind::File { version, .. }) => Some(version.clone()),
+            _ => None,
+        };
+        vec![Left { key: model.key(id), version }]
+    }
 }
 
 impl Change {
@@ -133,20 +164,35 @@ impl Change {
                 Command::Commit { request: request(false), inode, key, version, now: Timestamp(*now) }
             }
             Self::Discard { file: index } => Command::Discard { inode: file(index) },
-            Self::Remove { which, wrong, now } => {
+            Self::Remove { which, wrong, after, now } => {
                 let (parent, name) = named(which)?;
-                let inode = model.child(parent.0, &name)? + u64::from(*wrong);
-                Command::Remove { request: request(false), parent, name, inode: InodeId(inode), now: Timestamp(*now) }
+                let id = model.child(parent.0, &name)?;
+                Command::Remove {
+                    request: request(after.repeat),
+                    parent,
+                    name,
+                    inode: InodeId(id + u64::from(*wrong)),
+                    leaves: after.leaves(model, id),
+                    marker: after.marker,
+                    now: Timestamp(*now),
+                }
             }
-            Self::Rename { which, to, name, no_replace, order, now, repeat } => Command::Rename {
-                request: request(*repeat),
-                from: named(which)?,
-                to: (dir(to), name.clone()),
-                no_replace: *no_replace,
-                released: order.0,
-                barrier: order.1,
-                now: Timestamp(*now),
-            },
+            Self::Rename { which, to, name, no_replace, order, after, now } => {
+                let (from, to) = (named(which)?, (dir(to), name.clone()));
+                // What is replaced.
+                let old = model.nodes.contains_key(&to.0.0).then(|| model.child(to.0.0, name)).flatten();
+                Command::Rename {
+                    request: request(after.repeat),
+                    from,
+                    to,
+                    no_replace: *no_replace,
+                    released: order.0,
+                    barrier: order.1,
+                    leaves: old.map(|old| after.leaves(model, old)).unwrap_or_default(),
+                    marker: after.marker,
+                    now: Timestamp(*now),
+                }
+            }
             Self::Moved { which, stale, renamed, skip } => {
                 let id = relocation(which)?;
                 let files = model.nodes.keys().filter(|file| model.relocation_of(**file) == Some(id)).skip(*skip);

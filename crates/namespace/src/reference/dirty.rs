@@ -1,9 +1,11 @@
 //! What the model does with what under stores do not have yet.
 
-use headpond_types::{ContentId, InodeId, MountId};
+use std::collections::BTreeSet;
+
+use headpond_types::{ContentId, InodeId, MountId, WorkerId};
 
 use super::model::{Kind, Model};
-use crate::{Command, Dirty, Due, ObservedKind, PersistBegun, Refusal, Reply, Version, own::Own};
+use crate::{Command, Dirty, Due, Left, ObservedKind, PersistBegun, Refusal, Reply, Version, own::Own};
 
 impl Model {
     pub(super) fn persist(&mut self, command: &Command) -> Reply {
@@ -67,6 +69,12 @@ impl Model {
                 Reply::Done
             }
             Command::Overwrite { inode, number, version } => {
+                if let Some(orphan) =
+                    self.orphans.values_mut().find(|orphan| (orphan.inode, orphan.number) == (*inode, *number))
+                {
+                    orphan.replaces.clone_from(version);
+                    return Reply::Done;
+                }
                 let is_file = !self.is_directory(inode.0);
                 if is_file && self.dirty(inode.0).is_some_and(|dirty| dirty.number == *number) {
                     self.overwrite(inode.0, version.as_ref());
@@ -124,18 +132,51 @@ impl Model {
     /// What may be at the key of a row is nobody's.
     pub(super) fn orphan(&mut self, dirty: Dirty) {
         if let Some(key) = dirty.key {
-            self.orphan_at(dirty.mount, key, dirty.replaces, dirty.put);
+            let holders = if dirty.put.is_empty() { vec![] } else { dirty.holders };
+            self.orphan_at(dirty.mount, key, dirty.replaces, (dirty.put, holders));
         }
     }
 
-    fn orphan_at(&mut self, mount: MountId, key: Vec<u8>, replaces: Option<String>, put: Vec<ContentId>) {
+    fn orphan_at(
+        &mut self,
+        mount: MountId,
+        key: Vec<u8>,
+        replaces: Option<String>,
+        (put, holders): (Vec<ContentId>, Vec<WorkerId>),
+    ) {
         let mut orphan = self.row(mount, None, Due::Now);
         let older = self.orphans.remove(&(mount, key.clone()));
-        let (older_put, older_replaces) = older.map(|older| (older.put, older.replaces)).unwrap_or_default();
+        let is_alone = older.is_none();
+        let older = older.map(|older| (older.put, older.replaces, older.holders));
+        let (older_put, older_replaces, older_holders) = older.unwrap_or_default();
+        let all: BTreeSet<_> = holders.iter().chain(&older_holders).copied().collect();
+        orphan.holders = if is_alone { holders } else { all.into_iter().collect() };
         orphan.put = last_eight([older_put, put].concat());
         orphan.replaces = replaces.or(older_replaces);
         orphan.key = Some(key.clone());
         self.orphans.insert((mount, key), orphan);
+    }
+
+    /// Objects that are nobody's since something in `dir` was removed, which was perhaps the last.
+    pub(super) fn leave(&mut self, dir: u64, leaves: &[Left], marker: Option<Due>) {
+        let mount = MountId(self.mount_of(dir).expect("is there"));
+        for Left { key, version } in leaves {
+            self.orphan_at(mount, key.clone(), version.clone(), (vec![], vec![]));
+        }
+        let Some(due) = marker.filter(|_| !self.has_children(dir) && !self.within_mount(dir).is_empty()) else {
+            return;
+        };
+        if self.dirty(dir).is_none() {
+            self.nodes.get_mut(&dir).expect("is there").dirty = Some(self.fresh(dir, due));
+        }
+        let dirty = self.dirty(dir).expect("is there");
+        dirty.below |= !dirty.marker;
+        dirty.marker = true;
+    }
+
+    /// The key of what is put at `place` for a node.
+    pub(super) fn object_at(&self, id: u64, place: &[u8]) -> Vec<u8> {
+        [place, if self.is_directory(id) { &b"/"[..] } else { b"" }].concat()
     }
 
     /// There is, or for sure, something below a directory.
@@ -175,7 +216,8 @@ impl Model {
         if begun.key != self.destination(id) {
             return;
         }
-        let orphan = self.orphans.remove(&(mount, begun.key.clone()));
+        let orphan = self.orphans.remove(&(mount, self.object_at(id, &begun.key)));
+        let orphan = orphan.filter(|_| !is_directory);
         let dirty = self.dirty(id).expect("is there");
         if let Some(orphan) = orphan {
             dirty.put = [orphan.put, std::mem::take(&mut dirty.put)].concat();
@@ -277,7 +319,7 @@ impl Model {
         };
         if !is_due || key != place {
             if version.is_some() {
-                self.orphan_at(dirty.mount, key, version, vec![]);
+                self.orphan_at(dirty.mount, key, version, (vec![], vec![]));
             }
             return;
         }

@@ -3,7 +3,7 @@
 use headpond_types::{InodeId, MountId, Name};
 
 use super::model::{Kind, Model};
-use crate::ObservedKind;
+use crate::{Observed, ObservedKind};
 
 impl Model {
     /// The node and those above it, up to and without the root of its mount.
@@ -107,10 +107,15 @@ impl Model {
     }
 
     /// Whether what the under store shows there is to be deleted.
-    pub(super) fn is_orphaned(&self, dir: u64, name: &Name) -> bool {
+    pub(super) fn is_orphaned(&self, dir: u64, observed: &Observed) -> bool {
         let mount = MountId(self.mount_of(dir).expect("is there"));
-        let key = [&self.prefix(dir, false)[..], name.as_bytes()].concat();
-        self.orphans.contains_key(&(mount, key))
+        let key = [&self.prefix(dir, false)[..], observed.name.as_bytes()].concat();
+        if observed.object != ObservedKind::Directory {
+            return self.orphans.contains_key(&(mount, key));
+        }
+        let key = [&key[..], b"/"].concat();
+        let is_known = self.child(dir, &observed.name).is_some_and(|id| self.is_directory(id));
+        !is_known && self.orphans.keys().any(|(of, orphan)| *of == mount && orphan.starts_with(&key))
     }
 
     pub(super) fn relocation_at(&self, id: u64) -> Option<u64> {

@@ -118,7 +118,7 @@ impl Model {
         let old = self.child(dir, name);
         let relocates = self.relocation_of(dir).is_some();
         let is_listed = matches!(self.nodes[&dir].kind, Kind::Directory { listed: Some(_), .. });
-        if self.is_masked(dir, name) || self.is_orphaned(dir, name) || relocates && (old.is_some() || is_listed) {
+        if self.is_masked(dir, name) || self.is_orphaned(dir, observed) || relocates && (old.is_some() || is_listed) {
             return;
         }
         let mut own = Own::default();

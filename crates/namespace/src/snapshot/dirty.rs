@@ -55,6 +55,14 @@ impl Snapshot {
         Ok(self.0.dirty.orphan_at(mount, key)?)
     }
 
+    /// Whether anything like that is below the prefix `prefix`, its marker not counted.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn has_orphans_below(&self, mount: MountId, prefix: &[u8]) -> Result<bool> {
+        Ok(self.0.dirty.has_orphans_below(mount, prefix, false)?)
+    }
+
     /// What has a [`Dirty::key`] that is not where its path says, of `dir` and what lies below: a relocation of it ends only after that.
     ///
     /// # Errors

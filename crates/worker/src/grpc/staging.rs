@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use headpond_proto::v1::{
     EndStagingRequest, EndStagingResponse, PersistDirtyRequest, PersistRequest, PersistResponse, ReadStagedRequest,
-    ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse, StageRequest, StageResponse, UploadRequest,
-    UploadResponse, staging_service_server::StagingService,
+    ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse, SettleDirtyRequest, SettleDirtyResponse,
+    StageRequest, StageResponse, UploadRequest, UploadResponse, staging_service_server::StagingService,
 };
 use tonic::{Request, Response, Status};
 
@@ -52,6 +52,15 @@ impl StagingService for StagingRpc {
     async fn persist_dirty(&self, request: Request<PersistDirtyRequest>) -> Result<Response<PersistResponse>, Status> {
         let PersistDirtyRequest { grant } = request.into_inner();
         self.0.persist_dirty(grant.as_ref()).await.map(Response::new).map_err(to_status)
+    }
+
+    async fn settle_dirty(
+        &self,
+        request: Request<SettleDirtyRequest>,
+    ) -> Result<Response<SettleDirtyResponse>, Status> {
+        let SettleDirtyRequest { grant } = request.into_inner();
+        self.0.settle_dirty(grant.as_ref()).await.map_err(to_status)?;
+        Ok(Response::new(SettleDirtyResponse {}))
     }
 
     async fn end_staging(&self, request: Request<EndStagingRequest>) -> Result<Response<EndStagingResponse>, Status> {

@@ -30,10 +30,13 @@ const AT_ONCE: usize = 64;
 
 type Answer = Shared<BoxFuture<'static, Result<PersistResponse, SharedError>>>;
 
-/// What is being stored, by content and key.
+/// Content, mount and key.
+type Which = (ContentId, u32, Vec<u8>);
+
+/// What is being stored.
 #[derive(Debug)]
 pub(super) struct Later {
-    running: Mutex<HashMap<(ContentId, Vec<u8>), Answer>>,
+    running: Mutex<HashMap<Which, Answer>>,
     turns: Semaphore,
     /// Tells that something was stored.
     pub(super) stored: Arc<Notify>,
@@ -46,8 +49,28 @@ impl Default for Later {
 }
 
 impl Later {
-    fn running(&self) -> MutexGuard<'_, HashMap<(ContentId, Vec<u8>), Answer>> {
+    fn running(&self) -> MutexGuard<'_, HashMap<Which, Answer>> {
         self.running.lock().expect("no panic while held")
+    }
+
+    /// Waits until nothing is being stored under a key. Cancel-safe.
+    pub(super) async fn settle(&self, mount: u32, key: &[u8]) {
+        loop {
+            let under = |(_, of, other): &Which| *of == mount && other == key;
+            let answer = self
+                .running()
+                .iter()
+                .find(|(which, _)| under(which))
+                .map(|(which, answer)| (which.clone(), answer.clone()));
+            let Some((which, answer)) = answer else { return };
+            // Whoever asked for it may have hung up.
+            let _ = answer.clone().await;
+            self.forget(&which, &answer);
+        }
+    }
+
+    fn forget(&self, which: &Which, answer: &Answer) {
+        self.running().retain(|other, known| other != which || !known.ptr_eq(answer));
     }
 }
 
@@ -58,7 +81,7 @@ pub(super) async fn run(stager: &Arc<Stager>, grant: PersistGrant) -> Result<Per
         let message = "the grant is for what is staged, not for what was acknowledged: ask the master for another";
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
-    let of = (content, grant.key.to_vec());
+    let of = (content, grant.mount, grant.key.to_vec());
     let answer = {
         let mut running = stager.later.running();
         let answer = running.get(&of).cloned().unwrap_or_else(|| begin(stager, content, grant));
@@ -66,7 +89,7 @@ pub(super) async fn run(stager: &Arc<Stager>, grant: PersistGrant) -> Result<Per
         answer
     };
     let answered = answer.clone().await;
-    stager.later.running().retain(|other, known| *other != of || !known.ptr_eq(&answer));
+    stager.later.forget(&of, &answer);
     answered.map_err(|error| error.to_error())
 }
 

@@ -192,6 +192,16 @@ impl Stager {
         later::run(self, grant).await
     }
 
+    /// Waits until nothing of what [`Self::persist_dirty`] has begun is being stored under the key that the grant names.
+    ///
+    /// # Errors
+    /// Those of the grant.
+    pub(crate) async fn settle_dirty(&self, signed: Option<&SignedGrant>) -> Result<()> {
+        let grant = self.cluster.grants.check_persist(signed, self.clock.now())?;
+        self.later.settle(grant.mount, &grant.key).await;
+        Ok(())
+    }
+
     /// Told when a content that was made durable here was stored.
     pub(crate) fn stored(&self) -> Arc<Notify> {
         Arc::clone(&self.later.stored)

@@ -4,7 +4,7 @@ use std::{os::unix::fs::FileExt as _, sync::Arc};
 
 use headpond_proto::{
     status,
-    v1::{PersistDirtyRequest, PersistRequest, PersistResponse, SignedGrant},
+    v1::{PersistDirtyRequest, PersistRequest, PersistResponse, SettleDirtyRequest, SignedGrant},
 };
 use headpond_types::{ContentId, ErrorKind, Result};
 use headpond_ufs::{Fault, Op, Precondition};
@@ -252,4 +252,27 @@ async fn others_read_it_from_its_holders_and_never_from_the_store() {
     let error = other.read(&gone, 0..6).await.expect_err("nobody answers");
     assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains(nobody), "{error}");
+}
+
+#[tokio::test]
+async fn who_asks_whether_it_is_being_stored_is_answered_when_it_is_not() {
+    let yard = Yard::new("later-settled").await;
+    yard.stage_as(1, 0, "bytes", false).await.expect("staged");
+    yard.keep(1, C1, 5).await.expect("durable");
+    yard.store.script(Op::Put, [Some(Fault::Latency(std::time::Duration::from_millis(300)))]);
+    {
+        // Who asked for it hangs up; it goes on.
+        let mut stored = std::pin::pin!(yard.store_later("k", C1, &[]));
+        while yard.store.scripted(Op::Put) > 0 {
+            let _ = tokio::time::timeout(std::time::Duration::from_millis(5), &mut stored).await;
+        }
+    }
+    let settle = async |key| {
+        let grant = Some(yard.pond.master.later(key, C1, &[]));
+        yard.client.clone().settle_dirty(SettleDirtyRequest { grant }).await.expect("settled");
+    };
+    settle("other").await;
+    assert!(yard.sound.head(&"k".into()).await.is_err(), "another key is not waited for");
+    settle("k").await;
+    assert_eq!(yard.sound.head(&"k".into()).await.expect("stored").content, Some(C1));
 }

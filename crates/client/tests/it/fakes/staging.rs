@@ -170,6 +170,13 @@ impl StagingService for FakeWorker {
         Err(Status::unimplemented("asked for by no test"))
     }
 
+    async fn settle_dirty(
+        &self,
+        _: Request<v1::SettleDirtyRequest>,
+    ) -> Result<Response<v1::SettleDirtyResponse>, Status> {
+        Err(Status::unimplemented("asked for by no test"))
+    }
+
     async fn end_staging(
         &self,
         request: Request<v1::EndStagingRequest>,

@@ -62,13 +62,23 @@ impl Bed {
 
     pub(super) fn remove(&mut self, parent: InodeId, text: &str, inode: InodeId) -> Outcome {
         let request = self.request();
-        self.apply(&Command::Remove { request, parent, name: name(text), inode, now: NOW })
+        self.apply(&Command::Remove {
+            request,
+            parent,
+            name: name(text),
+            inode,
+            leaves: vec![],
+            marker: None,
+            now: NOW,
+        })
     }
 
     pub(super) fn try_rename(&mut self, from: (InodeId, &str), to: (InodeId, &str)) -> Outcome {
         let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
         let request = self.request();
-        self.apply(&Command::Rename { request, from, to, no_replace: false, released: false, barrier: false, now: NOW })
+        let (leaves, marker) = (vec![], None);
+        let (no_replace, released, barrier) = (false, false, false);
+        self.apply(&Command::Rename { request, from, to, no_replace, released, barrier, leaves, marker, now: NOW })
     }
 
     /// Answers the relocation that begins.

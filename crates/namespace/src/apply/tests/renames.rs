@@ -140,6 +140,8 @@ fn kinds_are_refused_as_rename_2_says() {
         no_replace: true,
         released: false,
         barrier: false,
+        leaves: vec![],
+        marker: None,
         now: NOW,
     };
     assert_eq!(bed.apply(&no_replace), refused(Refusal::Exists(name("b"))));
@@ -215,6 +217,8 @@ fn a_request_that_met_a_relocation_may_be_made_again() {
         no_replace: false,
         released: false,
         barrier: false,
+        leaves: vec![],
+        marker: None,
         now: NOW,
     };
     assert_eq!(bed.apply(&back), refused(Refusal::Relocating(name("c"))));
