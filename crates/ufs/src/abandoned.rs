@@ -23,7 +23,7 @@ use prost::Message;
 use tokio::{sync::Notify, task::spawn_blocking};
 use uuid::Uuid;
 
-use crate::{Key, UfsError, UfsErrorKind, UnderStore};
+use crate::{Key, UfsError, UfsErrorKind, UnderStore, UploadMark};
 
 /// Below the directory that is given: a file for each upload.
 const UPLOADS: &str = "uploads";
@@ -46,10 +46,21 @@ struct Note {
     upload: String,
 }
 
+/// What is known of an upload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UploadState {
+    /// This process goes on with it.
+    UnderWay,
+    /// It is to be aborted.
+    GivenUp,
+}
+
 /// The uploads of one process, and those that an earlier one left. Aborts what was abandoned.
 #[derive(Debug)]
 pub struct Abandoned {
     dir: PathBuf,
+    /// Those that somebody goes on with, by the names of the notes. Never held across an await, nor while `waiting` is.
+    under_way: Mutex<BTreeMap<String, Note>>,
     /// To be aborted: what they say by the names of the notes. Never held across an await.
     waiting: Mutex<BTreeMap<String, Note>>,
     wake: Notify,
@@ -83,7 +94,7 @@ impl Abandoned {
                 None => fs::remove_file(entry.path())?,
             }
         }
-        Ok(Self { dir, waiting: Mutex::new(waiting), wake: Notify::new() })
+        Ok(Self { dir, under_way: Mutex::default(), waiting: Mutex::new(waiting), wake: Notify::new() })
     }
 
     /// Notes an upload that has just begun. One that cannot be written down goes on: it is lost only if this process dies, and to refuse it would
@@ -91,6 +102,7 @@ impl Abandoned {
     pub async fn note(self: &Arc<Self>, mount: MountId, key: &Key, upload: &str) -> Noted {
         let note = Note { mount: mount.0, key: key.as_bytes().to_vec(), upload: upload.to_owned() };
         let name = Uuid::new_v4().to_string();
+        self.under_way().insert(name.clone(), note.clone());
         // Before it is written: dropped while it is, the upload is abandoned as well.
         let noted = Noted { abandoned: Arc::clone(self), note: Some((name.clone(), note.clone())) };
         let dir = self.dir.clone();
@@ -140,6 +152,21 @@ impl Abandoned {
         aborted.into_iter().filter_map(Result::err).find(|error| !refused(error)).map_or(Ok(()), Err)
     }
 
+    /// What this process, or one before it that had the same directory, has to do with an upload; `None`: nothing.
+    #[must_use]
+    pub fn state_of(&self, mount: MountId, mark: &UploadMark) -> Option<UploadState> {
+        let is_it =
+            |note: &Note| note.mount == mount.0 && note.upload == mark.upload && note.key == mark.key.as_bytes();
+        // One that is given up meanwhile is found in the second.
+        let under_way = self.under_way().values().any(is_it);
+        let given_up = self.waiting().values().any(is_it);
+        match (given_up, under_way) {
+            (true, _) => Some(UploadState::GivenUp),
+            (false, true) => Some(UploadState::UnderWay),
+            (false, false) => None,
+        }
+    }
+
     async fn abort(&self, store: &dyn UnderStore, name: String, note: Note) -> Result<(), UfsError> {
         store.abort_multipart(&Key::from(note.key), &note.upload).await?;
         self.waiting().remove(&name);
@@ -158,6 +185,10 @@ impl Abandoned {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn under_way(&self) -> MutexGuard<'_, BTreeMap<String, Note>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     async fn remove(&self, name: String) {
         let path = self.dir.join(name);
         let removed = spawn_blocking(move || fs::remove_file(path)).await;
@@ -173,6 +204,7 @@ impl Noted {
     /// The upload became an object.
     pub async fn done(mut self) {
         if let Some((name, _)) = self.note.take() {
+            self.abandoned.under_way().remove(&name);
             self.abandoned.remove(name).await;
         }
     }
@@ -181,7 +213,8 @@ impl Noted {
 impl Drop for Noted {
     fn drop(&mut self) {
         if let Some((name, note)) = self.note.take() {
-            self.abandoned.waiting().insert(name, note);
+            self.abandoned.waiting().insert(name.clone(), note);
+            self.abandoned.under_way().remove(&name);
             self.abandoned.wake.notify_one();
         }
     }
@@ -273,5 +306,25 @@ mod tests {
             assert!(!is_there(&store, upload).await);
         }
         assert!(is_there(&store, &others).await, "another mount's");
+    }
+
+    #[tokio::test]
+    async fn what_an_upload_is_to_this_process_is_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let store = Faulty::new(Arc::new(Memory::named("told")), 1);
+        let (key, abandoned) = (Key::from("k"), opened(&dir));
+        let mark = |upload: &str| UploadMark { key: key.clone(), upload: upload.to_owned() };
+        let state = |upload: &str| abandoned.state_of(MOUNT, &mark(upload));
+        let mut noted = Vec::new();
+        for name in ["a", "b", "c"] {
+            noted.push(abandoned.note(MOUNT, &key, name).await);
+        }
+        assert_eq!((state("a"), state("d")), (Some(UploadState::UnderWay), None));
+        assert_eq!(abandoned.state_of(MountId(8), &mark("a")), None, "another mount's");
+        drop(noted.pop());
+        noted.pop().expect("b").done().await;
+        assert_eq!((state("b"), state("c")), (None, Some(UploadState::GivenUp)));
+        abandoned.abort_in(MOUNT, &store).await.expect("aborted");
+        assert_eq!((state("a"), state("c")), (Some(UploadState::UnderWay), None));
     }
 }

@@ -7,7 +7,10 @@ use bytes::Bytes;
 use futures::future::BoxFuture;
 use headpond_types::{ByteRange, ContentId};
 
-use crate::{BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Op, Precondition, UfsError, UnderStore};
+use crate::{
+    BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Op, Precondition, UfsError, UnderStore,
+    UploadMark, UploadPage,
+};
 
 /// A request as wrappers see it.
 #[derive(Clone, Copy, Debug)]
@@ -117,6 +120,13 @@ impl<W: Around> UnderStore for W {
     async fn abort_multipart(&self, key: &Key, upload: &str) -> Result<(), UfsError> {
         let what = Request { op: Op::AbortMultipart, key, sent: 0, repeatable: true };
         self.around(what, || self.inner().abort_multipart(key, upload)).await
+    }
+
+    async fn uploads(&self, after: Option<&UploadMark>) -> Result<UploadPage, UfsError> {
+        let nowhere = Key::default();
+        let what =
+            Request { op: Op::Uploads, key: after.map_or(&nowhere, |mark| &mark.key), sent: 0, repeatable: true };
+        self.around(what, || self.inner().uploads(after)).await
     }
 
     async fn copy(

@@ -25,7 +25,7 @@ mod s3;
 mod store;
 mod uri;
 
-pub use abandoned::{Abandoned, Noted};
+pub use abandoned::{Abandoned, Noted, UploadState};
 pub use connect::{connect, connect_metered};
 pub use credentials::{CredentialSource, Credentials, NoCredentials};
 pub use error::{UfsError, UfsErrorKind};
@@ -35,7 +35,9 @@ pub use local::Local;
 pub use memory::Memory;
 pub use metered::{Counters, Metered, Outcome};
 pub use meters::Meters;
-pub use object::{Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, path_key};
+pub use object::{
+    Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, UploadMark, UploadPage, path_key,
+};
 pub use op::Op;
 pub use retry::{Retry, RetryPolicy};
 pub use store::{BodyStream, UnderStore};

@@ -19,12 +19,15 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     BodyStream, Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, UfsError, UfsErrorKind,
-    UnderStore,
+    UnderStore, UploadMark, UploadPage,
     listing::{Resume, page_size},
 };
 
 /// A body arrives in pieces of this size, so that users meet bodies of several pieces.
 const PIECE: usize = 1 << 20;
+
+/// Uploads in a page of their listing: few, so that tests meet several pages.
+const UPLOADS_PAGE: usize = 10;
 
 static STORES: LazyLock<Mutex<BTreeMap<String, Arc<Mutex<State>>>>> = LazyLock::new(Mutex::default);
 
@@ -297,6 +300,22 @@ impl UnderStore for Memory {
     async fn abort_multipart(&self, _key: &Key, upload: &str) -> Result<(), UfsError> {
         self.state().uploads.remove(upload);
         Ok(())
+    }
+
+    async fn uploads(&self, after: Option<&UploadMark>) -> Result<UploadPage, UfsError> {
+        let state = self.state();
+        let mut uploads: Vec<_> = state
+            .uploads
+            .iter()
+            .map(|(id, upload)| UploadMark { key: upload.key.clone(), upload: id.clone() })
+            .filter(|mark| after.is_none_or(|after| (&mark.key, &mark.upload) > (&after.key, &after.upload)))
+            .collect();
+        drop(state);
+        uploads.sort_unstable_by(|one, other| (&one.key, &one.upload).cmp(&(&other.key, &other.upload)));
+        let more = uploads.len() > UPLOADS_PAGE;
+        uploads.truncate(UPLOADS_PAGE);
+        let next = uploads.last().filter(|_| more).cloned();
+        Ok(UploadPage { uploads, next })
     }
 
     async fn copy(

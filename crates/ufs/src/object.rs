@@ -96,6 +96,24 @@ pub struct ListPage {
     pub continuation: Option<String>,
 }
 
+/// A multipart upload, and where a listing of uploads goes on behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UploadMark {
+    /// The key that it is to become an object of.
+    pub key: Key,
+    /// Its id.
+    pub upload: String,
+}
+
+/// One page of a listing of uploads.
+#[derive(Clone, Debug, Default)]
+pub struct UploadPage {
+    /// The uploads.
+    pub uploads: Vec<UploadMark>,
+    /// Goes into the next request; `None` at the end.
+    pub next: Option<UploadMark>,
+}
+
 /// What must hold of the present object for a request to be carried out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Precondition {

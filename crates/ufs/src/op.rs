@@ -23,6 +23,8 @@ pub enum Op {
     CompleteMultipart,
     /// `abort_multipart`
     AbortMultipart,
+    /// `uploads`
+    Uploads,
     /// `copy`
     Copy,
     /// `delete`
@@ -31,7 +33,7 @@ pub enum Op {
 
 impl Op {
     /// Every operation, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::List,
         Self::Head,
         Self::Get,
@@ -41,6 +43,7 @@ impl Op {
         Self::CopyPart,
         Self::CompleteMultipart,
         Self::AbortMultipart,
+        Self::Uploads,
         Self::Copy,
         Self::Delete,
     ];
@@ -58,6 +61,7 @@ impl Op {
             Self::CopyPart => "copy_part",
             Self::CompleteMultipart => "complete_multipart",
             Self::AbortMultipart => "abort_multipart",
+            Self::Uploads => "uploads",
             Self::Copy => "copy",
             Self::Delete => "delete",
         }

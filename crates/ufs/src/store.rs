@@ -7,7 +7,9 @@ use bytes::Bytes;
 use futures::stream::BoxStream;
 use headpond_types::{ByteRange, ContentId};
 
-use crate::{Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError};
+use crate::{
+    Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UploadMark, UploadPage,
+};
 
 /// Bytes of an object as they arrive. An error ends the stream; a stream that ends early without one is a defect of the
 /// driver: drivers compare with the length promised.
@@ -94,6 +96,17 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
 
     /// Gives an upload up and frees its parts. An unknown upload is not an error.
     async fn abort_multipart(&self, key: &Key, upload: &str) -> Result<(), UfsError>;
+
+    /// One page of the multipart uploads that were begun and neither completed nor aborted, all over the store, from the first after `after` on.
+    /// Some stores do not know all of them, as those that were begun before they were started.
+    ///
+    /// # Errors
+    /// `Unsupported` where uploads cannot be listed.
+    async fn uploads(&self, after: Option<&UploadMark>) -> Result<UploadPage, UfsError> {
+        let _ = after;
+        let message = format!("{} does not list uploads", self.identity());
+        Err(UfsError::new(UfsErrorKind::Unsupported, message))
+    }
 
     /// Copies the version `version` of `source` to `key` within the store.
     ///

@@ -9,6 +9,7 @@ mod failure;
 mod get;
 mod keys;
 mod list;
+mod uploads;
 mod write;
 
 use std::{fmt, future::Future};
@@ -26,7 +27,7 @@ pub(crate) use client::OPTIONS;
 
 use crate::{
     BodyStream, Capabilities, CredentialSource, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError,
-    UfsErrorKind, UnderStore, options::Options,
+    UfsErrorKind, UnderStore, UploadMark, UploadPage, options::Options,
 };
 
 /// A bucket.
@@ -221,6 +222,10 @@ impl UnderStore for S3 {
 
     async fn abort_multipart(&self, key: &Key, upload: &str) -> Result<(), UfsError> {
         self.abort_upload(key, upload).await
+    }
+
+    async fn uploads(&self, after: Option<&UploadMark>) -> Result<UploadPage, UfsError> {
+        self.uploads_page(after).await
     }
 
     async fn copy(

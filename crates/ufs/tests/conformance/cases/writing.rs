@@ -1,7 +1,7 @@
 //! Mutations.
 
 use bytes::Bytes;
-use headpond_ufs::{Listed, Precondition, UfsErrorKind};
+use headpond_ufs::{Listed, Precondition, UfsError, UfsErrorKind, UploadMark};
 
 use super::{Place, describes, fails};
 
@@ -112,6 +112,42 @@ pub(crate) async fn an_aborted_upload_leaves_nothing(place: Place) {
     fails(place.store.complete_multipart(&key, &upload, &parts, &Precondition::None).await, UfsErrorKind::NotFound);
     fails(place.store.head(&key).await, UfsErrorKind::NotFound);
     assert_eq!(place.names(place.request("", false)).await, [""; 0]);
+}
+
+pub(crate) async fn uploads_that_nobody_ended_are_listed(place: Place) {
+    let all = async || {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = place.store.uploads(after.as_ref()).await?;
+            found.extend(
+                page.uploads.into_iter().filter(|mark| mark.key.as_bytes().starts_with(place.prefix.as_bytes())),
+            );
+            after = page.next;
+            if after.is_none() {
+                return Ok::<_, UfsError>(found);
+            }
+        }
+    };
+    match all().await {
+        Err(error) if error.kind() == UfsErrorKind::Unsupported => return,
+        before => assert_eq!(before.expect("listed"), []),
+    }
+    let mut begun = Vec::new();
+    for number in 0..12 {
+        let key = place.key(&format!("o d+d/{}", number / 4));
+        let upload = place.store.create_multipart(&key).await.expect("an upload");
+        begun.push(UploadMark { key, upload });
+    }
+    let aborted = begun.pop().expect("the last");
+    place.store.abort_multipart(&aborted.key, &aborted.upload).await.expect("aborted");
+    // Some that were begun twice, as their answers were lost, are listed as well.
+    let listed = all().await.expect("listed");
+    assert!(begun.iter().all(|mark| listed.contains(mark)) && !listed.contains(&aborted), "{begun:?}: {listed:?}");
+    for mark in &begun {
+        place.store.abort_multipart(&mark.key, &mark.upload).await.expect("aborted");
+    }
+    let listed = all().await.expect("listed");
+    assert!(!begun.iter().any(|mark| listed.contains(mark)), "{listed:?}");
 }
 
 pub(crate) async fn a_copy_is_of_one_version(place: Place) {
