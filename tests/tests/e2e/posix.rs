@@ -1,9 +1,9 @@
 //! Suites of others on a mount: pjdfstest for what calls answer, fsx for the bytes of one file.
 
-use std::{path::Path, process::Command};
+use std::{os::unix::fs::FileExt as _, path::Path, process::Command};
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Pond, is_root, run_as, tool};
+use headpond_tests::{Pond, can_passthrough, is_root, run_as, tool};
 
 use crate::lake::Lake;
 
@@ -147,8 +147,10 @@ fn pjdfstest_passes() -> Result<()> {
     pjdfstest_on("through")
 }
 
-/// What fsx does how often. It compares what it reads with what it wrote.
-const FSX: &str = "\
+/// What fsx does how often, with mapped memory or without. It compares what it reads with what it wrote.
+fn weights(mapped: u32) -> String {
+    format!(
+        "\
 flen = 400000
 [opsize]
 max = 60000
@@ -157,8 +159,8 @@ close_open = 1
 invalidate = 1
 read = 10
 write = 10
-mapread = 2
-mapwrite = 0
+mapread = {mapped}
+mapwrite = {mapped}
 truncate = 5
 fsync = 1
 fdatasync = 1
@@ -167,11 +169,17 @@ posix_fadvise = 1
 posix_fallocate = 1
 punch_hole = 1
 copy_file_range = 2
-";
+"
+    )
+}
 
-fn fsx(file: &Path, scratch: &Path, seed: u64, operations: u64) -> Result<()> {
-    let settings = scratch.join("fsx.toml");
-    std::fs::write(&settings, FSX)?;
+/// Operations of fsx in each of its ways.
+const OPERATIONS: u64 = 10_000;
+
+fn fsx(file: &Path, scratch: &Path, mapped: u32, seed: u64, operations: u64) -> Result<()> {
+    let name = file.file_name().context("fsx needs a file")?.to_string_lossy().into_owned();
+    let settings = scratch.join(format!("{name}.toml"));
+    std::fs::write(&settings, weights(mapped))?;
     let mut command = Command::new(tool("fsx")?);
     command.arg("-f").arg(settings).arg("-P").arg(scratch).args([
         "-S",
@@ -181,27 +189,59 @@ fn fsx(file: &Path, scratch: &Path, seed: u64, operations: u64) -> Result<()> {
     ]);
     let output = command.arg(file).output()?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-    ensure!(output.status.success(), "fsx -S {seed} ended with {}:\n{said}", output.status);
+    ensure!(output.status.success(), "fsx -S {seed} on {name} ended with {}:\n{said}", output.status);
     Ok(())
 }
 
+/// Does the same on the mount and on a plain file; both end with the same bytes, which are given.
+fn fsx_on_both(pond: &Pond, scratch: &Path, name: &str, mapped: u32, seed: u64, operations: u64) -> Result<Vec<u8>> {
+    fsx(&pond.path(name), scratch, mapped, seed, operations)?;
+    fsx(&scratch.join(name), scratch, mapped, seed, operations)?;
+    let expected = std::fs::read(scratch.join(name))?;
+    ensure!(std::fs::read(pond.path(name))? == expected, "{name} differs from the plain file");
+    Ok(expected)
+}
+
+/// Rounds after each of which the kernel reads the file by itself.
+fn fsx_between_passed_reads(pond: &Pond, scratch: &Path, seed: u64) -> Result<Vec<u8>> {
+    const ROUNDS: u64 = 20;
+    let passed = || headpond_tests::metric(pond.http_port(), "headpond_fuse_opens_total", "passthrough");
+    let before = passed()?;
+    let mut expected = Vec::new();
+    for round in 0..ROUNDS {
+        expected = fsx_on_both(pond, scratch, "passed", 2, seed + round, OPERATIONS / ROUNDS)?;
+        let file = std::fs::File::open(pond.path("passed"))?;
+        for (at, block) in expected.chunks(4096).enumerate() {
+            let mut read = vec![0; block.len()];
+            file.read_exact_at(&mut read, 4096 * at as u64)?;
+            ensure!(read == block, "round {round}: page {at} differs from the plain file");
+        }
+    }
+    let passed = passed()? - before;
+    ensure!(!can_passthrough() || passed >= ROUNDS as f64, "only {passed} opens were passed through");
+    Ok(expected)
+}
+
 fn fsx_on(durability: &str) -> Result<()> {
-    const OPERATIONS: u64 = 3_000;
     let lake = Lake::empty()?;
     let pond = pond(&lake, durability)?;
     let scratch = tempfile::tempdir()?;
-    for seed in [1, 2] {
-        let name = format!("fsx-{seed}");
-        fsx(&pond.path(&name), scratch.path(), seed, OPERATIONS)?;
-        // The same operations on a plain file end with the same bytes.
-        fsx(&scratch.path().join(&name), scratch.path(), seed, OPERATIONS)?;
-        let expected = std::fs::read(scratch.path().join(&name))?;
-        ensure!(std::fs::read(pond.path(&name))? == expected, "{name} differs from the plain file");
+    let (pond, scratch) = (&pond, scratch.path());
+    std::thread::scope(|scope| {
+        let ways = [
+            ("buffered", scope.spawn(move || fsx_on_both(pond, scratch, "buffered", 0, 1, OPERATIONS))),
+            ("mapped", scope.spawn(move || fsx_on_both(pond, scratch, "mapped", 5, 2, OPERATIONS))),
+            ("passed", scope.spawn(move || fsx_between_passed_reads(pond, scratch, 3))),
+        ];
+        let ended = ways.map(|(name, way)| (name, way.join().expect("they return errors")));
         pond.run_ok(&["fs", "sync", "/", "--timeout", "90s"])?;
-        ensure!(lake.get(&name)? == expected, "the object {name} differs from the plain file");
-    }
-    ensure!(lake.list()?.len() == 2, "{:?}", lake.list()?);
-    lake.must_have_no_uploads()
+        for (name, expected) in ended {
+            let expected = expected.with_context(|| format!("fsx, {name}, {durability}"))?;
+            ensure!(lake.get(name)? == expected, "the object {name} differs from the plain file");
+        }
+        ensure!(lake.list()?.len() == 3, "{:?}", lake.list()?);
+        lake.must_have_no_uploads()
+    })
 }
 
 #[test]
