@@ -161,6 +161,16 @@ impl S3 {
         stream::iter(each).buffer_unordered(16).try_collect().await
     }
 
+    /// Begins a multipart upload and answers its id.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn begin_upload(&self, key: &str) -> Result<String> {
+        let result = self.client.create_multipart_upload().bucket(&self.bucket).key(key).send().await;
+        let answer = result.map_err(|error| anyhow::anyhow!("begin an upload: {}", DisplayErrorContext(error)))?;
+        answer.upload_id().map(str::to_owned).context("no upload id")
+    }
+
     /// Keys of the multipart uploads that were begun and neither completed nor aborted.
     ///
     /// # Errors

@@ -5,6 +5,9 @@ use headpond_types::ErrorKind;
 /// Some of several things failed, for different reasons; each was reported on its own line.
 pub(crate) const SEVERAL: u8 = 1;
 
+/// A check found something.
+pub(crate) const FOUND: u8 = 19;
+
 /// The process was made to end before it had finished what was in flight.
 pub(crate) const FORCED: u8 = 20;
 
@@ -55,6 +58,7 @@ What the exit code of headpond says:
   16  superseded by another process with the same identity
   17  somebody else is using it; try again later
   18  the two paths lie in different mounts
+  19  `admin check` found something
   20  the end was forced before everything in flight was finished
   70  a defect of headpond; please report it";
 
@@ -87,7 +91,7 @@ mod tests {
             ErrorKind::Fenced,
             ErrorKind::Internal,
         ];
-        for code in kinds.map(of).into_iter().chain([SEVERAL, FORCED]) {
+        for code in kinds.map(of).into_iter().chain([SEVERAL, FOUND, FORCED]) {
             assert_ne!(code, 0);
             assert!(TABLE.lines().any(|line| line.starts_with(&format!("{code:>4}  "))), "{code} is not explained");
         }

@@ -27,6 +27,7 @@ mod batching;
 mod cache;
 mod cached;
 mod caller;
+mod check;
 mod client;
 mod config;
 mod event;
@@ -56,6 +57,7 @@ mod writing;
 
 pub use admin::{AdminClient, ClusterStatus, Mount, NewMount, WorkerStatus};
 pub use cached::{Freed, Presence, StatFs};
+pub use check::{CheckSums, Finding, FindingKind};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use event::{Awaited, Event};

@@ -19,6 +19,7 @@
 mod access;
 mod blocking;
 mod catalog;
+mod check;
 mod config;
 mod connect;
 mod core;

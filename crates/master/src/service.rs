@@ -2,6 +2,7 @@
 
 mod admin;
 mod asker;
+mod check;
 mod listing;
 mod message;
 mod namespace;

@@ -1,5 +1,6 @@
 //! The master as a whole, over a store in memory with injected faults and a clock that stands still.
 
+mod check;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod holders;

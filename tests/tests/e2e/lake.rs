@@ -51,6 +51,11 @@ impl Lake {
         self.runtime.block_on(self.s3.delete(key))
     }
 
+    /// Begins a multipart upload behind the pond's back; gives its id.
+    pub(crate) fn begin_upload(&self, key: &str) -> Result<String> {
+        self.runtime.block_on(self.s3.begin_upload(key))
+    }
+
     /// Every key with its size and ETag.
     pub(crate) fn list(&self) -> Result<Vec<(String, u64, String)>> {
         self.runtime.block_on(self.s3.list(""))

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "what a failing test shows besides its error")]
 
 mod amplification;
+mod check;
 mod cluster;
 mod coherence;
 mod crashes;

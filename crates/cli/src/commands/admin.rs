@@ -1,5 +1,6 @@
 //! `headpond admin`: mounts, workers, the cluster at a glance.
 
+mod check;
 mod mount;
 mod problems;
 mod status;
@@ -21,6 +22,7 @@ Examples:
   headpond admin mount add /data s3://bucket/prefix --option region=eu-central-1
   headpond admin mounts
   headpond admin problems
+  headpond admin check
   headpond admin status -o json")]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
@@ -41,6 +43,7 @@ enum AdminCommand {
     /// The cluster at a glance, and what is wrong with it.
     Status,
     Problems(problems::ProblemsArgs),
+    Check(check::CheckArgs),
 }
 
 pub(crate) fn run(args: AdminArgs) -> Result<()> {
@@ -50,5 +53,6 @@ pub(crate) fn run(args: AdminArgs) -> Result<()> {
         AdminCommand::Workers => workers::run(session).await,
         AdminCommand::Status => status::run(session).await,
         AdminCommand::Problems(args) => problems::run(session, args).await,
+        AdminCommand::Check(args) => check::run(session, args).await,
     })
 }

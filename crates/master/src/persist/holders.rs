@@ -10,7 +10,7 @@ use std::{
 use headpond_proto::{
     MAX_MESSAGE, status,
     v1::{
-        PersistDirtyRequest, PersistResponse, SettleDirtyRequest, SignedGrant,
+        AccountRequest, AccountResponse, PersistDirtyRequest, PersistResponse, SettleDirtyRequest, SignedGrant,
         staging_service_client::StagingServiceClient,
     },
 };
@@ -32,6 +32,9 @@ const PING: Duration = Duration::from_secs(10);
 
 /// A call that takes longer is made again, and joins what the first began.
 const CALL: Duration = Duration::from_secs(60);
+
+/// Deadline of a call that reads no more than tables.
+const ACCOUNT: Duration = Duration::from_secs(10);
 
 /// Times that a call is made anew because it took too long.
 const CALLS: u32 = 60;
@@ -154,6 +157,25 @@ impl Holders {
             }
         }
         Err(Error::new(ErrorKind::DeadlineExceeded, format!("{what}: no answer within an hour")))
+    }
+
+    /// What worker `id` has of dirty contents and uploads.
+    ///
+    /// # Errors
+    /// Those of the call, naming the worker.
+    pub(crate) async fn account(
+        &self,
+        id: WorkerId,
+        address: &str,
+        request: AccountRequest,
+    ) -> Result<AccountResponse> {
+        let what = format!("ask worker {id} ({address}) what it holds");
+        let Connection { channel, .. } = self.connection(address)?;
+        let mut client = StagingServiceClient::new(channel);
+        match tokio::time::timeout(ACCOUNT, client.account(request)).await {
+            Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, &what)),
+            Err(_) => Err(Error::new(ErrorKind::DeadlineExceeded, format!("{what}: no answer"))),
+        }
     }
 
     fn connection(&self, address: &str) -> Result<Connection> {

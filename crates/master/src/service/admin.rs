@@ -2,7 +2,7 @@
 
 use headpond_namespace::Command;
 use headpond_proto::v1::{
-    self, AddMountRequest, AddMountResponse, ListMountsRequest, ListMountsResponse, ListProblemsRequest,
+    self, AddMountRequest, AddMountResponse, CheckRequest, ListMountsRequest, ListMountsResponse, ListProblemsRequest,
     ListProblemsResponse, ListWorkersRequest, ListWorkersResponse, ProbeRequest, ProbeResponse, Problem,
     RemoveMountRequest, RemoveMountResponse, ResolveProblemRequest, ResolveProblemResponse, StatusRequest,
     StatusResponse, WorkerStatus, admin_service_server::AdminService,
@@ -13,6 +13,7 @@ use tokio::time::Instant;
 use tonic::{Request, Response, Status};
 
 use super::{
+    check::{Findings, check},
     message::{millis, mount, mount_message, path, request_id},
     refuse,
 };
@@ -28,6 +29,8 @@ pub(crate) struct Admin {
 
 #[tonic::async_trait]
 impl AdminService for Admin {
+    type CheckStream = Findings;
+
     async fn list_mounts(&self, _: Request<ListMountsRequest>) -> Result<Response<ListMountsResponse>, Status> {
         let table = self.core.engine.mounts().table();
         Ok(Response::new(ListMountsResponse { mounts: table.mounts().into_iter().map(mount_message).collect() }))
@@ -85,6 +88,12 @@ impl AdminService for Admin {
             skipped_keys: self.core.engine.metrics().skipped.get(),
             problems,
         }))
+    }
+
+    async fn check(&self, request: Request<CheckRequest>) -> Result<Response<Findings>, Status> {
+        Peer::of(&request).and_then(|peer| peer.require_operator("check what stores hold")).map_err(refuse)?;
+        let path = path(&request.into_inner().path).map_err(refuse)?;
+        Ok(Response::new(check(&self.core, path)))
     }
 
     async fn list_problems(&self, _: Request<ListProblemsRequest>) -> Result<Response<ListProblemsResponse>, Status> {

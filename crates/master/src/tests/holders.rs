@@ -13,9 +13,10 @@ use headpond_proto::{
     grant::GrantVerifier,
     status,
     v1::{
-        EndStagingRequest, EndStagingResponse, PersistDirtyRequest, PersistGrant, PersistRequest, PersistResponse,
-        ReadStagedRequest, ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse, SettleDirtyRequest,
-        SettleDirtyResponse, StageRequest, StageResponse, UploadRequest, UploadResponse,
+        self, AccountRequest, AccountResponse, EndStagingRequest, EndStagingResponse, PersistDirtyRequest,
+        PersistGrant, PersistRequest, PersistResponse, ReadStagedRequest, ReadStagedResponse, ResizeStagedRequest,
+        ResizeStagedResponse, SettleDirtyRequest, SettleDirtyResponse, StageRequest, StageResponse, UploadRequest,
+        UploadResponse,
         staging_service_server::{StagingService, StagingServiceServer},
     },
 };
@@ -201,6 +202,16 @@ macro_rules! not_here {
                 _: Request<SettleDirtyRequest>,
             ) -> Result<Response<SettleDirtyResponse>, Status> {
                 Ok(Response::new(SettleDirtyResponse {}))
+            }
+
+            async fn account(&self, request: Request<AccountRequest>) -> Result<Response<AccountResponse>, Status> {
+                let asked = request.into_inner();
+                let contents = self.0.contents.lock().expect("not poisoned");
+                let held = asked.contents.into_iter().map(|content| contents.contains_key(&ContentId::from(content)));
+                let (held, given_up) = (held.collect(), v1::UploadState::GivenUp.into());
+                // What is called so in tests.
+                let uploads = asked.uploads.iter().map(|mark| if mark.key == "left" { given_up } else { 0 });
+                Ok(Response::new(AccountResponse { held, uploads: uploads.collect() }))
             }
 
             async fn persist_dirty(

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use headpond_proto::v1::{
-    EndStagingRequest, EndStagingResponse, PersistDirtyRequest, PersistRequest, PersistResponse, ReadStagedRequest,
-    ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse, SettleDirtyRequest, SettleDirtyResponse,
-    StageRequest, StageResponse, UploadRequest, UploadResponse, staging_service_server::StagingService,
+    AccountRequest, AccountResponse, EndStagingRequest, EndStagingResponse, PersistDirtyRequest, PersistRequest,
+    PersistResponse, ReadStagedRequest, ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse,
+    SettleDirtyRequest, SettleDirtyResponse, StageRequest, StageResponse, UploadRequest, UploadResponse,
+    staging_service_server::StagingService,
 };
 use tonic::{Request, Response, Status};
 
@@ -61,6 +62,10 @@ impl StagingService for StagingRpc {
         let SettleDirtyRequest { grant } = request.into_inner();
         self.0.settle_dirty(grant.as_ref()).await.map_err(to_status)?;
         Ok(Response::new(SettleDirtyResponse {}))
+    }
+
+    async fn account(&self, request: Request<AccountRequest>) -> Result<Response<AccountResponse>, Status> {
+        self.0.account(request.into_inner()).map(Response::new).map_err(to_status)
     }
 
     async fn end_staging(&self, request: Request<EndStagingRequest>) -> Result<Response<EndStagingResponse>, Status> {

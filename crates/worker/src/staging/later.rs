@@ -130,6 +130,11 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
     Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version, holders: Vec::new() })
 }
 
+/// Whether all bytes of `content` are here.
+pub(super) fn holds(stager: &Stager, content: ContentId) -> bool {
+    find(stager, content).is_ok()
+}
+
 /// Where the bytes of a content are, and how many.
 fn find(stager: &Stager, content: ContentId) -> Result<(Origin, u64)> {
     // The page store has it before it is not staged any more.

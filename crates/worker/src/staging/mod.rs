@@ -7,6 +7,7 @@
 //! * [`persist`] stores its bytes as one object; [`upload`] and [`parts`] are how, [`settle`] what to make of an answer that was lost.
 //! * [`ahead`] has begun with it while the file is still being written. Uploads that nobody goes on with are aborted ([`Abandoned`]).
 
+mod account;
 mod ahead;
 mod durable;
 mod later;

@@ -65,7 +65,7 @@ impl Victim {
 
 /// What was told to the one who did something.
 #[derive(Debug)]
-enum Ended {
+pub(crate) enum Ended {
     /// It is done: a file is written and closed.
     Acknowledged,
     /// It is not, or it is: with what was said.
@@ -90,13 +90,13 @@ impl Ended {
 /// A file that another program writes and closes: what this one starts meanwhile would have a file that is open here closed in passing, which
 /// stores what is written of it.
 #[derive(Debug)]
-struct Writing {
+pub(crate) struct Writing {
     program: Child,
     _source: NamedTempFile,
 }
 
 impl Writing {
-    fn begin(body: &[u8], to: &Path) -> Result<Self> {
+    pub(crate) fn begin(body: &[u8], to: &Path) -> Result<Self> {
         let mut source = NamedTempFile::new()?;
         source.write_all(body)?;
         let program = Command::new("cp")
@@ -110,7 +110,7 @@ impl Writing {
     }
 
     /// Waits for its end.
-    fn end(self) -> Result<Ended> {
+    pub(crate) fn end(self) -> Result<Ended> {
         let Output { status, stderr, .. } = self.program.wait_with_output()?;
         let said = String::from_utf8_lossy(&stderr);
         Ok(if status.success() { Ended::Acknowledged } else { Ended::Failed(said.into_owned()) })

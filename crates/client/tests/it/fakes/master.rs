@@ -333,6 +333,12 @@ impl MasterService for FakeMaster {
 
 #[tonic::async_trait]
 impl AdminService for FakeMaster {
+    type CheckStream = BoxStream<'static, Result<v1::CheckResponse, Status>>;
+
+    async fn check(&self, _: Request<v1::CheckRequest>) -> Result<Response<Self::CheckStream>, Status> {
+        Err(Status::unimplemented("check"))
+    }
+
     async fn list_mounts(&self, _: Request<v1::ListMountsRequest>) -> Result<Response<v1::ListMountsResponse>, Status> {
         Err(Status::unimplemented("list_mounts"))
     }

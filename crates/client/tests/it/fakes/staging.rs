@@ -80,6 +80,10 @@ impl FakeWorker {
 
 #[tonic::async_trait]
 impl StagingService for FakeWorker {
+    async fn account(&self, _: Request<v1::AccountRequest>) -> Result<Response<v1::AccountResponse>, Status> {
+        Err(Status::unimplemented("account"))
+    }
+
     async fn stage(&self, request: Request<v1::StageRequest>) -> Result<Response<v1::StageResponse>, Status> {
         let v1::StageRequest { grant, offset, data, continues } = request.into_inner();
         let lease = lease(grant);
