@@ -19,6 +19,9 @@ use crate::{
     store::LogStore,
 };
 
+/// Commands that are applied on the thread that serves, at some 20 µs each.
+const QUICK: usize = 32;
+
 /// Applies committed entries to the state machine, all that Raft hands over at once in one transaction.
 pub(crate) struct Applier<M: StateMachine> {
     machine: Arc<M>,
@@ -62,7 +65,9 @@ impl<M: StateMachine> RaftStateMachine<Types<M>> for Applier<M> {
                 commands.extend(batch.commands());
             }
         }
-        let outcomes = blocking(|| guarded(|| self.machine.apply(position(&last), &commands)));
+        let apply = || guarded(|| self.machine.apply(position(&last), &commands));
+        let is_quick = commands.len() <= QUICK && self.machine.applies_at_once();
+        let outcomes = if is_quick { apply() } else { blocking(apply) };
         let outcomes = outcomes.map_err(|error| {
             self.progress.stop(&error);
             StorageIOError::apply(last, AnyError::new(&error))

@@ -38,6 +38,12 @@ pub trait StateMachine: Send + Sync + 'static {
     /// When the tables cannot be read or written. Nothing of the call has happened then, and the journal stops.
     fn apply(&self, at: Position, commands: &[&Self::Command]) -> Result<Vec<Self::Outcome>>;
 
+    /// Whether applying something now most likely waits neither for a disk nor for [`StateMachine::make_durable`]: then no other thread is woken to go on with
+    /// this one's tasks, which costs more than applying a small command.
+    fn applies_at_once(&self) -> bool {
+        false
+    }
+
     /// Makes durable what was applied until the call. The journal drops no entry before.
     ///
     /// # Errors
