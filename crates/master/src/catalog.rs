@@ -1,6 +1,6 @@
 //! The namespace behind its journal: reading by snapshot, changing by command, and telling sessions what changed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use headpond_journal::{Journal, JournalStatus};
 use headpond_namespace::{Command, Effect, Namespace, Refusal, Reply, Snapshot};
@@ -31,8 +31,9 @@ impl Catalog {
         sessions: Arc<Sessions>,
         denials: Denials,
         metrics: Metrics,
+        persist_delay: Duration,
     ) -> Self {
-        let backlog = Arc::new(Backlog::new(namespace.clone()));
+        let backlog = Arc::new(Backlog::new(namespace.clone(), persist_delay));
         Self { namespace, journal, sessions, denials, backlog, metrics }
     }
 

@@ -50,6 +50,11 @@ pub struct MasterConfig {
     /// Default: 30 s. Longer spares requests to the under store; 0 asks it at every use. Applies to mounts made later.
     #[serde(with = "units::duration_or_never")]
     pub sync_interval: Option<Duration>,
+    /// How long a file that was changed is left alone before it is persisted, on mounts that persist after close; one that is changed again and again at
+    /// most ten times as long. Default: 1 s. Longer spares the store what is soon written again, renamed or removed; shorter has it there sooner. Who waits
+    /// (`fs sync`, a commit file) has no delay.
+    #[serde(with = "units::duration")]
+    pub persist_delay: Duration,
     /// How the gRPC services are protected; a section of its own. Default: not at all.
     #[serde(skip)]
     pub tls: TlsConfig,
@@ -69,6 +74,7 @@ impl Default for MasterConfig {
             call_deadline: Duration::from_secs(60),
             write_lease: Duration::from_secs(30),
             sync_interval: Some(Duration::from_secs(30)),
+            persist_delay: Duration::from_secs(1),
             tls: TlsConfig::default(),
         }
     }

@@ -133,7 +133,7 @@ async fn open(config: &MasterConfig, sessions: Arc<Sessions>, metrics: Metrics) 
     if restarted {
         denials.be_unsure();
     }
-    Ok(Catalog::new(namespace, journal, sessions, denials, metrics))
+    Ok(Catalog::new(namespace, journal, sessions, denials, metrics, config.persist_delay))
 }
 
 fn router(config: &MasterConfig, core: &Core) -> Router {

@@ -194,6 +194,7 @@ async fn start(
         bind: "127.0.0.1:0".to_owned(),
         state_dir: state.path().to_owned(),
         sync_interval,
+        persist_delay: Duration::ZERO,
         // Tests of workers say themselves when one is lost.
         worker_lost_after: Duration::from_secs(3600),
         ..MasterConfig::default()

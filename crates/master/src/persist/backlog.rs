@@ -12,6 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, RwLock,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use headpond_namespace::{Dirty, Due, Namespace, Snapshot};
@@ -28,6 +29,8 @@ const PAGE: usize = 1000;
 #[derive(Debug)]
 pub(crate) struct Backlog {
     namespace: Arc<Namespace>,
+    /// How long what was changed is left alone.
+    linger: Duration,
     lines: RwLock<HashMap<MountId, Arc<MountLine>>>,
     /// The number up to which all rows were taken over.
     seen: Mutex<u64>,
@@ -40,7 +43,7 @@ pub(crate) struct Backlog {
 }
 
 /// One mount's line and who waits for it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct MountLine {
     line: Mutex<Line>,
     /// Something may go that might not before.
@@ -48,16 +51,24 @@ pub(crate) struct MountLine {
 }
 
 impl MountLine {
+    /// Somebody waits for what is in the line.
+    pub(super) fn hurry(&self) {
+        if self.lock().hurry() {
+            self.woken.notify_one();
+        }
+    }
+
     pub(crate) fn lock(&self) -> MutexGuard<'_, Line> {
         self.line.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Backlog {
-    /// Nothing yet.
-    pub(crate) fn new(namespace: Arc<Namespace>) -> Self {
+    /// Nothing yet. What will be changed is left alone for `linger` before it is persisted, unless somebody waits for it.
+    pub(crate) fn new(namespace: Arc<Namespace>, linger: Duration) -> Self {
         Self {
             namespace,
+            linger,
             lines: RwLock::default(),
             seen: Mutex::default(),
             complete: AtomicBool::new(false),
@@ -162,7 +173,8 @@ impl Backlog {
             return line;
         }
         let mut lines = self.lines.write().unwrap_or_else(PoisonError::into_inner);
-        let line = lines.entry(mount).or_default().clone();
+        let new = || Arc::new(MountLine { line: Mutex::new(Line::new(self.linger)), woken: Notify::new() });
+        let line = lines.entry(mount).or_insert_with(new).clone();
         drop(lines);
         self.grown.notify_one();
         line
@@ -171,7 +183,7 @@ impl Backlog {
     /// A mount is gone, and with it what was to be persisted there.
     pub(crate) fn forget_mount(&self, mount: MountId) {
         if let Some(line) = self.lines.write().unwrap_or_else(PoisonError::into_inner).remove(&mount) {
-            *line.lock() = Line::default();
+            *line.lock() = Line::new(self.linger);
             line.woken.notify_one();
         }
         self.moved.send_modify(|count| *count += 1);
@@ -187,9 +199,15 @@ impl Backlog {
         self.lines().values().any(|line| line.lock().needs(content))
     }
 
-    /// Whether all of a mount that is due with a lower number is persisted.
+    /// Whether all of a mount that is due with a lower number is persisted. Whoever asks waits for it: nothing is left alone any more.
     pub(crate) fn is_clear_below(&self, mount: MountId, number: u64) -> bool {
-        self.line(mount).is_none_or(|line| line.lock().is_clear_below(number))
+        self.line(mount).is_none_or(|line| {
+            let is_clear = line.lock().is_clear_below(number);
+            if !is_clear {
+                line.hurry();
+            }
+            is_clear
+        })
     }
 
     /// Whether no barrier of a mount with a lower number is left.

@@ -12,12 +12,23 @@
 //!    goes before objects that were renamed earlier have been moved.
 //! 4. What was begun under a key that is not its path's any more goes at any time: the objects around it cannot be moved before.
 //!
+//! What was changed a moment ago is left alone for a while ([`Linger`]): it may be written again, renamed or removed at once, as temporary files are, and
+//! then costs the store nothing, or one request. Nobody waits for that: who waits for something in the line hurries all of it.
+//!
 //! What is at work or failed keeps its place. Every step costs `O(log n)`: of what waits, only the first is looked at.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+mod linger;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    time::Duration,
+};
 
 use headpond_namespace::Due;
 use headpond_types::{ContentId, InodeId};
+use tokio::time::Instant;
+
+use self::linger::Linger;
 
 /// Place in the line.
 pub(super) type Place = (u64, Class, InodeId);
@@ -64,6 +75,8 @@ pub(crate) struct Item {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     Ready,
+    /// It was changed a moment ago, and is left alone until then.
+    Fresh(Instant),
     /// It is being persisted.
     AtWork,
     /// To be tried again later.
@@ -74,6 +87,7 @@ enum State {
 struct Entry {
     item: Item,
     state: State,
+    linger: Linger,
 }
 
 /// Relocations of the mount that are not over.
@@ -95,6 +109,10 @@ pub(crate) struct Amount {
 /// One mount's line.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
+    /// How long what was changed is left alone.
+    linger: Duration,
+    /// What is left alone, and until when.
+    fresh: BTreeSet<(Instant, InodeId)>,
     entries: HashMap<InodeId, Entry>,
     /// All that is due.
     due: BTreeSet<Place>,
@@ -115,6 +133,11 @@ pub(crate) struct Line {
 }
 
 impl Line {
+    /// An empty line, where what is changed is left alone for `linger`.
+    pub(crate) fn new(linger: Duration) -> Self {
+        Self { linger, ..Self::default() }
+    }
+
     /// Takes over what is known of `inode` now; `None`: it is not dirty any more. Whether anything left the line, or came to another place.
     pub(crate) fn update(&mut self, inode: InodeId, item: Option<Item>) -> bool {
         let before = self.entries.remove(&inode);
@@ -125,18 +148,31 @@ impl Line {
         let was_due = before.as_ref().is_some_and(|entry| entry.item.due == Due::Now);
         let walked = before.as_ref().map(|entry| entry.item.number).filter(|number| self.walked.contains(number));
         let mut state = State::Ready;
-        if let Some(Entry { item: old, state: old_state }) = before {
+        let now = Instant::now();
+        let mut linger = before.as_ref().map(|entry| entry.linger);
+        let is_changed = |item: &Item| {
+            let is_new = before.as_ref().is_none_or(|entry| entry.item.content != item.content);
+            is_new && item.due == Due::Now && item.stores && item.parent != InodeId(0)
+        };
+        if item.as_ref().is_some_and(is_changed) {
+            linger = Some(Linger::changed(now, self.linger, linger));
+        }
+        if let Some(Entry { item: old, state: old_state, .. }) = before {
             self.take_out(inode, &old);
             // What failed before was another content, or in another place.
             if let (State::AtWork, Some(_)) = (old_state, &item) {
                 state = old_state;
             }
+            if let State::Fresh(until) = old_state {
+                self.fresh.remove(&(until, inode));
+            }
         }
         if let Some(item) = item {
             self.put_in(inode, &item);
             walked.into_iter().for_each(|number| self.walked(number));
-            self.entries.insert(inode, Entry { item, state });
-            self.file(inode);
+            let linger = linger.unwrap_or_else(|| Linger::over(now, self.linger));
+            self.entries.insert(inode, Entry { item, state, linger });
+            self.settle(inode);
         }
         was_due
     }
@@ -187,7 +223,7 @@ impl Line {
 
     /// Puts a ready item where it is looked for.
     fn file(&mut self, inode: InodeId) {
-        let Some(Entry { item, state: State::Ready }) = self.entries.get(&inode) else { return };
+        let Some(Entry { item, state: State::Ready, .. }) = self.entries.get(&inode) else { return };
         if item.due != Due::Now || !item.stores {
             return;
         }
@@ -211,8 +247,13 @@ impl Line {
         }
     }
 
-    /// Up to `limit` of what may go, given what is being moved; the lowest numbers of what holds up others first. Each is at work from then on.
-    pub(crate) fn choose(&mut self, moves: Moves, limit: usize) -> Vec<InodeId> {
+    /// Up to `limit` of what may go at `now`, given what is being moved; the lowest numbers of what holds up others first. Each is at work from then on.
+    pub(crate) fn choose(&mut self, now: Instant, moves: Moves, limit: usize) -> Vec<InodeId> {
+        if self.barriers.is_empty() {
+            self.ripen(now);
+        } else {
+            self.hurry();
+        }
         let mut chosen: Vec<Place> = Vec::new();
         let gated = self.gated.iter().take_while(|place| self.may_pass(**place, moves));
         chosen.extend(gated.take(limit));
@@ -268,6 +309,8 @@ impl Line {
     fn begin(&mut self, inode: InodeId) {
         let Some(entry) = self.entries.get_mut(&inode) else { return };
         entry.state = State::AtWork;
+        // From here on only what changes it anew has it left alone.
+        entry.linger = Linger::over(Instant::now(), self.linger);
         let item = entry.item.clone();
         self.unfile(inode, &item);
     }
@@ -276,15 +319,19 @@ impl Line {
     pub(crate) fn end(&mut self, inode: InodeId, rests: bool) {
         if let Some(entry) = self.entries.get_mut(&inode) {
             entry.state = if rests { State::Resting } else { State::Ready };
-            self.file(inode);
+            self.settle(inode);
         }
     }
 
     /// Nothing is at work: who worked is gone.
     pub(crate) fn reset(&mut self) {
         self.walked.clear();
-        let busy: Vec<_> =
-            self.entries.iter().filter(|(_, entry)| entry.state != State::Ready).map(|(id, _)| *id).collect();
+        let busy: Vec<_> = self
+            .entries
+            .iter()
+            .filter(|(_, entry)| matches!(entry.state, State::AtWork | State::Resting))
+            .map(|(id, _)| *id)
+            .collect();
         busy.into_iter().for_each(|inode| self.end(inode, false));
     }
 
@@ -314,10 +361,11 @@ impl Line {
 
     /// Whether a file is about to be put, which makes a marker with the number `number` of its directory needless.
     pub(crate) fn is_about_to_go(&self, inode: InodeId, number: u64) -> bool {
-        self.entries.get(&inode).is_some_and(|Entry { item, state }| {
+        self.entries.get(&inode).is_some_and(|Entry { item, state, .. }| {
             let place = place(inode, item);
             let goes_along = item.number == number && place.1 == Class::Plain && self.gated.contains(&place);
-            item.content.is_some() && (*state == State::AtWork || goes_along || self.free.contains(&place))
+            let goes = matches!(state, State::AtWork | State::Fresh(_)) || goes_along || self.free.contains(&place);
+            item.content.is_some() && goes
         })
     }
 
@@ -379,3 +427,6 @@ const fn place(inode: InodeId, item: &Item) -> Place {
     };
     (item.number, class, inode)
 }
+
+#[cfg(test)]
+mod tests;

@@ -69,6 +69,7 @@ impl Persister {
             if !live.mount.path.starts_with(path) && !path.starts_with(&live.mount.path) {
                 continue;
             }
+            line.hurry();
             let (mut due, mut not_due): (Vec<_>, Vec<_>) = {
                 let locked = line.lock();
                 let take = |(inode, item): (InodeId, &Item)| (inode, item.clone());

@@ -103,7 +103,8 @@ impl Run {
                 idle_since = Instant::now();
             }
             let until = idle_since + IDLE;
-            let next = self.resting.first().map_or(until, |(at, _)| (*at).min(until));
+            let rested = self.resting.first().map(|(at, _)| *at);
+            let next = rested.into_iter().chain(self.line.lock().ripens_at()).fold(until, Instant::min);
             tokio::select! {
                 Some(ended) = jobs.next() => {
                     self.end(ended);
@@ -148,7 +149,7 @@ impl Run {
         loop {
             let room = AT_ONCE.saturating_sub(jobs.len());
             let Some(moves) = self.moves() else { return };
-            let chosen = self.line.lock().choose(moves, room);
+            let chosen = self.line.lock().choose(Instant::now(), moves, room);
             if chosen.is_empty() {
                 return;
             }
