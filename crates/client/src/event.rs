@@ -17,6 +17,8 @@ pub enum Event {
         old: Option<InodeId>,
         /// It was changed through this client.
         own: bool,
+        /// The name leads to `old` as before: only what that is has changed.
+        same: bool,
         /// To be held until no cache above the client believes otherwise.
         awaited: Awaited,
     },

@@ -232,12 +232,16 @@ fn apply(shared: &Shared, event: v1::WatchEvent, words: &Arc<Words>) {
                 // What is no name cannot have been looked up by it; then the whole listing counts as changed.
                 let name = Name::new(&entry.name).ok();
                 let old = (entry.inode != 0).then_some(InodeId(entry.inode));
-                shared.cache.invalidate(as_of, parent, name.as_ref(), old);
+                match old {
+                    Some(inode) if entry.same => shared.cache.outdate(as_of, inode),
+                    _ => shared.cache.invalidate(as_of, parent, name.as_ref(), old),
+                }
                 shared.session.tell(Event::Entry {
                     parent,
                     name,
                     old,
                     own: invalidation.own,
+                    same: entry.same,
                     awaited: awaited.clone(),
                 });
             }

@@ -208,7 +208,14 @@ impl FakePond {
     /// Tells watchers that an entry changed.
     pub(crate) fn tell(&self, parent: InodeId, name: &str, old: Option<InodeId>) {
         let name = Some(Name::new(name).unwrap());
-        drop(self.0.events.send(Event::Entry { parent, name, old, own: false, awaited: Awaited::default() }));
+        drop(self.0.events.send(Event::Entry {
+            parent,
+            name,
+            old,
+            own: false,
+            same: false,
+            awaited: Awaited::default(),
+        }));
     }
 
     fn remove_silently(&self, parent: InodeId, name: &str) -> Option<InodeId> {

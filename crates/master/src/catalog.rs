@@ -157,7 +157,8 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::DropDirty { .. }
         | Command::Overwrite { .. } => return None,
     };
-    Some(Change { request: *request, locks })
+    let in_place = matches!(command, Command::Commit { .. } | Command::CommitDirty { .. });
+    Some(Change { request: *request, locks, in_place })
 }
 
 /// Whose rows of what is dirty a command may change, besides those that get a new number. Whether it may where nothing is dirty before, too.

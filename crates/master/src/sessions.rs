@@ -72,6 +72,8 @@ pub(crate) struct Change {
     pub(crate) request: RequestId,
     /// What the author's kernel has locked until it is answered.
     pub(crate) locks: Locks,
+    /// Names lead to the same inodes as before.
+    pub(crate) in_place: bool,
 }
 
 /// Inodes among the effects of a change.
@@ -172,7 +174,8 @@ impl Sessions {
         for state in self.states() {
             let mut inner = state.lock();
             if Some(state.id) == author {
-                let own = Invalidation { own: true, ..invalidation.clone() };
+                let mut own = Invalidation { own: true, ..invalidation.clone() };
+                own.entries.iter_mut().for_each(|entry| entry.same = change.in_place);
                 state.send(&mut inner, Arc::new(WatchEvent { event: Some(Event::Invalidation(own)) }));
                 continue;
             }
@@ -314,7 +317,7 @@ fn invalidated(effect: &Effect) -> Option<InvalidatedEntry> {
         Effect::Mounts => return None,
     };
     let (parent, name) = (parent.0, name.as_bytes().to_vec().into());
-    Some(InvalidatedEntry { parent, name, inode: old.map_or(0, |inode| inode.0) })
+    Some(InvalidatedEntry { parent, name, inode: old.map_or(0, |inode| inode.0), same: false })
 }
 
 #[cfg(test)]

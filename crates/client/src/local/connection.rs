@@ -39,6 +39,8 @@ pub(crate) struct Connection {
     waiting: Mutex<HashMap<u64, Waiting>>,
     lent: Mutex<HashMap<u64, Loan>>,
     next_id: AtomicU64,
+    /// Held by a thread that serves others, too, while it waits for a disk: there is another for them.
+    disk: Mutex<()>,
     closed: Shutdown,
     /// Another connection to the same socket has been made since this one broke.
     succeeded: AtomicBool,
@@ -54,6 +56,12 @@ enum Waiting {
     },
     Stage {
         answer: oneshot::Sender<Result<File>>,
+    },
+    Persist {
+        answer: oneshot::Sender<Result<v1::PersistResponse>>,
+    },
+    EndStaging {
+        answer: oneshot::Sender<Result<()>>,
     },
     /// Without `answer` nobody waits, but what is present is learnt all the same.
     Ensure {
@@ -94,6 +102,7 @@ impl Connection {
             waiting: Mutex::default(),
             lent: Mutex::default(),
             next_id: AtomicU64::new(1),
+            disk: Mutex::default(),
             closed,
             succeeded: AtomicBool::new(false),
             on_recall,
@@ -106,6 +115,11 @@ impl Connection {
     /// Whether requests can still be made and leases are still held.
     pub(crate) fn is_open(&self) -> bool {
         !self.closed.has_begun()
+    }
+
+    /// The right to wait for this node's disk on a thread that serves others, too; one at a time.
+    pub(super) fn waits_for_disk(&self) -> Option<MutexGuard<'_, ()>> {
+        self.disk.try_lock().ok()
     }
 
     /// Closes the connection; the worker takes all leases of it as given back.
@@ -142,6 +156,18 @@ impl Connection {
         let (answer, answered) = oneshot::channel();
         let request = Request::Stage(v1::StageFileRequest { grant: Some(grant) });
         self.ask(request, Waiting::Stage { answer }, answered).await
+    }
+
+    /// Has what is staged under a lease stored, or made durable. Goes on at the worker when it is dropped.
+    pub(super) async fn persist(&self, request: v1::PersistRequest) -> Result<v1::PersistResponse> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::Persist(request), Waiting::Persist { answer }, answered).await
+    }
+
+    /// Ends a staged file, which ends with the connection in any case. Cancel-safe.
+    pub(super) async fn end_staging(&self, request: v1::EndStagingRequest) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::EndStaging(request), Waiting::EndStaging { answer }, answered).await
     }
 
     /// Waits until a range of a lent content is present; without one only asks whether all of it is. Cancel-safe.
@@ -253,6 +279,16 @@ impl Connection {
                     let _ = answer.send(Ok(File::from(descriptor)));
                 }
             }
+            Some(Response::Persisted(persisted)) => {
+                if let Some(Waiting::Persist { answer }) = waiting {
+                    let _ = answer.send(Ok(persisted));
+                }
+            }
+            Some(Response::StagingEnded(v1::EndStagingResponse {})) => {
+                if let Some(Waiting::EndStaging { answer }) = waiting {
+                    let _ = answer.send(Ok(()));
+                }
+            }
             Some(Response::Ensured(ensured)) => {
                 if let Some(Waiting::Ensure { file, answer }) = waiting {
                     if let Some(file) = file.upgrade() {
@@ -268,6 +304,8 @@ impl Connection {
                 match waiting {
                     Some(Waiting::Lend { answer, .. }) => drop(answer.send(Err(error))),
                     Some(Waiting::Stage { answer }) => drop(answer.send(Err(error))),
+                    Some(Waiting::Persist { answer }) => drop(answer.send(Err(error))),
+                    Some(Waiting::EndStaging { answer }) => drop(answer.send(Err(error))),
                     Some(Waiting::Ensure { answer: Some(answer), .. }) => drop(answer.send(Err(error))),
                     Some(Waiting::Ensure { answer: None, .. }) | None => {
                         tracing::debug!(%error, "the worker of this node refused what nobody waits for");

@@ -1,17 +1,13 @@
 //! A staged file, lent by the worker of this node to be written.
 
-use std::{
-    fs::File,
-    io::{self, IoSlice},
-    os::unix::fs::FileExt,
-    sync::Arc,
-};
+use std::{fs::File, io, os::unix::fs::FileExt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
+use headpond_proto::v1;
 use headpond_types::{Error, ErrorKind, Result};
 use rustix::{
     fs::{FallocateFlags, SeekFrom},
-    io::{Errno, ReadWriteFlags, pwritev2},
+    io::Errno,
 };
 
 use super::{
@@ -19,6 +15,9 @@ use super::{
     file::{INLINE, read_cached},
 };
 use crate::writing::Stretch;
+
+/// Bytes that are written without a thread of their own where tasks run, which must not wait for long.
+const SMALL: usize = 64 << 10;
 
 /// The bytes of a file's next version on the disk of this node's worker. They are the worker's as long as the connection holds.
 #[derive(Debug)]
@@ -38,14 +37,42 @@ impl StagedFile {
         !self.connection.is_open()
     }
 
+    /// Has the worker store what was written, or make it durable. Goes on there when it is dropped.
+    ///
+    /// # Errors
+    /// What the worker answered; `Unavailable` when it was lost.
+    pub(crate) async fn persist(&self, request: v1::PersistRequest) -> Result<v1::PersistResponse> {
+        self.connection.persist(request).await
+    }
+
+    /// The worker need not keep the file any more, but what it was stored as.
+    ///
+    /// # Errors
+    /// As of [`StagedFile::persist`].
+    pub(crate) async fn end(&self, request: v1::EndStagingRequest) -> Result<()> {
+        self.connection.end_staging(request).await
+    }
+
+    /// Bytes in the file, if the page cache knows: on every local file system.
+    pub(crate) fn length(&self) -> Option<u64> {
+        self.file.metadata().ok().map(|metadata| metadata.len())
+    }
+
     /// Reads into `buffer` if that need not wait for a disk; whether it did. Only for what lies before the file's end.
     pub(crate) fn try_read(&self, offset: u64, buffer: &mut [u8]) -> bool {
         read_cached(&self.file, offset, buffer).0 == buffer.len()
     }
 
-    /// Writes if that need not wait for a disk; whether all of it was. Parts may be written otherwise.
+    /// Writes if no other thread waits in here for this node's disk; whether all of it was. Parts may be written otherwise.
+    ///
+    /// Most file systems take a write into memory and never say beforehand whether that has to wait. Handing it to another thread costs a copy of the
+    /// bytes into fresh memory, which is dearer than the write.
     pub(crate) fn try_write(&self, offset: u64, bytes: &[u8]) -> bool {
-        bytes.len() <= INLINE && self.write_cached(offset, bytes) == bytes.len()
+        if bytes.len() > INLINE {
+            return false;
+        }
+        let Some(_alone) = self.connection.waits_for_disk() else { return false };
+        self.file.write_all_at(bytes, offset).is_ok()
     }
 
     /// Reads `length` bytes, all of which lie before the file's end.
@@ -67,11 +94,10 @@ impl StagedFile {
     /// # Errors
     /// `ResourceExhausted` when the disk is full, `Unavailable` when it fails; parts may be written then.
     pub(crate) async fn write(self: &Arc<Self>, offset: u64, bytes: Bytes) -> Result<()> {
-        let done = if bytes.len() <= INLINE { self.write_cached(offset, &bytes) } else { 0 };
-        if done == bytes.len() {
+        if bytes.len() <= SMALL && self.try_write(offset, &bytes) {
             return Ok(());
         }
-        self.blocking("written", move |file| file.write_all_at(&bytes[done..], offset + done as u64)).await
+        self.blocking("written", move |file| file.write_all_at(&bytes, offset)).await
     }
 
     /// Sets the length; what is added reads as zeros.
@@ -114,20 +140,6 @@ impl StagedFile {
             }
         };
         self.blocking("searched for holes", seek).await
-    }
-
-    /// As much of the beginning of `bytes` as the page cache takes at once. Nothing where the file system cannot tell.
-    fn write_cached(&self, offset: u64, bytes: &[u8]) -> usize {
-        let mut done = 0;
-        while done < bytes.len() {
-            let slice = &[IoSlice::new(&bytes[done..])];
-            match pwritev2(&self.file, slice, offset + done as u64, ReadWriteFlags::NOWAIT) {
-                Ok(more) if more > 0 => done += more,
-                Err(Errno::INTR) => {}
-                Ok(_) | Err(_) => break,
-            }
-        }
-        done
     }
 
     async fn blocking<T, F>(self: &Arc<Self>, what: &'static str, call: F) -> Result<T>

@@ -1,15 +1,15 @@
 //! The end of a writer, in the background.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use headpond_proto::v1;
-use headpond_types::{ContentId, Result};
-use tokio::time::timeout;
+use headpond_types::ContentId;
+use tokio::{sync::Notify, time::sleep};
 
-use super::{
-    FileWriter,
-    staged::{Staged, call_worker},
-};
+use super::{FileWriter, staged::Staged};
 use crate::{
     master::{self, Retry},
     shared::Shared,
@@ -17,6 +17,9 @@ use crate::{
 
 /// How long the worker may take, which computes checksums of what it keeps. Nobody waits for it.
 const PATIENCE: Duration = Duration::from_mins(10);
+
+/// How long leases are gathered that are given back in one call.
+const GATHERING: Duration = Duration::from_millis(4);
 
 impl FileWriter {
     /// What the staged bytes are called in the under store, if all of them are there.
@@ -27,35 +30,82 @@ impl FileWriter {
     }
 }
 
+/// Leases that are to be given back. Many are told of in one call: nobody waits for that but who wants to write one of the files next, and he
+/// [hurries](Returns::hurry).
+#[derive(Debug, Default)]
+pub(crate) struct Returns {
+    /// A leaf lock.
+    leases: Mutex<Leases>,
+    hurried: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Leases {
+    waiting: Vec<u64>,
+    is_telling: bool,
+}
+
+impl Returns {
+    /// Somebody waits for a lease that may be among them.
+    pub(crate) fn hurry(&self) {
+        if !self.lock().waiting.is_empty() {
+            self.hurried.notify_one();
+        }
+    }
+
+    /// Adds a lease; whether it is for the caller to see to it that they are told of.
+    fn add(&self, lease: u64) -> bool {
+        let mut leases = self.lock();
+        leases.waiting.push(lease);
+        !std::mem::replace(&mut leases.is_telling, true)
+    }
+
+    /// What is to be told of now. With nothing left, nobody tells any more.
+    fn take(&self) -> Option<Vec<u64>> {
+        let mut leases = self.lock();
+        let taken = std::mem::take(&mut leases.waiting);
+        leases.is_telling = !taken.is_empty();
+        (!taken.is_empty()).then_some(taken)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Leases> {
+        self.leases.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Gives a lease back and ends what was staged under it. The two need nothing of each other: whoever wants to write the file next
 /// does not wait until its bytes are a cached content.
 pub(super) fn end(shared: Arc<Shared>, lease: u64, staged: Option<Staged>, content: Option<ContentId>) {
     let (tasks, runtime) = (shared.writers.endings().clone(), shared.runtime.clone());
     let _entered = runtime.enter();
-    drop(tasks.spawn(async move {
-        let staging = async {
-            let Some(staged) = staged else { return };
-            if let Ok(Err(error)) = timeout(PATIENCE, end_staging(&shared, &staged, content)).await {
+    if let Some(staged) = staged {
+        drop(tasks.spawn(async move {
+            if let Err(error) = staged.end(content, PATIENCE).await {
                 tracing::debug!(%error, lease, "a staged file could not be ended: its worker clears it away");
             }
-        };
-        let writing = async {
-            let call = |channel| async move { master::writing(channel).end_writing(v1::EndWritingRequest { lease }).await };
-            if let Err(failed) = shared.masters.call("end of writing", Retry::Yes, call).await {
-                tracing::debug!(error = %failed.error, lease, "a write lease could not be given back: its term ends it");
-            }
-        };
-        futures::join!(staging, writing);
-    }));
+        }));
+    }
+    if shared.writers.returns().add(lease) {
+        drop(tasks.spawn(give_back(shared)));
+    }
 }
 
-async fn end_staging(shared: &Shared, staged: &Staged, content: Option<ContentId>) -> Result<()> {
-    let service = shared.workers.staging(staged.member())?;
-    let request = v1::EndStagingRequest { grant: Some(staged.grant().clone()), content: content.map(Into::into) };
-    call_worker(staged.member(), "end of staging", PATIENCE, || {
-        let (mut service, request) = (service.clone(), request.clone());
-        async move { service.end_staging(request).await }
-    })
-    .await?;
-    Ok(())
+/// Tells the master of leases until none is left.
+async fn give_back(shared: Arc<Shared>) {
+    let returns = shared.writers.returns();
+    loop {
+        tokio::select! {
+            () = sleep(GATHERING) => {}
+            () = returns.hurried.notified() => {}
+            () = shared.tasks.shutdown().begun() => {}
+        }
+        let Some(leases) = returns.take() else { return };
+        let call = |channel| {
+            let request = v1::EndWritingRequest { leases: leases.clone() };
+            async move { master::writing(channel).end_writing(request).await }
+        };
+        if let Err(failed) = shared.masters.call("end of writing", Retry::Yes, call).await {
+            tracing::debug!(error = %failed.error, ?leases, "write leases could not be given back: their term ends them");
+        }
+    }
 }

@@ -1,6 +1,10 @@
 //! Write leases, and keeping them.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use headpond_proto::v1;
 use headpond_types::{Error, ErrorKind, Result};
@@ -15,11 +19,16 @@ use crate::{
 /// After a renewal that failed.
 const AGAIN: Duration = Duration::from_secs(1);
 
+/// How long the master means what it offered with a lease: workers may have come since.
+const OFFER: Duration = Duration::from_secs(5);
+
 /// The right to write a file's next version.
 pub(crate) struct Lease {
     pub(super) id: u64,
     /// A signed `StagingGrant`: a bearer's token, never shown.
     pub(super) staging: v1::SignedGrant,
+    /// A signed `PersistGrant` for the first persist, if that is soon.
+    pub(super) offered: Mutex<Option<(v1::SignedGrant, Instant)>>,
     /// How long it lasts without being renewed.
     pub(super) term: Duration,
 }
@@ -28,11 +37,20 @@ impl TryFrom<v1::WriteLease> for Lease {
     type Error = Error;
 
     fn try_from(lease: v1::WriteLease) -> Result<Self> {
-        let v1::WriteLease { id, term_ms, staging } = lease;
+        let v1::WriteLease { id, term_ms, staging, persist } = lease;
+        let offered = Mutex::new(persist.map(|grant| (grant, Instant::now())));
         let staging = staging.ok_or_else(|| {
             Error::new(ErrorKind::Internal, "the master gave a write lease without the right to stage bytes")
         })?;
-        Ok(Self { id, staging, term: Duration::from_millis(term_ms) })
+        Ok(Self { id, staging, offered, term: Duration::from_millis(term_ms) })
+    }
+}
+
+impl Lease {
+    /// The right to the first persist, once.
+    pub(super) fn take_offer(&self) -> Option<v1::SignedGrant> {
+        let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).take();
+        offered.filter(|(_, since)| since.elapsed() < OFFER).map(|(grant, _)| grant)
     }
 }
 

@@ -45,6 +45,10 @@ impl Shared {
             caller: self.caller.clone(),
             request_id: request_id(),
         };
+        if !exclusive {
+            // The file may be there, and its lease about to be given back.
+            self.writers.returns().hurry();
+        }
         let call = |channel| {
             let request = request.clone();
             async move { master::writing(channel).create(request).await }
@@ -56,7 +60,11 @@ impl Shared {
             Error::new(ErrorKind::Internal, format!("the master created {name} and answered nothing"))
         })?;
         self.cache.invalidate(as_of, parent, Some(name), None);
-        self.cache.put_name(&ticket.answered(as_of, valid), parent, name.as_bytes(), Some(Arc::clone(&attr)));
+        let answered = ticket.answered(as_of, valid);
+        self.cache.put_name(&answered, parent, name.as_bytes(), Some(Arc::clone(&attr)));
+        if let Some(parent) = attr_of(answer.parent)? {
+            self.cache.put_attr(&answered, parent);
+        }
         let Some(lease) = answer.lease else {
             return Err(Error::new(ErrorKind::IsADirectory, format!("{name} exists and is not a file")));
         };
@@ -72,6 +80,7 @@ impl Shared {
             }
             return Ok(writer);
         }
+        self.writers.returns().hurry();
         let request =
             v1::OpenForWritingRequest { inode: inode.0, caller: self.caller.clone(), request_id: request_id() };
         let call = |channel| {

@@ -8,7 +8,7 @@ use headpond_types::{Attr, Error, ErrorKind, Result};
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 
-use super::{AttrChange, FileWriter, staged::call_worker};
+use super::{AttrChange, FileWriter};
 use crate::{
     admin::request_id,
     backoff::Backoff,
@@ -72,7 +72,10 @@ impl FileWriter {
     async fn store(&self, closing: bool) -> Result<Unanswered> {
         let worker = self.staged().await?.member().id.0;
         let reclaims = *self.reclaims.lock().await;
-        let mut prepared = self.prepare(worker).await;
+        let mut prepared = match self.lease().take_offer() {
+            Some(offered) => Ok(offered),
+            None => self.prepare(worker).await,
+        };
         if let Err(error) = &prepared
             && self.is_reclaimed_after(error, reclaims).await
         {
@@ -131,13 +134,9 @@ impl FileWriter {
         }
         let round = self.ahead.end_round();
         let mut still = (length <= STILL).then_some(changing);
-        let service = self.shared.workers.staging(staged.member())?;
         let request = v1::PersistRequest { length, round, ..order };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);
-        let storing = call_worker(staged.member(), "persisting", patience, || {
-            let (mut service, request) = (service.clone(), request.clone());
-            async move { service.persist(request).await }
-        });
+        let storing = staged.persist(request, patience);
         tokio::pin!(storing);
         let stored = loop {
             tokio::select! {

@@ -77,11 +77,6 @@ impl Staged {
         &self.member
     }
 
-    /// The right to have them there.
-    pub(super) const fn grant(&self) -> &v1::SignedGrant {
-        &self.grant
-    }
-
     /// How long one call of it may take.
     pub(super) const fn patience(&self) -> Duration {
         self.patience
@@ -169,6 +164,7 @@ impl Staged {
     /// As of [`Staged::write`].
     pub(super) async fn set_length(&self, length: u64) -> Result<()> {
         let (service, begun) = match &self.way {
+            Way::Local(file) if file.length() == Some(length) => return Ok(()),
             Way::Local(file) => return self.in_time(file.set_length(length)).await,
             Way::Remote { service, begun } => (service, begun),
         };
@@ -181,6 +177,48 @@ impl Staged {
         .await?;
         begun.store(true, Ordering::Release);
         Ok(())
+    }
+
+    /// Has the worker store what is staged, or make it durable.
+    ///
+    /// # Errors
+    /// What the worker answers; `Unavailable` when it was lost, `DeadlineExceeded` after `patience`.
+    pub(super) async fn persist(&self, request: v1::PersistRequest, patience: Duration) -> Result<v1::PersistResponse> {
+        match &self.way {
+            Way::Local(file) => timeout(patience, file.persist(request)).await.unwrap_or_else(|_| {
+                let message = format!(
+                    "persisting at worker {}: no answer within {} ms",
+                    self.member.address,
+                    patience.as_millis()
+                );
+                Err(Error::new(ErrorKind::DeadlineExceeded, message))
+            }),
+            Way::Remote { service, .. } => {
+                call_worker(&self.member, "persisting", patience, || {
+                    let (mut service, request) = (service.clone(), request.clone());
+                    async move { service.persist(request).await }
+                })
+                .await
+            }
+        }
+    }
+
+    /// The worker need not keep the file any more, but what it was stored as.
+    ///
+    /// # Errors
+    /// As of [`Staged::persist`].
+    pub(super) async fn end(&self, content: Option<ContentId>, patience: Duration) -> Result<()> {
+        let request = v1::EndStagingRequest { grant: Some(self.grant.clone()), content: content.map(Into::into) };
+        match &self.way {
+            Way::Local(file) => timeout(patience, file.end(request)).await.unwrap_or(Ok(())),
+            Way::Remote { service, .. } => {
+                let ended = call_worker(&self.member, "end of staging", patience, || {
+                    let (mut service, request) = (service.clone(), request.clone());
+                    async move { service.end_staging(request).await }
+                });
+                ended.await.map(drop)
+            }
+        }
     }
 
     /// Calls the worker until it answers, or until the deadline. Every call here can be repeated.

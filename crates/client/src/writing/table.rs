@@ -13,7 +13,7 @@ use headpond_runtime::Tasks;
 use headpond_types::InodeId;
 use tokio::sync::{Notify, OwnedMutexGuard};
 
-use super::FileWriter;
+use super::{FileWriter, ending::Returns};
 
 /// Term of a lease before the master has said.
 const TERM: Duration = Duration::from_secs(30);
@@ -29,6 +29,8 @@ pub(crate) struct Writers {
     begun: Notify,
     /// What writers leave to be done when they are dropped.
     endings: Tasks,
+    /// The leases of writers that were dropped.
+    returns: Returns,
 }
 
 #[derive(Debug, Default)]
@@ -56,7 +58,19 @@ impl Drop for Entered<'_> {
 impl Writers {
     pub(crate) fn new() -> Self {
         let (slots, count) = (Mutex::default(), AtomicUsize::new(0));
-        Self { slots, count, term_ms: AtomicU64::new(millis(TERM)), begun: Notify::new(), endings: Tasks::default() }
+        Self {
+            slots,
+            count,
+            term_ms: AtomicU64::new(millis(TERM)),
+            begun: Notify::new(),
+            endings: Tasks::default(),
+            returns: Returns::default(),
+        }
+    }
+
+    /// Leases that are to be given back.
+    pub(super) const fn returns(&self) -> &Returns {
+        &self.returns
     }
 
     /// What writers leave to be done when they are dropped.

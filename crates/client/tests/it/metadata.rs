@@ -18,7 +18,7 @@ fn name(text: &str) -> Name {
 }
 
 fn changed(name: Option<Name>, old: Option<InodeId>) -> Event {
-    Event::Entry { parent: ROOT, name, old, own: false, awaited: Awaited::default() }
+    Event::Entry { parent: ROOT, name, old, own: false, same: false, awaited: Awaited::default() }
 }
 
 #[tokio::test]

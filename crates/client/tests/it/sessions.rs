@@ -17,7 +17,7 @@ async fn a_change_is_taken_when_nobody_above_believes_otherwise() {
     let mut said = cluster.master.said.subscribe();
     said.wait_for(|said| said.iter().any(|words| words.cached_above)).await.expect("it lives");
     let change = |name: &'static str, ticket| {
-        let entry = v1::InvalidatedEntry { parent: ROOT.0, name: name.into(), inode: 0 };
+        let entry = v1::InvalidatedEntry { parent: ROOT.0, name: name.into(), inode: 0, same: false };
         let told = v1::Invalidation { entries: vec![entry], as_of: 9, ticket, own: false };
         cluster.master.send(v1::watch_event::Event::Invalidation(told));
     };

@@ -18,6 +18,7 @@ fn change(parent: InodeId) -> Event {
         name: Some(Name::new("x").unwrap()),
         old: None,
         own: false,
+        same: false,
         awaited: headpond_client::Awaited::default(),
     }
 }

@@ -110,8 +110,9 @@ fn fits(queue: &SyncSender<Notice>, notice: Notice) -> bool {
 fn notices(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> Vec<Notice> {
     let mut nodes: BTreeMap<u64, Notice> = BTreeMap::new();
     for event in events {
-        let Event::Entry { parent, old, awaited, .. } = event else { continue };
-        for (inode, listing) in [(Some(*parent), true), (*old, false)] {
+        let Event::Entry { parent, old, same, awaited, .. } = event else { continue };
+        let directory = (!same).then_some(*parent);
+        for (inode, listing) in [(directory, true), (*old, false)] {
             let Some(node) = inode.and_then(&node_of) else { continue };
             let notice = nodes.entry(node).or_insert_with(|| Notice { node, listing, awaited: Vec::new() });
             notice.listing |= listing;
@@ -180,7 +181,7 @@ mod tests {
         let node_of = |inode: InodeId| (inode.0 != 1).then_some(inode.0);
         let event = |parent, name: Option<&str>, old| {
             let name = name.map(|name| Name::new(name).expect("a legal name"));
-            Event::Entry { parent, name, old, own: false, awaited: Awaited::default() }
+            Event::Entry { parent, name, old, own: false, same: false, awaited: Awaited::default() }
         };
         let (file, dir) = (InodeId(9), InodeId(5));
         let events = [

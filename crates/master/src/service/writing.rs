@@ -23,6 +23,7 @@ use super::{
 use crate::{
     access::Caller,
     core::Core,
+    lookup::Answer,
     write::{Change, NewEntry, Opened, Persisted, Removal, Renaming},
 };
 
@@ -52,7 +53,9 @@ impl Service for WritingService {
             let new = new_entry!(request);
             asker.settle(new.request, self.0.writing.create(new, request.exclusive)).await
         };
-        create().await.map(|opened| Response::new(self.write_response(opened, &asker))).map_err(refuse)
+        let opened = create().await.map_err(refuse)?;
+        let parent = self.beside(&opened.answer, &asker);
+        Ok(Response::new(WriteResponse { parent, ..self.write_response(opened, &asker) }))
     }
 
     async fn open_for_writing(
@@ -130,7 +133,7 @@ impl Service for WritingService {
 
     async fn end_writing(&self, request: Request<EndWritingRequest>) -> Result<Response<EndWritingResponse>, Status> {
         Peer::of(&request).map_err(refuse)?;
-        self.0.writing.end(request.into_inner().lease).await.map_err(refuse)?;
+        self.0.writing.end_all(request.into_inner().leases).await.map_err(refuse)?;
         Ok(Response::new(EndWritingResponse {}))
     }
 
@@ -252,15 +255,26 @@ impl WritingService {
         Ok((attr.inode, path))
     }
 
+    /// The directory of what was made, if it holds for as long as that does.
+    fn beside(&self, made: &Answer, asker: &Asker) -> Option<v1::Attr> {
+        let dir = made.attr.as_ref()?.parent;
+        let snapshot = self.0.catalog.snapshot().ok()?;
+        let attr = snapshot.attr(dir).ok()?;
+        let answer = asker.resolved(Answer { attr, valid: made.valid, as_of: made.as_of });
+        answer.attr.filter(|_| answer.valid == made.valid).map(Into::into)
+    }
+
     fn write_response(&self, opened: Opened, asker: &Asker) -> WriteResponse {
-        let Opened { answer, lease } = opened;
+        let Opened { answer, lease, persist } = opened;
         let answer = asker.resolved(answer);
         let term_ms = millis(self.0.writing.leases.term());
         let lease = lease.zip(answer.attr.as_ref().map(|attr| attr.inode)).map(|(id, inode)| WriteLease {
             id,
             term_ms,
             staging: Some(self.0.grants.staging(id, inode)),
+            persist,
         });
-        WriteResponse { attr: answer.attr.map(Into::into), lease, valid_ms: millis(answer.valid), as_of: answer.as_of }
+        let (valid_ms, as_of) = (millis(answer.valid), answer.as_of);
+        WriteResponse { attr: answer.attr.map(Into::into), lease, valid_ms, as_of, parent: None }
     }
 }

@@ -25,7 +25,7 @@ async fn told(session: &mut Session) -> Invalidation {
 async fn change(sessions: &Sessions, author: Option<u64>) -> Duration {
     let (request, began) = (RequestId(rand::random()), Instant::now());
     let serving = sessions.serve(request, author);
-    sessions.tell_change(9, &[changed("a")], Change { request, locks: Locks::Names });
+    sessions.tell_change(9, &[changed("a")], Change { request, locks: Locks::Names, in_place: false });
     serving.settled().await;
     began.elapsed()
 }
@@ -155,7 +155,7 @@ async fn a_repeated_request_waits_as_the_first_does() {
     assert!(sessions.may_believe(session.id(), [DIR], 3, LEASE));
     let request = RequestId(1);
     let first = sessions.serve(request, None);
-    sessions.tell_change(9, &[changed("a")], Change { request, locks: Locks::Names });
+    sessions.tell_change(9, &[changed("a")], Change { request, locks: Locks::Names, in_place: false });
     let (again, began) = (sessions.serve(request, None), Instant::now());
     drop(first);
     again.settled().await;

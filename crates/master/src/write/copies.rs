@@ -43,6 +43,25 @@ impl Writing {
         Ok(self.grants.persist(grant))
     }
 
+    /// The right to have one worker, which has them, hold the staged bytes of a lease: for a mount that wants no more now, of a file that nobody has to see
+    /// in its turn. Unlike a persist that was begun it is in nobody's way.
+    pub(super) fn offer_copy(&self, lease: u64, snapshot: &Snapshot, inode: InodeId) -> Result<Option<SignedGrant>> {
+        let (Some(attr), Some(location)) = (snapshot.attr(inode)?, snapshot.location(inode)?) else { return Ok(None) };
+        let mount = self.writable(snapshot, &attr)?;
+        let policy = &mount.policy;
+        if policy.due(&location.names).is_none() || policy.is_barrier(&location.names) {
+            return Ok(None);
+        }
+        let live = u32::try_from(self.workers.ring().members.len()).unwrap_or(u32::MAX);
+        if live == 0 || policy.copies.min(live) > 1 || (live < policy.copies && policy.strict_copies) {
+            return Ok(None);
+        }
+        let Some(content) = self.leases.offer(lease, ContentId(rand::random())) else { return Ok(None) };
+        let (mount, content) = (mount.mount.id.0, Some(content.into()));
+        let grant = PersistGrant { lease, mount, content, copies: 1, ..PersistGrant::default() };
+        Ok(Some(self.grants.persist(grant)))
+    }
+
     /// What workers hold is what the file has from now on.
     ///
     /// # Errors
@@ -63,8 +82,9 @@ impl Writing {
         if holders.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "a content that no worker holds cannot be committed"));
         }
+        // Under it the file gets no name that makes it due at another time.
+        let (_guard, attr, _) = self.lock_inode(inode).await?;
         let snapshot = self.catalog.snapshot()?;
-        let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         let mount = self.writable(&snapshot, &attr)?;
         let names = snapshot.location(inode)?.ok_or_else(|| stale(inode))?.names;
         let name = names.last().cloned().ok_or_else(|| stale(inode))?;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use headpond_namespace::{Command, Reply};
+use headpond_proto::v1::SignedGrant;
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, RequestId, Result};
 
 use super::{
@@ -23,6 +24,8 @@ pub(crate) struct Opened {
     pub(crate) answer: Answer,
     /// `None`: it is no file.
     pub(crate) lease: Option<u64>,
+    /// The right to its first persist.
+    pub(crate) persist: Option<SignedGrant>,
 }
 
 impl Writing {
@@ -49,7 +52,7 @@ impl Writing {
                 return Err(exists(&snapshot, *parent, name));
             }
             if attr.kind != FileKind::File {
-                return Ok(Try::Done(Opened { answer: self.answer(attr.inode)?, lease: None }));
+                return Ok(Try::Done(Opened { answer: self.answer(attr.inode)?, lease: None, persist: None }));
             }
             self.writable(&snapshot, &attr)?;
             if let Some(caller) = caller {
@@ -111,7 +114,10 @@ impl Writing {
         snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         drop(snapshot);
         match self.leases.acquire(inode, request) {
-            Some(lease) => Ok(Try::Done(Opened { answer: self.answer(inode)?, lease: Some(lease) })),
+            Some(lease) => {
+                let persist = self.offer_copy(lease, &self.catalog.snapshot()?, inode)?;
+                Ok(Try::Done(Opened { answer: self.answer(inode)?, lease: Some(lease), persist }))
+            }
             None => Ok(Try::Wait(way)),
         }
     }

@@ -45,6 +45,8 @@ struct Lease {
     request: Option<RequestId>,
     expires: Instant,
     persist: Option<Persist>,
+    /// What the holder may have workers hold without asking again. Nobody waits for that: a commit of it takes the file as it is by then.
+    offered: Option<ContentId>,
     /// The number below which all is to be in the store before this file is.
     after: Option<u64>,
 }
@@ -78,9 +80,17 @@ impl Leases {
                 break id;
             }
         };
-        state
-            .leases
-            .insert(id, Lease { inode, request: Some(request), expires: now + self.term, persist: None, after: None });
+        state.leases.insert(
+            id,
+            Lease {
+                inode,
+                request: Some(request),
+                expires: now + self.term,
+                persist: None,
+                offered: None,
+                after: None,
+            },
+        );
         state.holders.insert(inode, id);
         drop(state);
         Some(id)
@@ -98,7 +108,9 @@ impl Leases {
             }
             None if state.leases.contains_key(&id) => None,
             None => {
-                state.leases.insert(id, Lease { inode, request: None, expires, persist: None, after: None });
+                state
+                    .leases
+                    .insert(id, Lease { inode, request: None, expires, persist: None, offered: None, after: None });
                 state.holders.insert(inode, id);
                 Some(false)
             }
@@ -141,9 +153,20 @@ impl Leases {
         let mut state = self.state();
         let lease = state.leases.get_mut(&id).ok_or_else(lost)?;
         lease.persist = Some(persist);
+        lease.offered = None;
         lease.after = None;
         lease.expires = lease.expires.max(Instant::now() + self.term);
         Ok(())
+    }
+
+    /// Has the holder's first persist need no [`Leases::begin_persist`], if none has begun; the same again for a repeated request.
+    pub(crate) fn offer(&self, id: u64, content: ContentId) -> Option<ContentId> {
+        let mut state = self.state();
+        let lease = state.leases.get_mut(&id)?;
+        if lease.persist.is_some() {
+            return None;
+        }
+        Some(*lease.offered.get_or_insert(content))
     }
 
     /// The number below which all has to be in the store before the file of a lease is: that of its first try, which is `now`.
@@ -164,16 +187,22 @@ impl Leases {
     /// Whether a persist under way is to have workers hold `content`.
     pub(crate) fn needs(&self, content: ContentId) -> bool {
         let state = self.state();
-        state.leases.values().any(|lease| lease.persist.as_ref().is_some_and(|persist| persist.content == content))
+        let is_of = |lease: &Lease| {
+            lease.persist.as_ref().is_some_and(|persist| persist.content == content) || lease.offered == Some(content)
+        };
+        state.leases.values().any(is_of)
     }
 
-    /// The persist of a lease with its file.
+    /// The persist of a lease with its file, for a commit of `content`.
     ///
     /// # Errors
     /// As for [`Leases::inode`]; also when no persist is under way.
-    pub(crate) fn persist(&self, id: u64) -> Result<(InodeId, Persist)> {
+    pub(crate) fn persist(&self, id: u64, content: ContentId) -> Result<(InodeId, Persist)> {
         let state = self.state();
         let lease = state.leases.get(&id).ok_or_else(lost)?;
+        if lease.offered == Some(content) {
+            return Ok((lease.inode, Persist { content, key: None }));
+        }
         let persist = lease.persist.clone().ok_or_else(|| {
             Error::new(ErrorKind::Stale, "nothing is being persisted under this write lease: persist again")
         })?;
@@ -184,6 +213,7 @@ impl Leases {
     pub(crate) fn end_persist(&self, id: u64, content: ContentId) {
         if let Some(lease) = self.state().leases.get_mut(&id) {
             lease.persist = lease.persist.take().filter(|persist| persist.content != content);
+            lease.offered = lease.offered.filter(|offered| *offered != content);
         }
         self.tell();
     }
@@ -282,16 +312,30 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_is_offered_is_in_nobodys_way_and_counts_until_a_persist_begins() {
+        let leases = Leases::new(TERM);
+        let (file, offered) = (InodeId(5), ContentId(1));
+        let id = leases.acquire(file, RequestId(1)).expect("free");
+        assert_eq!(leases.offer(id, offered), Some(offered));
+        assert_eq!(leases.offer(id, ContentId(2)), Some(offered), "the same for a repeated request");
+        assert!(leases.needs(offered) && !leases.is_persisting(file));
+        assert_eq!(leases.persist(id, offered).expect("offered"), (file, Persist { content: offered, key: None }));
+        leases.begin_persist(id, Persist { content: ContentId(3), key: None }).expect("held");
+        assert_ne!(leases.persist(id, offered).expect("another").1.content, offered);
+        assert!(!leases.needs(offered) && leases.offer(id, offered).is_none());
+    }
+
+    #[tokio::test]
     async fn a_persist_ends_with_its_commit_or_its_lease() {
         let leases = Leases::new(TERM);
         let file = InodeId(5);
         let id = leases.acquire(file, RequestId(1)).expect("free");
-        assert!(leases.persist(id).is_err() && !leases.is_persisting(file));
+        assert!(leases.persist(id, ContentId(1)).is_err() && !leases.is_persisting(file));
         let persist = |content| Persist { content: ContentId(content), key: Some(b"a".to_vec()) };
         leases.begin_persist(id, persist(1)).expect("held");
         leases.begin_persist(id, persist(2)).expect("held");
         leases.end_persist(id, ContentId(1));
-        assert_eq!(leases.persist(id).expect("under way"), (file, persist(2)));
+        assert_eq!(leases.persist(id, ContentId(2)).expect("under way"), (file, persist(2)));
         leases.end_persist(id, ContentId(2));
         assert!(!leases.is_persisting(file));
         leases.begin_persist(id, persist(3)).expect("held");

@@ -169,7 +169,7 @@ impl Writing {
             self.leases.end_persist(lease, persisted.content);
             return self.answer(inode);
         }
-        let (inode, persist) = self.leases.persist(lease)?;
+        let (inode, persist) = self.leases.persist(lease, persisted.content)?;
         if persist.key.is_none() {
             return self.commit_copies(lease, inode, &persist, persisted, request).await;
         }
@@ -213,6 +213,19 @@ impl Writing {
     pub(crate) async fn end(self: &Arc<Self>, lease: u64) -> Result<()> {
         let this = self.clone();
         self.run(async move { this.do_end(lease).await }).await
+    }
+
+    /// Gives leases back, all of them whatever becomes of one.
+    ///
+    /// # Errors
+    /// As for [`Writing::end`], the first.
+    pub(crate) async fn end_all(self: &Arc<Self>, leases: Vec<u64>) -> Result<()> {
+        let this = self.clone();
+        self.run(async move {
+            let ended = leases.into_iter().map(|lease| this.do_end(lease));
+            futures::future::join_all(ended).await.into_iter().collect()
+        })
+        .await
     }
 
     async fn do_end(&self, lease: u64) -> Result<()> {

@@ -19,8 +19,9 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use headpond_proto::{
     failure, frames,
     v1::{
-        EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalFailure, LocalRequest, LocalResponse,
-        RecallNotice, StageFileRequest, StageFileResponse, local_request::Request, local_response::Response,
+        EndStagingRequest, EndStagingResponse, EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalFailure,
+        LocalRequest, LocalResponse, RecallNotice, StageFileRequest, StageFileResponse, local_request::Request,
+        local_response::Response,
     },
 };
 use headpond_runtime::Tasks;
@@ -147,6 +148,11 @@ impl Session {
             Some(Request::Ensure(ensure)) => self.ensure(ensure).await,
             Some(Request::GiveBack(lease)) => return self.give_back(lease.lease).await,
             Some(Request::Stage(stage)) => return self.answer_stage(request.id, stage, answers).await,
+            Some(Request::Persist(persist)) => self.stager.persist(persist).await.map(Response::Persisted),
+            Some(Request::EndStaging(EndStagingRequest { grant, content })) => {
+                let ended = self.stager.end(grant.as_ref(), content.map(Into::into)).await;
+                ended.map(|()| Response::StagingEnded(EndStagingResponse {}))
+            }
             None => Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request")),
         };
         let response = answered.unwrap_or_else(|error| Response::Failure(told(&error)));

@@ -64,6 +64,9 @@ impl Cluster {
         let mut members = Vec::new();
         for (worker, id) in workers.iter().zip(1..) {
             worker.state().staging.directory = directory.map(Path::to_owned);
+            if let Some(directory) = directory {
+                FakeSocket::belongs_to(directory, worker.clone());
+            }
             let router = Server::builder()
                 .add_service(WorkerServiceServer::new(worker.clone()))
                 .add_service(StagingServiceServer::new(worker.clone()));

@@ -102,7 +102,8 @@ impl FakeMaster {
     }
 
     pub(crate) fn invalidate(&self, parent: u64, name: &str, inode: u64) {
-        let entries = vec![v1::InvalidatedEntry { parent, name: Bytes::copy_from_slice(name.as_bytes()), inode }];
+        let entries =
+            vec![v1::InvalidatedEntry { parent, name: Bytes::copy_from_slice(name.as_bytes()), inode, same: false }];
         let as_of = {
             let mut state = self.state();
             state.position += 1;

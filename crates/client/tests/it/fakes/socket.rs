@@ -1,6 +1,7 @@
 //! The unix socket of a worker.
 
 use std::{
+    collections::BTreeMap,
     fs::File,
     os::{fd::AsFd, unix::fs::FileExt},
     path::{Path, PathBuf},
@@ -10,7 +11,8 @@ use std::{
 use headpond_proto::{
     failure,
     frames::{self, FrameReader},
-    v1::{self, local_request::Request, local_response::Response},
+    status,
+    v1::{self, local_request::Request, local_response::Response, staging_service_server::StagingService as _},
 };
 use headpond_types::{Error, ErrorKind};
 use prost::Message;
@@ -20,7 +22,10 @@ use tokio::{
     task::JoinHandle,
 };
 
-use super::bytes;
+use super::{FakeWorker, bytes};
+
+/// The workers whose sockets are in these directories.
+static WORKERS: Mutex<BTreeMap<PathBuf, FakeWorker>> = Mutex::new(BTreeMap::new());
 
 /// A socket that a test tells what to lend.
 pub(crate) struct FakeSocket {
@@ -65,6 +70,11 @@ impl FakeSocket {
             }
         });
         Self { state, taken, notices, serving }
+    }
+
+    /// What is staged through the socket in `directory` is persisted by `worker`.
+    pub(crate) fn belongs_to(directory: &Path, worker: FakeWorker) {
+        WORKERS.lock().expect("no test panicked in it").insert(directory.to_owned(), worker);
     }
 
     pub(crate) fn path(directory: &Path) -> PathBuf {
@@ -116,7 +126,11 @@ async fn serve(
             }
         };
         let Ok(Some(request)) = request else { return };
-        let (response, file) = answer(&state, request.request.expect("a request"));
+        let request_of = request.request.expect("a request");
+        let (response, file) = match of_staged(&state, &request_of).await {
+            Some(response) => (Some(response), None),
+            None => answer(&state, request_of),
+        };
         taken.send_modify(|taken| *taken += 1);
         if let Some(response) = response {
             let response = v1::LocalResponse { id: request.id, response: Some(response) };
@@ -130,6 +144,27 @@ async fn serve(
 fn refusal(kind: ErrorKind) -> Response {
     let v1::Failure { kind, message } = failure(&Error::new(kind, "told to refuse"));
     Response::Failure(v1::LocalFailure { kind, message })
+}
+
+/// The answer to what concerns a staged file.
+async fn of_staged(state: &Mutex<State>, request: &Request) -> Option<Response> {
+    let directory = state.lock().expect("no test panicked in it").directory.clone();
+    let worker = WORKERS.lock().expect("no test panicked in it").get(&directory).cloned();
+    let answered = match request {
+        Request::Persist(persist) => {
+            let persisted = worker?.persist(tonic::Request::new(persist.clone())).await;
+            persisted.map(|persisted| Response::Persisted(persisted.into_inner()))
+        }
+        Request::EndStaging(end) => {
+            let ended = worker?.end_staging(tonic::Request::new(end.clone())).await;
+            ended.map(|ended| Response::StagingEnded(ended.into_inner()))
+        }
+        _ => return None,
+    };
+    Some(answered.unwrap_or_else(|status| {
+        let v1::Failure { kind, message } = failure(&status::to_error(&status, "told to fail"));
+        Response::Failure(v1::LocalFailure { kind, message })
+    }))
 }
 
 fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<File>) {
@@ -183,5 +218,6 @@ fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<F
             let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
             (Some(Response::Staged(v1::StageFileResponse {})), Some(file.expect("a file")))
         }
+        Request::Persist(_) | Request::EndStaging(_) => (Some(refusal(ErrorKind::NotSupported)), None),
     }
 }

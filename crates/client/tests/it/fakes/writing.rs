@@ -94,9 +94,9 @@ impl FakeMaster {
             0 => 30_000,
             term => term,
         };
-        let lease = v1::WriteLease { id, term_ms, staging: Some(staging) };
+        let lease = v1::WriteLease { id, term_ms, staging: Some(staging), persist: None };
         let (valid_ms, as_of) = (state.valid_ms, state.position);
-        Response::new(v1::WriteResponse { attr: Some(attr.into()), lease: Some(lease), valid_ms, as_of })
+        Response::new(v1::WriteResponse { attr: Some(attr.into()), lease: Some(lease), valid_ms, as_of, parent: None })
     }
 
     fn held(&self, lease: u64) -> Result<u64, Status> {
@@ -227,11 +227,13 @@ impl WritingService for FakeMaster {
         &self,
         request: Request<v1::EndWritingRequest>,
     ) -> Result<Response<v1::EndWritingResponse>, Status> {
-        let lease = request.into_inner().lease;
+        let leases = request.into_inner().leases;
         self.enter("end_writing".to_owned()).await?;
         let mut state = self.state();
-        state.writing.held.remove(&lease);
-        state.writing.ended.push(lease);
+        for lease in leases {
+            state.writing.held.remove(&lease);
+            state.writing.ended.push(lease);
+        }
         Ok(Response::new(v1::EndWritingResponse {}))
     }
 
