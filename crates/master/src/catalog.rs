@@ -173,12 +173,12 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         | Command::Overwrite { inode, .. } => Some((vec![*inode], false)),
         Command::BeginPersist { files } => Some((files.iter().map(|begun| begun.inode).collect(), false)),
         Command::MakeDue { inodes, .. } => Some((inodes.iter().map(|(inode, _)| *inode).collect(), false)),
-        Command::Remove { inode, parent, leaves, marker, .. } => {
-            Some((vec![*inode, *parent], !leaves.is_empty() || marker.is_some()))
+        Command::Remove { inode, parent, later, leaves, .. } => {
+            Some((vec![*inode, *parent], *later || !leaves.is_empty()))
         }
         // Who renames names what was renamed.
-        Command::Rename { from: (dir, _), leaves, marker, .. } => {
-            Some((vec![*dir], !leaves.is_empty() || marker.is_some()))
+        Command::Rename { from: (dir, _), later, leaves, marker, .. } => {
+            Some((vec![*dir], *later || !leaves.is_empty() || marker.is_some()))
         }
         Command::EndRelocation { .. } => Some((Vec::new(), false)),
         Command::Noop

@@ -135,7 +135,9 @@ pub enum Command {
         name: Name,
         /// What the name must lead to.
         inode: InodeId,
-        /// What the under store still has of it.
+        /// The under store still has what it has of it, which is left to be deleted.
+        later: bool,
+        /// What is left besides.
         leaves: Vec<Left>,
         /// When the directory is to get its marker, should this be the last entry in it; `None`: it has it, or needs none.
         marker: Option<Due>,
@@ -157,7 +159,9 @@ pub enum Command {
         released: bool,
         /// The new name is one that the under store shows only after all that was changed before. Directories are so under any name.
         barrier: bool,
-        /// What the under store still has that is nobody's from now on, besides what [`Relocation::replaces`] says.
+        /// What the under store has of what is replaced, and what is renamed has not the place of, is left to be deleted.
+        later: bool,
+        /// What is left besides.
         leaves: Vec<Left>,
         /// When the old directory is to get its marker, should this be the last entry in it; `None`: it has it, or needs none.
         marker: Option<Due>,

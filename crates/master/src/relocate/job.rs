@@ -278,7 +278,9 @@ impl<'j> Job<'j> {
         let key = self.mount.object_key(&file.from);
         let (request, now, inode) = (RequestId(rand::random()), clock.now(), file.inode);
         let command = match self.mount.ask("find", &key, store.head(&key)).await? {
-            None => Command::Remove { request, parent, name, inode, leaves: Vec::new(), marker: None, now },
+            None => {
+                Command::Remove { request, parent, name, inode, later: false, leaves: Vec::new(), marker: None, now }
+            }
             Some(meta) if meta.version == file.version => {
                 let message = format!("{key:?} could not be read in the version that it has");
                 return Err(Error::new(ErrorKind::Unavailable, message));

@@ -4,13 +4,13 @@
 use std::sync::Arc;
 
 use headpond_namespace::{Due, Left, Snapshot};
-use headpond_types::{Attr, FileKind, InodeId, Name, Result};
+use headpond_types::{Attr, InodeId, Name, Result};
 
 use super::{Writing, entries::Directory, replaced::OldObject};
 use crate::{
     health::is_outage,
     mount::LiveMount,
-    sync::{Scope, is_unpersisted, stale},
+    sync::{Scope, stale},
 };
 
 impl Writing {
@@ -24,36 +24,9 @@ impl Writing {
         Ok(dir.mount.policy.due(&names).is_some())
     }
 
-    /// What the store has of something that is removed, as far as the namespace has no row that says so.
-    pub(super) fn left_of(&self, attr: &Attr) -> Result<Option<Left>> {
-        let snapshot = self.catalog.snapshot()?;
-        let key = || -> Result<_> { Ok(snapshot.location(attr.inode)?.ok_or_else(|| stale(attr.inode))?.key) };
-        if attr.kind == FileKind::Directory {
-            let is_stored = !self.is_unstored_directory(&snapshot, attr.inode)?;
-            let key = [&key()?[..], b"/"].concat();
-            return Ok(is_stored.then_some(Left { key, version: None }));
-        }
-        if is_unpersisted(attr) {
-            return Ok(self.left_in_place_of(attr.inode));
-        }
-        Ok(Some(Left { key: key()?, version: Some(attr.version.clone()) }))
-    }
-
     /// The object that a file which no store holds was to replace.
-    fn left_in_place_of(&self, inode: InodeId) -> Option<Left> {
+    pub(super) fn left_in_place_of(&self, inode: InodeId) -> Option<Left> {
         self.replaced.get(inode).map(|OldObject { key, version }| Left { key, version: Some(version) })
-    }
-
-    /// What the store has that nobody has any more when `moved` took the name of `replaced`, and that it does not replace.
-    pub(super) fn left_by_rename(&self, moved: &Attr, replaced: Option<&Attr>) -> Result<Vec<Left>> {
-        let mut left: Vec<_> = self.left_in_place_of(moved.inode).into_iter().collect();
-        if let Some(old) = replaced.filter(|old| old.kind != FileKind::Directory) {
-            let has_no_object = !matches!(moved.kind, FileKind::File | FileKind::Directory);
-            if has_no_object || is_unpersisted(old) {
-                left.extend(self.left_of(old)?);
-            }
-        }
-        Ok(left)
     }
 
     /// When the marker of a directory is to be persisted, should the last entry leave it. `None`: it needs none.

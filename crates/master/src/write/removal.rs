@@ -86,7 +86,7 @@ impl Writing {
         }
         let (mut leaves, mut marker) = (Vec::new(), None);
         if is_later {
-            leaves.extend(self.left_of(&attr)?);
+            leaves.extend(self.left_in_place_of(inode));
             marker = self.marker_of(mount, &above.attr).await?;
         } else {
             self.keep(mount, &above.attr, name).await?;
@@ -98,10 +98,12 @@ impl Writing {
         }
         fail_point!("remove::stored");
         let (request, now) = (*request, self.clock.now());
-        let command = Command::Remove { request, parent: *parent, name: name.clone(), inode, leaves, marker, now };
-        self.change(&[(*parent, name.clone())], command).await?;
+        let (parent, name, later) = (*parent, name.clone(), is_later);
+        let place = (parent, name.clone());
+        let command = Command::Remove { request, parent, name, inode, later, leaves, marker, now };
+        self.change(&[place], command).await?;
         self.leases.end_of(inode);
-        if is_later {
+        if later {
             self.replaced.forget(inode);
         }
         Ok(Try::Done(self.position()?))

@@ -94,7 +94,7 @@ impl Writing {
         }
         let (mut leaves, mut marker) = (Vec::new(), None);
         if is_later {
-            leaves.extend(self.left_by_rename(&moved, replaced.as_ref())?);
+            leaves.extend(deletes.into_iter().flatten().filter_map(|inode| self.left_in_place_of(inode)));
             if from.0 != to.0 {
                 marker = self.marker_of(mount, &from_dir.attr).await?;
             }
@@ -112,8 +112,14 @@ impl Writing {
         let due = |names: &[Name]| mount.policy.due(names);
         let released = due(&old_names) == Some(Due::WhenRenamed) && due(&new_names).is_none_or(|due| due == Due::Now);
         let barrier = moved.kind == FileKind::File && mount.policy.is_barrier(&new_names);
-        let command =
-            Command::Rename { request: *request, from, to, no_replace, released, barrier, leaves, marker, now };
+        // Its first version takes the place of what it replaces; what will never have one does not wait for that.
+        let stays = |old: &Attr| {
+            let is_new = is_unpersisted(&moved) && !moved.dirty && (moved.kind == FileKind::File || !is_later);
+            is_new && old.kind == FileKind::File && !is_unpersisted(old)
+        };
+        let later = is_later && !replaced.as_ref().is_some_and(stays);
+        let request = *request;
+        let command = Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now };
         match self.change(&places, command).await? {
             Reply::Renamed(_) => {}
             other => return Err(unexpected(&other)),
@@ -130,10 +136,7 @@ impl Writing {
         }
         if let Some(old) = replaced {
             self.leases.end_of(old.inode);
-            // What will never have a version of its own does not wait for one.
-            let is_left = is_later && moved.kind != FileKind::File;
-            let stays = is_unpersisted(&moved) && !moved.dirty && old.kind == FileKind::File && !is_unpersisted(&old);
-            if stays && !is_left {
+            if stays(&old) {
                 let object = OldObject { key: path_key(&new_names), version: old.version };
                 self.replaced.note(moved.inode, object);
                 if moved.kind != FileKind::File

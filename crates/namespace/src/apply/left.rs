@@ -10,9 +10,46 @@ use crate::{
     inode::Entry,
 };
 
+/// What a command that takes an entry out of a directory leaves to be done.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct After<'a> {
+    /// What the under store has of the entry is to be deleted.
+    pub(super) later: bool,
+    /// And so are these.
+    pub(super) leaves: &'a [Left],
+    /// When the directory is to get its marker, should it be empty by then.
+    pub(super) marker: Option<Due>,
+}
+
 impl Apply<'_> {
+    /// Leaves what the under store has of an entry of `dir` that goes, as far as no row says so already.
+    pub(super) fn leave_object(&mut self, dir: InodeId, entry: Entry) -> Result<(), TableError> {
+        let row = self.rows.inode(entry.inode)?;
+        let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", entry.inode));
+        let version = match row.file() {
+            Some(file) if file.is_persisted() => Some(file.version.clone()),
+            Some(_) => return Ok(()),
+            None => None,
+        };
+        let Some(key) = self.object_key(entry.inode, &row)? else { return Ok(()) };
+        self.leave_all(dir, &[Left { key, version }])
+    }
+
+    /// Whether what the under store has under the new name of something is replaced by it: it has an object, or is to be put there.
+    pub(super) fn takes_place(&self, source: Entry) -> Result<bool, TableError> {
+        let row = self.rows.inode(source.inode)?;
+        let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", source.inode));
+        Ok(source.is_directory || row.dirty || self.object_key(source.inode, &row)?.is_some())
+    }
+
+    /// Notes what is left to be done when an entry has left `dir`.
+    pub(super) fn clear_up(&mut self, dir: InodeId, after: After<'_>) -> Result<(), TableError> {
+        self.leave_all(dir, after.leaves)?;
+        self.keep_directory(dir, after.marker)
+    }
+
     /// Notes objects that are nobody's any more, of the mount that `dir` is in.
-    pub(super) fn leave_all(&mut self, dir: InodeId, leaves: &[Left]) -> Result<(), TableError> {
+    fn leave_all(&mut self, dir: InodeId, leaves: &[Left]) -> Result<(), TableError> {
         if leaves.is_empty() {
             return Ok(());
         }
@@ -25,7 +62,7 @@ impl Apply<'_> {
     }
 
     /// An entry left `dir`: if it was the last, the under store is to get a marker of the directory.
-    pub(super) fn keep_directory(&mut self, dir: InodeId, due: Option<Due>) -> Result<(), TableError> {
+    fn keep_directory(&mut self, dir: InodeId, due: Option<Due>) -> Result<(), TableError> {
         let Some(due) = due.filter(|_| self.mounts.rooted_at(dir).is_none()) else { return Ok(()) };
         let (mut row, directory) = self.directory_row(dir)?;
         let known = self.dirty_of(dir, &row)?;

@@ -30,7 +30,7 @@ use redb::{Table, TableDefinition, WriteTransaction};
 
 use crate::{
     alone::WriteAlone,
-    apply::{persists::NewContent, released::Order},
+    apply::{left::After, persists::NewContent, released::Order},
     command::{Command, Effect, Outcome, Reply},
     dirty::WriteDirty,
     error::TableError,
@@ -170,17 +170,15 @@ impl<'t> Apply<'t> {
             Command::MakeDirectory { request, parent, name, owner, dirty, now } => {
                 self.once(*request, |apply| apply.make_directory(*parent, name, owner, *dirty, *now))?
             }
-            Command::Remove { request, parent, name, inode, leaves, marker, now } => {
-                self.once(*request, |apply| apply.remove(*parent, name, *inode, (leaves, *marker), *now))?
+            Command::Remove { request, parent, name, inode, later, leaves, marker, now } => {
+                let after = After { later: *later, leaves, marker: *marker };
+                self.once(*request, |apply| apply.remove(*parent, name, *inode, after, *now))?
             }
-            Command::Rename { request, from: (dir, name), to, no_replace, released, barrier, leaves, marker, now } => {
+            Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now } => {
                 let order = Order { released: *released, barrier: *barrier };
-                self.once(*request, |apply| {
-                    let reply = apply.rename((*dir, name), (to.0, &to.1), *no_replace, order, *now)?;
-                    apply.leave_all(*dir, leaves)?;
-                    apply.keep_directory(*dir, *marker)?;
-                    Ok(reply)
-                })?
+                let after = After { later: *later, leaves, marker: *marker };
+                let from = (from.0, &from.1);
+                self.once(*request, |apply| apply.rename(from, (to.0, &to.1), *no_replace, (order, after), *now))?
             }
             Command::Moved { relocation, files } => Reply::Moved(self.moved(*relocation, files)?),
             Command::EndRelocation { relocation } => {

@@ -2,9 +2,9 @@
 
 use headpond_types::{InodeId, MountId, Name, Timestamp};
 
-use super::{Apply, new_directory, stop::Stop};
+use super::{Apply, left::After, new_directory, stop::Stop};
 use crate::{
-    command::{AttrChange, Due, Effect, Left, Owner, Refusal, Reply},
+    command::{AttrChange, Due, Effect, Owner, Refusal, Reply},
     error::TableError,
     inode::{Directory, Entry, File, Node},
     own::Own,
@@ -49,7 +49,7 @@ impl Apply<'_> {
         parent: InodeId,
         name: &Name,
         inode: InodeId,
-        (leaves, marker): (&[Left], Option<Due>),
+        after: After<'_>,
         now: Timestamp,
     ) -> Result<Reply, Stop> {
         self.changeable(parent, name)?;
@@ -61,10 +61,12 @@ impl Apply<'_> {
         if entry.is_directory && self.directory_row(inode)?.1.children > 0 {
             return Err(Refusal::NotEmpty(name.clone()).into());
         }
+        if after.later {
+            self.leave_object(parent, entry)?;
+        }
         self.remove_name(parent, name, entry)?;
         self.count_child(parent, -1, now)?;
-        self.leave_all(parent, leaves)?;
-        self.keep_directory(parent, marker)?;
+        self.clear_up(parent, after)?;
         Ok(Reply::Done)
     }
 

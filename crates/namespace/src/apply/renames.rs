@@ -2,7 +2,7 @@
 
 use headpond_types::{InodeId, Name, Timestamp};
 
-use super::{Apply, released::Order, stop::Stop};
+use super::{Apply, left::After, released::Order, stop::Stop};
 use crate::{
     command::{Effect, Refusal, Relocation, Reply},
     error::TableError,
@@ -19,7 +19,7 @@ impl Apply<'_> {
         from: Place<'_>,
         to: Place<'_>,
         no_replace: bool,
-        order: Order,
+        (order, after): (Order, After<'_>),
         now: Timestamp,
     ) -> Result<Reply, Stop> {
         let mounts = (self.changeable(from.0, from.1)?, self.changeable(to.0, to.1)?);
@@ -48,8 +48,12 @@ impl Apply<'_> {
 
         if let Some(target) = target {
             self.take_place(source, target, order)?;
+            if after.later && !self.takes_place(source)? {
+                self.leave_object(to.0, target)?;
+            }
         }
         let (key, replaces) = self.move_entry(from, source, to, target, now)?;
+        self.clear_up(from.0, after)?;
         self.renumber(source, order)?;
         let Some(from_key) = key else { return Ok(Reply::Renamed(None)) };
         let id = self.new_id().0;

@@ -3,7 +3,7 @@
 use headpond_types::{ContentId, InodeId, MountId, Name, Timestamp};
 
 use super::model::{Kind, Model, directory};
-use crate::{Command, Dirty, MovedFile, ObservedKind, Refusal, Relocation, Reply};
+use crate::{Command, Dirty, Due, Left, MovedFile, ObservedKind, Refusal, Relocation, Reply};
 
 pub(super) type Changed = Result<Reply, Refusal>;
 
@@ -41,7 +41,7 @@ impl Model {
                 let kind = Kind::Unstored { what: what.clone(), mtime: *now };
                 model.make(parent.0, name, kind, (owner.mode, owner.uid, owner.gid), *now)
             }),
-            Command::Remove { request, parent, name, inode, leaves, marker, now } => {
+            Command::Remove { request, parent, name, inode, later, leaves, marker, now } => {
                 self.once_checked(*request, |model| {
                     model.changeable(parent.0, name)?;
                     if model.child(parent.0, name) != Some(inode.0) {
@@ -52,6 +52,9 @@ impl Model {
                     }
                     if model.has_children(inode.0) {
                         return Err(Refusal::NotEmpty(name.clone()));
+                    }
+                    if *later {
+                        model.leave_object(inode.0);
                     }
                     model.take_out(parent.0, name, inode.0);
                     model.modify(parent.0, *now);
@@ -84,13 +87,9 @@ impl Model {
                 model.settle(inode.0, key);
                 Ok(Reply::Inode(*inode))
             }),
-            Command::Rename { request, from, to, no_replace, released, barrier, leaves, marker, now } => {
-                let order = (*released, *barrier);
-                self.once_checked(*request, |model| {
-                    let reply = model.rename(from, to, *no_replace, order, *now)?;
-                    model.leave(from.0.0, leaves, *marker);
-                    Ok(reply)
-                })
+            Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now } => {
+                let (order, after) = ((*released, *barrier), (*later, &leaves[..], *marker));
+                self.once_checked(*request, |model| model.rename(from, to, *no_replace, (order, after), *now))
             }
             Command::Moved { relocation, files } => {
                 let files = files.iter().filter(|file| !self.moved(*relocation, file));
@@ -176,7 +175,7 @@ impl Model {
         from: &(InodeId, Name),
         to: &(InodeId, Name),
         no_replace: bool,
-        order: (bool, bool),
+        (order, (later, leaves, marker)): ((bool, bool), (bool, &[Left], Option<Due>)),
         now: Timestamp,
     ) -> Changed {
         let ((p, n), (q, m)) = ((from.0.0, &from.1), (to.0.0, &to.1));
@@ -223,6 +222,10 @@ impl Model {
 
         if let Some(target) = target {
             self.take_place(source, target, order.0);
+            let takes = self.is_directory(source) || self.nodes[&source].dirty.is_some() || self.has_object(source);
+            if later && !takes {
+                self.leave_object(target);
+            }
         }
         let key = self.key(source);
         self.effect(p, n, Some(source));
@@ -247,6 +250,7 @@ impl Model {
             self.fill(q, false);
             self.place(source, &key);
         }
+        self.leave(p, leaves, marker);
         self.renumber(source, order);
         if !has_object || key == self.implied_key(source) {
             return Ok(Reply::Renamed(None));

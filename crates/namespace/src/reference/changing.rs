@@ -28,6 +28,7 @@ pub(super) enum Change {
 /// What a removal leaves to be done.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct After {
+    later: bool,
     leaves: bool,
     marker: Option<Due>,
     repeat: bool,
@@ -58,11 +59,8 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
     });
     let seldom = || prop::bool::weighted(0.1);
     let after = || {
-        (any::<bool>(), proptest::option::of(dues()), seldom()).prop_map(|(leaves, marker, repeat)| After {
-            leaves,
-            marker,
-            repeat,
-        })
+        (any::<bool>(), seldom(), proptest::option::of(dues()), seldom())
+            .prop_map(|(later, leaves, marker, repeat)| After { later, leaves, marker, repeat })
     };
     prop_oneof![
         4 => (index(), names(), owner(), now(), seldom())
@@ -90,17 +88,9 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
 }
 
 impl After {
-    /// The object of a node, or the marker, that is left where it is.
-    fn leaves(self, model: &Model, id: u64) -> Vec<Left> {
-        let is_placed = model.mount_of(id).is_some_and(|mount| mount != 0) && !model.within_mount(id).is_empty();
-        if !self.leaves || !is_placed || !model.has_object(id) {
-            return vec![];
-        }
-        let version = match &model.nodes[&id].kind {
-            Kind::File(ObservedKind::File { version, .. }) => Some(version.clone()),
-            _ => None,
-        };
-        vec![Left { key: model.key(id), version }]
+    fn leaves(self) -> Vec<Left> {
+        let left = Left { key: b"a/b".to_vec(), version: Some("7".to_owned()) };
+        self.leaves.then_some(left).into_iter().collect()
     }
 }
 
@@ -166,33 +156,30 @@ impl Change {
             Self::Discard { file: index } => Command::Discard { inode: file(index) },
             Self::Remove { which, wrong, after, now } => {
                 let (parent, name) = named(which)?;
-                let id = model.child(parent.0, &name)?;
+                let inode = model.child(parent.0, &name)? + u64::from(*wrong);
                 Command::Remove {
                     request: request(after.repeat),
                     parent,
                     name,
-                    inode: InodeId(id + u64::from(*wrong)),
-                    leaves: after.leaves(model, id),
+                    inode: InodeId(inode),
+                    later: after.later,
+                    leaves: after.leaves(),
                     marker: after.marker,
                     now: Timestamp(*now),
                 }
             }
-            Self::Rename { which, to, name, no_replace, order, after, now } => {
-                let (from, to) = (named(which)?, (dir(to), name.clone()));
-                // What is replaced.
-                let old = model.nodes.contains_key(&to.0.0).then(|| model.child(to.0.0, name)).flatten();
-                Command::Rename {
-                    request: request(after.repeat),
-                    from,
-                    to,
-                    no_replace: *no_replace,
-                    released: order.0,
-                    barrier: order.1,
-                    leaves: old.map(|old| after.leaves(model, old)).unwrap_or_default(),
-                    marker: after.marker,
-                    now: Timestamp(*now),
-                }
-            }
+            Self::Rename { which, to, name, no_replace, order, after, now } => Command::Rename {
+                request: request(after.repeat),
+                from: named(which)?,
+                to: (dir(to), name.clone()),
+                no_replace: *no_replace,
+                released: order.0,
+                barrier: order.1,
+                later: after.later,
+                leaves: after.leaves(),
+                marker: after.marker,
+                now: Timestamp(*now),
+            },
             Self::Moved { which, stale, renamed, skip } => {
                 let id = relocation(which)?;
                 let files = model.nodes.keys().filter(|file| model.relocation_of(**file) == Some(id)).skip(*skip);

@@ -174,6 +174,18 @@ impl Model {
         dirty.marker = true;
     }
 
+    /// The object of a node that goes, or the marker, is left.
+    pub(super) fn leave_object(&mut self, id: u64) {
+        let version = match &self.nodes[&id].kind {
+            Kind::File(ObservedKind::File { version, .. }) => Some(version.clone()),
+            _ => None,
+        };
+        if self.has_object(id) && !self.is_versionless(id) {
+            let mount = MountId(self.mount_of(id).expect("is there"));
+            self.orphan_at(mount, self.key(id), version, (vec![], vec![]));
+        }
+    }
+
     /// The key of what is put at `place` for a node.
     pub(super) fn object_at(&self, id: u64, place: &[u8]) -> Vec<u8> {
         [place, if self.is_directory(id) { &b"/"[..] } else { b"" }].concat()

@@ -67,6 +67,7 @@ impl Bed {
             parent,
             name: name(text),
             inode,
+            later: false,
             leaves: vec![],
             marker: None,
             now: NOW,
@@ -76,9 +77,20 @@ impl Bed {
     pub(super) fn try_rename(&mut self, from: (InodeId, &str), to: (InodeId, &str)) -> Outcome {
         let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
         let request = self.request();
-        let (leaves, marker) = (vec![], None);
+        let (later, leaves, marker) = (false, vec![], None);
         let (no_replace, released, barrier) = (false, false, false);
-        self.apply(&Command::Rename { request, from, to, no_replace, released, barrier, leaves, marker, now: NOW })
+        self.apply(&Command::Rename {
+            request,
+            from,
+            to,
+            no_replace,
+            released,
+            barrier,
+            later,
+            leaves,
+            marker,
+            now: NOW,
+        })
     }
 
     /// Answers the relocation that begins.

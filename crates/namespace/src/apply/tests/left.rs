@@ -6,13 +6,12 @@ use super::{Bed, ROOT, changes::NOW, dir, file, name};
 use crate::{Command, Due, Left, Reply};
 
 impl Bed {
-    /// Removes a name whose object, or marker, stays for now.
-    fn leave(&mut self, parent: InodeId, text: &str, left: Option<(&str, Option<&str>)>, marker: Option<Due>) {
-        let left =
-            left.map(|(key, version)| Left { key: key.as_bytes().to_vec(), version: version.map(str::to_owned) });
-        let (request, inode) = (self.request(), self.child(parent, text));
-        let (leaves, name) = (left.into_iter().collect(), name(text));
-        let reply = self.apply(&Command::Remove { request, parent, name, inode, leaves, marker, now: NOW }).reply;
+    /// Removes a name of which the store keeps what it has for now.
+    fn leave(&mut self, parent: InodeId, text: &str, marker: Option<Due>) {
+        let (request, inode, name) = (self.request(), self.child(parent, text), name(text));
+        let (later, leaves) = (true, vec![]);
+        let reply =
+            self.apply(&Command::Remove { request, parent, name, inode, later, leaves, marker, now: NOW }).reply;
         assert_eq!(reply, Reply::Done);
     }
 
@@ -35,9 +34,9 @@ fn what_was_removed_is_not_seen_while_the_store_has_it() {
     bed.upsert(ROOT, &listed);
     let d = bed.id("/d");
     bed.upsert(d, &[file("x", 2)]);
-    bed.leave(ROOT, "f", Some(("f", Some("v1"))), Some(Due::Now));
-    bed.leave(d, "x", Some(("d/x", Some("v2"))), Some(Due::Now));
-    bed.leave(ROOT, "d", Some(("d/", None)), Some(Due::Now));
+    bed.leave(ROOT, "f", Some(Due::Now));
+    bed.leave(d, "x", Some(Due::Now));
+    bed.leave(ROOT, "d", Some(Due::Now));
     assert_eq!(bed.orphan("f").expect("is left").replaces.as_deref(), Some("v1"));
     bed.reopen();
     let snapshot = bed.snapshot();
@@ -61,9 +60,9 @@ fn a_directory_that_loses_its_last_entry_gets_a_marker() {
     bed.upsert(ROOT, &[dir("d")]);
     let d = bed.id("/d");
     bed.upsert(d, &[file("x", 2), file("y", 3)]);
-    bed.leave(d, "x", Some(("d/x", Some("v2"))), Some(Due::WhenRenamed));
+    bed.leave(d, "x", Some(Due::WhenRenamed));
     assert!(!bed.is_dirty(d), "another is left");
-    bed.leave(d, "y", Some(("d/y", Some("v3"))), Some(Due::WhenRenamed));
+    bed.leave(d, "y", Some(Due::WhenRenamed));
     let dirty = bed.dirty(d);
     assert!(dirty.marker && !dirty.is_bare() && dirty.due == Due::WhenRenamed, "{dirty:?}");
     // Objects are where it was, also when it is renamed.
@@ -78,8 +77,8 @@ fn a_rename_out_of_a_directory_leaves_it_a_marker() {
     bed.upsert(d, &[file("x", 2)]);
     let (request, from, to) = (bed.request(), (d, name("x")), (ROOT, name("x")));
     let (leaves, marker) = (vec![Left { key: b"x".to_vec(), version: Some("v9".to_owned()) }], Some(Due::Now));
-    let (no_replace, released, barrier) = (false, false, false);
-    let rename = Command::Rename { request, from, to, no_replace, released, barrier, leaves, marker, now: NOW };
+    let (no_replace, released, barrier, later) = (false, false, false, false);
+    let rename = Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now: NOW };
     let reply = bed.apply(&rename).reply;
     assert!(matches!(reply, Reply::Renamed(Some(_))), "{reply:?}");
     assert!(bed.dirty(d).marker);
@@ -91,7 +90,7 @@ fn a_directory_made_anew_keeps_the_marker_that_was_to_go() {
     for dirty in [None, Some(Due::Now)] {
         let mut bed = Bed::mounted();
         bed.upsert(ROOT, &[dir("d")]);
-        bed.leave(ROOT, "d", Some(("d/", None)), None);
+        bed.leave(ROOT, "d", None);
         let (request, name) = (bed.request(), name("d"));
         let owner = crate::Owner { mode: 0o755, uid: 1, gid: 1 };
         let made = bed.apply(&Command::MakeDirectory { request, parent: ROOT, name, owner, dirty, now: NOW }).reply;
@@ -112,8 +111,38 @@ fn what_is_left_of_a_file_on_its_way_names_who_puts_it() {
     bed.commit_dirty(f, 7, Due::Now);
     let (holders, put) = (bed.dirty(f).holders, vec![headpond_types::ContentId(7)]);
     bed.begun(f, "f");
-    bed.leave(ROOT, "f", Some(("f", Some("v1"))), None);
+    bed.leave(ROOT, "f", None);
     let orphan = bed.orphan("f").expect("is left");
     assert_eq!((orphan.replaces.as_deref(), orphan.put, orphan.holders), (Some("v1"), put, holders));
     assert_eq!(bed.all_dirty().len(), 1);
+}
+
+#[test]
+fn what_got_its_version_just_before_is_left_in_that() {
+    let mut bed = Bed::mounted();
+    let f = bed.made_dirty(ROOT, "f", 5, Due::Now);
+    let number = bed.begun(f, "f");
+    bed.end_persist(f, number, "f", 5);
+    bed.leave(ROOT, "f", None);
+    let orphan = bed.orphan("f").expect("is left");
+    assert_eq!((orphan.replaces.as_deref(), orphan.put), (Some("v5"), vec![]));
+    // Nothing of a file that was never put.
+    bed.made_dirty(ROOT, "g", 6, Due::Now);
+    bed.leave(ROOT, "g", None);
+    assert_eq!(bed.orphan("g"), None);
+}
+
+#[test]
+fn what_has_no_object_leaves_that_of_what_it_replaces() {
+    for later in [false, true] {
+        let mut bed = Bed::mounted();
+        bed.upsert(ROOT, &[file("f", 1)]);
+        bed.create(ROOT, "new");
+        let (request, from, to) = (bed.request(), (ROOT, name("new")), (ROOT, name("f")));
+        let (no_replace, released, barrier, leaves, marker) = (false, false, false, vec![], None);
+        let rename =
+            Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now: NOW };
+        assert_eq!(bed.apply(&rename).reply, Reply::Renamed(None));
+        assert_eq!(bed.orphan("f").is_some(), later);
+    }
 }

@@ -275,8 +275,9 @@ impl Bed {
     ) -> Reply {
         let (from, to) = ((from.0, name(from.1)), (to.0, name(to.1)));
         let (request, now) = (self.request(), super::changes::NOW);
-        let (no_replace, leaves, marker) = (false, vec![], None);
-        self.apply(&Command::Rename { request, from, to, no_replace, released, barrier, leaves, marker, now }).reply
+        let (no_replace, later, leaves, marker) = (false, false, vec![], None);
+        self.apply(&Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now })
+            .reply
     }
 
     /// Renames out of a temporary name.
