@@ -7,6 +7,9 @@ use crate::{Command, Dirty, Due, Left, MovedFile, ObservedKind, Refusal, Relocat
 
 pub(super) type Changed = Result<Reply, Refusal>;
 
+/// Whether what is replaced is left, what is left besides, and when the marker is due.
+type After<'a> = (bool, &'a [Left], Option<Due>);
+
 impl Model {
     pub(super) fn change(&mut self, command: &Command) -> Reply {
         match command {
@@ -175,7 +178,7 @@ impl Model {
         from: &(InodeId, Name),
         to: &(InodeId, Name),
         no_replace: bool,
-        (order, (later, leaves, marker)): ((bool, bool), (bool, &[Left], Option<Due>)),
+        (order, (later, leaves, marker)): ((bool, bool), After<'_>),
         now: Timestamp,
     ) -> Changed {
         let ((p, n), (q, m)) = ((from.0.0, &from.1), (to.0.0, &to.1));
