@@ -155,7 +155,8 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::MakeDue { .. }
         | Command::EndTree { .. }
         | Command::DropDirty { .. }
-        | Command::Overwrite { .. } => return None,
+        | Command::Overwrite { .. }
+        | Command::Leave { .. } => return None,
     };
     let in_place = matches!(command, Command::Commit { .. } | Command::CommitDirty { .. });
     Some(Change { request: *request, locks, in_place })
@@ -197,7 +198,8 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         | Command::MakeUnstored { .. }
         | Command::SetAttr { .. }
         | Command::SetXattr { .. }
-        | Command::Moved { .. } => None,
+        | Command::Moved { .. }
+        | Command::Leave { .. } => None,
     }
 }
 
@@ -219,6 +221,7 @@ fn refused(refusal: Refusal) -> Error {
         Refusal::IntoItself(_) => ErrorKind::InvalidArgument,
         Refusal::CrossMount(..) => ErrorKind::CrossMount,
         Refusal::Fixed(_) | Refusal::Relocating(_) => ErrorKind::Busy,
+        Refusal::Reserved(_) => ErrorKind::PermissionDenied,
     };
     Error::new(kind, refusal.to_string())
 }

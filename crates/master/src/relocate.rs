@@ -1,31 +1,48 @@
 //! Moving objects to where renames have put their files.
 //!
 //! A rename is one command; the objects stay where they were, and the namespace keeps a relocation until the last of them has been moved.
-//! For each mount one task takes its relocations, some at a time, each of them a job: it lists what the namespace does not know yet, copies every object below that is not
-//! where its path says (`copy`), journals the new keys, deletes the sources, and clears away what is left (`remains`), until nothing is left to
-//! move. Each of these can be done again, so a master that starts anew goes on where the last one ended:
+//! For each mount one task takes its relocations, some at a time, each of them a job: it lists what the namespace does not know yet, copies
+//! every object below that is not where its path says (`copy`), journals the new keys, deletes the sources, and clears away what is left
+//! (`remains`), until nothing is left to move. A file belongs to the innermost relocation that it lies in. What is renamed again goes on under a
+//! new id; what the job of the old one journals then counts no more. Each step can be done again, so a master that starts anew goes on where
+//! the last one ended:
 //!
-//! * A copy is made only where nothing is, or where the object is that the rename replaced. What lies there with the very same bytes is a copy
-//!   of ours whose journalling was lost (`compare`); anything else is a conflict, which stops the relocation and overwrites nothing.
-//! * A source is deleted only when the copy is journalled, or lies where the namespace says, and only in the version that was copied.
+//! * A copy is made only where nothing is, or where an object is whose file is gone. What lies there with the very same bytes, and is no
+//!   file's (`owners`), is a copy of ours whose journalling was lost (`compare`); anything else is a conflict, which stops the relocation and
+//!   overwrites nothing.
+//! * Before a copy is made its key is journalled as nobody's, and with the new key of a file the old one; so whatever happens to the file,
+//!   copies and sources are found again and deleted, in the version that was copied and only while they are no file's.
+//! * Two relocations whose keys overlap are never at work together: what one is about to delete is not taken by the other for its own.
 //!
-//! What stops a relocation is told by `admin status`, and it is tried again every 30 s.
+//! # Files in each other's place
+//!
+//! A file whose place another file's object takes waits for that. When all of a mount's relocations wait so, that with the lowest id moves
+//! its objects aside, each to the key `.headpond/displaced/<inode>`, which nobody else ever has. This ends: a file is away from its place at an
+//! ordinary key, or aside, or in its place; it goes from the first to the second or third and from the second to the third, and never back
+//! while nothing is renamed. Nor is it ever stuck: one that is aside waits only for a file that is away at an ordinary key, and such a
+//! one can be moved aside, whatever it waits for. So each object is copied at most twice for each rename.
+//!
+//! A relocation whose turn it is not yet (`order`) moves nothing to its place, but is asked for the same, as the last.
+//!
+//! What stops a relocation is told by `admin status`, and it is tried again every 30 s. Others go on.
 
 mod compare;
 mod copy;
 mod job;
+mod moving;
 mod order;
+mod owners;
 mod remains;
 mod stragglers;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use headpond_namespace::Relocation;
+use headpond_namespace::{Relocation, overlap};
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{Error, ErrorKind, MountId, Result};
 use headpond_ufs::{Abandoned, UnderStore};
@@ -34,12 +51,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use self::job::Job;
+use self::job::{Aside, Job, Wait};
 use crate::{
     catalog::Catalog,
     grants::Grants,
     lookup::describe,
     metrics::WriteMetrics,
+    mount::path_key,
     mounts::Mounts,
     sync::SyncEngine,
     write::{Leases, NameLocks},
@@ -50,6 +68,9 @@ const JOBS: usize = 8;
 
 /// A relocation that stopped is tried again after so long.
 const RETRY: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at persists that are waited for, if none ends.
+const PERSISTS: Duration = Duration::from_secs(1);
 
 /// Pause between two looks for relocations that are due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -127,7 +148,9 @@ impl Relocator {
     fn look(self: &Arc<Self>) {
         match self.due() {
             Ok(due) => {
-                for mount in due.into_iter().map(|relocation| relocation.mount).collect::<BTreeSet<_>>() {
+                let mut mounts = due.into_iter().map(|relocation| relocation.mount).collect::<BTreeSet<_>>();
+                mounts.extend(self.littered().unwrap_or_default());
+                for mount in mounts {
                     self.kick(mount);
                 }
             }
@@ -164,6 +187,18 @@ impl Relocator {
     pub(crate) fn pending(&self) -> u64 {
         let pending = self.catalog.snapshot().and_then(|snapshot| snapshot.relocations());
         pending.map_or(0, |pending| pending.len() as u64)
+    }
+
+    /// Mounts whose stores hold objects that are nobody's.
+    pub(crate) fn littered(&self) -> Result<Vec<MountId>> {
+        let snapshot = self.catalog.snapshot()?;
+        let mut littered = Vec::new();
+        for mount in snapshot.mounts()? {
+            if !snapshot.left_objects(mount.id)?.is_empty() {
+                littered.push(mount.id);
+            }
+        }
+        Ok(littered)
     }
 
     /// Has those that stopped tried again at once.
@@ -220,17 +255,26 @@ impl Relocator {
         })
     }
 
-    /// Tries one; gives its id.
-    async fn attempt(&self, relocation: Relocation) -> u64 {
-        let id = relocation.id;
-        let ended = match self.abort_uploads_of(relocation.mount).await {
-            Ok(()) => Job::perform(self, &relocation).await,
+    /// The relocation `id` as it is now.
+    fn current(&self, id: u64) -> Result<Option<Relocation>> {
+        Ok(self.catalog.snapshot()?.relocations()?.into_iter().find(|relocation| relocation.id == id))
+    }
+
+    /// Tries one; gives its id and how far it came.
+    async fn attempt(&self, id: u64, aside: Aside) -> (u64, Option<job::Progress>) {
+        // It may have gone on under another id.
+        let Ok(Some(relocation)) = self.current(id) else { return (id, Some(job::Progress::Ended)) };
+        let done = match self.abort_uploads_of(relocation.mount).await {
+            Ok(()) => Job::perform(self, &relocation, aside).await,
             Err(error) => Err(error),
         };
-        match ended {
-            Ok(()) => {
+        match done {
+            Ok(done) => {
                 self.progress.state().stopped.remove(&id);
-                self.progress.ended.send_modify(|count| *count += 1);
+                if done == job::Progress::Ended {
+                    self.progress.ended.send_modify(|count| *count += 1);
+                }
+                (id, Some(done))
             }
             Err(error) => {
                 self.metrics.relocation_failures.inc();
@@ -241,9 +285,27 @@ impl Relocator {
                 let why = format!("objects of {path} are still at {from:?} of its mount since a rename: {error}");
                 let stopped = Stopped { why, retry_at: Instant::now() + RETRY };
                 self.progress.state().stopped.insert(id, stopped);
+                (id, None)
             }
         }
-        id
+    }
+
+    /// Whether a directory above what is relocated is relocated, too.
+    fn lies_below_other(&self, relocation: &Relocation) -> bool {
+        let above = || {
+            let snapshot = self.catalog.snapshot()?;
+            let Some(attr) = snapshot.attr(relocation.inode)? else { return Ok(None) };
+            snapshot.relocation_of(attr.parent)
+        };
+        above().is_ok_and(|above: Option<u64>| above.is_some())
+    }
+
+    /// Keys and prefixes at which the objects of a relocation are and are to be.
+    fn span(&self, relocation: &Relocation) -> Vec<Vec<u8>> {
+        let mut span: Vec<_> = relocation.places().map(<[u8]>::to_vec).collect();
+        let location = self.catalog.snapshot().and_then(|snapshot| snapshot.location(relocation.inode));
+        span.extend(location.ok().flatten().map(|location| path_key(&location.names)));
+        span
     }
 }
 
@@ -258,37 +320,106 @@ impl Progress {
 }
 
 impl Running {
-    /// Takes the mount's relocations, oldest first and some at a time, until none is due. The namespace begins none whose objects another
-    /// moves.
+    /// Takes the mount's relocations, oldest first and some at a time, until none is due or all that are wait. Two whose keys overlap are
+    /// never at work together, so neither takes what the other just copied, or is about to delete, for its own.
     async fn work(self) {
         let (relocator, mount) = (self.relocator.clone(), self.mount);
-        let mut begun = relocator.progress.begun.subscribe();
-        let (mut queue, mut taken, mut jobs) = (VecDeque::new(), BTreeSet::new(), FuturesUnordered::new());
+        let (mut begun, mut persists) = (relocator.progress.begun.subscribe(), relocator.leases.watch());
+        let (mut at_work, mut jobs) = (BTreeMap::<u64, Vec<Vec<u8>>>::new(), FuturesUnordered::new());
+        // Those that wait since something was moved last, and those of them that were tried with moving aside.
+        let (mut waiting, mut tried) = (BTreeMap::<u64, Wait>::new(), BTreeSet::new());
+        let (mut queue, mut above) = (Vec::new(), BTreeSet::new());
         loop {
-            begun.mark_unchanged();
+            if begun.has_changed().unwrap_or(false) {
+                begun.mark_unchanged();
+                queue.clear();
+                waiting.retain(|_, wait| *wait == Wait::Above);
+            }
             if queue.is_empty() {
-                queue.extend(relocator.due_of(mount, &taken));
+                queue = relocator.due_of(mount, &at_work.keys().chain(waiting.keys()).copied().collect());
             }
-            while jobs.len() < JOBS
-                && let Some(relocation) = queue.pop_front()
-            {
-                taken.insert(relocation.id);
-                jobs.push(relocator.attempt(relocation));
-            }
+            queue.retain(|relocation| {
+                if jobs.len() >= JOBS || at_work.contains_key(&relocation.id) {
+                    return jobs.len() >= JOBS;
+                }
+                if above.contains(&relocation.id) && relocator.lies_below_other(relocation) {
+                    waiting.insert(relocation.id, Wait::Above);
+                    return false;
+                }
+                let span = relocator.span(relocation);
+                let meets = |other: &Vec<Vec<u8>>| other.iter().any(|a| span.iter().any(|b| overlap(a, b)));
+                if at_work.values().any(meets) {
+                    return true;
+                }
+                at_work.insert(relocation.id, span);
+                jobs.push(relocator.attempt(relocation.id, Aside::No));
+                false
+            });
             if jobs.is_empty() {
-                break;
+                // All that are left wait for each other's objects, or for what is none of theirs.
+                let next = waiting.iter().find(|(id, wait)| **wait == Wait::Others && !tried.contains(*id));
+                let mut next = next.map(|(id, _)| (*id, Aside::Taken));
+                if next.is_none() && waiting.values().any(|wait| *wait == Wait::Others) {
+                    // Or for those of what it is not the turn of.
+                    let others = waiting.iter().filter(|(_, wait)| **wait == Wait::Others).map(|(id, _)| *id).collect();
+                    let held = relocator.held_in_the_way(mount, &others).unwrap_or_default();
+                    next = held.into_iter().find(|id| !tried.contains(id)).map(|id| (id, Aside::All));
+                }
+                if let Some(live) = relocator.mounts.table().get(mount).cloned()
+                    && let Err(error) = relocator.clear_left(&live, |_| true).await
+                {
+                    tracing::warn!(%error, "objects that are nobody's could not be deleted, trying again later");
+                }
+                if let Some((id, aside)) = next {
+                    tried.insert(id);
+                    waiting.remove(&id);
+                    // It meets every other.
+                    at_work.insert(id, vec![Vec::new()]);
+                    jobs.push(relocator.attempt(id, aside));
+                } else if waiting.values().any(|wait| *wait == Wait::Persist) {
+                    tokio::select! {
+                        _ = persists.changed() => {}
+                        _ = begun.changed() => begun.mark_changed(),
+                        () = sleep(PERSISTS) => {}
+                    }
+                    waiting.retain(|_, wait| *wait == Wait::Above);
+                    tried.clear();
+                    continue;
+                } else {
+                    break;
+                }
             }
             tokio::select! {
-                Some(id) = jobs.next() => {
-                    taken.remove(&id);
+                Some((id, done)) = jobs.next() => {
+                    at_work.remove(&id);
+                    let advanced = match done {
+                        Some(job::Progress::Ended) => true,
+                        Some(job::Progress::Waits { advanced, wait }) => {
+                            if advanced {
+                                waiting.clear();
+                            }
+                            waiting.insert(id, wait);
+                            if wait == Wait::Above {
+                                above.insert(id);
+                            }
+                            advanced
+                        }
+                        None => false,
+                    };
+                    if advanced {
+                        tried.clear();
+                    }
+                    if done == Some(job::Progress::Ended) {
+                        waiting.clear();
+                    }
                 }
-                _ = begun.changed() => {}
+                _ = begun.changed() => begun.mark_changed(),
             }
         }
         drop(jobs);
         drop(self);
         // One may have been begun after the last look, while this still counted as running.
-        if !relocator.due_of(mount, &BTreeSet::new()).is_empty() {
+        if begun.has_changed().unwrap_or(false) {
             relocator.kick(mount);
         }
     }

@@ -25,7 +25,7 @@ mod translate;
 pub(crate) use difference::{is_ahead, is_unpersisted};
 pub(crate) use engine::SyncEngine;
 pub(crate) use flight::Flight;
-pub(crate) use freshness::Bounds;
+pub(crate) use freshness::{Bounds, Freshness};
 pub(crate) use metrics::SyncMetrics;
 pub(crate) use progress::Progress;
 pub(crate) use run::{Scope, stale};

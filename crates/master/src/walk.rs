@@ -106,6 +106,8 @@ enum Step {
     },
     /// Nothing before the run changes.
     Wait(Arc<Flight<Progress>>, watch::Receiver<u64>),
+    /// The run is over, and has left this out: its objects are elsewhere since a rename.
+    Apart,
     End,
 }
 
@@ -239,6 +241,13 @@ impl Walk {
                     self.skipped += listed.map_or(0, |listed| listed.skipped);
                     self.levels.pop();
                 }
+                Step::Apart => {
+                    let attr = self.lookups.catalog.snapshot()?.attr(level.dir)?;
+                    level.cover = match attr {
+                        Some(attr) => self.lookups.cover(&attr, false, false).await?,
+                        None => Cover::Complete(valid),
+                    };
+                }
                 Step::Wait(..) if !page.entries.is_empty() => break,
                 Step::Wait(flight, changes) => {
                     if tokio::time::timeout(SIGN_OF_LIFE, news(&flight, changes)).await.is_err() {
@@ -321,6 +330,9 @@ impl Level {
             Ok(listed.is_some_and(|listed| listed.at >= flight.began))
         };
         let Some(merged) = merged.filter(|_| !landed) else {
+            if landed && !self.path.is_empty() && snapshot.listed(self.dir)?.is_none() {
+                return Ok(Step::Apart);
+            }
             if landed || complete()? {
                 self.cover = Cover::Complete(lookups.left(&mount, flight.began));
                 return self.step(lookups, room);

@@ -39,7 +39,7 @@ pub(crate) use leases::Leases;
 pub(crate) use names::{NameGuard, NameLocks, Place};
 pub(crate) use objects::{delete_version, make_marker};
 pub(crate) use pending::Pending;
-pub(crate) use persist::Persisted;
+pub(crate) use persist::{Persisted, first_key};
 pub(crate) use removal::Removal;
 pub(crate) use renames::{Renaming, is_below};
 
@@ -89,7 +89,7 @@ pub(crate) struct Writing {
 /// How one try at a change ended.
 enum Try<T> {
     Done(T),
-    /// Something is in the way that ends by itself: a lease, a persist or a relocation. The text says so to whom it takes too long.
+    /// Something is in the way that ends by itself: a lease or a persist. The text says so to whom it takes too long.
     Wait(String),
 }
 

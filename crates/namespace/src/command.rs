@@ -144,8 +144,8 @@ pub enum Command {
         /// When it was asked for.
         now: Timestamp,
     },
-    /// Renames, as rename(2) says. Nothing below is touched: a moved inode keeps its key, and a [`Relocation`] is begun unless no under store
-    /// holds anything of it. Answers [`Reply::Renamed`].
+    /// Renames, as rename(2) says. Nothing below is touched: a moved inode keeps its key, and a [`crate::Relocation`] is begun unless no under store
+    /// holds anything of it. Relocations of it and of what lies below it go on under new ids. Answers [`Reply::Renamed`].
     Rename {
         /// Makes a repetition harmless.
         request: RequestId,
@@ -177,7 +177,7 @@ pub enum Command {
     },
     /// All objects of a relocation are where the paths say. Its mask and its prefix go. Answers [`Reply::Done`].
     EndRelocation {
-        /// Which; one that is not known is left alone.
+        /// Which; one that is not known is left alone, and so is that of a directory as long as one above it is relocated.
         relocation: u64,
     },
     /// Changes attributes. Answers [`Reply::Done`], or [`Refusal::Gone`].
@@ -289,6 +289,16 @@ pub enum Command {
         /// The version that may be replaced; `None`: there is no object.
         version: Option<String>,
     },
+    /// Objects in a mount's store that are, or are about to be, nobody's: copies that a relocation makes, and sources of copies. Whoever finds
+    /// them again deletes them. Those that are files' are forgotten when that is journalled. Answers [`Reply::Done`].
+    Leave {
+        /// The mount.
+        mount: MountId,
+        /// Keys, relative to the mount's prefix, and the versions that may be deleted.
+        objects: Vec<(Vec<u8>, String)>,
+        /// Keys at which there is nothing of the kind any more.
+        gone: Vec<Vec<u8>>,
+    },
 }
 
 /// Whose a new inode is.
@@ -339,27 +349,6 @@ pub struct MovedFile {
     pub key: Vec<u8>,
     /// The store's name of the copy.
     pub version: String,
-}
-
-/// Objects that are to be moved to where the namespace says that they belong, since a rename.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Relocation {
-    /// Given in order, never again.
-    pub id: u64,
-    /// The mount.
-    pub mount: MountId,
-    /// What was renamed: a file, or a directory whose files below may still have their old keys.
-    pub inode: InodeId,
-    /// Where the objects are, relative to the mount's prefix: a key, or a prefix ending in `/`.
-    pub from: Vec<u8>,
-    /// Names that are masked: what the under store shows there is what was renamed. The old name; later also names of directories that
-    /// held a masked one and are gone, and the new name when what was renamed is removed. None when no name was left: the file was
-    /// written where its path no longer says.
-    pub masked: Vec<(InodeId, Name)>,
-    /// The version of the object that the rename replaced, which the move may overwrite.
-    pub replaces: Option<String>,
-    /// Objects are moved only when the under store has all that was changed before.
-    pub barrier: bool,
 }
 
 /// A namespace path bound to an under store.

@@ -15,6 +15,7 @@ mod apply;
 mod codec;
 mod command;
 mod dirty;
+mod displaced;
 mod error;
 mod header;
 mod inode;
@@ -27,6 +28,7 @@ mod pending;
 mod persistence;
 #[cfg(test)]
 mod reference;
+mod relocation;
 mod reply;
 mod rows;
 mod snapshot;
@@ -37,9 +39,11 @@ mod xattr;
 
 pub use command::{
     AttrChange, Command, Dirty, Due, Durability, Effect, Left, Mount, MovedFile, Observed, ObservedKind, Outcome,
-    Owner, PersistBegun, Persistence, Refusal, Relocation, Reply, Version,
+    Owner, PersistBegun, Persistence, Refusal, Reply, Version,
 };
+pub use displaced::{RESERVED, displaced_inode, displaced_key};
 pub use namespace::Namespace;
+pub use relocation::{Relocation, overlap};
 pub use snapshot::Snapshot;
 pub use unstored::Unstored;
 pub use view::{Counts, Listed, Location};

@@ -25,7 +25,7 @@ use crate::{
     mounts::Mounts,
     rows::{ENTRIES, INODES, Rows, WriteRows},
     snapshot::{Snapshot, View},
-    unsettled::{MASKS, RELOCATING, RELOCATIONS, UNPERSISTED, Unsettled, WriteUnsettled},
+    unsettled::{LEFT, MASKS, RELOCATING, RELOCATIONS, UNPERSISTED, Unsettled, WriteUnsettled},
 };
 
 /// Rows changed since the last durable commit that call for another: pages that later commits free are reused only then, so
@@ -141,6 +141,7 @@ impl Namespace {
             relocations: txn.open_table(RELOCATIONS).expect("opens"),
             relocating: txn.open_table(RELOCATING).expect("opens"),
             masks: txn.open_table(MASKS).expect("opens"),
+            left: txn.open_table(LEFT).expect("opens"),
             unpersisted: txn.open_table(UNPERSISTED).expect("opens"),
         };
         for row in tables.relocations.iter().expect("reads") {
@@ -153,6 +154,10 @@ impl Namespace {
         }
         for row in tables.masks.iter().expect("reads") {
             rows.push((row.expect("reads").0.value().to_vec(), Vec::new()));
+        }
+        for row in tables.left.iter().expect("reads") {
+            let (key, version) = row.expect("reads");
+            rows.push((key.value().to_vec(), version.value().as_bytes().to_vec()));
         }
         for row in tables.unpersisted.iter().expect("reads") {
             rows.push((row.expect("reads").0.value().to_be_bytes().to_vec(), Vec::new()));
@@ -238,6 +243,7 @@ fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError>
         relocations: txn.open_table(RELOCATIONS)?,
         relocating: txn.open_table(RELOCATING)?,
         masks: txn.open_table(MASKS)?,
+        left: txn.open_table(LEFT)?,
         unpersisted: txn.open_table(UNPERSISTED)?,
     };
     let replies = txn.open_table(REPLIES)?;
@@ -253,6 +259,7 @@ pub(crate) fn write_unsettled(txn: &WriteTransaction) -> Result<WriteUnsettled<'
         relocations: txn.open_table(RELOCATIONS)?,
         relocating: txn.open_table(RELOCATING)?,
         masks: txn.open_table(MASKS)?,
+        left: txn.open_table(LEFT)?,
         unpersisted: txn.open_table(UNPERSISTED)?,
     })
 }
@@ -300,6 +307,7 @@ mod tests {
             txn.delete_table(RELOCATIONS),
             txn.delete_table(RELOCATING),
             txn.delete_table(MASKS),
+            txn.delete_table(LEFT),
             txn.delete_table(UNPERSISTED),
         ] {
             assert!(deleted.expect("deletes"));

@@ -22,7 +22,7 @@ pub enum Reply {
     Refused(Refusal),
     /// The inode: the new one, or the one that was written.
     Inode(InodeId),
-    /// It is renamed; the relocation that this begins.
+    /// It is renamed; the relocation that moves its objects.
     Renamed(Option<u64>),
     /// The inodes that were passed over.
     Moved(Vec<InodeId>),
@@ -71,6 +71,8 @@ pub enum Refusal {
     #[error("{0} is a mount point, lies above one or outside all mounts: `headpond admin mount` changes those")]
     Fixed(Name),
     /// Its objects are still being moved since an earlier rename.
+    ///
+    /// Answered by earlier releases only.
     #[error("{0} was renamed a moment ago and its objects are still being moved: try again later")]
     Relocating(Name),
     /// There is no such extended attribute.
@@ -82,4 +84,7 @@ pub enum Refusal {
     /// The inode's extended attributes would be too large.
     #[error("extended attributes of one inode have at most {max} bytes: remove some", max = crate::xattr::TOTAL_MAX)]
     XattrsFull,
+    /// Headpond keeps objects of its own there.
+    #[error("{0} at the top of a mount is where Headpond keeps objects of its own: choose another name")]
+    Reserved(Name),
 }

@@ -1,6 +1,7 @@
 //! Reading the namespace at one state.
 
 mod dirty;
+mod unsettled;
 
 use std::{
     collections::HashMap,
@@ -14,7 +15,7 @@ use redb::{ReadOnlyTable, ReadableTableMetadata};
 use crate::{
     alone::ReadAlone,
     apply::Applied,
-    command::{Mount, Relocation, Reply},
+    command::{Mount, Reply},
     dirty::ReadDirty,
     error::TableError,
     header::{Header, unpack},
@@ -244,36 +245,6 @@ impl Snapshot {
         Ok(self.0.location(inode)?)
     }
 
-    /// Relocations under way, in the order in which they were begun.
-    ///
-    /// # Errors
-    /// As for all methods.
-    pub fn relocations(&self) -> Result<Vec<Relocation>> {
-        Ok(self.0.unsettled.relocations()?)
-    }
-
-    /// The relocation under way that an inode is, or lies below.
-    ///
-    /// # Errors
-    /// As for all methods.
-    pub fn relocation_of(&self, inode: InodeId) -> Result<Option<u64>> {
-        let view = &self.0;
-        // Asked at every lookup: mostly nothing is being moved, and no row need be read.
-        let none = view.unsettled.relocating.is_empty().map_err(TableError::from)?;
-        if none || view.inode(inode)?.is_none() {
-            return Ok(None);
-        }
-        Ok(view.unsettled.relocation_of(&view.rows, &view.mounts, inode)?)
-    }
-
-    /// Whether what the under store shows at `name` in `dir` is passed over, because objects that were renamed away are still there.
-    ///
-    /// # Errors
-    /// As for all methods.
-    pub fn masks(&self, dir: InodeId, name: &Name) -> Result<bool> {
-        Ok(self.0.unsettled.is_masked(dir, name)?)
-    }
-
     /// The target of a symbolic link; `None` also of what is none.
     ///
     /// # Errors
@@ -304,8 +275,7 @@ impl Snapshot {
         Ok(self.0.alone.is_holder(dir)?)
     }
 
-    /// What a request was answered, if that is still remembered: who asks again before anything is looked up need not find the state that
-    /// the first time met.
+    /// What a request was answered, if that is still remembered: the state that it met may be gone.
     ///
     /// # Errors
     /// As for all methods.

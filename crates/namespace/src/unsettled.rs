@@ -1,31 +1,39 @@
 //! The tables of what under stores do not hold where the paths say: relocations, the names that they mask, and files without a version.
 //!
-//! Invariants: an inode has at most one relocation, and no relocation lies below another's. Only a directory that is being relocated has
-//! an explicit prefix. What is masked or without a version may already be out of the tree.
+//! Invariants: an inode has at most one relocation. Relocations may lie below others: files belong to the innermost. Only a directory that
+//! is being relocated has an explicit prefix. What is relocated, masked or without a version may already be out of the tree.
+//!
+//! *Masks* are of places, not of names: what an under store shows at a place of a relocation, or at what leads to one, is passed over. So an
+//! object that is not where its path says is never taken for a new file, wherever directories were renamed to meanwhile. Below a place, too,
+//! but for directories that are, or lie in, what is relocated from there, or from a place below that one.
 //!
 //! The same code reads inside a write transaction and in a snapshot.
 
-use headpond_types::{InodeId, Name};
+use headpond_types::{InodeId, MountId, Name};
 use redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 
-use crate::{command::Relocation, error::TableError, header::unpack, mounts::Mounts, rows::Rows};
+use crate::{error::TableError, header::unpack, mounts::Mounts, relocation::Relocation, rows::Rows};
 
 /// Relocation id → packed [`Relocation`].
 pub(crate) const RELOCATIONS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("relocation");
 /// What was renamed → its relocation's id.
 pub(crate) const RELOCATING: TableDefinition<'static, u64, u64> = TableDefinition::new("relocating");
-/// [`mask_key`]. A name may be masked by several relocations.
+/// [`mask_key`]. A place may be masked by several relocations.
 pub(crate) const MASKS: TableDefinition<'static, &'static [u8], ()> = TableDefinition::new("mask");
 /// Files without a version.
 pub(crate) const UNPERSISTED: TableDefinition<'static, u64, ()> = TableDefinition::new("unpersisted");
 
+/// Mount (4 bytes, big-endian) and key → the version of an object that is nobody's.
+pub(crate) const LEFT: TableDefinition<'static, &'static [u8], &'static str> = TableDefinition::new("left");
+
 /// The tables of one transaction.
 #[derive(Debug)]
-pub(crate) struct Unsettled<R, I, M, U> {
+pub(crate) struct Unsettled<R, I, M, U, L> {
     pub(crate) relocations: R,
     pub(crate) relocating: I,
     pub(crate) masks: M,
     pub(crate) unpersisted: U,
+    pub(crate) left: L,
 }
 
 /// In a read transaction.
@@ -34,13 +42,20 @@ pub(crate) type ReadUnsettled = Unsettled<
     ReadOnlyTable<u64, u64>,
     ReadOnlyTable<&'static [u8], ()>,
     ReadOnlyTable<u64, ()>,
+    ReadOnlyTable<&'static [u8], &'static str>,
 >;
 /// In a write transaction.
-pub(crate) type WriteUnsettled<'t> =
-    Unsettled<Table<'t, u64, &'static [u8]>, Table<'t, u64, u64>, Table<'t, &'static [u8], ()>, Table<'t, u64, ()>>;
+pub(crate) type WriteUnsettled<'t> = Unsettled<
+    Table<'t, u64, &'static [u8]>,
+    Table<'t, u64, u64>,
+    Table<'t, &'static [u8], ()>,
+    Table<'t, u64, ()>,
+    Table<'t, &'static [u8], &'static str>,
+>;
 
-impl<R, I, M, U> Unsettled<R, I, M, U>
+impl<R, I, M, U, L> Unsettled<R, I, M, U, L>
 where
+    L: ReadableTable<&'static [u8], &'static str>,
     R: ReadableTable<u64, &'static [u8]>,
     I: ReadableTable<u64, u64>,
     M: ReadableTable<&'static [u8], ()>,
@@ -111,27 +126,139 @@ where
         any_within(&self.unpersisted, rows, mounts, dir)
     }
 
+    /// Whether an object that is nobody's may be below the prefix `prefix`.
+    pub(crate) fn is_left_below(&self, mount: MountId, prefix: &[u8]) -> Result<bool, TableError> {
+        let from = left_key(mount, prefix);
+        let first = self.left.range::<&[u8]>(from.as_slice()..)?.next().transpose()?;
+        Ok(first.is_some_and(|(key, _)| key.value().starts_with(&from)))
+    }
+
+    pub(crate) fn is_left(&self, mount: MountId, key: &[u8]) -> Result<bool, TableError> {
+        Ok(self.left.get(left_key(mount, key).as_slice())?.is_some())
+    }
+
+    /// The objects in the store of `mount` that are nobody's, in order of their keys.
+    pub(crate) fn left_in(&self, mount: MountId) -> Result<Vec<(Vec<u8>, String)>, TableError> {
+        let (from, to) = (left_key(mount, &[]), left_key(MountId(mount.0 + 1), &[]));
+        let rows = self.left.range::<&[u8]>(from.as_slice()..to.as_slice())?;
+        rows.map(|row| {
+            let (key, version) = row?;
+            Ok((key.value().get(4..).unwrap_or_default().to_vec(), version.value().to_owned()))
+        })
+        .collect()
+    }
+
+    /// The relocations that `dir` is, or lies below, each with the way from there down to it: nothing, or names that each end in `/`.
+    fn relocations_around<E, N>(
+        &self,
+        rows: &Rows<E, N>,
+        mounts: &Mounts,
+        dir: InodeId,
+    ) -> Result<Vec<(u64, Vec<u8>)>, TableError>
+    where
+        E: ReadableTable<&'static [u8], u64>,
+        N: ReadableTable<u64, &'static [u8]>,
+    {
+        let (mut around, mut way) = (Vec::new(), Vec::new());
+        rows.climb(mounts, dir, |at, row| {
+            around.extend(self.relocation_at(at)?.map(|id| (id, way.clone())));
+            way = [row.name.as_ref().map_or(&[][..], Name::as_bytes), b"/", &way].concat();
+            Ok(None::<()>)
+        })?;
+        Ok(around)
+    }
+
+    /// Whether a place of a relocation is `key`, or lies below it.
+    fn is_place_at(&self, mount: MountId, key: &[u8]) -> Result<bool, TableError> {
+        let ranges = [(0, 1), (b'/', b'/' + 1)];
+        for (first, last) in ranges {
+            let end = |byte| [&mount.0.to_be_bytes(), key, &[byte]].concat();
+            let (from, to) = (end(first), end(last));
+            if self.masks.range::<&[u8]>(from.as_slice()..to.as_slice())?.next().transpose()?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Relocations of which a place is a prefix of `key`, longer than `shorter` bytes, and the lengths of those.
+    fn places_above(&self, mount: MountId, key: &[u8], shorter: usize) -> Result<Vec<(u64, usize)>, TableError> {
+        let mut above = Vec::new();
+        for slash in (shorter..key.len()).filter(|at| key[*at] == b'/') {
+            let end = |byte| [&mount.0.to_be_bytes(), &key[..=slash], &[byte]].concat();
+            let (from, to) = (end(0), end(1));
+            for row in self.masks.range::<&[u8]>(from.as_slice()..to.as_slice())? {
+                above.push((mask_relocation(row?.0.value())?, slash + 1));
+            }
+        }
+        Ok(above)
+    }
+
     /// Whether what under stores show at `name` in `dir` is to be passed over.
-    pub(crate) fn is_masked(&self, dir: InodeId, name: &Name) -> Result<bool, TableError> {
+    pub(crate) fn is_masked<E, N>(
+        &self,
+        rows: &Rows<E, N>,
+        mounts: &Mounts,
+        dir: InodeId,
+        name: &Name,
+    ) -> Result<bool, TableError>
+    where
+        E: ReadableTable<&'static [u8], u64>,
+        N: ReadableTable<u64, &'static [u8]>,
+    {
         if self.masks.is_empty()? {
             return Ok(false);
         }
-        let (from, to) = (mask_key(dir, name, 0), mask_key(dir, name, u64::MAX));
-        Ok(self.masks.range::<&[u8]>(from.as_slice()..=to.as_slice())?.next().transpose()?.is_some())
+        let Some(mount) = rows.mount_of(mounts, dir)? else { return Ok(false) };
+        let key = [&rows.prefix(mounts, dir)?, name.as_bytes()].concat();
+        // What lies below the prefix of a directory that is relocated is its own, whatever was moved away from there around it.
+        let prefix = rows.climb(mounts, dir, |_, row| Ok(row.key.as_ref().map(Vec::len)))?.unwrap_or(0);
+        if self.is_place_at(mount, &key)? {
+            return Ok(true);
+        }
+        let above = self.places_above(mount, &key, prefix)?;
+        if above.is_empty() {
+            return Ok(false);
+        }
+        let around = self.relocations_around(rows, mounts, dir)?;
+        Ok(above.iter().any(|(id, _)| around.iter().all(|(other, _)| other != id)))
     }
 
-    /// The relocations that mask names in `dir`.
-    pub(crate) fn masking_in(&self, dir: InodeId) -> Result<Vec<u64>, TableError> {
-        let (from, to) = (dir.0.to_be_bytes(), (dir.0 + 1).to_be_bytes());
-        let mut ids = Vec::new();
-        for row in self.masks.range::<&[u8]>(from.as_slice()..to.as_slice())? {
-            let (key, _) = row?;
-            let id = key.value().last_chunk().map(|id| u64::from_be_bytes(*id));
-            ids.push(id.ok_or_else(|| TableError::Damaged { table: "mask", key: hex::encode(key.value()) })?);
+    /// Whether objects that are to be moved away may lie at, below or above the place that the path says for `name` in `dir`; for a
+    /// directory, also at the place that its parent's present prefix implies. Below a place of a relocation in which `dir` lies, only what would
+    /// be there under that very relocation is at home.
+    pub(crate) fn is_contested<E, N>(
+        &self,
+        rows: &Rows<E, N>,
+        mounts: &Mounts,
+        dir: InodeId,
+        name: &Name,
+        is_directory: bool,
+    ) -> Result<bool, TableError>
+    where
+        E: ReadableTable<&'static [u8], u64>,
+        N: ReadableTable<u64, &'static [u8]>,
+    {
+        if self.masks.is_empty()? {
+            return Ok(false);
         }
-        ids.sort_unstable();
-        ids.dedup();
-        Ok(ids)
+        let Some(mount) = rows.mount_of(mounts, dir)? else { return Ok(false) };
+        let key = [&rows.path_prefix(mounts, dir)?, name.as_bytes()].concat();
+        if self.is_place_at(mount, &key)? {
+            return Ok(true);
+        }
+        let above = self.places_above(mount, &key, 0)?;
+        if !above.is_empty() {
+            let around = self.relocations_around(rows, mounts, dir)?;
+            let is_home = |(id, place): &(u64, usize)| {
+                let rest = key[*place..].strip_suffix(name.as_bytes());
+                around.iter().any(|(other, way)| other == id && rest == Some(way))
+            };
+            if !above.iter().all(is_home) {
+                return Ok(true);
+            }
+        }
+        Ok(is_directory && self.is_masked(rows, mounts, dir, name)?)
     }
 }
 
@@ -155,7 +282,16 @@ where
     Ok(false)
 }
 
-/// Directory (8 bytes, big-endian), name, NUL (which no name holds), relocation (8 bytes, big-endian).
-pub(crate) fn mask_key(dir: InodeId, name: &Name, relocation: u64) -> Vec<u8> {
-    [&dir.0.to_be_bytes(), name.as_bytes(), &[0], &relocation.to_be_bytes()].concat()
+/// Mount (4 bytes, big-endian), place, NUL (which no name holds), relocation (8 bytes, big-endian).
+pub(crate) fn mask_key(mount: MountId, place: &[u8], relocation: u64) -> Vec<u8> {
+    [&mount.0.to_be_bytes(), place, &[0], &relocation.to_be_bytes()].concat()
+}
+
+pub(crate) fn left_key(mount: MountId, key: &[u8]) -> Vec<u8> {
+    [&mount.0.to_be_bytes(), key].concat()
+}
+
+fn mask_relocation(key: &[u8]) -> Result<u64, TableError> {
+    let id = key.last_chunk().map(|id| u64::from_be_bytes(*id));
+    id.ok_or_else(|| TableError::Damaged { table: "mask", key: hex::encode(key) })
 }

@@ -210,6 +210,11 @@ impl Backlog {
         })
     }
 
+    /// The number of the first barrier of a mount after `number`.
+    pub(crate) fn barrier_after(&self, mount: MountId, number: u64) -> Option<u64> {
+        self.line(mount).and_then(|line| line.lock().barrier_after(number))
+    }
+
     /// Whether no barrier of a mount with a lower number is left.
     pub(crate) fn has_no_barrier_below(&self, mount: MountId, number: u64, moves: Moves) -> bool {
         self.line(mount).map_or_else(
@@ -255,6 +260,13 @@ fn item(snapshot: &Snapshot, dirty: &Dirty) -> Result<Option<Item>> {
         content: None,
     };
     if dirty.is_orphan() {
+        // Where objects are moved away from, somebody may wait for the place who comes before what this would wait for.
+        let touches = |key: &Vec<u8>| -> Result<bool> {
+            let mut relocations =
+                snapshot.relocations()?.into_iter().filter(|relocation| relocation.mount == dirty.mount);
+            Ok(relocations.any(|relocation| relocation.touches(key)))
+        };
+        item.elsewhere = dirty.key.as_ref().map(touches).transpose()?.unwrap_or(false);
         return Ok(Some(Item { due: Due::Now, ..item }));
     }
     let Some(attr) = snapshot.attr(dirty.inode)? else { return Ok(None) };

@@ -8,8 +8,8 @@ use headpond_types::{Attr, ContentId, FileKind, InodeId, Result, WorkerId};
 
 use super::{left::Orphan, run::Run};
 use crate::{
-    mount::{LiveMount, path_key},
-    write::NameGuard,
+    mount::LiveMount,
+    write::{NameGuard, first_key},
 };
 
 /// How often a marker makes way for files that would make it needless.
@@ -211,7 +211,7 @@ impl Run {
         let key = match &dirty.key {
             Some(key) => key.clone(),
             None if persisted => location.key,
-            None => path_key(&location.names),
+            None => first_key(&snapshot, &attr, &location)?,
         };
         if self.keys.contains_key(&key) {
             return Ok(None);

@@ -12,7 +12,7 @@ use std::{
 
 use headpond_namespace::{Command, Dirty, Snapshot};
 use headpond_proto::v1::PersistGrant;
-use headpond_types::{ContentId, Error, ErrorKind, InodeId, Name, NsPath, Result, WorkerId};
+use headpond_types::{ContentId, Error, ErrorKind, FileKind, InodeId, Name, NsPath, Result, WorkerId};
 use headpond_ufs::{Key, Precondition};
 
 use super::{Persister, Resolution, upload::Failure};
@@ -57,9 +57,17 @@ impl Persister {
         orphan: &Orphan,
     ) -> Result<Option<Duration>, Failure> {
         let Orphan { version, put, holders } = orphan;
-        let key = mount.object_key(key);
+        let (relative, key) = (key, mount.object_key(key));
         let store = mount.store().await?;
         if key.as_bytes().ends_with(b"/") {
+            // It may be that of a directory which was renamed there since.
+            let _guard = match place_below(&self.catalog.snapshot()?, mount.root, relative)? {
+                Some((dir, name)) => Some(self.names.lock(dir, &name).await),
+                None => None,
+            };
+            if self.has_marker(mount, relative)? {
+                return Ok(None);
+            }
             // A store with directories of its own keeps one that has entries by now.
             mount.ask("delete", &key, store.delete(&key, &Precondition::None)).await?;
             return Ok(None);
@@ -95,15 +103,29 @@ impl Persister {
         Err(Error::new(ErrorKind::Unavailable, format!("{key:?} is changed faster than it can be deleted")).into())
     }
 
+    /// Whether there is a directory where the path `place` says that has its marker, or is not in want of one.
+    fn has_marker(&self, mount: &LiveMount, place: &[u8]) -> Result<bool> {
+        let snapshot = self.catalog.snapshot()?;
+        let Some((dir, name)) = place_below(&snapshot, mount.root, place)? else { return Ok(false) };
+        let Some(attr) = snapshot.lookup(dir, &name)?.filter(|attr| attr.kind == FileKind::Directory) else {
+            return Ok(false);
+        };
+        Ok(snapshot.dirty(attr.inode)?.is_none_or(|dirty| !dirty.marker))
+    }
+
     /// The names that the store shows something at `key` under: as the path says, and below what was renamed and is not moved yet. Of a
     /// directory that is not known that of the directory.
     pub(super) fn places_of(&self, mount: &LiveMount, key: &[u8]) -> Result<Vec<Place>> {
         let snapshot = self.catalog.snapshot()?;
         let mut places: Vec<_> = place_below(&snapshot, mount.root, key)?.into_iter().collect();
         for relocation in snapshot.relocations()?.into_iter().filter(|relocation| relocation.mount == mount.mount.id) {
-            let below = key.strip_prefix(&relocation.from[..]).filter(|_| relocation.from.ends_with(b"/"));
-            if let Some(below) = below.filter(|_| snapshot.attr(relocation.inode).is_ok_and(|attr| attr.is_some())) {
-                places.extend(place_below(&snapshot, relocation.inode, below)?);
+            if snapshot.attr(relocation.inode)?.is_none() {
+                continue;
+            }
+            for place in relocation.places().filter(|place| place.ends_with(b"/")) {
+                if let Some(below) = key.strip_prefix(place) {
+                    places.extend(place_below(&snapshot, relocation.inode, below)?);
+                }
             }
         }
         Ok(places)

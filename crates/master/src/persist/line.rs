@@ -93,9 +93,9 @@ struct Entry {
 /// Relocations of the mount that are not over.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Moves {
-    /// Lowest id of all.
+    /// Lowest place in the order of all: who comes after it waits for it.
     pub(crate) first: Option<u64>,
-    /// Lowest id of those that are barriers.
+    /// Lowest id of those that are barriers: what is later than that is not to be seen before them.
     pub(crate) first_barrier: Option<u64>,
 }
 
@@ -289,6 +289,11 @@ impl Line {
     /// The number of the first barrier.
     fn first_barrier(&self, moves: Moves) -> Option<u64> {
         self.barriers.first().map(|(number, _)| *number).into_iter().chain(moves.first_barrier).min()
+    }
+
+    /// The number of the first barrier after `number`.
+    pub(crate) fn barrier_after(&self, number: u64) -> Option<u64> {
+        self.barriers.range((number + 1, InodeId(0))..).next().map(|(number, _)| *number)
     }
 
     /// Whether all that is due with a lower number is persisted.

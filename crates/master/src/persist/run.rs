@@ -15,7 +15,7 @@ use super::{
     Persister,
     backlog::MountLine,
     begin::{Begun, Task},
-    line::Moves,
+    line::{Line, Moves},
 };
 
 /// Things of one mount that are persisted at the same time.
@@ -132,8 +132,8 @@ impl Run {
     }
 
     /// Relocations of the mount, as far as they matter to what waits.
-    fn moves(&self) -> Option<Moves> {
-        if !self.line.lock().asks_for_moves() {
+    fn moves(&self, line: &Line) -> Option<Moves> {
+        if !line.asks_for_moves() {
             return Some(Moves::default());
         }
         match self.persister.relocator.moves(self.mount) {
@@ -148,8 +148,12 @@ impl Run {
     async fn put_what_may_go(&mut self, jobs: &mut FuturesUnordered<BoxFuture<'static, Ended>>) {
         loop {
             let room = AT_ONCE.saturating_sub(jobs.len());
-            let Some(moves) = self.moves() else { return };
-            let chosen = self.line.lock().choose(Instant::now(), moves, room);
+            let chosen = {
+                // What left the line is among the relocations by then, if it was put elsewhere than its path says.
+                let mut line = self.line.lock();
+                let Some(moves) = self.moves(&line) else { return };
+                line.choose(Instant::now(), moves, room)
+            };
             if chosen.is_empty() {
                 return;
             }

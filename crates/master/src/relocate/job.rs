@@ -1,38 +1,26 @@
 //! One relocation, from its beginning or from wherever the last try ended.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use fail::fail_point;
-use futures::{StreamExt, stream};
-use headpond_namespace::{Command, Due, MovedFile, Relocation, Reply, Version};
-use headpond_types::{Attr, ContentId, Error, ErrorKind, FileKind, InodeId, RequestId, Result, Timestamp};
-use headpond_ufs::Precondition;
-use tokio::time::Instant;
+use headpond_namespace::{Command, Due, Relocation, Snapshot, overlap};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Result, Timestamp};
 
 use super::{
     Relocator,
-    compare::are_same,
-    copy::{Copied, Copy},
-    stragglers::{Search, Straggler},
+    owners::{Owners, Shown},
+    stragglers::Search,
 };
 use crate::{
-    catalog::unexpected,
-    mount::{LiveMount, Verdict},
-    sync::{Scope, stale},
-    write::delete_version,
+    mount::{LiveMount, path_key},
+    sync::Scope,
 };
 
 /// Objects that are copied, or deleted, at the same time.
 pub(super) const AT_ONCE: usize = 16;
 
 /// Copies are journalled together, at most so many.
-const BATCH: usize = 1000;
-
-/// A copy waits for others to be journalled with for so long.
-const GATHER: Duration = Duration::from_secs(1);
-
-/// Pause between two looks at persists under way, if none ends.
-const PERSISTS: Duration = Duration::from_secs(1);
+pub(super) const BATCH: usize = 1000;
 
 /// After so many searches that found objects and could move none the job stops for a while.
 const IDLE_PASSES: u32 = 3;
@@ -43,65 +31,103 @@ pub(super) struct Job<'j> {
     pub(super) relocator: &'j Relocator,
     pub(super) relocation: &'j Relocation,
     pub(super) mount: Arc<LiveMount>,
+    /// Where its path says that the objects are to go; it has that as long as it goes under its id. `None`: it is gone.
+    pub(super) target: Option<Vec<u8>>,
+    pub(super) aside: Aside,
 }
 
-/// A copy that is not journalled yet.
-#[derive(Debug)]
-struct Fresh {
-    file: Straggler,
-    /// What the store calls the copy.
-    version: String,
+/// What becomes of objects whose places are taken by others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Aside {
+    /// They stay.
+    No,
+    /// They are moved aside.
+    Taken,
+    /// All are moved aside, to be out of the way of others, and none to its place: it is not their turn.
+    All,
+}
+
+/// How far a relocation has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Progress {
+    /// To its end.
+    Ended,
+    /// It has to wait.
+    Waits {
+        /// Something was moved before.
+        advanced: bool,
+        /// What for.
+        wait: Wait,
+    },
+}
+
+/// What a relocation waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wait {
+    /// Other files whose objects are where those of this one belong.
+    Others,
+    /// A persist under way, or what the persister is to delete.
+    Persist,
+    /// The relocation of a directory above; all else is done.
+    Above,
 }
 
 /// What a search came to.
 #[derive(Debug, Default)]
-struct Pass {
+pub(super) struct Pass {
     found: u64,
-    moved: u64,
-}
-
-/// What became of a file.
-#[derive(Debug)]
-enum Step {
-    Copied(Fresh),
-    /// Its source is another than the namespace knows.
-    SourceChanged(Straggler),
-    /// It is to be looked at again.
-    Later,
-}
-
-/// What is left to do when copies are made.
-#[derive(Debug, Default)]
-struct Done {
-    /// Journalled: the sources can go.
-    noted: Vec<Straggler>,
-    /// Passed over: the copies have to go.
-    passed_over: Vec<Fresh>,
-    /// Changed outside.
-    changed: Vec<Straggler>,
+    /// Are where they belong, or are known better, by now.
+    pub(super) moved: u64,
+    /// Places are taken by others.
+    pub(super) taken: u64,
+    /// Places are taken by what is to be deleted.
+    pub(super) orphaned: u64,
+    /// It goes on under another id.
+    is_over: bool,
 }
 
 impl<'j> Job<'j> {
-    /// Moves all that is to be moved, and ends the relocation.
+    /// Moves all that can be moved, and ends the relocation if that is all, unless all is only moved `aside`.
     ///
     /// # Errors
     /// Those of store and journal; `AlreadyExists` for an object in the way. What was moved stays so.
-    pub(super) async fn perform(relocator: &'j Relocator, relocation: &'j Relocation) -> Result<()> {
+    pub(super) async fn perform(
+        relocator: &'j Relocator,
+        relocation: &'j Relocation,
+        aside: Aside,
+    ) -> Result<Progress> {
         let mount = relocator.mounts.table().get(relocation.mount).cloned();
         let mount = mount.ok_or_else(|| Error::new(ErrorKind::Unavailable, "its mount cannot be served"))?;
-        let job = Self { relocator, relocation, mount };
-        let Some(top) = relocator.catalog.snapshot()?.attr(relocation.inode)? else { return job.end(None).await };
-        if top.kind == FileKind::Directory {
-            job.list_unlisted(&top).await?;
+        let snapshot = relocator.catalog.snapshot()?;
+        if !is_current(&snapshot, relocation.id)? {
+            return Ok(Progress::Ended);
         }
-        let mut idle = 0;
+        let (top, location) = (snapshot.attr(relocation.inode)?, snapshot.location(relocation.inode)?);
+        drop(snapshot);
+        let target = location.map(|location| path_key(&location.names));
+        let job = Self { relocator, relocation, mount, target, aside };
+        let Some(top) = top else {
+            if aside == Aside::All {
+                return Ok(Progress::Waits { advanced: false, wait: Wait::Others });
+            }
+            job.clear_gone().await?;
+            return job.end(None).await;
+        };
+        job.clear_left().await?;
+        job.list_first(&top).await?;
+        let (mut idle, mut advanced) = (0, false);
         loop {
-            let mut ended = relocator.leases.watch();
-            let Pass { found, moved } = job.pass(&top).await?;
-            if job.is_persisting()? {
-                // Its object may come to lie at an old key; both waits end in another pass.
-                let _ = tokio::time::timeout(PERSISTS, ended.changed()).await;
-                continue;
+            let Pass { found, moved, taken, orphaned, is_over } = job.pass(&top).await?;
+            if is_over {
+                return Ok(Progress::Ended);
+            }
+            advanced |= moved > 0;
+            if moved == 0 && (taken > 0 || aside == Aside::All) {
+                return Ok(Progress::Waits { advanced, wait: Wait::Others });
+            }
+            if (found == 0 || moved == 0) && (orphaned > 0 || job.is_persisting()?) {
+                // Its object may come to lie at an old key, or what was there before is being deleted.
+                return Ok(Progress::Waits { advanced, wait: Wait::Persist });
             }
             if found == 0 {
                 break;
@@ -114,6 +140,39 @@ impl<'j> Job<'j> {
         }
         job.clear_remains(&top).await?;
         job.end(Some(&top)).await
+    }
+
+    /// The namespace, unless the relocation goes on under another id: where its objects are to go now, another job may be at work.
+    pub(super) fn snapshot(&self) -> Result<Option<Snapshot>> {
+        let snapshot = self.relocator.catalog.snapshot()?;
+        Ok(is_current(&snapshot, self.relocation.id)?.then_some(snapshot))
+    }
+
+    /// Whether `key` lies at, above or below where objects of this are, or are to be.
+    pub(super) fn touches(&self, key: &[u8]) -> bool {
+        self.relocation.touches(key) || self.target.as_ref().is_some_and(|target| overlap(target, key))
+    }
+
+    /// Whose objects are where.
+    pub(super) fn owners(&self) -> Result<Owners> {
+        Owners::new(self.relocator.catalog.snapshot()?, self.relocation.mount, self.mount.root)
+    }
+
+    /// Lists what is not known yet of this and of others whose places it is about to use or to clear: what is put there later is not to be taken
+    /// for theirs, nor theirs for what is left of this.
+    async fn list_first(&self, top: &Attr) -> Result<()> {
+        let snapshot = self.relocator.catalog.snapshot()?;
+        let mut tops = vec![top.clone()];
+        for other in self.owners()?.relocations() {
+            if other.inode != top.inode && other.places().any(|place| self.touches(place)) {
+                tops.extend(snapshot.attr(other.inode)?);
+            }
+        }
+        drop(snapshot);
+        for top in tops.into_iter().filter(|top| top.kind == FileKind::Directory) {
+            self.list_unlisted(&top).await?;
+        }
+        Ok(())
     }
 
     /// Lists directories below that were never listed to their end, at their old prefix.
@@ -149,15 +208,22 @@ impl<'j> Job<'j> {
 
     /// Moves all that is found in one search.
     async fn pass(&self, top: &Attr) -> Result<Pass> {
-        let mut search = Search::below(top);
+        let owners = self.owners()?;
+        let others = owners.relocations().iter().map(|other| other.inode).filter(|other| *other != top.inode);
+        let mut search = Search::below(top, others.collect());
         let mut pass = Pass::default();
         loop {
-            let page = search.next(&self.relocator.catalog.snapshot()?)?;
+            let Some(snapshot) = self.snapshot()? else {
+                pass.is_over = true;
+                return Ok(pass);
+            };
+            let page = search.next(&snapshot)?;
+            drop(snapshot);
             if page.is_empty() {
                 return Ok(pass);
             }
             pass.found += page.len() as u64;
-            pass.moved += self.move_all(page).await?;
+            self.move_all(page, &mut pass).await?;
         }
     }
 
@@ -173,200 +239,41 @@ impl<'j> Job<'j> {
         Ok(begun.iter().any(|dirty| dirty.due == Due::Now))
     }
 
-    /// Moves `page`; gives how many of it are where they belong, or are known better, by now.
-    async fn move_all(&self, page: Vec<Straggler>) -> Result<u64> {
-        let (mut fresh, mut done, mut since) = (Vec::new(), Done::default(), Instant::now());
-        let mut outcome = Ok(());
-        // While these are not asked on, they may hold slots for requests to the store: only the journal is waited for meanwhile.
-        let mut copies = stream::iter(page).map(|file| self.copy(file)).buffer_unordered(AT_ONCE);
-        while let Some(step) = copies.next().await {
-            match step {
-                Ok(Step::Copied(copy)) => fresh.push(copy),
-                Ok(Step::SourceChanged(file)) => done.changed.push(file),
-                Ok(Step::Later) => {}
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
-            }
-            if fresh.len() >= BATCH || since.elapsed() >= GATHER {
-                self.note(std::mem::take(&mut fresh), &mut done).await?;
-                since = Instant::now();
-            }
-        }
-        drop(copies);
-        self.note(fresh, &mut done).await?;
-        let moved = done.noted.len() + done.changed.len();
-        self.delete_sources(done.noted).await?;
-        for Fresh { file, version } in done.passed_over {
-            delete_version(&self.mount, &self.mount.object_key(&file.to), &version).await?;
-        }
-        for file in done.changed {
-            self.take_over(&file).await?;
-        }
-        outcome.map(|()| moved as u64)
-    }
-
-    async fn copy(&self, file: Straggler) -> Result<Step> {
-        if self.relocator.is_being_put(self.relocation.mount, file.inode) {
-            return Ok(Step::Later);
-        }
-        let (source, target) = (self.mount.object_key(&file.from), self.mount.object_key(&file.to));
-        let mut file = file;
-        if file.dirty {
-            // What it is now is not what the store has.
-            let store = self.mount.store().await?;
-            match self.mount.ask("find", &source, store.head(&source)).await? {
-                Some(meta) if meta.version == file.version => file.size = meta.size,
-                _ => return Ok(Step::SourceChanged(file)),
-            }
-        }
-        let replaces = self.relocation.replaces.clone().filter(|_| file.inode == self.relocation.inode);
-        let mut condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
-        loop {
-            let (version, size) = (&file.version[..], file.size);
-            let copy = Copy { source: &source, version, size, target: &target, condition: &condition };
-            match copy.perform(&self.mount, self.relocator).await? {
-                Copied::Done(meta) if meta.size == size => {
-                    fail_point!("relocate::copied");
-                    return Ok(Step::Copied(Fresh { file, version: meta.version }));
-                }
-                Copied::Done(meta) => {
-                    let message = format!("the copy of {source:?} to {target:?} has {} of {size} bytes", meta.size);
-                    return Err(Error::new(ErrorKind::Corrupt, message));
-                }
-                Copied::SourceChanged => return Ok(Step::SourceChanged(file)),
-                Copied::Occupied => {}
-            }
-            let store = self.mount.store().await?;
-            let (there, ours) = futures::future::try_join(
-                self.mount.ask("find", &target, store.head(&target)),
-                self.mount.ask("find", &source, store.head(&source)),
-            )
-            .await?;
-            match (there, ours) {
-                (None, _) if condition != Precondition::Absent => condition = Precondition::Absent,
-                (Some(there), Some(ours)) if are_same(&self.mount, &there, &ours).await? => {
-                    return Ok(Step::Copied(Fresh { file, version: there.version }));
-                }
-                _ => {
-                    let message = format!(
-                        "there is an object at {target:?} that was not put there by this rename: move or delete it, \
-                         or what was renamed"
-                    );
-                    return Err(Error::new(ErrorKind::AlreadyExists, message));
-                }
-            }
-        }
-    }
-
-    /// Takes over what was done outside to a source: sync does not look at it meanwhile.
-    async fn take_over(&self, file: &Straggler) -> Result<()> {
-        let Relocator { catalog, names, clock, .. } = self.relocator;
-        let (parent, name) = file.place.clone();
-        let _guard = names.lock(parent, &name).await;
-        let known = catalog.snapshot()?.lookup(parent, &name)?;
-        let same = known.is_some_and(|attr| attr.inode == file.inode && attr.version == file.version);
-        if !same || self.relocator.is_being_put(self.relocation.mount, file.inode) {
-            return Ok(());
-        }
-        if file.dirty {
-            let message = format!("{:?} was changed outside, and what is to replace it is not there yet", file.from);
-            return Err(Error::new(ErrorKind::Unavailable, message));
-        }
-        let store = self.mount.store().await?;
-        let key = self.mount.object_key(&file.from);
-        let (request, now, inode) = (RequestId(rand::random()), clock.now(), file.inode);
-        let command = match self.mount.ask("find", &key, store.head(&key)).await? {
-            None => {
-                Command::Remove { request, parent, name, inode, later: false, leaves: Vec::new(), marker: None, now }
-            }
-            Some(meta) if meta.version == file.version => {
-                let message = format!("{key:?} could not be read in the version that it has");
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
-            Some(meta) => {
-                let content = ContentId::of_object(store.identity(), key.as_bytes(), &meta.version, meta.size);
-                let version = Version { size: meta.size, mtime: meta.mtime, version: meta.version, content };
-                Command::Commit { request, inode, key: file.from.clone(), version, now }
-            }
-        };
-        tracing::info!(?key, "an object was changed outside while it is moved since a rename");
-        catalog.propose(command).await.map(|_| ())
-    }
-
-    /// Journals copies, but for those of files that are others by now.
-    async fn note(&self, copies: Vec<Fresh>, done: &mut Done) -> Result<()> {
-        if copies.is_empty() {
-            return Ok(());
-        }
-        let Relocator { catalog, names, grants, metrics, .. } = self.relocator;
-        let guards = names.lock_all(copies.iter().map(|copy| copy.file.place.clone()).collect()).await;
-        let (now, later): (Vec<_>, Vec<_>) =
-            copies.into_iter().partition(|copy| !self.relocator.is_being_put(self.relocation.mount, copy.file.inode));
-        let files = now.iter().map(|Fresh { file, version }| MovedFile {
-            inode: file.inode,
-            from: file.version.clone(),
-            key: file.to.clone(),
-            version: version.clone(),
-        });
-        let command = Command::Moved { relocation: self.relocation.id, files: files.collect() };
-        grants.keys_move();
-        fail_point!("relocate::journal");
-        let others = match catalog.propose(command).await? {
-            Reply::Moved(others) => others,
-            other => return Err(unexpected(&other)),
-        };
-        fail_point!("relocate::noted");
-        drop(guards);
-        let (others, noted): (Vec<_>, Vec<_>) = now.into_iter().partition(|copy| others.contains(&copy.file.inode));
-        metrics.relocated_objects.inc_by(noted.len() as u64);
-        metrics.relocated_bytes.inc_by(noted.iter().map(|copy| copy.file.size).sum());
-        done.noted.extend(noted.into_iter().map(|copy| copy.file));
-        done.passed_over.extend(later.into_iter().chain(others));
-        Ok(())
-    }
-
-    async fn delete_sources(&self, moved: Vec<Straggler>) -> Result<()> {
-        let delete = |file: Straggler| async move {
-            let key = self.mount.object_key(&file.from);
-            if delete_version(&self.mount, &key, &file.version).await? == Verdict::Unmet {
-                tracing::warn!(
-                    ?key,
-                    "an object was changed outside while it was moved: it stays as a file at its old path"
-                );
-            }
-            fail_point!("relocate::deleted");
-            Ok::<_, Error>(())
-        };
-        let mut deletions = stream::iter(moved).map(delete).buffer_unordered(AT_ONCE);
-        while let Some(deleted) = deletions.next().await {
-            deleted?;
-        }
-        Ok(())
-    }
-
     /// Ends the relocation: the mask goes, and sync looks again.
-    async fn end(&self, top: Option<&Attr>) -> Result<()> {
+    async fn end(&self, top: Option<&Attr>) -> Result<Progress> {
         let Relocator { catalog, engine, clock, .. } = self.relocator;
-        let Relocation { id, inode, masked, .. } = self.relocation;
-        let freshness = engine.freshness();
-        // What listings under way have seen of it counts no more, whether they merge it before or after.
-        freshness.moved(*inode, Timestamp(i64::MAX));
+        let Relocation { id, inode, .. } = self.relocation;
+        if let Some(top) = top.filter(|top| top.kind == FileKind::Directory)
+            && let Some(top) = catalog.snapshot()?.attr(top.inode)?
+            && catalog.snapshot()?.relocation_of(top.parent)?.is_some()
+        {
+            return Ok(Progress::Waits { advanced: false, wait: Wait::Above });
+        }
+        // What listings under way have seen of it counts no more, whether they merge it before or after: neither that it was there, nor that
+        // it was not yet where it is now.
+        let owners = self.owners()?;
+        let mut shown = Shown { names: Vec::new(), directories: vec![*inode] };
+        for place in self.relocation.places().chain(self.target.as_deref()) {
+            owners.add_shown(place.strip_suffix(b"/").unwrap_or(place), &mut shown)?;
+        }
+        drop(owners);
+        shown.moved(engine.freshness(), Timestamp(i64::MAX));
+        // Who removes a directory sees it before or after, and deletes its marker where that is.
+        let path = catalog.snapshot()?.path(*inode)?;
+        let place = path.as_ref().and_then(|path| path.names().last()).zip(catalog.snapshot()?.attr(*inode)?);
+        let guard = match place.filter(|(_, attr)| attr.kind == FileKind::Directory) {
+            Some((name, attr)) => Some(self.relocator.names.lock(attr.parent, name).await),
+            None => None,
+        };
         fail_point!("relocate::end");
-        catalog.propose(Command::EndRelocation { relocation: *id }).await?;
+        let ended = catalog.propose(Command::EndRelocation { relocation: *id }).await;
+        drop(guard);
         fail_point!("relocate::ended");
-        let now = clock.now();
-        freshness.moved(*inode, now);
-        for (dir, name) in masked {
-            freshness.entry_changed(*dir, name, now);
-        }
-        if let Some(top) = top {
-            let path = catalog.snapshot()?.path(*inode)?.ok_or_else(|| stale(*inode));
-            if let Some(name) = path.ok().as_ref().and_then(|path| path.names().last()) {
-                freshness.entry_changed(top.parent, name, now);
-            }
-        }
-        Ok(())
+        shown.moved(engine.freshness(), clock.now());
+        ended.map(|_| Progress::Ended)
     }
+}
+
+fn is_current(snapshot: &Snapshot, id: u64) -> Result<bool> {
+    Ok(snapshot.relocations()?.iter().any(|relocation| relocation.id == id))
 }

@@ -2,6 +2,13 @@
 //!
 //! A *barrier*, as that of a directory is, moves nothing before the store has all that was changed before; one that replaces an object waits for
 //! barriers. Of relocations only those of mounts that persist later are waited for, and none of what lies below: those go with it.
+//!
+//! A relocation that went on under a new id, since it was renamed again, is seen by others at its first place in the order (`since`): who waited for
+//! it goes on to wait. It waits itself for what came between, too, but only up to the first barrier there, since that waits for it. So whatever
+//! waits, waits for something that comes before it in the order of these places, and nothing waits in a circle.
+//!
+//! What has to wait may be in the place of what it waits for, as when two directories change names. Its objects are moved aside then, where
+//! nobody sees them.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -39,27 +46,58 @@ impl Relocator {
         }
     }
 
+    /// Those that have to wait, as far as was seen last, and have objects where those of `waiting` are to be.
+    pub(super) fn held_in_the_way(&self, mount: MountId, waiting: &BTreeSet<u64>) -> Result<Vec<u64>> {
+        let held: BTreeSet<u64> = self.progress.state().held.keys().copied().collect();
+        let snapshot = self.catalog.snapshot()?;
+        let all = relocations_of(&snapshot, mount)?;
+        let mut targets = Vec::new();
+        for relocation in all.iter().filter(|relocation| waiting.contains(&relocation.id)) {
+            targets.extend(snapshot.location(relocation.inode)?.map(|location| path_key(&location.names)));
+        }
+        let held = all.iter().filter(|relocation| held.contains(&relocation.id));
+        let is_in_the_way = |relocation: &&Relocation| targets.iter().any(|target| relocation.touches(target));
+        Ok(held.filter(is_in_the_way).map(|relocation| relocation.id).collect())
+    }
+
     /// Those of `pending`, all of one mount, that have to wait.
     pub(super) fn held_of(&self, pending: &[Relocation]) -> Result<BTreeSet<u64>> {
         let Some(mount) = pending.first().map(|relocation| relocation.mount) else { return Ok(BTreeSet::new()) };
         let backlog = self.catalog.backlog();
         let persists_later = self.mounts.table().get(mount).is_some_and(|live| live.policy.persists_later());
+        let before = relocations_of(&self.catalog.snapshot()?, mount)?;
+        let moves = moves_of(&before);
+        let mut held = BTreeSet::new();
+        let mut clear = Vec::new();
+        for relocation in pending {
+            let limit = self.limit(relocation, &before);
+            let waits = if relocation.barrier {
+                !backlog.is_clear_below(mount, limit)
+            } else {
+                !relocation.replaced.is_empty() && !backlog.has_no_barrier_below(mount, relocation.since, moves)
+            };
+            if waits || is_taken(&self.catalog.snapshot()?, relocation)? {
+                held.insert(relocation.id);
+            } else if relocation.barrier && persists_later {
+                clear.push((relocation, limit));
+            }
+        }
+        // Later than the backlog: what is put elsewhere than its path says is relocated from then on.
         let snapshot = self.catalog.snapshot()?;
         let all = relocations_of(&snapshot, mount)?;
-        let moves = moves_of(&all);
-        let mut held = BTreeSet::new();
-        for relocation in pending {
-            let waits = if relocation.barrier {
-                !backlog.is_clear_below(mount, relocation.id)
-                    || persists_later && waits_for_other(&snapshot, relocation, &all)?
-            } else {
-                relocation.replaces.is_some() && !backlog.has_no_barrier_below(mount, relocation.id, moves)
-            };
-            if waits || is_taken(&snapshot, relocation)? {
+        for (relocation, limit) in clear {
+            if waits_for_other(&snapshot, relocation, limit, &all)? {
                 held.insert(relocation.id);
             }
         }
         Ok(held)
+    }
+
+    /// The number up to which a barrier waits for others: its own, or that of the first barrier after its place in the order, which waits for it.
+    fn limit(&self, relocation: &Relocation, all: &[Relocation]) -> u64 {
+        let later = all.iter().filter(|other| other.barrier && other.since > relocation.since).map(|other| other.since);
+        let persisted = self.catalog.backlog().barrier_after(relocation.mount, relocation.since);
+        later.chain(persisted).fold(relocation.id, u64::min)
     }
 }
 
@@ -78,14 +116,14 @@ fn relocations_of(snapshot: &Snapshot, mount: MountId) -> Result<Vec<Relocation>
 
 fn moves_of(pending: &[Relocation]) -> Moves {
     Moves {
-        first: pending.iter().map(|relocation| relocation.id).min(),
+        first: pending.iter().map(|relocation| relocation.since).min(),
         first_barrier: pending.iter().filter(|relocation| relocation.barrier).map(|relocation| relocation.id).min(),
     }
 }
 
 /// Whether one that was begun before, of the same mount, has to end first.
-fn waits_for_other(snapshot: &Snapshot, relocation: &Relocation, all: &[Relocation]) -> Result<bool> {
-    for other in all.iter().filter(|other| other.id < relocation.id) {
+fn waits_for_other(snapshot: &Snapshot, relocation: &Relocation, limit: u64, all: &[Relocation]) -> Result<bool> {
+    for other in all.iter().filter(|other| other.since < limit && other.id != relocation.id) {
         if !is_below(snapshot, other.inode, relocation.inode)? {
             return Ok(true);
         }

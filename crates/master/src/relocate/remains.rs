@@ -1,21 +1,51 @@
 //! What is left at an old key or prefix when every file has a new key: markers of directories, and sources whose deletion was lost.
 
+use std::collections::HashSet;
+
 use fail::fail_point;
 use futures::{StreamExt, stream};
-use headpond_namespace::Snapshot;
+use headpond_namespace::{Command, Snapshot, displaced_inode};
 use headpond_types::{Attr, Error, FileKind, InodeId, Name, Result};
-use headpond_ufs::{ListRequest, Listed, ObjectMeta, Precondition};
+use headpond_ufs::{Key, ListRequest, Listed, ObjectMeta, Precondition};
 
 use super::{
+    Relocator,
     compare::are_same,
     copy::{Copied, Copy},
     job::{AT_ONCE, Job},
+    owners::Owners,
 };
 use crate::{
-    mount::{Verdict, path_key},
+    mount::{LiveMount, Verdict, path_key},
     sync::is_unpersisted,
     write::{delete_version, make_marker},
 };
+
+/// Entries of a directory that are looked at in one go.
+const ENTRIES: usize = 1000;
+
+impl Relocator {
+    /// Deletes objects that are nobody's at the keys `is_here`, which no job but the caller's is at.
+    ///
+    /// # Errors
+    /// Those of store and journal.
+    pub(super) async fn clear_left(&self, mount: &LiveMount, is_here: impl Fn(&[u8]) -> bool) -> Result<()> {
+        let id = mount.mount.id;
+        let mut left = self.catalog.snapshot()?.left_objects(id)?;
+        left.retain(|(key, _)| is_here(key));
+        if left.is_empty() {
+            return Ok(());
+        }
+        let owners = Owners::new(self.catalog.snapshot()?, id, mount.root)?;
+        for (key, version) in &left {
+            if owners.file_at(key)?.is_none() && !self.leases.is_persisting_at(key) {
+                delete_version(mount, &mount.object_key(key), version).await?;
+            }
+        }
+        let gone = left.into_iter().map(|(key, _)| key).collect();
+        self.catalog.propose(Command::Leave { mount: id, objects: Vec::new(), gone }).await.map(|_| ())
+    }
+}
 
 impl Job<'_> {
     /// Moves markers and deletes lost sources. What else is there was put there from outside and stays: new files at the old path.
@@ -23,28 +53,124 @@ impl Job<'_> {
     /// # Errors
     /// Those of the store.
     pub(super) async fn clear_remains(&self, top: &Attr) -> Result<()> {
-        if top.kind != FileKind::Directory {
-            let key = self.mount.object_key(&self.relocation.from);
+        self.clear_replaced().await?;
+        self.clear_left().await?;
+        for place in self.relocation.places() {
+            let key = self.mount.object_key(place);
+            if self.target.as_deref() == Some(place.strip_suffix(b"/").unwrap_or(place)) {
+                continue;
+            }
+            if top.kind == FileKind::Directory {
+                // A store with directories shows one as empty only when those in it are gone.
+                while self.clear_once(top, &key).await? {}
+                continue;
+            }
             let store = self.mount.store().await?;
-            return match self.mount.ask("find", &key, store.head(&key)).await? {
-                Some(left) => self.clear_source(top.inode, &left).await.map(|_| ()),
-                None => Ok(()),
-            };
+            if let Some(left) = self.mount.ask("find", &key, store.head(&key)).await? {
+                self.clear_source(top.inode, &left).await?;
+            }
         }
-        // A store with directories shows one as empty only when those in it are gone.
-        while self.clear_once(top).await? {}
+        // One that was made while its place was not free has none yet.
+        if displaced_inode(&self.relocation.from).is_some_and(|(inode, _)| inode == top.inode)
+            && top.kind == FileKind::Directory
+        {
+            self.make_marker_of(top.inode).await?;
+        }
+        self.keep_empty(top).await
+    }
+
+    /// Makes markers for the directories that the store shows nothing in: theirs may be with others, or not made at all.
+    async fn keep_empty(&self, top: &Attr) -> Result<()> {
+        let others: HashSet<_> = self.owners()?.relocations().iter().map(|other| other.inode).collect();
+        let mut open = if top.kind == FileKind::Directory { vec![top.inode] } else { Vec::new() };
+        while let Some(dir) = open.pop() {
+            let Some(snapshot) = self.snapshot()? else { return Ok(()) };
+            let (mut after, mut is_empty) = (None, true);
+            loop {
+                let entries = snapshot.list(dir, after.as_ref(), ENTRIES)?;
+                let Some((last, _)) = entries.last() else { break };
+                after = Some(last.clone());
+                is_empty &= entries.iter().all(|(_, attr)| is_unpersisted(attr) || others.contains(&attr.inode));
+                let below = entries.into_iter().map(|(_, attr)| attr);
+                let below = below.filter(|attr| attr.kind == FileKind::Directory && attr.mount == top.mount);
+                open.extend(below.map(|attr| attr.inode).filter(|inode| !others.contains(inode)));
+            }
+            if is_empty {
+                self.make_marker_of(dir).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what is nobody's where objects of this are, or are to be.
+    ///
+    /// # Errors
+    /// Those of store and journal.
+    pub(super) async fn clear_left(&self) -> Result<()> {
+        self.relocator.clear_left(&self.mount, |key| self.touches(key)).await
+    }
+
+    /// Deletes the objects of files that are gone.
+    async fn clear_replaced(&self) -> Result<()> {
+        for (key, version) in &self.relocation.replaced {
+            if self.owners()?.file_at(key)?.is_none() {
+                delete_version(&self.mount, &self.mount.object_key(key), version).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes what may be left of something that is gone.
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn clear_gone(&self) -> Result<()> {
+        self.clear_replaced().await?;
+        self.clear_left().await?;
+        let store = self.mount.store().await?;
+        for place in self.relocation.places().filter(|place| place.ends_with(b"/")) {
+            let prefix = self.mount.object_key(place);
+            let mut request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
+            loop {
+                let page = self.mount.ask("list", &prefix, store.list(&request)).await?.unwrap_or_default();
+                let objects = page.entries.into_iter().filter_map(|listed| match listed {
+                    Listed::Object(meta) => Some(meta),
+                    Listed::Prefix(_) => None,
+                });
+                // Its own goes whatever is in it.
+                let is_stray =
+                    |meta: &ObjectMeta| meta.key == prefix || meta.key.as_bytes().ends_with(b"/") && meta.size == 0;
+                self.clear_stray(objects.filter(is_stray).collect()).await?;
+                request.continuation = page.continuation;
+                if request.continuation.is_none() {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Deletes markers of directories that were renamed or removed since they were put there.
+    async fn clear_stray(&self, markers: Vec<ObjectMeta>) -> Result<()> {
+        let store = self.mount.store().await?;
+        // Those in a directory before it.
+        for marker in markers.into_iter().rev() {
+            let place = self.mount.relative(marker.key.as_bytes()).unwrap_or_default();
+            if self.owners()?.directory_at(place, InodeId(0))?.is_none() {
+                self.mount.ask("delete", &marker.key, store.delete(&marker.key, &Precondition::None)).await?;
+            }
+        }
         Ok(())
     }
 
     /// Lists what is left once; whether anything could be cleared away.
-    async fn clear_once(&self, top: &Attr) -> Result<bool> {
+    async fn clear_once(&self, top: &Attr, prefix: &Key) -> Result<bool> {
         let store = self.mount.store().await?;
-        let prefix = self.mount.object_key(&self.relocation.from);
         let mut request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
-        let mut markers = Vec::new();
+        let (mut markers, mut stray) = (Vec::new(), Vec::new());
         let mut cleared = false;
         loop {
-            let page = self.mount.ask("list", &prefix, store.list(&request)).await?.unwrap_or_default();
+            let page = self.mount.ask("list", prefix, store.list(&request)).await?.unwrap_or_default();
             let snapshot = self.relocator.catalog.snapshot()?;
             let mut sources = Vec::new();
             for listed in page.entries {
@@ -55,6 +181,7 @@ impl Job<'_> {
                     Some(found) if is_marker && found.kind == FileKind::Directory => {
                         markers.push((found.inode, meta));
                     }
+                    _ if is_marker && meta.size == 0 => stray.push(meta),
                     Some(found) if !is_marker && found.kind == FileKind::File => sources.push((found.inode, meta)),
                     _ => {}
                 }
@@ -70,6 +197,7 @@ impl Job<'_> {
                 break;
             }
         }
+        self.clear_stray(stray).await?;
         // Those in a directory before it.
         for (dir, marker) in markers.into_iter().rev() {
             cleared |= self.move_marker(dir, &marker).await?;
@@ -77,23 +205,55 @@ impl Job<'_> {
         Ok(cleared)
     }
 
+    /// Makes the marker of a directory where its path says, unless it is gone, or this goes on under another id; gives its key. Nobody removes the
+    /// directory meanwhile.
+    async fn make_marker_of(&self, dir: InodeId) -> Result<Option<Key>> {
+        let find = || -> Result<_> {
+            let Some(snapshot) = self.snapshot()? else { return Ok(None) };
+            let (attr, location) = (snapshot.attr(dir)?, snapshot.location(dir)?);
+            Ok(attr.zip(location).map(|(attr, location)| (attr.parent, location.names)))
+        };
+        let Some((parent, names)) = find()? else { return Ok(None) };
+        let Some(name) = names.last() else { return Ok(None) };
+        let _guard = self.relocator.names.lock(parent, name).await;
+        if find()?.is_none_or(|(now, now_names)| (now, &now_names) != (parent, &names)) {
+            return Ok(None);
+        }
+        let key = self.mount.directory_key(&path_key(&names));
+        // One that is to be persisted comes in its turn.
+        if self.relocator.catalog.snapshot()?.dirty(dir)?.is_none_or(|dirty| !dirty.marker) {
+            make_marker(&self.mount, &key).await?;
+        }
+        Ok(Some(key))
+    }
+
     /// Makes the marker of `dir` where its path says, and deletes the old one. Whether it is gone. Some programs put bytes into markers: those are
     /// copied, but not over another's.
     async fn move_marker(&self, dir: InodeId, old: &ObjectMeta) -> Result<bool> {
         let key = &old.key;
-        let Some(location) = self.relocator.catalog.snapshot()?.location(dir)? else { return Ok(false) };
+        let Some(snapshot) = self.snapshot()? else { return Ok(false) };
+        let Some(location) = snapshot.location(dir)? else { return Ok(false) };
+        drop(snapshot);
         let target = self.mount.directory_key(&path_key(&location.names));
         if target == *key {
             return Ok(false);
         }
         let store = self.mount.store().await?;
+        let place = self.mount.relative(key.as_bytes()).unwrap_or_default();
+        if self.owners()?.directory_at(place, dir)?.is_some() {
+            // It is as much another's by now.
+            self.make_marker_of(dir).await?;
+            return Ok(false);
+        }
         if old.size > 0 {
             let (version, size, condition) = (&old.version[..], old.size, &Precondition::Absent);
             let copy = Copy { source: key, version, size, target: &target, condition };
             let Copied::Done(_) = copy.perform(&self.mount, self.relocator).await? else { return Ok(false) };
             return Ok(delete_version(&self.mount, key, version).await? != Verdict::Unmet);
         }
-        make_marker(&self.mount, &target).await?;
+        if self.make_marker_of(dir).await? != Some(target) {
+            return Ok(false);
+        }
         fail_point!("relocate::marker");
         self.mount.ask("delete", key, store.delete(key, &Precondition::None)).await?;
         // A store with directories keeps one that has entries.
@@ -113,6 +273,10 @@ impl Job<'_> {
         drop(snapshot);
         let key = self.mount.object_key(&location.key);
         if key == left.key {
+            return Ok(false);
+        }
+        let relative = self.mount.relative(left.key.as_bytes()).unwrap_or_default();
+        if self.owners()?.file_at(relative)?.is_some() {
             return Ok(false);
         }
         let store = self.mount.store().await?;

@@ -1,5 +1,7 @@
 //! Files whose objects are not where their paths say.
 
+use std::collections::HashSet;
+
 use headpond_namespace::Snapshot;
 use headpond_types::{Attr, FileKind, InodeId, MountId, Name, Result};
 
@@ -31,13 +33,16 @@ pub(super) struct Search {
     file: Option<InodeId>,
     /// Directories that are not done, each with the last name looked at.
     open: Vec<(InodeId, Option<Name>)>,
+    /// What other relocations move.
+    others: HashSet<InodeId>,
 }
 
 impl Search {
-    pub(super) fn below(top: &Attr) -> Self {
+    /// Those that belong to `others` are left out, with all below.
+    pub(super) fn below(top: &Attr, others: HashSet<InodeId>) -> Self {
         let is_directory = top.kind == FileKind::Directory;
         let open = if is_directory { vec![(top.inode, None)] } else { Vec::new() };
-        Self { mount: top.mount, file: (!is_directory).then_some(top.inode), open }
+        Self { mount: top.mount, file: (!is_directory).then_some(top.inode), open, others }
     }
 
     /// The next stragglers; none when all was searched.
@@ -61,7 +66,7 @@ impl Search {
                 self.open.push((dir, Some(last.clone())));
             }
             for (name, attr) in entries {
-                if attr.mount != self.mount {
+                if attr.mount != self.mount || self.others.contains(&attr.inode) {
                     continue;
                 }
                 if attr.kind == FileKind::Directory {

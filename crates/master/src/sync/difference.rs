@@ -66,14 +66,15 @@ pub(crate) const fn is_unpersisted(attr: &Attr) -> bool {
     !matches!(attr.kind, FileKind::Directory) && attr.version.is_empty()
 }
 
-/// Whether an inode stays although the store shows nothing of it: something is dirty of it, or lies below that no store holds.
+/// Whether an inode stays although the store shows nothing of it: it is, or holds, what no store has, or not where its path says, or not yet
+/// as it is.
 pub(super) fn stays(snapshot: &Snapshot, attr: &Attr) -> Result<bool> {
-    Ok(is_ahead(attr) || attr.kind == FileKind::Directory && stays_directory(snapshot, attr.inode)?)
+    Ok(is_ahead(attr) || stays_inode(snapshot, attr.inode)?)
 }
 
-/// The same of a directory.
-pub(super) fn stays_directory(snapshot: &Snapshot, dir: InodeId) -> Result<bool> {
-    Ok(snapshot.holds_unstored(dir)? || snapshot.dirty(dir)?.is_some())
+/// The same of one whose own attributes do not say so.
+pub(super) fn stays_inode(snapshot: &Snapshot, inode: InodeId) -> Result<bool> {
+    Ok(snapshot.stays(inode)? || snapshot.dirty(inode)?.is_some())
 }
 
 /// Whether the namespace knows better than the store what `attr` is: no store holds anything of it, or not yet what it is now.

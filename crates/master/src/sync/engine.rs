@@ -1,11 +1,12 @@
 //! Asks under stores and brings what they say into the namespace.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use headpond_namespace::{Command, Observed, ObservedKind, Snapshot};
 use headpond_runtime::{Clock, Tasks};
-use headpond_types::{Attr, InodeId, Name, Result, Timestamp};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, Result, Timestamp};
 use headpond_ufs::{Key, ListRequest, UnderStore};
+use tokio::time::sleep;
 
 use super::{
     difference::{is_same, stays},
@@ -18,10 +19,16 @@ use super::{
     survey::{LIMIT, Surveys},
     translate::observed,
 };
-use crate::{catalog::Catalog, mount::LiveMount, mounts::Mounts};
+use crate::{catalog::Catalog, lookup::describe, mount::LiveMount, mounts::Mounts};
 
 /// A directory of at most this many entries comes in one page: for one name in it, it is listed again as a whole.
 const SMALL: u64 = 1000;
+
+/// A directory whose objects are moved while it is asked for is asked for so often.
+const TRIES: u32 = 10;
+
+/// Pause before the second time, and doubled before each further one: half a second in all.
+const PAUSE: Duration = Duration::from_millis(1);
 
 /// The engine; one per master.
 #[derive(Debug)]
@@ -36,6 +43,7 @@ pub(crate) struct SyncEngine {
     surveys: Surveys,
     checks: Flights<(InodeId, Name), ()>,
     first_pages: FirstPages,
+    clock: Arc<dyn Clock>,
     tasks: Tasks,
 }
 
@@ -55,8 +63,9 @@ impl SyncEngine {
             listings: Flights::new(clock.clone(), tasks.clone()),
             surveying: Flights::new(clock.clone(), tasks.clone()),
             surveys: Surveys::new(),
-            checks: Flights::new(clock, tasks.clone()),
+            checks: Flights::new(clock.clone(), tasks.clone()),
             first_pages: FirstPages::new(),
+            clock,
             tasks,
         }
     }
@@ -77,13 +86,42 @@ impl SyncEngine {
         let began = first.as_ref().map(|first| first.began);
         let (engine, mount) = (self.clone(), mount.clone());
         let ask = move |flight| async move {
-            engine.metrics.listings.inc();
-            let listed = Run::perform(engine.clone(), mount, scope, flight, first, None).await;
-            listed.map(|_| ()).inspect_err(|_| {
+            engine.list(&mount, scope, flight, first).await.inspect_err(|_| {
                 engine.metrics.failures.inc();
             })
         };
         self.listings.join(scope, |began| bounds.answers(began, arrived), began, Progress::new, ask).await
+    }
+
+    /// Lists until the directory at the top is known: what a listing showed whose objects were moved meanwhile does not count.
+    async fn list(
+        self: &Arc<Self>,
+        mount: &Arc<LiveMount>,
+        scope: Scope,
+        flight: Arc<Flight<Progress>>,
+        mut first: Option<FirstPage>,
+    ) -> Result<()> {
+        let mut began = flight.began;
+        for nth in 0..TRIES {
+            self.metrics.listings.inc();
+            let (engine, mount, flight) = (self.clone(), mount.clone(), flight.clone());
+            Run::perform(engine, mount, scope, flight, began, first.take(), None).await?;
+            let snapshot = self.snapshot()?;
+            if snapshot.listed(scope.dir)?.is_some() || snapshot.attr(scope.dir)?.is_none() {
+                return Ok(());
+            }
+            sleep(PAUSE * (1 << nth)).await;
+            began = self.clock.now();
+        }
+        Err(self.moves_too_fast(scope.dir))
+    }
+
+    fn moves_too_fast(&self, dir: InodeId) -> Error {
+        let path = self.snapshot().map(|snapshot| describe(&snapshot, dir)).unwrap_or_default();
+        Error::new(
+            ErrorKind::Unavailable,
+            format!("objects of {path} are moved faster than they are listed: try again later"),
+        )
     }
 
     /// Has the store asked about one name, and gives when the asking began; the namespace holds the answer then. A small
@@ -110,9 +148,18 @@ impl SyncEngine {
         let name = name.clone();
         let ask = move |flight: Arc<Flight<()>>| async move {
             engine.metrics.checks.inc();
-            engine.check_name(&asked_of, dir, name, bounds, flight.began).await.inspect_err(|_| {
-                engine.metrics.failures.inc();
-            })
+            let mut began = flight.began;
+            for nth in 0..TRIES {
+                let checked = engine.check_name(&asked_of, dir, name.clone(), bounds, began).await;
+                if checked.inspect_err(|_| {
+                    engine.metrics.failures.inc();
+                })? {
+                    return Ok(());
+                }
+                sleep(PAUSE * (1 << nth)).await;
+                began = engine.clock.now();
+            }
+            Err(engine.moves_too_fast(dir))
         };
         let flight = self.checks.join(key, |began| bounds.answers(began, arrived), None, || (), ask).await?;
         flight.landed().await?;
@@ -133,10 +180,10 @@ impl SyncEngine {
         let first = self.first_page(mount, dir, bounds, arrived)?;
         let began = first.as_ref().map(|first| first.began);
         let (engine, mount) = (self.clone(), mount.clone());
-        let ask = move |flight| async move {
+        let ask = move |flight: Arc<Flight<Progress>>| async move {
             engine.metrics.listings.inc();
             let scope = Scope { dir, recursive: false };
-            match Run::perform(engine.clone(), mount, scope, flight, first, Some(LIMIT)).await {
+            match Run::perform(engine.clone(), mount, scope, flight.clone(), flight.began, first, Some(LIMIT)).await {
                 Ok(Outcome::Complete) => engine.surveys.completed(dir),
                 Ok(Outcome::GivenUp) => {}
                 Err(_) => {
@@ -217,7 +264,8 @@ impl SyncEngine {
     }
 
     /// Asks for `name` both as an object and as a directory: only both answers together say that it does not exist. As a directory
-    /// it is asked for as by its listing, unless `bounds` forbid that a listing goes on from there.
+    /// it is asked for as by its listing, unless `bounds` forbid that a listing goes on from there. Whether the answer counts: not if objects
+    /// were moved meanwhile, and nobody knows better.
     async fn check_name(
         &self,
         mount: &LiveMount,
@@ -225,7 +273,7 @@ impl SyncEngine {
         name: Name,
         bounds: Bounds,
         began: Timestamp,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         self.catalog.denials().note(dir, &name);
         let store = mount.store().await?;
         let location = self.snapshot()?.location(dir)?;
@@ -253,15 +301,18 @@ impl SyncEngine {
         let listed = self.freshness.directory(&snapshot, dir)?;
         if listed.is_none_or(|listed| listed <= began) {
             let known = snapshot.lookup(dir, &name)?;
-            let changed_since =
-                self.freshness.is_newer(dir, &name, began) || self.freshness.moved_since(&snapshot, dir, began)?;
+            let is_overtaken = self.freshness.moved_since(&snapshot, dir, began)?;
+            if is_overtaken && snapshot.listed(dir)?.is_none() && known.is_none() {
+                return Ok(false);
+            }
+            let changed_since = is_overtaken || self.freshness.is_newer(dir, &name, began);
             let stays = match &known {
                 Some(known) => stays(&snapshot, known)?,
                 None => false,
             };
             drop(snapshot);
             if changed_since {
-                return Ok(());
+                return Ok(true);
             }
             if !stays && let Some(command) = self.correction(mount, dir, &name, known, seen, began) {
                 self.propose(command).await?;
@@ -274,7 +325,7 @@ impl SyncEngine {
         {
             self.first_pages.keep(found.inode, FirstPage { mount: found.mount, prefix: first.prefix, began, page });
         }
-        Ok(())
+        Ok(true)
     }
 
     /// The command that makes the namespace say what the store says.

@@ -4,7 +4,7 @@
 //! * What the namespace has and the listing did not show is forgotten only by [`Merge::finish`], which is called when
 //!   the store has listed the directory to its end.
 //! * An entry that was checked alone or changed by a client since the run began is left as that left it: it is newer. So is a
-//!   directory whose objects were moved meanwhile.
+//!   directory whose objects were moved meanwhile; if it was never listed before, whoever asked has it listed again.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use headpond_namespace::{Command, ObservedKind};
 use headpond_types::{Attr, InodeId, Name, Result};
 
 use super::{
-    difference::{Difference, difference, stays_directory},
+    difference::{Difference, difference, stays_inode},
     name_order::{NameOrder, OutOfOrder, Settled},
     run::Run,
 };
@@ -66,7 +66,10 @@ impl Merge {
         self.ask(run).await?;
         let (bound, seen) = (self.order.bound(), self.order.release());
         self.merge(run, &bound, seen).await?;
-        run.progress().advance(self.dir, bound);
+        // Then it was not merged, or not all of it.
+        if !run.is_overtaken(self.dir)? {
+            run.progress().advance(self.dir, bound);
+        }
         Ok(())
     }
 
@@ -131,7 +134,7 @@ impl Merge {
         vanished.retain(|(name, _)| !run.was_checked(self.dir, name));
         let mut kept = Vec::with_capacity(vanished.len());
         for (name, inode) in vanished {
-            if !run.is_moving(inode)? && !stays_directory(&run.snapshot()?, inode)? {
+            if !run.is_moving(inode)? && !stays_inode(&run.snapshot()?, inode)? {
                 kept.push((name, inode));
             }
         }

@@ -45,10 +45,12 @@ pub(crate) struct Run {
     /// Somebody may read along.
     is_read: bool,
     flight: Arc<Flight<Progress>>,
+    /// No earlier than the flight.
+    began: Timestamp,
 }
 
 impl Run {
-    /// Lists and merges; entries are readable in the namespace as [`Progress`] tells. Of one directory the page
+    /// Lists and merges, from `began` on; entries are readable in the namespace as [`Progress`] tells. Of one directory the page
     /// `first` may be there already, asked for when the flight began, and it is given up when there are more than about `limit` entries.
     ///
     /// # Errors
@@ -58,6 +60,7 @@ impl Run {
         mount: Arc<LiveMount>,
         scope: Scope,
         flight: Arc<Flight<Progress>>,
+        began: Timestamp,
         first: Option<FirstPage>,
         limit: Option<u64>,
     ) -> Result<Outcome> {
@@ -68,7 +71,7 @@ impl Run {
         let first = first.filter(|first| first.prefix == prefix).map(|first| first.page);
         let relocation = engine.snapshot()?.relocation_of(scope.dir)?;
         let mounts = engine.mounts().table();
-        let run = Self { engine, mount, store, mounts, scope, relocation, is_read: limit.is_none(), flight };
+        let run = Self { engine, mount, store, mounts, scope, relocation, is_read: limit.is_none(), flight, began };
         if scope.recursive {
             run.list_tree(scope.dir, prefix).await.map(|()| Outcome::Complete)
         } else {
@@ -80,8 +83,8 @@ impl Run {
         &self.flight.state
     }
 
-    pub(crate) fn began(&self) -> Timestamp {
-        self.flight.began
+    pub(crate) const fn began(&self) -> Timestamp {
+        self.began
     }
 
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {

@@ -9,8 +9,8 @@ use headpond_ufs::Precondition;
 
 use super::{
     NewEntry, Try, Writing,
-    entries::{exists, relocating},
-    objects::make_marker,
+    entries::exists,
+    objects::{Marker, make_marker},
 };
 use crate::{
     catalog::unexpected,
@@ -23,8 +23,7 @@ impl Writing {
     /// Makes a directory.
     ///
     /// # Errors
-    /// `AlreadyExists`, `ReadOnly`, `PermissionDenied`, `Busy` while objects are moved away from under the name; those of lookup and
-    /// store.
+    /// `AlreadyExists`, `ReadOnly`, `PermissionDenied`, those of lookup and store.
     pub(crate) async fn make_directory(self: &Arc<Self>, new: NewEntry) -> Result<Answer> {
         let this = self.clone();
         self.run(async move { this.persevere(|| this.try_make_directory(&new)).await }).await
@@ -43,16 +42,16 @@ impl Writing {
         }
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
         let owner = directory.owner(new, true)?;
-        if snapshot.masks(*parent, name)? {
-            return Ok(Try::Wait(relocating(&snapshot, *parent)));
-        }
         let mut names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
-        drop(snapshot);
         names.push(name.clone());
         let mount = &directory.mount;
-        let key = mount.directory_key(&path_key(&names));
         let dirty = mount.policy.due(&names);
-        if dirty.is_none() {
+        // Then its marker is made when what is in the way has moved.
+        let is_contested = dirty.is_none() && snapshot.is_contested(*parent, name, true)?;
+        drop(snapshot);
+        let key = mount.directory_key(&path_key(&names));
+        let is_made_first = dirty.is_none() && !is_contested;
+        if is_made_first {
             // A marker that is there already is of an earlier try, or something from outside that is more than one.
             if make_marker(mount, &key).await? == Verdict::Unmet && !self.is_bare(mount, &key).await? {
                 self.lookups.lookup(*parent, name, None, true).await?;
@@ -65,10 +64,22 @@ impl Writing {
         let place = (parent, name.clone());
         let command = Command::MakeDirectory { request, parent, name, owner, dirty, now };
         match self.change(&[place], command).await {
-            Ok(Reply::Inode(inode)) => Ok(Try::Done(self.answer(inode)?)),
+            Ok(Reply::Inode(inode)) => {
+                if dirty.is_none() {
+                    let relocations = self.catalog.snapshot()?.relocations()?;
+                    let path = if is_contested { Vec::new() } else { path_key(&names) };
+                    if relocations.iter().all(|relocation| relocation.inode != inode) {
+                        self.follow(mount, Some(Marker { dir: inode, path })).await;
+                    }
+                }
+                // What a listing under way has seen there was another's.
+                self.engine.freshness().moved(inode, self.clock.now());
+                self.relocator.kick(mount.mount.id);
+                Ok(Try::Done(self.answer(inode)?))
+            }
             Ok(other) => Err(unexpected(&other)),
             Err(error) => {
-                if dirty.is_none() && self.catalog.snapshot()?.attr(parent)?.is_none() {
+                if is_made_first && self.catalog.snapshot()?.attr(parent)?.is_none() {
                     // Nobody will: the directory above went meanwhile, and would come back with the marker.
                     let store = mount.store().await?;
                     mount.ask("delete", &key, store.delete(&key, &Precondition::None)).await?;

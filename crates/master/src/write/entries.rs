@@ -166,12 +166,6 @@ impl Directory {
     }
 }
 
-/// What to say of a relocation in the way.
-pub(super) fn relocating(snapshot: &Snapshot, inode: InodeId) -> String {
-    let path = describe(snapshot, inode);
-    format!("{path} is in use: objects are still being moved since a rename there, try again later")
-}
-
 /// What to say of a writer in the way.
 pub(super) fn being_written(snapshot: &Snapshot, inode: InodeId) -> String {
     format!("{} is being written by another client: try again later", describe(snapshot, inode))

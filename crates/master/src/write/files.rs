@@ -8,7 +8,7 @@ use headpond_types::{Error, ErrorKind, FileKind, InodeId, RequestId, Result};
 
 use super::{
     NewEntry, Try, Writing,
-    entries::{being_written, exists, relocating},
+    entries::{being_written, exists},
 };
 use crate::{
     access::{Caller, WRITE},
@@ -62,9 +62,6 @@ impl Writing {
         }
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
         let owner = directory.owner(new, false)?;
-        if snapshot.masks(*parent, name)? {
-            return Ok(Try::Wait(relocating(&snapshot, *parent)));
-        }
         drop(snapshot);
         let now = self.clock.now();
         let command = Command::Create { request: *request, parent: *parent, name: name.clone(), owner, now };

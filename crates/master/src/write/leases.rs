@@ -225,6 +225,16 @@ impl Leases {
         lease.is_some_and(|lease| lease.persist.is_some())
     }
 
+    /// Whether something is being persisted at `key`, relative to its mount's prefix.
+    pub(crate) fn is_persisting_at(&self, key: &[u8]) -> bool {
+        let state = self.state();
+        state
+            .leases
+            .values()
+            .filter_map(|lease| lease.persist.as_ref())
+            .any(|persist| persist.key.as_deref() == Some(key))
+    }
+
     /// The files of which persists are under way.
     pub(crate) fn persisting(&self) -> Vec<InodeId> {
         let state = self.state();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headpond_namespace::Snapshot;
-use headpond_types::{Attr, InodeId, Name, Result};
+use headpond_types::{Attr, InodeId, MountId, Name, Result};
 use headpond_ufs::{Capabilities, Key, ListRequest, Precondition, UnderStore};
 
 use super::{Writing, replaced::OldObject};
@@ -12,6 +12,14 @@ use crate::{
     mount::{LiveMount, Verdict, path_key},
     sync::{Scope, stale},
 };
+
+/// A marker that was made.
+#[derive(Debug)]
+pub(super) struct Marker {
+    pub(super) dir: InodeId,
+    /// Where, relative to the mount's prefix.
+    pub(super) path: Vec<u8>,
+}
 
 /// Deletes the version `version` of the object under `key`. `Unmet`: it has another one, and stays.
 ///
@@ -95,8 +103,19 @@ impl Writing {
         if self.is_unstored_directory(&snapshot, dir)? {
             return Ok(!known(&snapshot)?);
         }
+        let location = snapshot.location(dir)?.ok_or_else(|| stale(dir))?;
+        if snapshot.relocation_of(dir)?.is_some() || holds_places(&snapshot, mount.mount.id, &location.key)? {
+            // What the store shows there may be others' that are moved away.
+            if snapshot.listed(dir)?.is_some() {
+                return Ok(!known(&snapshot)?);
+            }
+            drop(snapshot);
+            let bounds = self.mounts.bounds(mount).refreshed();
+            let scope = Scope { dir, recursive: false };
+            self.engine.listing(mount, scope, bounds, self.clock.now()).await?.landed().await?;
+            return Ok(!known(&self.catalog.snapshot()?)?);
+        }
         drop(snapshot);
-        let location = self.catalog.snapshot()?.location(dir)?.ok_or_else(|| stale(dir))?;
         let bare = self.is_bare(mount, &mount.directory_key(&location.key)).await?;
         if bare && !known(&self.catalog.snapshot()?)? {
             return Ok(true);
@@ -107,11 +126,12 @@ impl Writing {
         Ok(bare && !known(&self.catalog.snapshot()?)?)
     }
 
-    /// Makes the marker of a directory that would vanish from its store with the last entry in it, which is `leaving`.
+    /// Makes the marker of a directory that would vanish from its store with the last entry in it, which is `leaving`. When that has left, the
+    /// answer goes to [`Writing::follow`].
     ///
     /// # Errors
     /// Those of the store.
-    pub(super) async fn keep(&self, mount: &LiveMount, dir: &Attr, leaving: &Name) -> Result<()> {
+    pub(super) async fn keep(&self, mount: &LiveMount, dir: &Attr, leaving: &Name) -> Result<Option<Marker>> {
         let snapshot = self.catalog.snapshot()?;
         let others = snapshot.list(dir.inode, None, 2)?.into_iter().any(|(name, _)| name != *leaving);
         let location = snapshot.location(dir.inode)?.ok_or_else(|| stale(dir.inode))?;
@@ -120,8 +140,38 @@ impl Writing {
         drop(snapshot);
         let store: &Arc<dyn UnderStore> = mount.store().await?;
         if others || location.names.is_empty() || has_own || store.capabilities().native_directories {
-            return Ok(());
+            return Ok(None);
         }
-        make_marker(mount, &mount.directory_key(&path_key(&location.names))).await.map(|_| ())
+        let marker = Marker { dir: dir.inode, path: path_key(&location.names) };
+        make_marker(mount, &mount.directory_key(&marker.path)).await?;
+        Ok(Some(marker))
     }
+
+    /// Makes a marker again where the path says now, if a directory above was renamed since: its relocation may have seen the directory before
+    /// it was in need. The change that needs it is done, so nobody is told of a failure: the directory may vanish from the store.
+    pub(super) async fn follow(&self, mount: &LiveMount, marker: Option<Marker>) {
+        let Some(marker) = marker else { return };
+        let dir = marker.dir;
+        if let Err(error) = self.try_follow(mount, marker).await {
+            tracing::warn!(%dir, %error, "the marker of a directory could not be stored");
+        }
+    }
+
+    async fn try_follow(&self, mount: &LiveMount, mut marker: Marker) -> Result<()> {
+        while let Some(location) = self.catalog.snapshot()?.location(marker.dir)? {
+            let path = path_key(&location.names);
+            if path == marker.path {
+                break;
+            }
+            make_marker(mount, &mount.directory_key(&path)).await?;
+            marker.path = path;
+        }
+        Ok(())
+    }
+}
+
+/// Whether objects that are to be moved may lie below `prefix`.
+fn holds_places(snapshot: &Snapshot, mount: MountId, prefix: &[u8]) -> Result<bool> {
+    let relocations = snapshot.relocations()?;
+    Ok(relocations.iter().any(|relocation| relocation.mount == mount && relocation.touches(prefix)))
 }

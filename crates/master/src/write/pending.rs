@@ -36,7 +36,7 @@ impl Writing {
         for inode in self.leases.held() {
             pending.writing.extend(snapshot.path(inode)?.filter(|written| written.starts_with(path)));
         }
-        for relocation in snapshot.relocations()?.into_iter().filter(|relocation| relocation.id < up_to) {
+        for relocation in snapshot.relocations()?.into_iter().filter(|relocation| relocation.since < up_to) {
             let moved = snapshot.path(relocation.inode)?;
             let Some(moved) = moved.filter(|moved| moved.starts_with(path) || path.starts_with(moved)) else {
                 continue;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use fail::fail_point;
-use headpond_namespace::{Command, Due, Location, Reply, Snapshot, Version};
+use headpond_namespace::{Command, Due, Location, Reply, Snapshot, Version, displaced_key};
 use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant, UploadGrant};
 use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp, WorkerId};
 
@@ -85,7 +85,7 @@ impl Writing {
     }
 
     /// The right to have the staged bytes of a lease, which `worker` has, persisted as the mount says: stored where the file's object is or is to
-    /// be, or held by workers.
+    /// be, or held by workers. That of a new file begins at a key of its own while others may be where its path says.
     ///
     /// # Errors
     /// `Stale` when the lease is lost or the file gone, `ReadOnly`; `Busy` for a commit file while what was changed before is not in the store, and
@@ -140,8 +140,10 @@ impl Writing {
         let dirty = snapshot.dirty(inode)?;
         let earlier = dirty.as_ref().map(|dirty| dirty.put.clone()).unwrap_or_default();
         let (key, replaces) = if is_unpersisted(attr) {
-            let key = dirty.as_ref().and_then(|dirty| dirty.key.clone());
-            let key = key.unwrap_or_else(|| path_key(&location.names));
+            let key = match dirty.as_ref().and_then(|dirty| dirty.key.clone()) {
+                Some(key) => key,
+                None => first_key(snapshot, attr, &location)?,
+            };
             let old = self.replaced.get(inode).filter(|old| old.key == key).map(|old| old.version);
             (key, old.or(dirty.and_then(|dirty| dirty.replaces)))
         } else {
@@ -253,4 +255,17 @@ impl Writing {
         }
         self.change(&[place], command).await.map(|_| ())
     }
+}
+
+/// Where the object of a file is put that has none yet: where its path says, or at a key of its own while others may be there.
+///
+/// # Errors
+/// When the namespace cannot be read.
+pub(crate) fn first_key(snapshot: &Snapshot, attr: &Attr, location: &Location) -> Result<Vec<u8>> {
+    let path = path_key(&location.names);
+    let name = location.names.last().ok_or_else(|| stale(attr.inode))?;
+    if snapshot.is_contested(attr.parent, name, false)? || snapshot.is_left(attr.mount, &path)? {
+        return Ok(displaced_key(attr.inode));
+    }
+    Ok(path)
 }

@@ -4,19 +4,19 @@
 use std::sync::Arc;
 
 use fail::fail_point;
-use headpond_namespace::{Command, Relocation, Reply, Snapshot};
+use headpond_namespace::{Command, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
 use headpond_ufs::Precondition;
 
 use super::{
     Try, Writing,
-    entries::{absent, being_written, relocating},
+    entries::{absent, being_written},
     objects::delete_version,
 };
 use crate::{
     access::Caller,
     lookup::describe,
-    mount::{LiveMount, Verdict},
+    mount::{LiveMount, Verdict, path_key},
     sync::{is_unpersisted, stale},
 };
 
@@ -36,7 +36,7 @@ impl Writing {
     ///
     /// # Errors
     /// `NotFound`, `IsADirectory`, `NotADirectory`, `NotEmpty`, `ReadOnly`, `PermissionDenied`; `Stale` when the object is another than was
-    /// known, which then stays; `Busy` for mount points and while the object is stored or moved; those of lookup and store.
+    /// known, which then stays; `Busy` for mount points and while the object is stored; those of lookup and store.
     pub(crate) async fn remove(self: &Arc<Self>, removal: Removal) -> Result<u64> {
         let this = self.clone();
         let number = self.catalog.snapshot()?.number();
@@ -58,9 +58,6 @@ impl Writing {
         require_kind(&snapshot, &attr, *directory)?;
         self.refuse_fixed(&snapshot, attr.inode)?;
         let inode = attr.inode;
-        if is_held_up(&snapshot, &attr)? {
-            return Ok(Try::Wait(relocating(&snapshot, inode)));
-        }
         if self.leases.is_persisting(inode) {
             return Ok(Try::Wait(being_written(&snapshot, inode)));
         }
@@ -84,12 +81,12 @@ impl Writing {
         if is_full {
             return Err(Error::new(ErrorKind::NotEmpty, format!("{path} is not empty")));
         }
-        let (mut leaves, mut marker) = (Vec::new(), None);
+        let (mut leaves, mut marker, mut kept) = (Vec::new(), None, None);
         if is_later {
             leaves.extend(self.left_in_place_of(inode));
             marker = self.marker_of(mount, &above.attr).await?;
         } else {
-            self.keep(mount, &above.attr, name).await?;
+            kept = self.keep(mount, &above.attr, name).await?;
             if !*directory {
                 self.delete_object(mount, &attr, name, &path).await?;
             } else if is_stored {
@@ -106,6 +103,8 @@ impl Writing {
         if later {
             self.replaced.forget(inode);
         }
+        self.follow(mount, kept).await;
+        self.relocator.kick(mount.mount.id);
         Ok(Try::Done(self.position()?))
     }
 
@@ -127,10 +126,11 @@ impl Writing {
         }
     }
 
-    /// Deletes the marker of an empty directory. A store with directories of its own keeps one that has entries by now.
+    /// Deletes the marker of an empty directory where its path says. One that it has elsewhere since a rename may be another directory's by
+    /// now: its relocation sees to that. A store with directories of its own keeps one that has entries by now.
     async fn delete_marker(&self, mount: &LiveMount, dir: InodeId) -> Result<()> {
         let location = self.catalog.snapshot()?.location(dir)?.ok_or_else(|| stale(dir))?;
-        let key = mount.directory_key(&location.key);
+        let key = mount.directory_key(&path_key(&location.names));
         let store = mount.store().await?;
         mount.ask("delete", &key, store.delete(&key, &Precondition::None)).await.map(|_| ())
     }
@@ -145,18 +145,4 @@ fn require_kind(snapshot: &Snapshot, attr: &Attr, directory: bool) -> Result<()>
         (false, true) => Err(Error::new(ErrorKind::NotADirectory, format!("{} is not a directory", path()))),
         _ => Ok(()),
     }
-}
-
-/// Whether a relocation is in the way. One of the file itself: what it replaces is still in the store. A directory: objects of it, or of what
-/// was in it, are still in the store. A file in a directory that is relocated is not held up: its object is deleted where it is.
-fn is_held_up(snapshot: &Snapshot, attr: &Attr) -> Result<bool> {
-    let is_directory = attr.kind == FileKind::Directory;
-    match snapshot.relocation_of(attr.inode)? {
-        Some(_) if is_directory => return Ok(true),
-        None if !is_directory => return Ok(false),
-        _ => {}
-    }
-    let masks_in = |relocation: &Relocation| relocation.masked.iter().any(|(dir, _)| *dir == attr.inode);
-    let is_it = |relocation: &Relocation| relocation.inode == attr.inode || is_directory && masks_in(relocation);
-    Ok(snapshot.relocations()?.iter().any(is_it))
 }

@@ -8,7 +8,7 @@ use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId,
 
 use super::{
     Place, Try, Writing,
-    entries::{Directory, absent, being_written, exists, relocating},
+    entries::{Directory, absent, being_written, exists},
     replaced::OldObject,
 };
 use crate::{
@@ -41,7 +41,7 @@ impl Writing {
     ///
     /// # Errors
     /// `NotFound`, `AlreadyExists` with `no_replace`, `NotADirectory`, `IsADirectory`, `NotEmpty`, `CrossMount`, `ReadOnly`, `PermissionDenied`; `Busy`
-    /// for mount points and while objects in the way are stored or moved; those of lookup and store.
+    /// for mount points and while objects in the way are stored; those of lookup and store.
     pub(crate) async fn rename(self: &Arc<Self>, renaming: Renaming) -> Result<u64> {
         let this = self.clone();
         let number = self.catalog.snapshot()?.number();
@@ -81,6 +81,11 @@ impl Writing {
         {
             return Ok(Try::Wait(way));
         }
+        let new_key = path_key(&new_names);
+        let replaced_key = match &replaced {
+            Some(old) => snapshot.location(old.inode)?.map(|location| location.key),
+            None => None,
+        };
         drop(snapshot);
 
         if let Some(old) = replaced.as_ref().filter(|old| old.kind == FileKind::Directory)
@@ -92,7 +97,7 @@ impl Writing {
         {
             return Err(Error::new(ErrorKind::NotEmpty, format!("{} in {new_path} is not empty", to.1)));
         }
-        let (mut leaves, mut marker) = (Vec::new(), None);
+        let (mut leaves, mut marker, mut kept) = (Vec::new(), None, None);
         if is_later {
             leaves.extend(deletes.into_iter().flatten().filter_map(|inode| self.left_in_place_of(inode)));
             if from.0 != to.0 {
@@ -103,7 +108,7 @@ impl Writing {
                 self.delete_replaced(mount, inode).await?;
             }
             if from.0 != to.0 {
-                self.keep(mount, &from_dir.attr, &from.1).await?;
+                kept = self.keep(mount, &from_dir.attr, &from.1).await?;
             }
         }
         fail_point!("rename::begun");
@@ -115,7 +120,7 @@ impl Writing {
         // Its first version takes the place of what it replaces; what will never have one does not wait for that.
         let stays = |old: &Attr| {
             let is_new = is_unpersisted(&moved) && !moved.dirty && (moved.kind == FileKind::File || !is_later);
-            is_new && old.kind == FileKind::File && !is_unpersisted(old)
+            is_new && old.kind == FileKind::File && !is_unpersisted(old) && replaced_key.as_ref() == Some(&new_key)
         };
         let later = is_later && !replaced.as_ref().is_some_and(stays);
         let request = *request;
@@ -137,7 +142,7 @@ impl Writing {
         if let Some(old) = replaced {
             self.leases.end_of(old.inode);
             if stays(&old) {
-                let object = OldObject { key: path_key(&new_names), version: old.version };
+                let object = OldObject { key: new_key.clone(), version: old.version };
                 self.replaced.note(moved.inode, object);
                 if moved.kind != FileKind::File
                     && let Err(error) = self.delete_replaced(mount, moved.inode).await
@@ -146,6 +151,7 @@ impl Writing {
                 }
             }
         }
+        self.follow(mount, kept).await;
         self.relocator.kick(to_dir.mount.mount.id);
         Ok(Try::Done(self.position()?))
     }
@@ -211,35 +217,6 @@ impl Writing {
             && let Some(way) = self.is_being_put(snapshot, old)?
         {
             return Ok(Some(way));
-        }
-        let has_object = |attr: &Attr| matches!(attr.kind, FileKind::File | FileKind::Directory);
-        if !has_object(moved) && !replaced.as_ref().is_some_and(has_object) {
-            return Ok(None);
-        }
-        if snapshot.masks(to.0, &to.1)? {
-            return Ok(Some(relocating(snapshot, to.0)));
-        }
-        let inodes = [Some(moved.inode), replaced.as_ref().map(|attr| attr.inode), Some(to_dir.attr.inode)];
-        for inode in inodes.into_iter().flatten() {
-            if snapshot.relocation_of(inode)?.is_some() {
-                return Ok(Some(relocating(snapshot, inode)));
-            }
-        }
-        let replaces_directory = replaced.as_ref().is_some_and(|old| old.kind == FileKind::Directory);
-        if moved.kind != FileKind::Directory && !replaces_directory {
-            return Ok(None);
-        }
-        for relocation in snapshot.relocations()? {
-            let masked_in = relocation.masked.iter().map(|(dir, _)| *dir);
-            for within in masked_in.clone().chain([relocation.inode]) {
-                if is_below(snapshot, within, moved.inode)? {
-                    return Ok(Some(relocating(snapshot, moved.inode)));
-                }
-            }
-            // Its objects are still in the directory that is replaced.
-            if let Some(old) = replaced.as_ref().filter(|old| masked_in.clone().any(|dir| dir == old.inode)) {
-                return Ok(Some(relocating(snapshot, old.inode)));
-            }
         }
         Ok(None)
     }

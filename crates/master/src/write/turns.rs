@@ -29,9 +29,9 @@ impl Writing {
         }
         let after = self.leases.comes_after(lease, snapshot.number())?;
         // Also one of a directory above: what lies beside the file is to be there before it.
-        let first_move = self.relocator.moves(mount.mount.id)?.first;
-        let is_clear = first_move.is_none_or(|first| first >= after)
-            && self.catalog.backlog().is_clear_below(mount.mount.id, after);
+        let mut is_clear = self.catalog.backlog().is_clear_below(mount.mount.id, after);
+        // Later: what is put elsewhere than its path says is relocated from then on.
+        is_clear &= self.relocator.moves(mount.mount.id)?.first.is_none_or(|first| first >= after);
         Ok((!is_clear).then(|| {
             let path = describe(snapshot, attr.inode);
             format!("{path} is to be seen only after what was changed before it: that is not in the store yet")

@@ -1,9 +1,10 @@
 //! What the under store was seen to hold.
 //!
 //! Seeing never undoes what was done through Headpond: where the under store is not yet what the namespace says, it is passed over.
-//! That is under masked names, in directories that are being relocated (which are only filled, until they were listed once), and of files
-//! that have no version, are dirty or are not where their directory and name say. What is dirty and what no under store can hold stays, and the
-//! directories above it. Where something is to be deleted that nobody has any more, it is passed over as well.
+//! That is under masked names, in directories that are being relocated (which are only filled, until they were listed once), and of what is
+//! relocated itself, has no version, is dirty or is not where its directory and name say. What is dirty and what no under store can hold stays,
+//! and the directories above it. Objects that are nobody's, and what leads to them, are passed over as well: those that a relocation left
+//! (`left`) and those that dirty files did (orphans).
 
 use headpond_types::{InodeId, MountId, Name, Timestamp};
 
@@ -122,7 +123,7 @@ impl Apply<'_> {
         for (name, inode) in entries {
             let found = self.rows.entry(key, name)?.filter(|entry| entry.inode == *inode);
             let Some(entry) = found else { continue };
-            if self.unsettled.is_masked(dir, name)? || self.is_unsettled(entry)? {
+            if self.is_masked(dir, name)? || self.is_unsettled(entry)? {
                 continue;
             }
             if self.mounts.keeps(entry.inode) {
@@ -161,9 +162,14 @@ impl Apply<'_> {
         Ok(inode)
     }
 
-    /// Whether what the under store shows there is on its way to another place, or to be deleted.
+    /// Whether what the under store shows there is on its way to another place, or nobody's and to be deleted.
     fn is_passed_over(&self, dir: InodeId, observed: &Observed) -> Result<bool, TableError> {
-        Ok(self.unsettled.is_masked(dir, &observed.name)? || self.is_left(dir, observed)?)
+        Ok(self.is_masked(dir, &observed.name)? || self.is_left(dir, observed)?)
+    }
+
+    /// Whether what the under store shows there is on its way to another place, or Headpond's own.
+    fn is_masked(&self, dir: InodeId, name: &Name) -> Result<bool, TableError> {
+        Ok(self.is_reserved(dir, name) || self.unsettled.is_masked(&self.rows, &self.mounts, dir, name)?)
     }
 
     /// Whether what an entry leads to is not yet in the under store as the namespace says, or holds such a thing. It lies in no directory
@@ -171,7 +177,7 @@ impl Apply<'_> {
     fn is_unsettled(&self, entry: Entry) -> Result<bool, TableError> {
         let row =
             self.rows.inode(entry.inode)?.unwrap_or_else(|| panic!("inode {} has an entry but no row", entry.inode));
-        if self.is_held(entry, &row)? {
+        if self.is_held(entry, &row)? || self.unsettled.relocation_at(entry.inode)?.is_some() {
             return Ok(true);
         }
         if entry.is_directory {

@@ -4,10 +4,13 @@ use headpond_types::{InodeId, MountId};
 
 use super::{Apply, stop::Stop};
 use crate::{
-    command::{Effect, Refusal, Relocation, Reply, Version},
+    command::{Effect, Refusal, Reply, Version},
+    displaced::displaced_inode,
     error::TableError,
     inode::{Entry, File, Inode, Node},
     own::Own,
+    relocation::Relocation,
+    unsettled::left_key,
 };
 
 impl Apply<'_> {
@@ -24,7 +27,9 @@ impl Apply<'_> {
             self.unsettled.unpersisted.remove(id.0).map_err(TableError::from)?;
         }
         let mut row = Inode { node: Node::File(file), ..row };
+        let mut order = None;
         if let Some(mut dirty) = self.dirty_of(id, &row)? {
+            order = Some((dirty.since, dirty.barrier));
             if dirty.key.as_deref() != Some(key) {
                 self.disown(&mut dirty)?;
             }
@@ -32,45 +37,63 @@ impl Apply<'_> {
         }
         // The store may tell of another time, by its own clock: the version that we know to be ours has this one.
         row.own = Own { ctime: None, mtime: true, ..row.own };
-        self.settle(id, mount, key, row)?;
+        self.settle(id, mount, key, row, order)?;
         Ok(Reply::Inode(id))
     }
 
-    /// The under store has a file at `key`, as `row` says otherwise.
-    pub(super) fn settle(&mut self, id: InodeId, mount: MountId, key: &[u8], mut row: Inode) -> Result<(), TableError> {
+    /// The under store has a file at `key`, as `row` says otherwise; the file had this place in the `order`, and was a barrier, or is not to wait.
+    pub(super) fn settle(
+        &mut self,
+        id: InodeId,
+        mount: MountId,
+        key: &[u8],
+        mut row: Inode,
+        order: Option<(u64, bool)>,
+    ) -> Result<(), TableError> {
         let parent = self.mounts.directory(row.parent);
         let name = row.name.clone().expect("only the root has no name");
         if let Some(orphan) = self.dirty.orphan_at(mount, key)? {
             self.drop_dirty_row(orphan.inode)?;
         }
-        self.place(&mut row, key)?;
+        self.place(id, &mut row, key)?;
         self.put_inode(id, &row)?;
+        self.unsettled.left.remove(left_key(mount, key).as_slice())?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });
         self.fill(parent, self.rows.path_key(&self.mounts, &row)? == key)?;
-        self.begin_to_move_written(id, mount, key, &row)
+        self.begin_to_move_written(id, mount, key, &row, order)
     }
 
-    /// Has a file relocated that was written where its path does not say, unless what is under way moves it.
+    /// Has a file relocated that was written where its path does not say, unless what is under way is sure to move it: that of a directory
+    /// may have seen it elsewhere, and end. Who waits for the file goes on to wait until it is moved.
     fn begin_to_move_written(
         &mut self,
         inode: InodeId,
         mount: MountId,
         key: &[u8],
         row: &Inode,
+        order: Option<(u64, bool)>,
     ) -> Result<(), TableError> {
-        if self.rows.path_key(&self.mounts, row)? == key || self.relocation_of(inode)?.is_some() {
+        if self.rows.path_key(&self.mounts, row)? == key {
             return Ok(());
         }
-        let id = self.new_id().0;
-        self.begin_relocation(&Relocation {
-            id,
-            mount,
-            inode,
-            from: key.to_vec(),
-            masked: Vec::new(),
-            replaces: None,
-            barrier: false,
-        })
+        if let Some(id) = self.unsettled.relocation_at(inode)? {
+            let known = self.unsettled.relocation(id)?;
+            // Where readers of the store look for it, it is there in its turn.
+            let Some((since, barrier)) = order.filter(|_| displaced_inode(key).is_some()) else { return Ok(()) };
+            if known.is_some_and(|known| since < known.since || barrier && !known.barrier) {
+                self.amend_relocation(id, |relocation| {
+                    relocation.since = relocation.since.min(since);
+                    relocation.barrier |= barrier;
+                })?;
+            }
+            return Ok(());
+        }
+        if self.relocation_of(inode)?.is_some() && self.rows.implied_key(&self.mounts, row)? == key {
+            return Ok(());
+        }
+        let (since, barrier) = order.unwrap_or_default();
+        let relocation = Relocation::new(mount, inode, key.to_vec());
+        self.begin_relocation(Relocation { since, barrier, ..relocation }).map(|_| ())
     }
 
     pub(super) fn discard(&mut self, id: InodeId) -> Result<(), TableError> {
@@ -85,10 +108,11 @@ impl Apply<'_> {
         self.adjust_parent(parent, -1, false)
     }
 
-    /// Says of a row that the under store has it at `key`, in so many words only if that is needed.
-    pub(super) fn place(&self, row: &mut Inode, key: &[u8]) -> Result<(), TableError> {
+    /// Says of a row that the under store has it at `key`, in so many words only if that is needed. That of what is relocated is always said:
+    /// the prefix that implies it may be that of a directory above which ends to be relocated before.
+    pub(super) fn place(&self, id: InodeId, row: &mut Inode, key: &[u8]) -> Result<(), TableError> {
         row.key = None;
-        if self.rows.implied_key(&self.mounts, row)? != key {
+        if self.unsettled.relocation_at(id)?.is_some() || self.rows.implied_key(&self.mounts, row)? != key {
             row.key = Some(key.to_vec());
         }
         Ok(())

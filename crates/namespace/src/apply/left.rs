@@ -101,16 +101,18 @@ impl Apply<'_> {
 
     /// Whether what the under store shows there is to be deleted: the object, or something in the directory, unless that is known as one.
     pub(super) fn is_left(&self, dir: InodeId, observed: &Observed) -> Result<bool, TableError> {
-        if self.dirty.orphaned.is_empty()? {
+        if self.dirty.orphaned.is_empty()? && self.unsettled.left.is_empty()? {
             return Ok(false);
         }
         let mount = self.rows.mount_of(&self.mounts, dir)?.unwrap_or(MountId(0));
         let key = [&self.rows.prefix(&self.mounts, dir)?, observed.name.as_bytes()].concat();
         if !matches!(observed.object, ObservedKind::Directory) {
-            return Ok(self.dirty.orphan_at(mount, &key)?.is_some());
+            return Ok(self.dirty.orphan_at(mount, &key)?.is_some() || self.unsettled.is_left(mount, &key)?);
         }
         let known = self.rows.entry(self.mounts.key(dir), &observed.name)?;
         let is_known = matches!(known, Some(Entry { is_directory: true, .. }));
-        Ok(!is_known && self.dirty.has_orphans_below(mount, &[&key, &b"/"[..]].concat(), true)?)
+        let prefix = [&key, &b"/"[..]].concat();
+        Ok(!is_known
+            && (self.dirty.has_orphans_below(mount, &prefix, true)? || self.unsettled.is_left_below(mount, &prefix)?))
     }
 }

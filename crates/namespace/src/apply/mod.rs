@@ -223,6 +223,10 @@ impl<'t> Apply<'t> {
                 self.overwrite(*inode, *number, version.as_deref())?;
                 Reply::Done
             }
+            Command::Leave { mount, objects, gone } => {
+                self.leave(*mount, objects, gone)?;
+                Reply::Done
+            }
             Command::Sweep => Reply::Done,
         };
         self.sweep(matches!(command, Command::Sweep))?;

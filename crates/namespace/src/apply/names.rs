@@ -5,9 +5,11 @@ use headpond_types::{InodeId, MountId, Name, Timestamp};
 use super::{Apply, left::After, new_directory, stop::Stop};
 use crate::{
     command::{AttrChange, Due, Effect, Owner, Refusal, Reply},
+    displaced::{RESERVED, displaced_key},
     error::TableError,
-    inode::{Directory, Entry, File, Node},
+    inode::{Directory, Entry, File, Inode, Node},
     own::Own,
+    relocation::Relocation,
     rows::entry_key,
 };
 
@@ -33,6 +35,9 @@ impl Apply<'_> {
         now: Timestamp,
     ) -> Result<Reply, Stop> {
         let empty = Directory { listed: Some((now, 0)), ..new_directory(now, false) };
+        // What has no object yet is in nobody's way, and nobody in its.
+        let is_contested =
+            dirty.is_none() && self.unsettled.is_contested(&self.rows, &self.mounts, parent, name, true)?;
         let inode = self.make_new(parent, name, owner, now, Node::Directory(empty))?;
         match dirty {
             Some(due) => self.begin_bare(inode, due)?,
@@ -40,6 +45,9 @@ impl Apply<'_> {
                 self.has_marker(inode)?;
                 self.fill(parent, true)?;
             }
+        }
+        if is_contested {
+            self.displace(inode)?;
         }
         Ok(Reply::Inode(inode))
     }
@@ -83,6 +91,20 @@ impl Apply<'_> {
         Ok(mount)
     }
 
+    /// Whether Headpond keeps objects of its own under that name.
+    pub(super) fn is_reserved(&self, dir: InodeId, name: &Name) -> bool {
+        self.mounts.rooted_at(dir).is_some() && name.as_bytes() == RESERVED
+    }
+
+    /// Gives a new directory a prefix of its own until what lies under its path, or its parent's prefix, has moved away.
+    fn displace(&mut self, dir: InodeId) -> Result<(), TableError> {
+        let row = self.rows.inode(dir)?.unwrap_or_else(|| panic!("directory {dir} has no row"));
+        let mount = self.rows.mount_of(&self.mounts, dir)?.unwrap_or_else(|| panic!("directory {dir} is in no mount"));
+        let from = [&displaced_key(dir)[..], b"/"].concat();
+        self.put_inode(dir, &Inode { key: Some(from.clone()), ..row })?;
+        self.begin_relocation(Relocation::new(mount, dir, from)).map(|_| ())
+    }
+
     /// A new inode under a name that is free.
     pub(super) fn make_new(
         &mut self,
@@ -96,9 +118,8 @@ impl Apply<'_> {
         if self.rows.entry(self.mounts.key(parent), name)?.is_some() {
             return Err(Refusal::Exists(name.clone()).into());
         }
-        // What has no object is in nobody's way there.
-        if !matches!(node, Node::Unstored { .. }) && self.unsettled.is_masked(parent, name)? {
-            return Err(Refusal::Relocating(name.clone()).into());
+        if self.is_reserved(parent, name) {
+            return Err(Refusal::Reserved(name.clone()).into());
         }
         let Owner { mode, uid, gid } = *owner;
         let owner = AttrChange { mode: Some(mode), uid: Some(uid), gid: Some(gid), mtime: None };
@@ -112,7 +133,7 @@ impl Apply<'_> {
     /// Removes a name and the inode that it leads to, a file or an empty directory.
     pub(super) fn remove_name(&mut self, parent: InodeId, name: &Name, entry: Entry) -> Result<(), TableError> {
         self.rows.entries.remove(entry_key(self.mounts.key(parent), name.as_bytes()).as_slice())?;
-        self.mask_in_place_of(entry, parent, name)?;
+        self.leave_behind(entry)?;
         self.orphan_object(entry)?;
         self.remove_inode(entry)?;
         self.effects.push(Effect::Entry { parent, name: name.clone(), old: Some(entry.inode) });

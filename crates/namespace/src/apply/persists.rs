@@ -5,6 +5,7 @@ use headpond_types::{ContentId, InodeId, MountId, Timestamp, WorkerId};
 use super::{Apply, dirty::limit_put, stop::Stop};
 use crate::{
     command::{Dirty, Due, Effect, PersistBegun, Refusal, Reply, Version},
+    displaced::displaced_key,
     error::TableError,
     inode::{Directory, Entry, File, Inode, Node},
     own::Own,
@@ -77,7 +78,7 @@ impl Apply<'_> {
         let is_missing = row.directory().is_none() || dirty.marker;
         if begun.content.is_some() == row.directory().is_some()
             || !is_missing
-            || begun.key != self.due_key(&row, &dirty)?
+            || begun.key != self.due_key(&row, &dirty)? && !may_be_displaced(&row, &dirty, &begun.key)
         {
             return Ok(());
         }
@@ -123,7 +124,8 @@ impl Apply<'_> {
         mut row: Inode,
         mut dirty: Dirty,
     ) -> Result<(), TableError> {
-        let mount = dirty.mount;
+        let (mount, since, barrier) = (dirty.mount, dirty.since, dirty.barrier);
+        let since = if barrier { dirty.number } else { since };
         let Node::File(file) = &mut row.node else { return Ok(()) };
         let known = file.size;
         file.version.clone_from(&version.version);
@@ -142,7 +144,7 @@ impl Apply<'_> {
             dirty.key = dirty.key.filter(|_| !dirty.put.is_empty());
             self.put_dirty(&dirty)?;
         }
-        self.settle(id, mount, key, row)
+        self.settle(id, mount, key, row, Some((since, barrier)))
     }
 
     fn end_marker(&mut self, id: InodeId, key: &[u8], mut row: Inode, mut dirty: Dirty) -> Result<(), TableError> {
@@ -189,7 +191,7 @@ impl Apply<'_> {
         let name = row.name.expect("only the root has no name");
         let entry = Entry { inode: id, is_directory: false };
         self.rows.entries.remove(entry_key(row.parent, name.as_bytes()).as_slice())?;
-        self.mask_in_place_of(entry, parent, &name)?;
+        self.leave_behind(entry)?;
         self.remove_inode(entry)?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });
         self.adjust_parent(parent, -1, true)
@@ -246,4 +248,9 @@ impl Apply<'_> {
         self.set_dirty(&mut row, &dirty)?;
         self.put_inode(id, &row)
     }
+}
+
+/// Whether a new file may be put at a key of its own, since others may be where its path says.
+fn may_be_displaced(row: &Inode, dirty: &Dirty, key: &[u8]) -> bool {
+    dirty.key.is_none() && row.file().is_some_and(|file| !file.is_persisted()) && key == displaced_key(dirty.inode)
 }

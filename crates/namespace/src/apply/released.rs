@@ -18,26 +18,26 @@ pub(super) struct Order {
 
 impl Apply<'_> {
     /// Has a dirty file of which there is no object, and that is to be persisted, take the place of the object of what it replaces: it is
-    /// to be put there, and is moved later if it is renamed before. Otherwise that object is nobody's.
-    pub(super) fn take_place(&mut self, source: Entry, target: Entry, order: Order) -> Result<(), TableError> {
+    /// to be put there, and is moved later if it is renamed before. Otherwise that object is nobody's. Answers whether it is such a file.
+    pub(super) fn take_place(&mut self, source: Entry, target: Entry, order: Order) -> Result<bool, TableError> {
         let (Some(source_row), Some(target_row)) = (self.rows.inode(source.inode)?, self.rows.inode(target.inode)?)
         else {
-            return Ok(());
+            return Ok(false);
         };
-        let Some(mut dirty) = self.dirty_of(source.inode, &source_row)? else { return Ok(()) };
+        let Some(mut dirty) = self.dirty_of(source.inode, &source_row)? else { return Ok(false) };
         if source.is_directory || source_row.file().is_some_and(File::is_persisted) || dirty.key.is_some() {
-            return Ok(());
+            return Ok(false);
         }
         let place = self.rows.path_key(&self.mounts, &target_row)?;
-        let Some(key) = self.object_key(target.inode, &target_row)? else { return Ok(()) };
+        let Some(key) = self.object_key(target.inode, &target_row)? else { return Ok(true) };
         let is_due = dirty.due == Due::Now || order.released && dirty.due == Due::WhenRenamed;
         let version = target_row.file().filter(|file| file.is_persisted()).map(|file| file.version.clone());
         let known = self.dirty_of(target.inode, &target_row)?;
         if !is_due || key != place {
-            return match version {
-                Some(version) => self.leave_orphan(dirty.mount, key, Some(version), (Vec::new(), Vec::new())),
-                None => Ok(()),
-            };
+            if let Some(version) = version {
+                self.leave_orphan(dirty.mount, key, Some(version), (Vec::new(), Vec::new()))?;
+            }
+            return Ok(true);
         }
         dirty.replaces = version;
         if let Some(mut known) = known.filter(|known| known.key.as_ref() == Some(&key)) {
@@ -47,7 +47,8 @@ impl Apply<'_> {
             self.put_dirty(&known)?;
         }
         dirty.key = Some(key);
-        self.put_dirty(&dirty)
+        self.put_dirty(&dirty)?;
+        Ok(true)
     }
 
     /// What may be in the under store of a dirty file that goes is nobody's.

@@ -1,23 +1,70 @@
-//! Relocations: the row of each, what it masks, and the files that it has moved.
+//! Relocations: the row of each, the places that it masks, and the files that it has moved.
 
-use headpond_types::{InodeId, MountId, Name};
+use headpond_types::{InodeId, MountId};
+use redb::ReadableTable;
 
 use super::Apply;
 use crate::{
-    command::{Due, Effect, MovedFile, Relocation},
+    command::{Due, Effect, MovedFile},
     error::TableError,
     header::pack,
     inode::{Entry, Node},
-    unsettled::mask_key,
+    relocation::Relocation,
+    unsettled::{left_key, mask_key},
 };
 
 impl Apply<'_> {
-    pub(super) fn begin_relocation(&mut self, relocation: &Relocation) -> Result<(), TableError> {
-        for (dir, name) in &relocation.masked {
-            self.unsettled.masks.insert(mask_key(*dir, name, relocation.id).as_slice(), ())?;
+    /// Begins a relocation under an id of its own, and with that as its place in the order unless it has one; gives it.
+    pub(super) fn begin_relocation(&mut self, relocation: Relocation) -> Result<u64, TableError> {
+        let id = self.new_id().0;
+        let since = if relocation.since == 0 { id } else { relocation.since };
+        let relocation = Relocation { id, since, ..relocation };
+        for place in relocation.places() {
+            self.unsettled.masks.insert(mask_key(relocation.mount, place, relocation.id).as_slice(), ())?;
         }
         self.unsettled.relocating.insert(relocation.inode.0, relocation.id)?;
-        self.put_relocation(relocation)
+        self.changed_rows += 3;
+        self.unsettled.relocations.insert(relocation.id, pack(&relocation).as_slice())?;
+        Ok(relocation.id)
+    }
+
+    /// Changes a relocation, which goes on under a new id: what was found out about the old one, and is not journalled yet, counts no more.
+    pub(super) fn amend_relocation(
+        &mut self,
+        id: u64,
+        change: impl FnOnce(&mut Relocation),
+    ) -> Result<u64, TableError> {
+        let relocation = self.take_relocation(id)?;
+        let mut relocation = relocation.unwrap_or_else(|| panic!("relocation {id} has an inode but no row"));
+        change(&mut relocation);
+        self.begin_relocation(relocation)
+    }
+
+    fn take_relocation(&mut self, id: u64) -> Result<Option<Relocation>, TableError> {
+        let Some(relocation) = self.unsettled.relocation(id)? else { return Ok(None) };
+        for place in relocation.places() {
+            self.unsettled.masks.remove(mask_key(relocation.mount, place, id).as_slice())?;
+        }
+        self.unsettled.relocating.remove(relocation.inode.0)?;
+        self.unsettled.relocations.remove(id)?;
+        self.changed_rows += 3;
+        Ok(Some(relocation))
+    }
+
+    /// The relocations of what lies below `dir`, each with where its path says that its objects are to go.
+    pub(super) fn relocations_below(&self, dir: InodeId) -> Result<Vec<(u64, Vec<u8>)>, TableError> {
+        let mut below = Vec::new();
+        for row in self.unsettled.relocating.iter()? {
+            let (inode, id) = row?;
+            let (inode, id) = (InodeId(inode.value()), id.value());
+            if inode != dir
+                && self.rows.lies_within(&self.mounts, inode, dir)?
+                && let Some(row) = self.rows.inode(inode)?
+            {
+                below.push((id, self.rows.path_key(&self.mounts, &row)?));
+            }
+        }
+        Ok(below)
     }
 
     /// Notes the copies that are the files' objects from now on; answers those that were passed over.
@@ -38,11 +85,10 @@ impl Apply<'_> {
         }
         let Some(mut row) = self.rows.inode(id)? else { return Ok(false) };
         let parent = self.mounts.directory(row.parent);
-        if self.rows.mount_of(&self.mounts, parent)?.is_none() {
-            return Ok(false);
-        }
+        let Some(mount) = self.rows.mount_of(&self.mounts, parent)? else { return Ok(false) };
+        let begun = self.dirty_of(id, &row)?.filter(|dirty| dirty.key.is_some());
         // What is being put there is newer; it comes to an end first.
-        if self.dirty_of(id, &row)?.is_some_and(|dirty| dirty.key.is_some()) {
+        if begun.as_ref().is_some_and(|dirty| dirty.due == Due::Now) {
             return Ok(false);
         }
         let key = self.rows.key(&self.mounts, &row)?;
@@ -56,11 +102,19 @@ impl Apply<'_> {
         if file.version != moved.from {
             return Ok(false);
         }
-        file.version.clone_from(&moved.version);
+        if let Some(mut dirty) = begun {
+            self.disown(&mut dirty)?;
+            self.put_dirty(&dirty)?;
+        }
+        let left = std::mem::replace(&mut file.version, moved.version.clone());
         // The copy is younger than the file.
         row.own.mtime = true;
-        self.place(&mut row, &moved.key)?;
+        self.place(id, &mut row, &moved.key)?;
         self.put_inode(id, &row)?;
+        if key != moved.key {
+            self.unsettled.left.insert(left_key(mount, &key).as_slice(), left.as_str())?;
+        }
+        self.unsettled.left.remove(left_key(mount, &moved.key).as_slice())?;
         let name = row.name.expect("only the root has no name");
         self.effects.push(Effect::Entry { parent, name, old: None });
         Ok(true)
@@ -68,6 +122,13 @@ impl Apply<'_> {
 
     pub(super) fn end_relocation(&mut self, id: u64) -> Result<(), TableError> {
         let Some(relocation) = self.unsettled.relocation(id)? else { return Ok(()) };
+        let row = self.rows.inode(relocation.inode)?;
+        if let Some(row) = row.filter(|row| row.directory().is_some()) {
+            // Its prefix could not be said without it.
+            if self.relocation_of(self.mounts.directory(row.parent))?.is_some() {
+                return Ok(());
+            }
+        }
         let begun = self.begun_elsewhere(relocation.inode)?;
         if begun.iter().any(|dirty| dirty.due == Due::Now) {
             return Ok(());
@@ -80,18 +141,12 @@ impl Apply<'_> {
     }
 
     fn give_up_relocation(&mut self, id: u64) -> Result<(), TableError> {
-        let Some(relocation) = self.unsettled.relocation(id)? else { return Ok(()) };
-        for (dir, name) in &relocation.masked {
-            self.unsettled.masks.remove(mask_key(*dir, name, id).as_slice())?;
-        }
-        self.unsettled.relocating.remove(relocation.inode.0)?;
-        self.unsettled.relocations.remove(id)?;
-        self.changed_rows += 3;
+        let Some(relocation) = self.take_relocation(id)? else { return Ok(()) };
         let Some(mut row) = self.rows.inode(relocation.inode)? else { return Ok(()) };
         match (&row.node, row.key.take()) {
             (_, None) => return Ok(()),
             (Node::Directory(_), Some(_)) => {}
-            (Node::File(_) | Node::Unstored { .. }, Some(key)) => self.place(&mut row, &key)?,
+            (Node::File(_) | Node::Unstored { .. }, Some(key)) => self.place(relocation.inode, &mut row, &key)?,
         }
         self.put_inode(relocation.inode, &row)
     }
@@ -104,24 +159,71 @@ impl Apply<'_> {
         for relocation in self.unsettled.relocations()?.iter().filter(|relocation| relocation.mount == mount) {
             self.give_up_relocation(relocation.id)?;
         }
+        for (key, _) in self.unsettled.left_in(mount)? {
+            self.unsettled.left.remove(left_key(mount, &key).as_slice())?;
+        }
         Ok(())
     }
 
-    /// What goes at `name` in `parent` may leave objects in the under store that are to be moved, its own or others' that were renamed out
-    /// of it: what shows there is masked until they are.
-    pub(super) fn mask_in_place_of(&mut self, entry: Entry, parent: InodeId, name: &Name) -> Result<(), TableError> {
-        let mut ids = if entry.is_directory { self.unsettled.masking_in(entry.inode)? } else { Vec::new() };
-        ids.extend(self.unsettled.relocation_at(entry.inode)?);
-        for id in ids {
-            let Some(mut relocation) = self.unsettled.relocation(id)? else { continue };
-            let place = (parent, name.clone());
-            if !relocation.masked.contains(&place) {
-                self.unsettled.masks.insert(mask_key(parent, name, id).as_slice(), ())?;
-                relocation.masked.push(place);
-                self.put_relocation(&relocation)?;
+    /// Notes objects that are nobody's, of a mount that is still there.
+    pub(super) fn leave(
+        &mut self,
+        mount: MountId,
+        objects: &[(Vec<u8>, String)],
+        gone: &[Vec<u8>],
+    ) -> Result<(), TableError> {
+        for key in gone {
+            self.unsettled.left.remove(left_key(mount, key).as_slice())?;
+        }
+        if self.mounts.get(mount).is_some() {
+            for (key, version) in objects {
+                self.unsettled.left.insert(left_key(mount, key).as_slice(), version.as_str())?;
             }
         }
+        self.changed_rows += (objects.len() + gone.len()) as u64;
         Ok(())
+    }
+
+    /// What goes may have been on its way to where its path says: objects there are left to its relocation. A directory below one that is
+    /// relocated gets one for that: its marker may be in any of the places of those above.
+    pub(super) fn leave_behind(&mut self, entry: Entry) -> Result<(), TableError> {
+        let Some(row) = self.rows.inode(entry.inode)? else { return Ok(()) };
+        let path = self.rows.path_key(&self.mounts, &row)?;
+        if let Some(id) = self.unsettled.relocation_at(entry.inode)? {
+            return self.amend_relocation(id, |relocation| relocation.add_place(path)).map(|_| ());
+        }
+        let is_bare = || Ok::<_, TableError>(self.object_key(entry.inode, &row)?.is_none());
+        if !entry.is_directory || self.relocation_of(entry.inode)?.is_none() || is_bare()? {
+            return Ok(());
+        }
+        let (Some(mount), Some(name)) = (self.rows.mount_of(&self.mounts, entry.inode)?, &row.name) else {
+            return Ok(());
+        };
+        let around = self.places_around((self.mounts.directory(row.parent), name))?;
+        let mut relocation = Relocation::new(mount, entry.inode, self.rows.key(&self.mounts, &row)?);
+        around.into_iter().chain([path]).for_each(|place| relocation.add_place(place));
+        self.begin_relocation(relocation).map(|_| ())
+    }
+
+    /// Leaves the object of a file that is gone to be deleted.
+    pub(super) fn leave_replaced(
+        &mut self,
+        mount: MountId,
+        file: InodeId,
+        object: (Vec<u8>, String),
+    ) -> Result<(), TableError> {
+        let key = object.0.clone();
+        match self.unsettled.relocation_at(file)? {
+            Some(id) => self.amend_relocation(id, |relocation| {
+                relocation.add_place(key);
+                relocation.replaced.push(object);
+            }),
+            None => {
+                let relocation = Relocation::new(mount, file, key);
+                self.begin_relocation(Relocation { replaced: vec![object], ..relocation })
+            }
+        }
+        .map(|_| ())
     }
 
     /// The relocation under way that an inode is, or lies below.
@@ -132,11 +234,5 @@ impl Apply<'_> {
     /// Whether something that is being relocated is `dir` or lies below.
     pub(super) fn relocates_within(&self, dir: InodeId) -> Result<bool, TableError> {
         self.unsettled.relocates_within(&self.rows, &self.mounts, dir)
-    }
-
-    fn put_relocation(&mut self, relocation: &Relocation) -> Result<(), TableError> {
-        self.changed_rows += 3;
-        self.unsettled.relocations.insert(relocation.id, pack(relocation).as_slice())?;
-        Ok(())
     }
 }

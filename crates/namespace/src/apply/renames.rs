@@ -1,12 +1,18 @@
 //! Renaming: two names change, what lies below stays as it is, and the objects follow in a relocation.
+//!
+//! Nothing is in the way of a rename. What is moved keeps its key, and has a relocation of its own whenever that is not the key that its
+//! directory implies, or that directory is relocated, or it is a directory that comes out of such. If it had one, that goes on, and where its
+//! path said until now becomes one of its places: objects may have been copied there. The same holds for the relocations below. What is replaced
+//! leaves its object to the relocation of what replaces it.
 
-use headpond_types::{InodeId, Name, Timestamp};
+use headpond_types::{InodeId, MountId, Name, Timestamp};
 
 use super::{Apply, left::After, released::Order, stop::Stop};
 use crate::{
-    command::{Effect, Refusal, Relocation, Reply},
+    command::{Effect, Refusal, Reply},
     error::TableError,
-    inode::{Entry, Inode, Node},
+    inode::{Entry, Inode},
+    relocation::Relocation,
     rows::entry_key,
 };
 
@@ -44,29 +50,10 @@ impl Apply<'_> {
         if let Some(target) = target {
             self.check_replaceable(source, target, to.1)?;
         }
-        self.check_settled(from, source, to, target)?;
-
-        if let Some(target) = target {
-            self.take_place(source, target, order)?;
-            if after.later && !self.takes_place(source)? {
-                self.leave_object(to.0, target)?;
-            }
+        if self.is_reserved(to.0, to.1) {
+            return Err(Refusal::Reserved(to.1.clone()).into());
         }
-        let (key, replaces) = self.move_entry(from, source, to, target, now)?;
-        self.clear_up(from.0, after)?;
-        self.renumber(source, order)?;
-        let Some(from_key) = key else { return Ok(Reply::Renamed(None)) };
-        let id = self.new_id().0;
-        self.begin_relocation(&Relocation {
-            id,
-            mount: mounts.0,
-            inode: source.inode,
-            from: from_key,
-            masked: vec![(from.0, from.1.clone())],
-            replaces,
-            barrier: source.is_directory || order.barrier,
-        })?;
-        Ok(Reply::Renamed(Some(id)))
+        Ok(Reply::Renamed(self.move_entry(mounts.0, from, source, to, target, (order, after), now)?))
     }
 
     /// Refuses what rename(2) does not replace.
@@ -84,42 +71,35 @@ impl Apply<'_> {
         Err(refusal(name.clone()).into())
     }
 
-    /// Refuses what a relocation under way is still at: no relocation begins inside or above another, or on objects that are to be moved.
-    fn check_settled(&self, from: Place<'_>, source: Entry, to: Place<'_>, target: Option<Entry>) -> Result<(), Stop> {
-        let has_object = |entry: Entry| -> Result<bool, TableError> {
-            Ok(self.rows.inode(entry.inode)?.is_none_or(|row| !matches!(row.node, Node::Unstored { .. })))
-        };
-        if !has_object(source)? && !target.map(has_object).transpose()?.unwrap_or(false) {
-            return Ok(());
-        }
-        let at = |entry: Entry| self.unsettled.relocation_at(entry.inode);
-        if self.unsettled.is_masked(to.0, to.1)?
-            || self.relocation_of(to.0)?.is_some()
-            || target.map(at).transpose()?.flatten().is_some()
-        {
-            return Err(Refusal::Relocating(to.1.clone()).into());
-        }
-        if self.relocation_of(from.0)?.is_some()
-            || at(source)?.is_some()
-            || source.is_directory && self.relocates_within(source.inode)?
-        {
-            return Err(Refusal::Relocating(from.1.clone()).into());
-        }
-        Ok(())
-    }
-
-    /// Answers where the under store has what was moved, if that is not where it is now to be, and the version of what was replaced.
+    /// Answers the relocation of what was moved, if its objects are not where they are now to be.
+    #[expect(clippy::too_many_arguments, reason = "two places, what leads there and how")]
     fn move_entry(
         &mut self,
+        mount: MountId,
         from: Place<'_>,
         source: Entry,
         to: Place<'_>,
         target: Option<Entry>,
+        (order, after): (Order, After<'_>),
         now: Timestamp,
-    ) -> Result<(Option<Vec<u8>>, Option<String>), TableError> {
+    ) -> Result<Option<u64>, TableError> {
+        let mut object = None;
+        // A dirty file sees to the object that it replaces itself.
+        if let Some(target) = target
+            && !self.take_place(source, target, order)?
+        {
+            if after.later && !self.takes_place(source)? {
+                self.leave_object(to.0, target)?;
+            } else {
+                object = self.object_of(target.inode)?;
+            }
+        }
         let row = self.rows.inode(source.inode)?;
         let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", source.inode));
         let key = self.object_key(source.inode, &row)?;
+        let old_path = self.rows.path_key(&self.mounts, &row)?;
+        let around = if source.is_directory { self.places_around(from)? } else { Vec::new() };
+        let below = if source.is_directory { self.relocations_below(source.inode)? } else { Vec::new() };
         if self.is_held(source, &row)? {
             self.release(from.0)?;
             self.hold(to.0)?;
@@ -127,26 +107,77 @@ impl Apply<'_> {
         let (old_dir, new_dir) = (self.mounts.key(from.0), self.mounts.key(to.0));
         self.rows.entries.remove(entry_key(old_dir, from.1.as_bytes()).as_slice())?;
         self.effects.push(Effect::Entry { parent: from.0, name: from.1.clone(), old: Some(source.inode) });
-        let mut replaces = None;
         match target {
-            Some(target) => {
-                let replaced = self.rows.inode(target.inode)?;
-                let version = replaced.as_ref().and_then(Inode::file).map(|file| file.version.clone());
-                replaces = version.filter(|version| !version.is_empty());
-                self.remove_name(to.0, to.1, target)?;
-            }
+            Some(target) => self.remove_name(to.0, to.1, target)?,
             None => self.effects.push(Effect::Entry { parent: to.0, name: to.1.clone(), old: None }),
         }
         self.rows.entries.insert(entry_key(new_dir, to.1.as_bytes()).as_slice(), source.encode())?;
         let mut row = Inode { parent: new_dir, name: Some(to.1.clone()), key: None, ..row };
         row.own.ctime = Some(now);
         if let Some(key) = &key {
-            self.place(&mut row, key)?;
             self.fill(to.0, false)?;
+            self.place(source.inode, &mut row, key)?;
+            // What is implied there is implied by a relocation, which may end without having seen it, or parts of it are elsewhere already.
+            if row.key.is_none() && (!around.is_empty() || self.relocation_of(to.0)?.is_some()) {
+                row.key = Some(key.clone());
+            }
         }
         self.put_inode(source.inode, &row)?;
         self.count_child(from.0, -1, now)?;
         self.count_child(to.0, if target.is_some() { 0 } else { 1 }, now)?;
-        Ok((row.key, replaces))
+
+        let new_path = self.rows.path_key(&self.mounts, &row)?;
+        self.clear_up(from.0, after)?;
+        // What is dirty of it has a lower number than what is relocated then.
+        self.renumber(source, order)?;
+        let barrier = source.is_directory || order.barrier;
+        let relocation = match (self.unsettled.relocation_at(source.inode)?, row.key) {
+            (Some(id), _) => Some(self.amend_relocation(id, |relocation| {
+                relocation.add_place(old_path);
+                relocation.barrier |= barrier;
+            })?),
+            (None, Some(from)) => {
+                let mut relocation = Relocation { barrier, ..Relocation::new(mount, source.inode, from) };
+                around.into_iter().chain([old_path]).for_each(|place| relocation.add_place(place));
+                Some(self.begin_relocation(relocation)?)
+            }
+            (None, None) => None,
+        };
+        for (id, path) in below {
+            self.amend_relocation(id, |relocation| relocation.add_place(path))?;
+        }
+        match (object, relocation, target) {
+            (Some(object), Some(id), _) if object.0 == new_path => {
+                return self.amend_relocation(id, |relocation| relocation.replaced.push(object)).map(Some);
+            }
+            // A file without a version takes the object's place when it gets one.
+            (Some(object), None, _) if object.0 == new_path && key.is_none() => {}
+            (Some(object), _, Some(target)) => self.leave_replaced(mount, target.inode, object)?,
+            (None, ..) | (Some(_), _, None) => {}
+        }
+        Ok(relocation)
+    }
+
+    /// Where relocations of what it lies in may have put what is below a directory.
+    pub(super) fn places_around(&self, (parent, name): Place<'_>) -> Result<Vec<Vec<u8>>, TableError> {
+        let (mut places, mut below) = (Vec::new(), [name.as_bytes(), b"/"].concat());
+        self.rows.climb(&self.mounts, parent, |at, row| {
+            if let Some(id) = self.unsettled.relocation_at(at)?
+                && let Some(relocation) = self.unsettled.relocation(id)?
+            {
+                places.extend(relocation.places().map(|place| [place, &below].concat()));
+            }
+            let name = row.name.as_ref().map_or(&[][..], Name::as_bytes);
+            below = [name, b"/", &below].concat();
+            Ok(None::<()>)
+        })?;
+        Ok(places)
+    }
+
+    /// Where the under store has a file, and in which version.
+    fn object_of(&self, file: InodeId) -> Result<Option<(Vec<u8>, String)>, TableError> {
+        let Some(row) = self.rows.inode(file)? else { return Ok(None) };
+        let Some(file) = row.file().filter(|file| file.is_persisted()) else { return Ok(None) };
+        Ok(Some((self.rows.key(&self.mounts, &row)?, file.version.clone())))
     }
 }

@@ -5,7 +5,7 @@ use redb::{ReadableTable, Table, TableDefinition, WriteTransaction};
 
 use super::{Apply, stop::Stop};
 use crate::{
-    command::{Refusal, Reply},
+    command::Reply,
     error::TableError,
     header::{pack, unpack},
 };
@@ -49,8 +49,7 @@ impl<'t> Requests<'t> {
 }
 
 impl Apply<'_> {
-    /// Does `work` unless `request` was done before; the answer is that of the first time. A refusal that passes by itself is not
-    /// remembered.
+    /// Does `work` unless `request` was done before; the answer is that of the first time.
     pub(super) fn once(
         &mut self,
         request: RequestId,
@@ -61,8 +60,6 @@ impl Apply<'_> {
         }
         let reply = match work(self) {
             Ok(reply) => reply,
-            // It may be asked again once the relocation has ended.
-            Err(Stop::Refused(refusal @ Refusal::Relocating(_))) => return Ok(Reply::Refused(refusal)),
             Err(Stop::Refused(refusal)) => Reply::Refused(refusal),
             Err(Stop::Failed(error)) => return Err(error),
         };

@@ -1,9 +1,11 @@
 //! What the model does with changes that are made through Headpond.
 
+use std::collections::BTreeMap;
+
 use headpond_types::{ContentId, InodeId, MountId, Name, Timestamp};
 
 use super::model::{Kind, Model, directory};
-use crate::{Command, Dirty, Due, Left, MovedFile, ObservedKind, Refusal, Relocation, Reply};
+use crate::{Command, Dirty, Due, Left, MovedFile, ObservedKind, RESERVED, Refusal, Relocation, Reply, displaced_key};
 
 pub(super) type Changed = Result<Reply, Refusal>;
 
@@ -19,6 +21,9 @@ impl Model {
             }),
             Command::MakeDirectory { request, parent, name, owner, dirty, now } => {
                 self.once_checked(*request, |model| {
+                    let is_contested = dirty.is_none()
+                        && model.changeable(parent.0, name).is_ok()
+                        && model.is_contested(parent.0, name);
                     let mut kind = directory(false, *now);
                     if let Kind::Directory { listed, .. } = &mut kind {
                         *listed = Some((*now, 0));
@@ -36,6 +41,11 @@ impl Model {
                             model.orphans.remove(&(mount, key));
                             model.fill(parent.0, true);
                         }
+                    }
+                    if is_contested {
+                        let prefix = [displaced_key(inode), b"/".to_vec()].concat();
+                        model.nodes.get_mut(&inode.0).expect("is there").key = Some(prefix.clone());
+                        model.relocate(inode.0, vec![prefix], None);
                     }
                     Ok(reply)
                 })
@@ -81,13 +91,14 @@ impl Model {
                 }
                 let crate::Version { size, mtime, version, content } = version.clone();
                 let known = model.nodes.get_mut(&inode.0).expect("is there").dirty.take();
+                let order = known.as_ref().map(|dirty| (dirty.since, dirty.barrier));
                 if let Some(dirty) = known.filter(|dirty| dirty.key.as_ref() != Some(key)) {
                     model.orphan(dirty);
                 }
                 let node = model.nodes.get_mut(&inode.0).expect("is there");
                 node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
                 node.own = crate::own::Own { ctime: None, mtime: true, ..node.own };
-                model.settle(inode.0, key);
+                model.settle(inode.0, key, order);
                 Ok(Reply::Inode(*inode))
             }),
             Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now } => {
@@ -100,6 +111,16 @@ impl Model {
             }
             Command::EndRelocation { relocation } => {
                 self.end_relocation(*relocation);
+                Reply::Done
+            }
+            Command::Leave { mount, objects, gone } => {
+                for key in gone {
+                    self.left.remove(&(mount.0, key.clone()));
+                }
+                if self.mounts.contains_key(&mount.0) {
+                    let objects = objects.iter().map(|(key, version)| ((mount.0, key.clone()), version.clone()));
+                    self.left.extend(objects);
+                }
                 Reply::Done
             }
             Command::SetAttr { request, inode, change, now } => self.once_checked(*request, |model| {
@@ -132,11 +153,7 @@ impl Model {
         request: headpond_types::RequestId,
         work: impl FnOnce(&mut Self) -> Changed,
     ) -> Reply {
-        let reply = self.once(request, |model| work(model).unwrap_or_else(Reply::Refused));
-        if matches!(reply, Reply::Refused(Refusal::Relocating(_))) {
-            self.answers.remove(&request);
-        }
-        reply
+        self.once(request, |model| work(model).unwrap_or_else(Reply::Refused))
     }
 
     fn changeable(&self, dir: u64, name: &Name) -> Result<u32, Refusal> {
@@ -162,8 +179,8 @@ impl Model {
         if self.child(parent, name).is_some() {
             return Err(Refusal::Exists(name.clone()));
         }
-        if self.is_masked(parent, name) && !matches!(kind, Kind::Unstored { .. }) {
-            return Err(Refusal::Relocating(name.clone()));
+        if self.is_reserved(parent, name) {
+            return Err(Refusal::Reserved(name.clone()));
         }
         let id = self.insert(parent, name, kind);
         let own = &mut self.nodes.get_mut(&id).expect("is there").own;
@@ -214,29 +231,32 @@ impl Model {
                 return Err(Refusal::NotEmpty(m.clone()));
             }
         }
-        let is_moved_onto = target.is_some_and(|target| self.relocation_at(target).is_some());
-        let is_free = self.is_unstored(source) && target.is_none_or(|target| self.is_unstored(target));
-        if !is_free && (self.is_masked(q, m) || self.relocation_of(q).is_some() || is_moved_onto) {
-            return Err(Refusal::Relocating(m.clone()));
-        }
-        if !is_free && (self.relocation_of(p).is_some() || self.relocates_within(source)) {
-            return Err(Refusal::Relocating(n.clone()));
+        if self.is_reserved(q, m) {
+            return Err(Refusal::Reserved(m.clone()));
         }
 
-        if let Some(target) = target {
-            self.take_place(source, target, order.0);
-            let takes = self.is_directory(source) || self.nodes[&source].dirty.is_some() || self.has_object(source);
-            if later && !takes {
-                self.leave_object(target);
-            }
+        let mut is_seen_to = target.is_some_and(|target| self.take_place(source, target, order.0));
+        let takes = self.is_directory(source) || self.nodes[&source].dirty.is_some() || self.has_object(source);
+        if let Some(target) = target.filter(|_| later && !takes) {
+            self.leave_object(target);
+            is_seen_to = true;
         }
-        let key = self.key(source);
+        let is_unpersisted = !self.has_object(source);
+        let (key, old_path) = (self.key(source), self.path_key(source));
+        let below = self.relocations.values().map(|relocation| relocation.inode.0).filter(|inode| *inode != source);
+        let below = below.filter(|inode| self.nodes.contains_key(inode) && self.within_mount(*inode).contains(&source));
+        let around = if self.is_directory(source) { self.places_around(p, n) } else { Vec::new() };
+        // In the order of inodes, which is that of the table.
+        let below: BTreeMap<u64, Vec<u8>> = below.map(|inode| (inode, self.path_key(inode))).collect();
         self.effect(p, n, Some(source));
-        let mut replaces = None;
+        let mut object = None;
         match target {
             Some(target) => {
-                if let Kind::File(ObservedKind::File { version, .. }) = &self.nodes[&target].kind {
-                    replaces = Some(version.clone()).filter(|version| !version.is_empty());
+                if let Kind::File(ObservedKind::File { version, .. }) = &self.nodes[&target].kind
+                    && !version.is_empty()
+                    && !is_seen_to
+                {
+                    object = Some((self.key(target), version.clone()));
                 }
                 self.take_out(q, m, target);
             }
@@ -248,33 +268,101 @@ impl Model {
         (node.parent, node.name, node.key, node.own.ctime) = (q, Some(m.clone()), None, Some(now));
         self.modify(p, now);
         self.gain(q, now);
-        let has_object = self.has_object(source);
-        if has_object {
+        if self.has_object(source) {
             self.fill(q, false);
             self.place(source, &key);
+            if !around.is_empty() || self.relocation_of(q).is_some() {
+                self.nodes.get_mut(&source).expect("is there").key = Some(key.clone());
+            }
         }
         self.leave(p, leaves, marker);
         self.renumber(source, order);
-        if !has_object || key == self.implied_key(source) {
-            return Ok(Reply::Renamed(None));
-        }
+        let is_apart = self.nodes[&source].key.is_some();
         let barrier = self.is_directory(source) || order.1;
-        Ok(Reply::Renamed(Some(self.relocate(source, key, vec![from.clone()], replaces, barrier))))
+        if self.relocation_at(source).is_some() {
+            self.amend(source, |relocation| {
+                relocation.add_place(old_path);
+                relocation.barrier |= barrier;
+            });
+        } else if is_apart {
+            let places = [vec![key], around, vec![old_path]].concat();
+            let id = self.relocate(source, places, None);
+            self.relocations.get_mut(&id).expect("is there").barrier = barrier;
+        }
+        for (inode, path) in below {
+            self.amend(inode, |relocation| relocation.add_place(path));
+        }
+        let new_path = self.path_key(source);
+        if let Some(object) = object {
+            if self.relocation_at(source).is_some() && object.0 == new_path {
+                self.amend(source, |relocation| relocation.replaced.push(object));
+            } else if !(is_unpersisted && object.0 == new_path) {
+                let target = target.expect("had it");
+                if self.relocations.values().any(|relocation| relocation.inode.0 == target) {
+                    self.amend(target, |relocation| {
+                        relocation.add_place(object.0.clone());
+                        relocation.replaced.push(object);
+                    });
+                } else {
+                    let mount = self.mount_of(q).expect("is there");
+                    self.relocate_in(mount, target, vec![object.0.clone()], Some(object));
+                }
+            }
+        }
+        Ok(Reply::Renamed(self.relocation_at(source)))
     }
 
-    pub(super) fn relocate(
+    /// Where relocations of what it lies in may have put what is below a directory.
+    fn places_around(&self, parent: u64, name: &Name) -> Vec<Vec<u8>> {
+        let (mut around, mut tail) = (Vec::new(), [name.as_bytes(), b"/"].concat());
+        for above in self.within_mount(parent) {
+            let relocation = self.relocation_at(above).map(|id| &self.relocations[&id]);
+            around.extend(relocation.into_iter().flat_map(Relocation::places).map(|place| [place, &tail].concat()));
+            tail = [self.nodes[&above].name.as_ref().expect("has a name").as_bytes(), b"/", &tail].concat();
+        }
+        around
+    }
+
+    fn is_reserved(&self, dir: u64, name: &Name) -> bool {
+        name.as_bytes() == RESERVED && self.mounts.values().any(|(root, _)| *root == dir)
+    }
+
+    pub(super) fn relocate(&mut self, inode: u64, places: Vec<Vec<u8>>, replaced: Option<(Vec<u8>, String)>) -> u64 {
+        let mount = self.mount_of(inode).expect("is there");
+        self.relocate_in(mount, inode, places, replaced)
+    }
+
+    fn relocate_in(
         &mut self,
+        mount: u32,
         inode: u64,
-        from: Vec<u8>,
-        masked: Vec<(InodeId, Name)>,
-        replaces: Option<String>,
-        barrier: bool,
+        places: Vec<Vec<u8>>,
+        replaced: Option<(Vec<u8>, String)>,
     ) -> u64 {
         let id = self.next;
         self.next += 1;
-        let mount = MountId(self.mount_of(inode).expect("is there"));
-        self.relocations.insert(id, Relocation { id, mount, inode: InodeId(inode), from, masked, replaces, barrier });
+        let mut relocation = Relocation {
+            id,
+            since: id,
+            mount: MountId(mount),
+            inode: InodeId(inode),
+            from: places[0].clone(),
+            also: vec![],
+            replaced: Vec::from_iter(replaced),
+            barrier: false,
+        };
+        places.into_iter().for_each(|place| relocation.add_place(place));
+        self.relocations.insert(id, relocation);
         id
+    }
+
+    pub(super) fn amend(&mut self, inode: u64, change: impl FnOnce(&mut Relocation)) {
+        let id = self.relocations.values().find(|relocation| relocation.inode.0 == inode).expect("has one").id;
+        let mut relocation = self.relocations.remove(&id).expect("is there");
+        relocation.id = self.next;
+        self.next += 1;
+        change(&mut relocation);
+        self.relocations.insert(relocation.id, relocation);
     }
 
     fn moved(&mut self, relocation: u64, moved: &MovedFile) -> bool {
@@ -286,7 +374,8 @@ impl Model {
         {
             return false;
         }
-        if self.nodes[&id].dirty.as_ref().is_some_and(|dirty| dirty.key.is_some()) {
+        let begun = self.nodes[&id].dirty.clone().filter(|dirty| dirty.key.is_some());
+        if begun.as_ref().is_some_and(|dirty| dirty.due == Due::Now) {
             return false;
         }
         let key = self.key(id);
@@ -298,10 +387,21 @@ impl Model {
         if *version != moved.from {
             return false;
         }
-        version.clone_from(&moved.version);
+        let left = std::mem::replace(version, moved.version.clone());
+        if let Some(begun) = begun {
+            let dirty = node.dirty.as_mut().expect("was begun");
+            (dirty.key, dirty.put, dirty.replaces) = (None, vec![], None);
+            self.orphan(begun);
+        }
+        let node = self.nodes.get_mut(&id).expect("is there");
         node.own.mtime = true;
         let (parent, name) = (node.parent, node.name.clone().expect("has a name"));
         self.place(id, &moved.key);
+        let mount = self.mount_of(id).expect("is there");
+        if key != moved.key {
+            self.left.insert((mount, key), left);
+        }
+        self.left.remove(&(mount, moved.key.clone()));
         self.effect(parent, &name, None);
         true
     }
@@ -319,6 +419,7 @@ impl Model {
 
     /// Removes a file or an empty directory, and leaves what may be in the under store of a dirty file to be deleted.
     fn take_out(&mut self, parent: u64, name: &Name, id: u64) {
+        self.leave_behind(parent, name, id);
         if !self.is_directory(id)
             && let Some(mut dirty) = self.nodes[&id].dirty.clone()
         {
@@ -327,24 +428,30 @@ impl Model {
             }
             self.orphan(dirty);
         }
-        self.drop(parent, name, id);
-    }
-
-    /// Removes a file or an empty directory, and masks its name if that may still show what is on its way.
-    pub(super) fn drop(&mut self, parent: u64, name: &Name, id: u64) {
-        let place = (InodeId(parent), name.clone());
-        for relocation in self.relocations.values_mut() {
-            let is_of_it = relocation.inode.0 == id || relocation.masked.iter().any(|(dir, _)| dir.0 == id);
-            if is_of_it && !relocation.masked.contains(&place) {
-                relocation.masked.push(place.clone());
-            }
-        }
         self.remove(id);
         self.effect(parent, name, Some(id));
     }
 
+    /// Removes a file, and leaves nothing but what is on its way.
+    pub(super) fn drop(&mut self, parent: u64, name: &Name, id: u64) {
+        self.leave_behind(parent, name, id);
+        self.remove(id);
+        self.effect(parent, name, Some(id));
+    }
+
+    fn leave_behind(&mut self, parent: u64, name: &Name, id: u64) {
+        if self.relocation_at(id).is_some() {
+            let path = self.path_key(id);
+            self.amend(id, |relocation| relocation.add_place(path));
+        } else if self.is_directory(id) && self.relocation_of(id).is_some() && self.has_object(id) {
+            let places = [vec![self.key(id)], self.places_around(parent, name), vec![self.path_key(id)]].concat();
+            self.relocate(id, places, None);
+        }
+    }
+
     pub(super) fn place(&mut self, id: u64, key: &[u8]) {
-        let key = Some(key.to_vec()).filter(|key| *key != self.implied_key(id));
+        let is_said = self.relocation_at(id).is_some();
+        let key = Some(key.to_vec()).filter(|key| is_said || *key != self.implied_key(id));
         self.nodes.get_mut(&id).expect("is there").key = key;
     }
 

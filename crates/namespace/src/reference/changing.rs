@@ -1,6 +1,6 @@
 //! Random changes through Headpond: what clients ask for, and how relocations go on.
 
-use headpond_types::{ContentId, InodeId, Name, RequestId, Timestamp};
+use headpond_types::{ContentId, InodeId, MountId, Name, RequestId, Timestamp};
 use proptest::{prelude::*, sample::Index};
 
 use super::{
@@ -22,6 +22,7 @@ pub(super) enum Change {
     Rename { which: Index, to: Index, name: Name, no_replace: bool, order: (bool, bool), after: After, now: i64 },
     Moved { which: Index, stale: bool, renamed: bool, skip: usize },
     EndRelocation { which: Index },
+    Leave { mount: u32, key: Name, gone: Name },
     SetAttr { inode: Index, change: AttrChange, now: i64 },
 }
 
@@ -83,6 +84,7 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
         6 => (index(), seldom(), any::<bool>(), 0..3usize)
             .prop_map(|(which, stale, renamed, skip)| Change::Moved { which, stale, renamed, skip }),
         3 => index().prop_map(|which| Change::EndRelocation { which }),
+        1 => (0..3u32, names(), names()).prop_map(|(mount, key, gone)| Change::Leave { mount, key, gone }),
         3 => (index(), change, now()).prop_map(|(inode, change, now)| Change::SetAttr { inode, change, now }),
     ]
 }
@@ -201,6 +203,11 @@ impl Change {
                 Command::Moved { relocation: id, files: files.map(moved).collect() }
             }
             Self::EndRelocation { which } => Command::EndRelocation { relocation: relocation(which)? },
+            Self::Leave { mount, key, gone } => Command::Leave {
+                mount: MountId(*mount),
+                objects: vec![(key.as_bytes().to_vec(), "left".to_owned())],
+                gone: vec![gone.as_bytes().to_vec()],
+            },
             Self::SetAttr { inode, change, now } => Command::SetAttr {
                 request: request(false),
                 inode: pick(inode, model, |_| true),

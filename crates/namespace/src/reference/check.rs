@@ -74,6 +74,11 @@ impl Model {
         assert_eq!(snapshot.mounts().expect("reads"), mounts);
         let relocations: Vec<_> = self.relocations.values().cloned().collect();
         assert_eq!(snapshot.relocations().expect("reads"), relocations);
+        for mount in mounts.iter().map(|mount| mount.id) {
+            let of_mount = self.left.iter().filter(|((at, _), _)| *at == mount.0);
+            let left: Vec<_> = of_mount.map(|((_, key), version)| (key.clone(), version.clone())).collect();
+            assert_eq!(snapshot.left_objects(mount).expect("reads"), left);
+        }
         for (request, reply) in &self.answers {
             assert_eq!(snapshot.reply(*request).expect("reads").as_ref(), Some(reply));
         }

@@ -5,7 +5,10 @@ use std::collections::BTreeSet;
 use headpond_types::{ContentId, InodeId, MountId, WorkerId};
 
 use super::model::{Kind, Model};
-use crate::{Command, Dirty, Due, Left, ObservedKind, PersistBegun, Refusal, Reply, Version, own::Own};
+use crate::{
+    Command, Dirty, Due, Left, ObservedKind, PersistBegun, Refusal, Reply, Version, displaced_inode, displaced_key,
+    own::Own,
+};
 
 impl Model {
     pub(super) fn persist(&mut self, command: &Command) -> Reply {
@@ -224,8 +227,9 @@ impl Model {
         if dirty.number != begun.number || is_directory == begun.content.is_some() || is_directory && !dirty.marker {
             return;
         }
-        let mount = dirty.mount;
-        if begun.key != self.destination(id) {
+        let (mount, may_wait) = (dirty.mount, dirty.key.is_none());
+        let is_aside = may_wait && self.is_versionless(id) && begun.key == displaced_key(begun.inode);
+        if begun.key != self.destination(id) && !is_aside {
             return;
         }
         let orphan = self.orphans.remove(&(mount, self.object_at(id, &begun.key)));
@@ -259,6 +263,7 @@ impl Model {
         let newer = dirty.put.iter().skip_while(|put| **put != version.content).skip(1).copied().collect::<Vec<_>>();
         dirty.key = dirty.key.take().filter(|_| !newer.is_empty());
         (dirty.put, dirty.replaces) = (newer, None);
+        let order = (if dirty.barrier { dirty.number } else { dirty.since }, dirty.barrier);
         dirty.since = dirty.then.take().unwrap_or(dirty.number);
         let node = self.nodes.get_mut(&id).expect("is there");
         let Kind::File(ObservedKind::File { size, mtime, version: known, content }) = &mut node.kind else {
@@ -271,19 +276,38 @@ impl Model {
                 (*size, *mtime, *content) = (version.size, version.mtime, version.content);
             }
         }
-        self.settle(id, key);
+        self.settle(id, key, Some(order));
     }
 
-    /// The under store has a file at `key`.
-    pub(super) fn settle(&mut self, id: u64, key: &[u8]) {
+    /// The under store has a file at `key`, that had this place in the order.
+    pub(super) fn settle(&mut self, id: u64, key: &[u8], order: Option<(u64, bool)>) {
         let mount = MountId(self.mount_of(id).expect("is there"));
         self.orphans.remove(&(mount, key.to_vec()));
+        self.left.remove(&(mount.0, key.to_vec()));
         self.place(id, key);
         let (parent, name) = (self.nodes[&id].parent, self.nodes[&id].name.clone().expect("has a name"));
         self.effect(parent, &name, Some(id));
         self.fill(parent, key == self.path_key(id));
-        if key != self.path_key(id) && self.relocation_of(id).is_none() {
-            self.relocate(id, key.to_vec(), vec![], None, false);
+        if key == self.path_key(id) {
+            return;
+        }
+        if let Some(at) = self.relocation_at(id) {
+            let known = &self.relocations[&at];
+            if let Some((since, barrier)) = order
+                && displaced_inode(key).is_some()
+                && (since < known.since || barrier && !known.barrier)
+            {
+                self.amend(id, |relocation| {
+                    relocation.since = since.min(relocation.since);
+                    relocation.barrier = barrier || relocation.barrier;
+                });
+            }
+        } else if self.relocation_of(id).is_none() || key != self.implied_key(id) {
+            let at = self.relocate(id, vec![key.to_vec()], None);
+            if let Some((since, barrier)) = order {
+                let relocation = self.relocations.get_mut(&at).expect("is there");
+                (relocation.since, relocation.barrier) = (since, barrier);
+            }
         }
     }
 
@@ -315,11 +339,14 @@ impl Model {
         self.effect(parent, &name, Some(id));
     }
 
-    /// A dirty file takes the place of another's object.
-    pub(super) fn take_place(&mut self, source: u64, target: u64, released: bool) {
-        let Some(dirty) = self.nodes[&source].dirty.clone() else { return };
-        if self.has_object(source) || self.is_directory(source) || !self.has_object(target) {
-            return;
+    /// A dirty file without an object takes the place of another's, or leaves it to be deleted. Whether it is such a file.
+    pub(super) fn take_place(&mut self, source: u64, target: u64, released: bool) -> bool {
+        let Some(dirty) = self.nodes[&source].dirty.clone() else { return false };
+        if self.has_object(source) || self.is_directory(source) {
+            return false;
+        }
+        if !self.has_object(target) {
+            return true;
         }
         let (key, place) = (self.key(target), self.path_key(target));
         let is_due = dirty.due == Due::Now || dirty.due == Due::WhenRenamed && released;
@@ -333,7 +360,7 @@ impl Model {
             if version.is_some() {
                 self.orphan_at(dirty.mount, key, version, (vec![], vec![]));
             }
-            return;
+            return true;
         }
         let (mut put, mut replaces) = (vec![], version);
         if let Some(known) = self.dirty(target).filter(|known| known.key.as_ref() == Some(&key)) {
@@ -343,6 +370,7 @@ impl Model {
         }
         let dirty = self.dirty(source).expect("is there");
         (dirty.key, dirty.put, dirty.replaces) = (Some(key), put, replaces);
+        true
     }
 
     /// What a rename changes in the order.
@@ -372,6 +400,9 @@ impl Model {
 
     pub(super) fn end_relocation(&mut self, id: u64) {
         let Some(inode) = self.relocations.get(&id).map(|relocation| relocation.inode.0) else { return };
+        if self.is_directory(inode) && self.relocation_of(self.nodes[&inode].parent).is_some() {
+            return;
+        }
         let begun = self.begun_elsewhere(inode);
         if begun.iter().any(|id| self.nodes[id].dirty.as_ref().is_some_and(|dirty| dirty.due == Due::Now)) {
             return;

@@ -1,9 +1,9 @@
 //! Where the model's under stores have things, and what is on its way there.
 
-use headpond_types::{InodeId, MountId, Name};
+use headpond_types::Name;
 
 use super::model::{Kind, Model};
-use crate::{Observed, ObservedKind};
+use crate::{Observed, ObservedKind, Relocation};
 
 impl Model {
     /// The node and those above it, up to and without the root of its mount.
@@ -102,20 +102,59 @@ impl Model {
     }
 
     pub(super) fn is_masked(&self, dir: u64, name: &Name) -> bool {
-        let place = (InodeId(dir), name.clone());
-        self.relocations.values().any(|relocation| relocation.masked.contains(&place))
+        if self.mount_of(dir).is_none() {
+            return false;
+        }
+        let within = self.within_mount(dir);
+        let explicit = within.iter().find_map(|id| self.nodes[id].key.as_ref()).map_or(0, Vec::len);
+        let key = [&self.prefix(dir, false), name.as_bytes()].concat();
+        let is_foreign = |relocation: &Relocation, place: &[u8]| {
+            let is_around = within.contains(&relocation.inode.0);
+            !is_around && place.len() > explicit && place.ends_with(b"/") && key.starts_with(place)
+        };
+        self.lies_on_others(dir, &key, is_foreign)
     }
 
-    /// Whether what the under store shows there is to be deleted.
-    pub(super) fn is_orphaned(&self, dir: u64, observed: &Observed) -> bool {
-        let mount = MountId(self.mount_of(dir).expect("is there"));
-        let key = [&self.prefix(dir, false)[..], observed.name.as_bytes()].concat();
+    /// Whether a new directory gets a prefix of its own.
+    pub(super) fn is_contested(&self, dir: u64, name: &Name) -> bool {
+        let key = [&self.prefix(dir, true), name.as_bytes()].concat();
+        let within = self.within_mount(dir);
+        let is_foreign = |relocation: &Relocation, place: &[u8]| {
+            // Under this relocation it would be there itself.
+            let is_home = within.iter().position(|id| *id == relocation.inode.0).is_some_and(|at| {
+                let way = within[..at].iter().rev().map(|id| self.nodes[id].name.as_ref().expect("has a name"));
+                let mut home = place.to_vec();
+                way.for_each(|name| home.extend([name.as_bytes(), b"/"].concat()));
+                [&home, name.as_bytes()].concat() == key
+            });
+            !is_home && place.ends_with(b"/") && key.starts_with(place)
+        };
+        self.lies_on_others(dir, &key, is_foreign) || self.is_masked(dir, name)
+    }
+
+    /// Whether `key` in `dir` leads to or is a place of a relocation, or one is around it that `is_foreign`.
+    fn lies_on_others(&self, dir: u64, key: &[u8], is_foreign: impl Fn(&Relocation, &[u8]) -> bool) -> bool {
+        let mount = self.mount_of(dir);
+        let of_mount = self.relocations.values().filter(|relocation| Some(relocation.mount.0) == mount);
+        of_mount.into_iter().any(|relocation| {
+            relocation.places().any(|place| {
+                let leads_to = place == key || place.starts_with(&[key, b"/"].concat());
+                leads_to || is_foreign(relocation, place)
+            })
+        })
+    }
+
+    /// Whether what the under store shows there is nobody's and to be deleted.
+    pub(super) fn is_nobodys(&self, dir: u64, observed: &Observed) -> bool {
+        let mount = self.mount_of(dir).expect("is there");
+        let place = [&self.prefix(dir, false)[..], observed.name.as_bytes()].concat();
+        let left = self.left.keys().filter(|(of, _)| *of == mount).map(|(_, key)| key);
+        let mut nobodys = self.orphans.keys().filter(|(of, _)| of.0 == mount).map(|(_, key)| key).chain(left);
         if observed.object != ObservedKind::Directory {
-            return self.orphans.contains_key(&(mount, key));
+            return nobodys.any(|key| *key == place);
         }
-        let key = [&key[..], b"/"].concat();
         let is_known = self.child(dir, &observed.name).is_some_and(|id| self.is_directory(id));
-        !is_known && self.orphans.keys().any(|(of, orphan)| *of == mount && orphan.starts_with(&key))
+        !is_known && nobodys.any(|key| key.starts_with(&[&place[..], b"/"].concat()))
     }
 
     pub(super) fn relocation_at(&self, id: u64) -> Option<u64> {
@@ -139,7 +178,7 @@ impl Model {
             return true;
         }
         if !self.is_directory(id) {
-            return !self.has_object(id) || self.key(id) != self.implied_key(id);
+            return !self.has_object(id) || self.relocation_at(id).is_some() || self.key(id) != self.implied_key(id);
         }
         let mut files = self.nodes.keys().filter(|file| self.is_unpersisted(**file));
         self.relocates_within(id) || self.holds_unstored(id) || files.any(|file| self.within_mount(*file).contains(&id))

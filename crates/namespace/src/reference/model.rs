@@ -39,6 +39,8 @@ pub(super) struct Model {
     pub(super) relocations: BTreeMap<u64, Relocation>,
     /// What may be in the under store that nobody has any more, by mount and key.
     pub(super) orphans: BTreeMap<(MountId, Vec<u8>), Dirty>,
+    /// Of relocations, the same.
+    pub(super) left: BTreeMap<(u32, Vec<u8>), String>,
     pub(super) answers: BTreeMap<RequestId, Reply>,
     effects: Vec<Effect>,
 }
@@ -55,6 +57,7 @@ impl Model {
             next_mount: 1,
             relocations: BTreeMap::new(),
             orphans: BTreeMap::new(),
+            left: BTreeMap::new(),
             answers: BTreeMap::new(),
             effects: vec![],
         }
@@ -118,7 +121,7 @@ impl Model {
         let old = self.child(dir, name);
         let relocates = self.relocation_of(dir).is_some();
         let is_listed = matches!(self.nodes[&dir].kind, Kind::Directory { listed: Some(_), .. });
-        if self.is_masked(dir, name) || self.is_orphaned(dir, observed) || relocates && (old.is_some() || is_listed) {
+        if self.is_masked(dir, name) || self.is_nobodys(dir, observed) || relocates && (old.is_some() || is_listed) {
             return;
         }
         let mut own = Own::default();
@@ -255,6 +258,7 @@ impl Model {
             self.give_up_relocation(relocation);
         }
         self.orphans.retain(|(mount, _), _| mount.0 != id);
+        self.left.retain(|(mount, _), _| *mount != id);
         self.mounts.remove(&id);
         if root == ROOT {
             self.nodes.get_mut(&ROOT).expect("is there").own = Own::default();

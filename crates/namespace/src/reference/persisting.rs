@@ -7,13 +7,13 @@ use super::{
     model::{Kind, Model},
     steps::pick,
 };
-use crate::{Command, Dirty, Due, ObservedKind, PersistBegun, Version};
+use crate::{Command, Dirty, Due, ObservedKind, PersistBegun, Version, displaced_key};
 
 /// A step whose inodes are still to be chosen.
 #[derive(Clone, Debug)]
 pub(super) enum Persisting {
     Commit { file: Index, size: u64, due: Due, barrier: bool, now: i64 },
-    Begin { which: [Index; 2], stale: bool, elsewhere: bool },
+    Begin { which: [Index; 2], stale: bool, elsewhere: bool, aside: bool },
     End { which: Index, late: bool, elsewhere: bool, version: u8, other: bool },
     MakeDue { which: [Index; 2], barrier: bool, tree: bool },
     EndTree { which: Index, stale: bool },
@@ -32,8 +32,8 @@ pub(super) fn persisting() -> impl Strategy<Value = Persisting> {
     prop_oneof![
         10 => (index(), 4..7u64, dues(), any::<bool>(), 0..99i64)
             .prop_map(|(file, size, due, barrier, now)| Persisting::Commit { file, size, due, barrier, now }),
-        10 => (two(), seldom(), seldom())
-            .prop_map(|(which, stale, elsewhere)| Persisting::Begin { which, stale, elsewhere }),
+        10 => (two(), seldom(), seldom(), seldom())
+            .prop_map(|(which, stale, elsewhere, aside)| Persisting::Begin { which, stale, elsewhere, aside }),
         8 => (index(), seldom(), seldom(), 0..3u8, seldom()).prop_map(
             |(which, late, elsewhere, version, other)| Persisting::End { which, late, elsewhere, version, other }
         ),
@@ -64,13 +64,17 @@ impl Persisting {
                 barrier: *barrier,
                 now: Timestamp(*now),
             },
-            Self::Begin { which, stale, elsewhere } => {
+            Self::Begin { which, stale, elsewhere, aside } => {
                 let rows = which.iter().filter_map(row);
                 let files = rows.map(|dirty| {
                     let (id, is_there) = (dirty.inode.0, model.nodes.contains_key(&dirty.inode.0));
                     let (key, content) =
                         if is_there { (place(model, &dirty), content_of(model, id)) } else { Default::default() };
-                    let key = if *elsewhere { b"a/b".to_vec() } else { key };
+                    let key = match (elsewhere, aside) {
+                        (true, _) => b"a/b".to_vec(),
+                        (false, true) => displaced_key(dirty.inode),
+                        (false, false) => key,
+                    };
                     PersistBegun { inode: dirty.inode, number: numbered(&dirty, *stale), key, content }
                 });
                 Command::BeginPersist { files: files.collect() }

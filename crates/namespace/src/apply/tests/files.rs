@@ -58,11 +58,12 @@ fn a_version_that_is_not_where_the_path_says_is_relocated() {
     assert_eq!(bed.key(f), "old");
     let expected = Relocation {
         id: relocation,
+        since: relocation,
         mount: bed.attr(f).mount,
         inode: f,
         from: b"old".to_vec(),
-        masked: vec![],
-        replaces: None,
+        also: vec![],
+        replaced: vec![],
         barrier: false,
     };
     assert_eq!(bed.relocations(), [expected]);

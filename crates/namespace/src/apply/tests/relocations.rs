@@ -2,8 +2,8 @@
 
 use headpond_types::{InodeId, Timestamp};
 
-use super::{Bed, ROOT, dir, entry, file, name, refused};
-use crate::{Command, Outcome, Refusal, Reply};
+use super::{Bed, ROOT, dir, entry, file};
+use crate::{Command, Outcome, Reply};
 
 /// `/a/f` and `/a/sub/g`, in a directory that is being relocated to `/c`; answers the relocation.
 fn relocating() -> (Bed, u64) {
@@ -113,17 +113,14 @@ fn a_removed_directory_leaves_its_masks_to_the_one_above() {
     let first = bed.rename((sub, "f"), (b, "f"));
     let second = bed.rename((sub, "g"), (b, "g"));
     bed.remove(a, "sub", sub);
-    assert!(bed.masks(a, "sub"));
+    assert!(bed.masks(a, "sub") && bed.masks(ROOT, "a"));
     bed.remove(ROOT, "a", a);
     assert!(bed.masks(ROOT, "a"));
     assert_eq!(bed.upsert(ROOT, &[dir("a")]), [], "the objects that are to be moved keep it alive in the store");
-    assert_eq!(bed.try_make_directory(ROOT, "a"), refused(Refusal::Relocating(name("a"))));
-    let masked = vec![(sub, name("f")), (a, name("sub")), (ROOT, name("a"))];
-    assert_eq!(bed.relocations()[0].masked, masked);
     bed.end(first);
     assert!(bed.masks(ROOT, "a"), "of two, one is left");
     bed.end(second);
-    assert!(!bed.masks(ROOT, "a") && !bed.masks(a, "sub") && !bed.masks(sub, "g"));
+    assert!(!bed.masks(ROOT, "a"));
     bed.make_directory(ROOT, "a");
 }
 
@@ -137,6 +134,8 @@ fn what_is_removed_while_it_moves_masks_its_new_name_too() {
     assert_eq!(bed.upsert(ROOT, &[file("f", 1), file("g", 1)]), [], "the object, and a copy that was on its way");
     assert_eq!(bed.relocation_of(f), None);
     bed.end(relocation);
+    assert!(bed.masks(ROOT, "g"), "it goes on under another id");
+    bed.end(bed.relocations()[0].id);
     assert_eq!(bed.upsert(ROOT, &[file("g", 5)]).len(), 1);
 }
 
@@ -176,4 +175,62 @@ fn a_mount_below_a_directory_that_moves_is_no_part_of_it() {
     assert_eq!((bed.key(m), bed.key(bed.id("/c/m/x"))), (String::new(), "x".to_owned()));
     assert_eq!(bed.effects(&Command::MarkListed { dir: m, at: Timestamp(1), skipped: 0 }), []);
     assert_eq!(bed.relocation_of(InodeId(99)), None);
+}
+
+#[test]
+fn what_is_not_known_yet_of_a_directory_is_found_where_another_was_around_it() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[dir("a")]);
+    let a = bed.id("/a");
+    bed.upsert(a, &[dir("sub")]);
+    let sub = bed.id("/a/sub");
+    bed.rename((ROOT, "a"), (ROOT, "b"));
+    bed.rename((a, "sub"), (ROOT, "c"));
+    assert!(!bed.masks(sub, "f"), "the objects below its prefix are its own");
+    bed.upsert(sub, &[file("f", 1)]);
+    assert_eq!(bed.key(bed.id("/c/f")), "a/sub/f");
+    assert!(bed.masks(ROOT, "a") && bed.masks(a, "sub"));
+}
+
+#[test]
+fn what_comes_into_a_directory_that_moves_is_not_left_to_its_relocation() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[dir("a"), dir("x")]);
+    let (a, x) = (bed.id("/a"), bed.id("/x"));
+    bed.upsert(x, &[file("f", 1), dir("d")]);
+    let (f, d) = (bed.id("/x/f"), bed.id("/x/d"));
+    let away = bed.rename((ROOT, "a"), (ROOT, "b"));
+    let onto = bed.rename((ROOT, "x"), (ROOT, "a"));
+    bed.moved(onto, f, "v1", "a/f", "v1");
+    bed.end(onto);
+    // Where they are is what the old prefix of the other implies.
+    for (inode, key) in [(f, "f"), (d, "d")] {
+        bed.rename((x, key), (a, key));
+        assert_eq!(bed.key(inode), format!("a/{key}"));
+        assert_ne!(bed.relocation_of(inode), Some(away));
+    }
+    bed.end(away);
+    assert_eq!((bed.key(f), bed.key(d), bed.key(a)), ("a/f".into(), "a/d".into(), "b".into()));
+    // Nor does one that comes out of it leave what was moved already behind.
+    let again = bed.rename((ROOT, "b"), (ROOT, "c"));
+    bed.rename((a, "d"), (x, "d"));
+    assert!(bed.relocation_of(d).is_some_and(|of_d| of_d != again));
+}
+
+#[test]
+fn a_directory_removed_where_one_above_moves_leaves_its_markers_to_be_deleted() {
+    let (mut bed, _) = relocating();
+    bed.rename((ROOT, "c"), (ROOT, "b"));
+    let relocation = bed.rename((ROOT, "b"), (ROOT, "c"));
+    let (c, sub, g) = (bed.id("/c"), bed.id("/c/sub"), bed.id("/c/sub/g"));
+    bed.remove(sub, "g", g);
+    bed.remove(c, "sub", sub);
+    let left = bed.relocations().into_iter().find(|left| left.inode == sub).expect("is to be cleared away");
+    assert_eq!((left.from, left.also), (b"a/sub/".to_vec(), vec![b"c/sub/".to_vec(), b"b/sub/".to_vec()]));
+    bed.end(relocation);
+    let again = bed.make_directory(c, "sub");
+    assert_eq!(bed.key(again), format!(".headpond/displaced/{again}"));
+    bed.end(left.id);
+    bed.end(bed.relocation_of(again).expect("is to be moved"));
+    assert_eq!((bed.key(again), bed.relocations()), ("c/sub".into(), vec![]));
 }

@@ -33,11 +33,12 @@ fn a_renamed_file_keeps_inode_attributes_and_key() {
     assert_eq!((bed.key(f), bed.relocation_of(f)), ("a/f".to_owned(), Some(relocation)));
     let expected = Relocation {
         id: relocation,
+        since: relocation,
         mount: MountId(1),
         inode: f,
         from: b"a/f".to_vec(),
-        masked: vec![(a, name("f"))],
-        replaces: None,
+        also: vec![],
+        replaced: vec![],
         barrier: false,
     };
     assert_eq!(bed.relocations(), [expected]);
@@ -70,11 +71,11 @@ fn what_is_replaced_goes_and_its_version_may_be_overwritten() {
     let outcome = bed.try_rename((a, "f"), (b, "g"));
     assert_eq!(outcome.effects, [entry(a, "f", Some(f)), entry(b, "g", Some(g))]);
     assert!(bed.is_gone(g));
-    assert_eq!(bed.relocations()[0].replaces, Some("v2".to_owned()));
+    assert_eq!(bed.relocations()[0].replaced, [(b"b/g".to_vec(), "v2".to_owned())]);
     let outcome = bed.try_rename((ROOT, "a"), (b, "empty"));
     assert_eq!(outcome.effects, [entry(ROOT, "a", Some(a)), entry(b, "empty", Some(empty))]);
     assert!(bed.is_gone(empty));
-    assert_eq!(bed.relocations()[1].replaces, None);
+    assert_eq!(bed.relocations()[1].replaced, []);
     bed.effects(&Command::Sweep);
     assert_eq!(bed.snapshot().counts().expect("reads").inodes, 4);
     let listed = bed.snapshot().list(b, None, 9).expect("lists").len();
@@ -184,48 +185,157 @@ fn mounts_stay_and_are_not_crossed() {
 }
 
 #[test]
-fn what_an_earlier_relocation_is_at_is_not_renamed() {
+fn renames_in_above_onto_and_of_what_moves_are_one_entry_each() {
     let (mut bed, a, b, f) = stocked();
     bed.upsert(a, &[dir("sub")]);
     bed.upsert(ROOT, &[file("x", 3), dir("e")]);
-    let (sub, e) = (bed.id("/a/sub"), bed.id("/e"));
-    let relocation = bed.rename((ROOT, "a"), (b, "c"));
-    let relocating = |text| refused(Refusal::Relocating(name(text)));
-    assert_eq!(bed.try_rename((ROOT, "x"), (ROOT, "a")), relocating("a"), "a masked name");
-    assert_eq!(bed.try_rename((a, "f"), (ROOT, "f")), relocating("f"), "out of it");
-    assert_eq!(bed.try_rename((ROOT, "x"), (sub, "x")), relocating("x"), "into it");
-    assert_eq!(bed.try_rename((b, "c"), (ROOT, "y")), relocating("c"), "itself");
-    assert_eq!(bed.try_rename((ROOT, "b"), (ROOT, "y")), relocating("b"), "what it lies in");
-    assert_eq!(bed.try_create(ROOT, "a"), relocating("a"));
-    assert_eq!(bed.try_make_directory(ROOT, "a"), relocating("a"));
-    bed.end(relocation);
-    bed.rename((a, "f"), (ROOT, "f"));
-    assert_eq!(bed.try_rename((ROOT, "x"), (ROOT, "f")), relocating("f"), "onto it");
-    bed.rename((ROOT, "e"), (ROOT, "y"));
-    bed.create(ROOT, "a");
-    assert_eq!((bed.id("/f"), bed.id("/y")), (f, e));
+    let sub = bed.id("/a/sub");
+    let first = bed.rename((ROOT, "a"), (b, "c"));
+    let out = bed.rename((a, "f"), (ROOT, "f"));
+    assert_eq!((bed.key(f), bed.relocation_of(f), bed.relocation_of(a)), ("a/f".into(), Some(out), Some(first)));
+    let into = bed.rename((ROOT, "x"), (sub, "x"));
+    assert_eq!((bed.key(bed.id("/b/c/sub/x")), bed.relocation_of(bed.id("/b/c/sub/x"))), ("x".into(), Some(into)));
+    let onward = bed.rename((b, "c"), (ROOT, "y"));
+    assert_eq!(bed.relocation_of(a), Some(onward));
+    assert!(onward > first && bed.relocation_of(bed.id("/y/sub/x")).is_some_and(|id| id > into));
+    let [_, moved, below] = &bed.relocations()[..] else { panic!("{:?}", bed.relocations()) };
+    assert_eq!((&moved.from[..], &moved.also[..]), (&b"a/"[..], &[b"b/c/".to_vec()][..]));
+    assert_eq!((&below.from[..], &below.also[..]), (&b"x"[..], &[b"b/c/sub/x".to_vec()][..]));
+    let above = bed.rename((ROOT, "y"), (b, "z"));
+    bed.rename((ROOT, "b"), (ROOT, "w"));
+    assert_eq!((bed.key(bed.id("/w/z")), bed.relocation_of(a).is_some_and(|id| id > above)), ("a".into(), true));
+    let onto = bed.rename((ROOT, "e"), (ROOT, "a"));
+    assert_eq!((bed.key(bed.id("/a")), bed.relocation_of(bed.id("/a"))), ("e".into(), Some(onto)));
 }
 
 #[test]
-fn a_request_that_met_a_relocation_may_be_made_again() {
-    let (mut bed, _, b, _) = stocked();
-    let relocation = bed.rename((ROOT, "a"), (b, "c"));
+fn a_rename_back_leaves_what_was_copied_meanwhile_to_be_moved_back() {
+    let (mut bed, a, _, f) = stocked();
+    bed.upsert(a, &[file("g", 2)]);
+    let g = bed.id("/a/g");
+    let there = bed.rename((ROOT, "a"), (ROOT, "c"));
+    bed.moved(there, f, "v1", "c/f", "copy");
+    let back = bed.rename((ROOT, "c"), (ROOT, "a"));
+    assert_eq!((bed.key(f), bed.key(g)), ("c/f".into(), "a/g".into()));
+    assert!(bed.masks(ROOT, "c") && bed.masks(ROOT, "a"));
+    assert_eq!(bed.moved(there, g, "v2", "c/g", "late").reply, Reply::Moved(vec![g]), "another is under way");
+    bed.end(there);
+    bed.moved(back, f, "copy", "a/f", "again");
+    bed.end(back);
+    assert_eq!(
+        (bed.key(f), bed.key(g), bed.relocations(), bed.masks(ROOT, "c")),
+        ("a/f".into(), "a/g".into(), vec![], false)
+    );
+}
+
+#[test]
+fn a_directory_ends_to_move_after_the_one_above() {
+    let (mut bed, a, b, _) = stocked();
+    bed.upsert(a, &[dir("sub")]);
+    bed.upsert(bed.id("/a/sub"), &[file("g", 2)]);
+    let outer = bed.rename((ROOT, "a"), (b, "c"));
+    let inner = bed.rename((a, "sub"), (a, "new"));
+    let (new, g) = (bed.id("/b/c/new"), bed.id("/b/c/new/g"));
+    bed.moved(inner, g, "v2", "b/c/new/g", "v2");
+    bed.end(inner);
+    assert_eq!((bed.relocation_of(new), bed.key(new)), (Some(inner), "a/sub".into()), "its prefix is still needed");
+    bed.end(outer);
+    assert!(bed.masks(ROOT, "a"), "the inner one still is there");
+    bed.end(inner);
+    assert_eq!((bed.key(new), bed.key(g), bed.relocations()), ("b/c/new".into(), "b/c/new/g".into(), vec![]));
+    assert!(!bed.masks(ROOT, "a"));
+}
+
+#[test]
+fn a_directory_made_where_another_moves_away_has_a_prefix_of_its_own() {
+    let (mut bed, a, b, _) = stocked();
+    let moving = bed.rename((ROOT, "a"), (b, "c"));
+    let new = bed.make_directory(ROOT, "a");
+    let sub = bed.make_directory(new, "sub");
+    assert_eq!(bed.key(new), format!(".headpond/displaced/{new}"));
+    assert_eq!(bed.key(sub), format!(".headpond/displaced/{sub}"));
+    let file = bed.create(new, "f");
+    let key = format!(".headpond/displaced/{file}");
+    bed.commit(file, &key, 5);
+    let alone = bed.relocation_of(file).expect("is to be moved");
+    assert_eq!(bed.key(file), key);
+    assert_ne!(Some(alone), bed.relocation_of(new), "that of the directory may have come to its end");
+    assert_eq!(bed.upsert(new, &[dir("x")]), [], "it is known to be empty");
+    bed.end(moving);
+    let mine = bed.relocation_of(new).expect("is to be moved");
+    bed.end(mine);
+    bed.moved(alone, file, "v5", "a/f", "v5");
+    bed.end(alone);
+    bed.end(bed.relocation_of(sub).expect("is to be moved"));
+    assert_eq!((bed.key(new), bed.key(sub), bed.key(file)), ("a".into(), "a/sub".into(), "a/f".into()));
+    assert_eq!((bed.relocations(), bed.id("/b/c")), (vec![], a));
+}
+
+#[test]
+fn what_is_replaced_while_it_moves_leaves_its_object_to_be_deleted() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[file("f", 1), file("g", 2), file("h", 3)]);
+    let (f, g) = (bed.id("/f"), bed.id("/g"));
+    bed.rename((ROOT, "f"), (ROOT, "t"));
+    let onto = bed.rename((ROOT, "g"), (ROOT, "t"));
+    assert!(bed.is_gone(f));
+    let left: Vec<_> = bed.relocations().into_iter().map(|left| (left.inode, left.replaced)).collect();
+    assert!(left.contains(&(f, vec![(b"f".to_vec(), "v1".to_owned())])), "{left:?}");
+    assert_eq!(bed.relocation_of(g), Some(onto));
+    bed.rename((ROOT, "t"), (ROOT, "h"));
+    let of_g = bed.relocations().into_iter().find(|left| left.inode == g).expect("moves");
+    assert_eq!(of_g.replaced, [(b"h".to_vec(), "v3".to_owned())]);
+    assert!(["f", "g", "t"].iter().all(|name| bed.masks(ROOT, name)));
+}
+
+#[test]
+fn the_name_of_what_headpond_keeps_is_not_given() {
+    let (mut bed, a, _, _) = stocked();
+    let reserved = || refused(Refusal::Reserved(name(".headpond")));
+    assert_eq!(bed.try_create(ROOT, ".headpond"), reserved());
+    assert_eq!(bed.try_make_directory(ROOT, ".headpond"), reserved());
+    assert_eq!(bed.try_rename((ROOT, "a"), (ROOT, ".headpond")), reserved());
+    assert_eq!(bed.upsert(ROOT, &[dir(".headpond")]), []);
+    bed.create(a, ".headpond");
+}
+
+#[test]
+fn what_is_renamed_on_keeps_its_place_in_the_order_and_stays_a_barrier() {
+    let (mut bed, _, b, f) = stocked();
+    let first = bed.rename((bed.id("/a"), "f"), (b, "g"));
+    let Some(known) = bed.relocations().pop() else { panic!("it is to be moved") };
+    assert_eq!((known.since, known.barrier), (first, false));
     let request = bed.request();
-    let back = Command::Rename {
+    let (from, to) = ((b, name("g")), (b, name("_SUCCESS")));
+    let rename = Command::Rename {
         request,
-        from: (b, name("c")),
-        to: (ROOT, name("d")),
+        from,
+        to,
         no_replace: false,
         released: false,
-        barrier: false,
+        barrier: true,
         later: false,
         leaves: vec![],
         marker: None,
         now: NOW,
     };
-    assert_eq!(bed.apply(&back), refused(Refusal::Relocating(name("c"))));
-    bed.end(relocation);
-    let renamed = bed.apply(&back).reply;
-    assert!(matches!(renamed, Reply::Renamed(Some(_))), "{renamed:?}");
-    assert_eq!(bed.apply(&back), Outcome { reply: renamed, effects: vec![] });
+    let Reply::Renamed(Some(second)) = bed.apply(&rename).reply else { panic!("it is to be moved still") };
+    let known = bed.relocations().pop().expect("it is to be moved");
+    assert_eq!((known.id, known.since, known.barrier), (second, first, true));
+    let third = bed.rename((b, "_SUCCESS"), (b, "plain"));
+    let known = bed.relocations().pop().expect("it is to be moved");
+    assert_eq!((known.inode, known.id, known.since, known.barrier), (f, third, first, true));
+}
+
+#[test]
+fn a_directory_is_made_aside_below_a_place_that_is_not_its_own() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[dir("a")]);
+    let a = bed.id("/a");
+    bed.upsert(a, &[dir("a")]);
+    bed.rename((ROOT, "a"), (ROOT, "t"));
+    let new = bed.make_directory(ROOT, "a");
+    bed.rename((ROOT, "t"), (new, "x"));
+    let made = bed.make_directory(a, "new");
+    assert_eq!(bed.key(made), format!(".headpond/displaced/{made}"), "a/x/new lies below what moves away from a/");
 }

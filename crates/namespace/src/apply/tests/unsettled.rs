@@ -1,6 +1,6 @@
 //! What sync leaves alone: what was done through Headpond and is not yet so in the under store.
 
-use headpond_types::{ContentId, InodeId, Timestamp};
+use headpond_types::{ContentId, InodeId, MountId, Timestamp};
 
 use super::{Bed, ROOT, dir, discovered, entry, file, file_at, name};
 use crate::{Command, Observed, ObservedKind};
@@ -55,9 +55,12 @@ fn a_renamed_file_is_left_alone_until_it_is_where_it_belongs() {
     assert_eq!((bed.attr(f), bed.names(ROOT)), (before, vec!["g".to_owned()]));
     bed.moved(relocation, f, "v1", "g", "v1");
     assert_eq!(bed.upsert(ROOT, &[file_at("g", 1, 999)]), [], "the copy is younger, the file is not");
-    assert_eq!(bed.upsert(ROOT, &[file("g", 3)]), [entry(ROOT, "g", Some(f))], "changed from outside after the move");
+    assert_eq!(bed.upsert(ROOT, &[file("g", 2)]), [], "as a listing saw it that began before the move");
     assert_eq!(bed.upsert(ROOT, &[file("f", 1)]), [], "masked to the end");
     bed.end(relocation);
+    assert_eq!(bed.upsert(ROOT, &[file("f", 5)]), [], "what the move left there is nobody's");
+    bed.effects(&Command::Leave { mount: MountId(1), objects: vec![], gone: vec![b"f".to_vec()] });
+    assert_eq!(bed.upsert(ROOT, &[file("g", 3)]), [entry(ROOT, "g", Some(f))], "changed from outside after the move");
     assert_eq!(bed.upsert(ROOT, &[file("f", 5)]), [discovered(ROOT, "f")]);
 }
 

@@ -1,6 +1,6 @@
 //! Extended attributes.
 
-use headpond_types::InodeId;
+use headpond_types::{InodeId, MountId};
 
 use super::{Bed, ROOT, changes::NOW, dir, entry, file, refused};
 use crate::{Command, Outcome, Refusal, Reply, XattrChange};
@@ -85,6 +85,7 @@ fn they_follow_the_file_and_go_with_it() {
     assert_eq!(bed.xattrs(replaced), [pair("user.a", "1")], "another version from outside");
     let relocation = bed.rename((ROOT, "f"), (ROOT, "g"));
     bed.moved(relocation, replaced, "v2", "g", "v2");
+    bed.effects(&Command::Leave { mount: MountId(1), objects: vec![], gone: vec![b"f".to_vec()] });
     bed.end(relocation);
     assert_eq!(bed.xattrs(replaced), [pair("user.a", "1")]);
     bed.remove(ROOT, "g", replaced);

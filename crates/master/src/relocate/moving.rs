@@ -1,0 +1,269 @@
+//! Moving objects: copied, journalled, and then deleted where they were.
+
+use std::time::Duration;
+
+use fail::fail_point;
+use futures::{StreamExt, stream};
+use headpond_namespace::{Command, MovedFile, Reply, Version, displaced_key};
+use headpond_types::{ContentId, Error, ErrorKind, RequestId, Result};
+use headpond_ufs::Precondition;
+use tokio::time::Instant;
+
+use super::{
+    Relocator,
+    compare::are_same,
+    copy::{Copied, Copy},
+    job::{AT_ONCE, Aside, BATCH, Job, Pass},
+    stragglers::Straggler,
+};
+use crate::{catalog::unexpected, mount::Verdict, write::delete_version};
+
+/// A copy waits for others to be journalled with for so long.
+const GATHER: Duration = Duration::from_secs(1);
+
+/// A copy that is not journalled yet.
+#[derive(Debug)]
+struct Fresh {
+    file: Straggler,
+    /// What the store calls the copy.
+    version: String,
+}
+
+/// What became of a file.
+#[derive(Debug)]
+enum Step {
+    Copied(Fresh),
+    /// Its source is another than the namespace knows.
+    SourceChanged(Straggler),
+    /// It is to be looked at again.
+    Later,
+    /// Another file's object is where it belongs.
+    Taken,
+    /// What a dirty file left is, and is to be deleted by the persister.
+    Orphaned,
+}
+
+/// What is left to do when copies are made.
+#[derive(Debug, Default)]
+struct Done {
+    /// Journalled: the sources can go.
+    noted: Vec<Straggler>,
+    /// Passed over: the copies have to go.
+    passed_over: Vec<Fresh>,
+    /// Changed outside.
+    changed: Vec<Straggler>,
+}
+
+impl Job<'_> {
+    /// Moves `page`, and counts what comes of it in `pass`.
+    pub(super) async fn move_all(&self, page: Vec<Straggler>, pass: &mut Pass) -> Result<()> {
+        let (mut fresh, mut done, mut since) = (Vec::new(), Done::default(), Instant::now());
+        // Whatever becomes of the copies, they are found again.
+        let mut left = page.iter().map(|file| file.to.clone()).collect::<Vec<_>>();
+        left.extend(page.iter().filter(|_| self.aside != Aside::No).map(|file| displaced_key(file.inode)));
+        let versions = page.iter().map(|file| file.version.clone()).cycle();
+        self.leave(left.iter().cloned().zip(versions).collect(), Vec::new()).await?;
+        let mut outcome = Ok(());
+        // While these are not asked on, they may hold slots for requests to the store: only the journal is waited for meanwhile.
+        let mut copies = stream::iter(page).map(|file| self.copy(file)).buffer_unordered(AT_ONCE);
+        while let Some(step) = copies.next().await {
+            match step {
+                Ok(Step::Copied(copy)) => fresh.push(copy),
+                Ok(Step::SourceChanged(file)) => done.changed.push(file),
+                Ok(Step::Later) => {}
+                Ok(Step::Taken) => pass.taken += 1,
+                Ok(Step::Orphaned) => pass.orphaned += 1,
+                Err(error) => {
+                    outcome = Err(error);
+                    break;
+                }
+            }
+            if fresh.len() >= BATCH || since.elapsed() >= GATHER {
+                self.note(std::mem::take(&mut fresh), &mut done).await?;
+                since = Instant::now();
+            }
+        }
+        drop(copies);
+        self.note(fresh, &mut done).await?;
+        pass.moved += (done.noted.len() + done.changed.len()) as u64;
+        let sources: Vec<_> = done.noted.iter().map(|file| file.from.clone()).collect();
+        self.delete_sources(done.noted).await?;
+        for Fresh { file, version } in done.passed_over {
+            if self.owners()?.file_at(&file.to)?.is_none() {
+                delete_version(&self.mount, &self.mount.object_key(&file.to), &version).await?;
+            }
+        }
+        if outcome.is_ok() {
+            self.leave(Vec::new(), left.into_iter().chain(sources).collect()).await?;
+        }
+        for file in done.changed {
+            self.take_over(&file).await?;
+        }
+        outcome
+    }
+
+    async fn leave(&self, objects: Vec<(Vec<u8>, String)>, gone: Vec<Vec<u8>>) -> Result<()> {
+        let mount = self.relocation.mount;
+        self.relocator.catalog.propose(Command::Leave { mount, objects, gone }).await.map(|_| ())
+    }
+
+    async fn copy(&self, mut file: Straggler) -> Result<Step> {
+        if self.relocator.is_being_put(self.relocation.mount, file.inode) {
+            return Ok(Step::Later);
+        }
+        let owners = self.owners()?;
+        if owners.has_orphan_at(&file.to)? {
+            return Ok(Step::Orphaned);
+        }
+        let is_taken = owners.file_at(&file.to)?.is_some_and(|owner| owner != file.inode)
+            || self.relocator.leases.is_persisting_at(&file.to);
+        if is_taken || self.aside == Aside::All {
+            let aside = displaced_key(file.inode);
+            if self.aside == Aside::No || file.from == aside {
+                return Ok(Step::Taken);
+            }
+            file.to = aside;
+        }
+        let (source, target) = (self.mount.object_key(&file.from), self.mount.object_key(&file.to));
+        if file.dirty {
+            // What it is now is not what the store has.
+            let store = self.mount.store().await?;
+            match self.mount.ask("find", &source, store.head(&source)).await? {
+                Some(meta) if meta.version == file.version => file.size = meta.size,
+                _ => return Ok(Step::SourceChanged(file)),
+            }
+        }
+        let mut condition = match owners.replaced_at(&file.to) {
+            Some(version) => Precondition::Matches(version.to_owned()),
+            None => Precondition::Absent,
+        };
+        loop {
+            let (version, size) = (&file.version[..], file.size);
+            let copy = Copy { source: &source, version, size, target: &target, condition: &condition };
+            match copy.perform(&self.mount, self.relocator).await? {
+                Copied::Done(meta) if meta.size == size => {
+                    fail_point!("relocate::copied");
+                    return Ok(Step::Copied(Fresh { file, version: meta.version }));
+                }
+                Copied::Done(meta) => {
+                    let message = format!("the copy of {source:?} to {target:?} has {} of {size} bytes", meta.size);
+                    return Err(Error::new(ErrorKind::Corrupt, message));
+                }
+                Copied::SourceChanged => return Ok(Step::SourceChanged(file)),
+                Copied::Occupied => {}
+            }
+            let store = self.mount.store().await?;
+            let (there, ours) = futures::future::try_join(
+                self.mount.ask("find", &target, store.head(&target)),
+                self.mount.ask("find", &source, store.head(&source)),
+            )
+            .await?;
+            match (there, ours) {
+                (None, _) if condition != Precondition::Absent => condition = Precondition::Absent,
+                (Some(there), Some(ours)) if are_same(&self.mount, &there, &ours).await? => {
+                    return Ok(Step::Copied(Fresh { file, version: there.version }));
+                }
+                _ => {
+                    let message = format!(
+                        "there is an object at {target:?} that was not put there by this rename: move or delete it, \
+                         or what was renamed"
+                    );
+                    return Err(Error::new(ErrorKind::AlreadyExists, message));
+                }
+            }
+        }
+    }
+
+    /// Takes over what was done outside to a source: sync does not look at it meanwhile.
+    async fn take_over(&self, file: &Straggler) -> Result<()> {
+        let Relocator { catalog, names, clock, .. } = self.relocator;
+        let (parent, name) = file.place.clone();
+        let _guard = names.lock(parent, &name).await;
+        let known = catalog.snapshot()?.lookup(parent, &name)?;
+        let mut same = known.is_some_and(|attr| attr.inode == file.inode && attr.version == file.version);
+        let location = catalog.snapshot()?.location(file.inode)?;
+        same &= location.is_some_and(|location| location.key == file.from);
+        if !same || self.relocator.is_being_put(self.relocation.mount, file.inode) {
+            return Ok(());
+        }
+        if file.dirty {
+            let message = format!("{:?} was changed outside, and what is to replace it is not there yet", file.from);
+            return Err(Error::new(ErrorKind::Unavailable, message));
+        }
+        let store = self.mount.store().await?;
+        let key = self.mount.object_key(&file.from);
+        let (request, now, inode) = (RequestId(rand::random()), clock.now(), file.inode);
+        let command = match self.mount.ask("find", &key, store.head(&key)).await? {
+            None => {
+                Command::Remove { request, parent, name, inode, later: false, leaves: Vec::new(), marker: None, now }
+            }
+            Some(meta) if meta.version == file.version => {
+                let message = format!("{key:?} could not be read in the version that it has");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+            Some(meta) => {
+                let content = ContentId::of_object(store.identity(), key.as_bytes(), &meta.version, meta.size);
+                let version = Version { size: meta.size, mtime: meta.mtime, version: meta.version, content };
+                Command::Commit { request, inode, key: file.from.clone(), version, now }
+            }
+        };
+        tracing::info!(?key, "an object was changed outside while it is moved since a rename");
+        catalog.propose(command).await.map(|_| ())
+    }
+
+    /// Journals copies, but for those of files that are others by now.
+    async fn note(&self, copies: Vec<Fresh>, done: &mut Done) -> Result<()> {
+        if copies.is_empty() {
+            return Ok(());
+        }
+        let Relocator { catalog, names, grants, metrics, .. } = self.relocator;
+        let guards = names.lock_all(copies.iter().map(|copy| copy.file.place.clone()).collect()).await;
+        let (now, later): (Vec<_>, Vec<_>) =
+            copies.into_iter().partition(|copy| !self.relocator.is_being_put(self.relocation.mount, copy.file.inode));
+        let files = now.iter().map(|Fresh { file, version }| MovedFile {
+            inode: file.inode,
+            from: file.version.clone(),
+            key: file.to.clone(),
+            version: version.clone(),
+        });
+        let command = Command::Moved { relocation: self.relocation.id, files: files.collect() };
+        grants.keys_move();
+        fail_point!("relocate::journal");
+        let others = match catalog.propose(command).await? {
+            Reply::Moved(others) => others,
+            other => return Err(unexpected(&other)),
+        };
+        fail_point!("relocate::noted");
+        drop(guards);
+        let (others, noted): (Vec<_>, Vec<_>) = now.into_iter().partition(|copy| others.contains(&copy.file.inode));
+        metrics.relocated_objects.inc_by(noted.len() as u64);
+        metrics.relocated_bytes.inc_by(noted.iter().map(|copy| copy.file.size).sum());
+        done.noted.extend(noted.into_iter().map(|copy| copy.file));
+        done.passed_over.extend(later.into_iter().chain(others));
+        Ok(())
+    }
+
+    async fn delete_sources(&self, moved: Vec<Straggler>) -> Result<()> {
+        let owners = self.owners()?;
+        let owners = &owners;
+        let delete = |file: Straggler| async move {
+            if owners.file_at(&file.from)?.is_some() {
+                return Ok(());
+            }
+            let key = self.mount.object_key(&file.from);
+            if delete_version(&self.mount, &key, &file.version).await? == Verdict::Unmet {
+                tracing::warn!(
+                    ?key,
+                    "an object was changed outside while it was moved: it stays as a file at its old path"
+                );
+            }
+            fail_point!("relocate::deleted");
+            Ok::<_, Error>(())
+        };
+        let mut deletions = stream::iter(moved).map(delete).buffer_unordered(AT_ONCE);
+        while let Some(deleted) = deletions.next().await {
+            deleted?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,288 @@
+//! Any sequence of changes, with the relocator at work in between and masters that end: the tree is what a plain model says at every
+//! moment, and when all is quiet the store holds exactly the files of the tree.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use headpond_types::Result;
+use headpond_ufs::{Fault, Op, UfsErrorKind};
+
+use super::{INTERVAL, Rig};
+
+/// Paths without a slash before; `None` for a directory, else the bytes of the file.
+type Tree = BTreeMap<String, Option<String>>;
+
+/// Numbers from a seed.
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self, sides: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        usize::try_from(self.0 >> 33).expect("fits") % sides
+    }
+}
+
+struct Play {
+    rig: Rig,
+    dice: Dice,
+    tree: Tree,
+    log: Vec<String>,
+}
+
+impl Play {
+    /// With some keys that no listing has shown yet.
+    async fn begin(seed: u64) -> Self {
+        let keys = ["a/a/a", "a/a/b", "a/b", "b/a", "b/c/d", "c"];
+        let rig = Rig::writable(&keys).await;
+        let mut tree = Tree::new();
+        for key in keys {
+            for (at, _) in key.match_indices('/') {
+                tree.insert(key[..at].to_owned(), None);
+            }
+            tree.insert(key.to_owned(), Some(key.to_owned()));
+        }
+        Self { rig, dice: Dice(seed | 1), tree, log: Vec::new() }
+    }
+
+    fn pick(&mut self, wanted: impl Fn(&Option<String>) -> bool) -> Option<String> {
+        let found: Vec<_> = self.tree.iter().filter(|(_, node)| wanted(node)).map(|(path, _)| path.clone()).collect();
+        (!found.is_empty()).then(|| found[self.dice.roll(found.len())].clone())
+    }
+
+    /// A path in a directory that there is, at most four deep.
+    fn place(&mut self) -> String {
+        let mut dirs: Vec<_> =
+            self.tree.iter().filter(|(_, node)| node.is_none()).map(|(path, _)| format!("{path}/")).collect();
+        dirs.retain(|dir| dir.matches('/').count() < 4);
+        dirs.push(String::new());
+        let dir = dirs[self.dice.roll(dirs.len())].clone();
+        let name = ["a", "b", "c", "d"][self.dice.roll(4)];
+        format!("{dir}{name}")
+    }
+
+    fn is_empty(&self, dir: &str) -> bool {
+        let below = format!("{dir}/");
+        !self.tree.keys().any(|path| path.starts_with(&below))
+    }
+
+    async fn step(&mut self, number: usize) {
+        match self.dice.roll(12) {
+            0 | 1 => {
+                let path = self.place();
+                if self.tree.get(&path) != Some(&None) {
+                    let body = if self.dice.roll(3) == 0 { "the same".to_owned() } else { format!("bytes {number}") };
+                    self.log.push(format!("write {path} {body}"));
+                    self.rig.write(&format!("/m/{path}"), &body).await;
+                    self.tree.insert(path, Some(body));
+                }
+            }
+            2 => {
+                let path = self.place();
+                if !self.tree.contains_key(&path) {
+                    self.log.push(format!("mkdir {path}"));
+                    self.rig
+                        .make_directory(&format!("/m/{path}"))
+                        .await
+                        .unwrap_or_else(|error| panic!("{path}: {error}"));
+                    self.tree.insert(path, None);
+                }
+            }
+            3 => {
+                if let Some(path) = self.pick(Option::is_some) {
+                    self.log.push(format!("unlink {path}"));
+                    self.repeat(async |rig| rig.unlink(&format!("/m/{path}")).await).await;
+                    self.tree.remove(&path);
+                }
+            }
+            4 => {
+                if let Some(path) = self.pick(Option::is_none).filter(|path| self.is_empty(path)) {
+                    self.log.push(format!("rmdir {path}"));
+                    self.repeat(async |rig| rig.remove_directory(&format!("/m/{path}")).await).await;
+                    self.tree.remove(&path);
+                }
+            }
+            _ => self.rename().await,
+        }
+        for _ in 0..[0, 0, 3, 40, 400][self.dice.roll(5)] {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn rename(&mut self) {
+        let Some(from) = self.pick(|_| true) else { return };
+        let to = self.place();
+        let is_directory = self.tree[&from].is_none();
+        let fits = match self.tree.get(&to) {
+            None => true,
+            Some(None) => is_directory && self.is_empty(&to),
+            Some(Some(_)) => !is_directory,
+        };
+        if !fits || to == from || to.starts_with(&format!("{from}/")) {
+            return;
+        }
+        self.log.push(format!("rename {from} {to}"));
+        self.repeat(async |rig| rig.rename(&format!("/m/{from}"), &format!("/m/{to}")).await.map(|_| ())).await;
+        let below = format!("{from}/");
+        let moved: Vec<_> =
+            self.tree.keys().filter(|path| **path == from || path.starts_with(&below)).cloned().collect();
+        for path in moved {
+            let node = self.tree.remove(&path).expect("is there");
+            self.tree.insert(format!("{to}{}", &path[from.len()..]), node);
+        }
+    }
+
+    /// Tries until the store lets it.
+    async fn repeat<T>(&self, change: impl AsyncFn(&Rig) -> Result<T>) {
+        for _ in 0..20 {
+            match change(&self.rig).await {
+                Ok(_) => return,
+                Err(error) if error.kind() == headpond_types::ErrorKind::Unavailable => {}
+                Err(error) => {
+                    self.dump().await;
+                    panic!("{error} after {:#?}", self.log)
+                }
+            }
+        }
+        panic!("the store never lets it");
+    }
+
+    /// Says where everything is.
+    async fn dump(&self) {
+        let snapshot = self.rig.master.core.catalog.snapshot().expect("readable");
+        println!("{:#?}", snapshot.relocations().expect("readable"));
+        println!("{:?}", snapshot.left_objects(self.rig.mount().id).expect("readable"));
+        for (path, body) in &self.tree {
+            let attr = self.rig.find(&format!("/m/{path}")).await.ok().flatten();
+            let location = attr.as_ref().map(|attr| snapshot.location(attr.inode));
+            println!("{path} {body:?}: {:?} {location:?}", attr.map(|attr| (attr.inode, attr.version)));
+        }
+        for key in self.rig.keys().await {
+            println!("{key}: {:?}", self.rig.object(&key).await);
+        }
+    }
+
+    fn shown(&self) -> Vec<String> {
+        let mut shown: Vec<_> = self
+            .tree
+            .iter()
+            .map(|(path, node)| if node.is_none() { format!("{path}/") } else { path.clone() })
+            .collect();
+        shown.sort_unstable();
+        shown
+    }
+
+    async fn check_tree(&self) {
+        let mut listed = self.rig.tree("/m").await.expect("listed");
+        listed.sort_unstable();
+        if listed != self.shown() {
+            self.dump().await;
+        }
+        assert_eq!(listed, self.shown(), "after {:#?}", self.log);
+    }
+
+    /// Waits until all is moved, and compares with the store.
+    async fn check_store(&self) {
+        let relocator = &self.rig.master.core.relocator;
+        let mut rounds = 0;
+        while relocator.pending() > 0 || !relocator.littered().expect("readable").is_empty() {
+            relocator.retry_now();
+            tokio::task::yield_now().await;
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            rounds += 1;
+            let left = self.rig.master.core.catalog.snapshot().expect("readable").relocations().expect("readable");
+            assert!(rounds < 5000, "{left:#?} {:?} after {:#?}", relocator.problems(), self.log);
+        }
+        let mut keys = self.rig.keys().await;
+        let markers: Vec<_> = keys.extract_if(.., |key| key.ends_with('/')).collect();
+        let files: Vec<_> = self.tree.iter().filter(|(_, node)| node.is_some()).map(|(path, _)| path.clone()).collect();
+        if keys != files {
+            self.dump().await;
+        }
+        assert_eq!(keys, files, "after {:#?}", self.log);
+        for marker in markers {
+            let dir = marker.trim_end_matches('/');
+            assert_eq!(self.tree.get(dir), Some(&None), "marker {marker} after {:#?}", self.log);
+        }
+        for (path, node) in &self.tree {
+            if let Some(body) = node {
+                assert_eq!(self.rig.object(path).await, *body, "{path} after {:#?}", self.log);
+            }
+        }
+        self.rig.advance(INTERVAL);
+        self.check_tree().await;
+    }
+}
+
+/// Plays while time goes on.
+async fn play(seed: u64, steps: usize, faults: f64, restarts: bool) {
+    println!("seed {seed}");
+    let play = Play::begin(seed).await;
+    let clock = play.rig.clock.clone();
+    let time = async {
+        loop {
+            clock.advance(Duration::from_nanos(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        () = run(play, steps, faults, restarts) => {}
+        () = time => {}
+    }
+}
+
+async fn run(mut play: Play, steps: usize, faults: f64, restarts: bool) {
+    for number in 0..steps {
+        if faults > 0.0 {
+            play.rig.store.chance(Some(Op::Copy), faults, Fault::Error(UfsErrorKind::Transient));
+            play.rig.store.chance(Some(Op::Delete), faults, Fault::Error(UfsErrorKind::Transient));
+        }
+        play.step(number).await;
+        play.rig.store.heal();
+        match play.dice.roll(40) {
+            0 => play.check_tree().await,
+            1 => {
+                play.log.push("quiet".to_owned());
+                play.check_store().await;
+                play.log.clear();
+            }
+            2 if restarts => {
+                play.log.push("restart".to_owned());
+                let Play { rig, dice, tree, log } = play;
+                play = Play { rig: rig.restart(Some(INTERVAL)).await, dice, tree, log };
+            }
+            3 => play.rig.advance(INTERVAL),
+            4..8 => play.rig.master.core.relocator.retry_now(),
+            _ => {}
+        }
+    }
+    play.check_store().await;
+}
+
+fn seeds() -> Vec<u64> {
+    match std::env::var("HEADPOND_TEST_SEED") {
+        Ok(seed) => vec![seed.parse().expect("a number")],
+        Err(_) => (0..4).map(|_| rand::random()).collect(),
+    }
+}
+
+#[tokio::test]
+async fn the_store_comes_to_hold_what_the_tree_says() {
+    for seed in seeds() {
+        play(seed, 600, 0.0, false).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_copies_and_deletions_fail() {
+    for seed in seeds() {
+        play(seed, 300, 0.2, false).await;
+    }
+}
+
+#[tokio::test]
+async fn nothing_is_lost_when_masters_end() {
+    for seed in seeds() {
+        play(seed, 300, 0.0, true).await;
+    }
+}
