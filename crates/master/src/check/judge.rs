@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use headpond_namespace::Snapshot;
+use headpond_namespace::{Relocation, Snapshot, displaced_inode};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, Result};
 use headpond_ufs::ObjectMeta;
 
@@ -54,7 +54,8 @@ impl<'c> Sight<'c> {
     pub(super) fn now(core: &'c Core, mount: &'c Arc<LiveMount>) -> Result<Self> {
         let snapshot = core.catalog.snapshot()?;
         let moves = snapshot.relocations()?.into_iter().filter(|moved| moved.mount == mount.mount.id);
-        let moved_from = moves.map(|moved| moved.from).collect();
+        let places = |moved: Relocation| moved.places().map(<[u8]>::to_vec).collect::<Vec<_>>();
+        let moved_from = moves.flat_map(places).collect();
         Ok(Self { core, mount, snapshot, moved_from })
     }
 
@@ -156,7 +157,8 @@ impl<'c> Sight<'c> {
     }
 
     fn judge_unknown(&self, key: &[u8], dir: InodeId, name: &Name, object: &ObjectMeta) -> Result<Verdict> {
-        if self.is_moved_from(key) || self.snapshot.masks(dir, name)? {
+        let aside = displaced_inode(key).map(|(inode, _)| self.snapshot.attr(inode)).transpose()?.flatten();
+        if aside.is_some() || self.is_moved_from(key) || self.snapshot.masks(dir, name)? {
             return Ok(Verdict::Moving);
         }
         if self.is_to_be_deleted(key)? {
@@ -186,7 +188,8 @@ impl<'c> Sight<'c> {
     /// Whether what is there is nobody's any more and known to be.
     fn is_to_be_deleted(&self, key: &[u8]) -> Result<bool> {
         let place = key.strip_suffix(b"/").unwrap_or(key);
-        Ok(self.snapshot.orphan_at(self.mount.mount.id, place)?.is_some())
+        let mount = self.mount.mount.id;
+        Ok(self.snapshot.orphan_at(mount, place)?.is_some() || self.snapshot.is_left(mount, key)?)
     }
 
     fn fault(&self, key: &[u8], kind: Kind, detail: String) -> Result<Verdict> {
