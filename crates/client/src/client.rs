@@ -210,6 +210,15 @@ impl Client {
         self.shared().targets.get(inode)
     }
 
+    /// Gives a file, symbolic link or special file a further name. The under store gets an object under that name in the background.
+    ///
+    /// # Errors
+    /// `AlreadyExists`; `IsADirectory`; `CrossMount` between two mounts; `ResourceExhausted` for more names than one file can have (1,001); `Stale`
+    /// when the inode was removed; otherwise as of [`Client::create`].
+    pub async fn link(&self, inode: InodeId, parent: InodeId, name: &Name) -> Result<Lookup> {
+        self.shared().link(inode, parent, name).await
+    }
+
     /// Removes a file, or with `directory` an empty directory, from the under store and the namespace. A writer of the file that this client has
     /// goes on with its bytes and persists them no more.
     ///

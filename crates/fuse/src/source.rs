@@ -60,6 +60,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
         kind: FileKind,
         owner: Owner,
     ) -> impl Future<Output = Result<Lookup>> + Send;
+    fn link(&self, inode: InodeId, parent: InodeId, name: &Name) -> impl Future<Output = Result<Lookup>> + Send;
     fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> impl Future<Output = Result<()>> + Send;
     fn rename(
         &self,
@@ -206,6 +207,10 @@ impl Source for Client {
 
     async fn make_node(&self, parent: InodeId, name: &Name, kind: FileKind, owner: Owner) -> Result<Lookup> {
         self.make_node(parent, name, kind, owner).await
+    }
+
+    async fn link(&self, inode: InodeId, parent: InodeId, name: &Name) -> Result<Lookup> {
+        self.link(inode, parent, name).await
     }
 
     async fn remove(&self, parent: InodeId, name: &Name, directory: bool) -> Result<()> {

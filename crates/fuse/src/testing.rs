@@ -221,6 +221,11 @@ impl FakePond {
     fn remove_silently(&self, parent: InodeId, name: &str) -> Option<InodeId> {
         let mut state = self.state();
         let inode = state.nodes.get_mut(&parent).unwrap().children.remove(&Name::new(name).unwrap())?;
+        if state.nodes.values().any(|node| node.children.values().any(|child| *child == inode)) {
+            let node = state.nodes.get_mut(&inode)?;
+            Arc::make_mut(&mut node.attr).nlink -= 1;
+            return Some(inode);
+        }
         if let Some(file) = state.nodes.remove(&inode)?.file {
             state.replaced.insert(inode, file);
         }

@@ -77,12 +77,14 @@ impl Catalog {
         }
         let change = change_of(&command);
         let dirtied = dirtied(&command);
+        // What happens to one name may change what is dirty of others.
+        let has_links = self.snapshot()?.has_links()?;
         let outcome = self.journal.propose(command).await?;
         if moves_mounts {
             self.unsettle();
         }
-        if let Some((inodes, certain)) = dirtied
-            && (certain || !self.backlog.is_empty())
+        if let Some((inodes, certain)) = dirtied.or_else(|| has_links.then(Default::default))
+            && (certain || has_links || !self.backlog.is_empty())
         {
             self.backlog.note(&inodes);
         }
@@ -132,6 +134,7 @@ const fn change_of(command: &Command) -> Option<Change> {
         Command::Create { request, .. }
         | Command::MakeDirectory { request, .. }
         | Command::MakeUnstored { request, .. }
+        | Command::Link { request, .. }
         | Command::Remove { request, .. }
         | Command::Rename { request, .. } => (request, Locks::Names),
         Command::SetAttr { request, .. } | Command::SetXattr { request, .. } => (request, Locks::Inodes),
@@ -165,7 +168,7 @@ const fn change_of(command: &Command) -> Option<Change> {
 /// Whose rows of what is dirty a command may change, besides those that get a new number. Whether it may where nothing is dirty before, too.
 fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
     match command {
-        Command::CommitDirty { inode, .. } => Some((vec![*inode], true)),
+        Command::CommitDirty { inode, .. } | Command::Link { inode, .. } => Some((vec![*inode], true)),
         Command::MakeDirectory { dirty: Some(_), .. } => Some((Vec::new(), true)),
         Command::Commit { inode, .. }
         | Command::EndPersist { inode, .. }
@@ -217,7 +220,7 @@ fn refused(refusal: Refusal) -> Error {
         Refusal::IsDirectory(_) => ErrorKind::IsADirectory,
         Refusal::Gone(_) => ErrorKind::Stale,
         Refusal::NoXattr(_) => ErrorKind::NoAttribute,
-        Refusal::XattrsFull => ErrorKind::ResourceExhausted,
+        Refusal::XattrsFull | Refusal::TooManyLinks(_) => ErrorKind::ResourceExhausted,
         Refusal::IntoItself(_) => ErrorKind::InvalidArgument,
         Refusal::CrossMount(..) => ErrorKind::CrossMount,
         Refusal::Fixed(_) | Refusal::Relocating(_) => ErrorKind::Busy,

@@ -139,18 +139,18 @@ impl Lookups {
         let (lease, as_of) = (self.mounts.lease(), snapshot.position());
         let fixed = found.as_ref().is_some_and(|attr| mounts.is_fixed(attr.inode));
         let Some(mount) = mounts.get(mount).filter(|_| !fixed) else {
-            return Ok(Known::Fresh(Answer { attr: found, valid: lease, as_of }));
+            return Ok(Known::Fresh(Answer { attr: shown(snapshot, found)?, valid: lease, as_of }));
         };
         if self.is_ours(snapshot, dir, name, found.as_ref())? {
             let valid = STALE_VALIDITY.min(lease);
-            return Ok(Known::Fresh(Answer { attr: found, valid, as_of }));
+            return Ok(Known::Fresh(Answer { attr: shown(snapshot, found)?, valid, as_of }));
         }
         let bounds = self.mounts.bounds(mount);
         if !refresh && let Some(valid) = self.remaining(snapshot, bounds, now, dir, name, found.is_some())? {
-            return Ok(Known::Fresh(Answer { attr: found, valid, as_of }));
+            return Ok(Known::Fresh(Answer { attr: shown(snapshot, found)?, valid, as_of }));
         }
         let bounds = if refresh { bounds.refreshed() } else { bounds };
-        Ok(Known::Due(Due { mount: mount.clone(), bounds, known: found, as_of, refresh }))
+        Ok(Known::Due(Due { mount: mount.clone(), bounds, known: shown(snapshot, found)?, as_of, refresh }))
     }
 
     /// Asks the store about an entry for somebody who arrived at `arrived`.
@@ -174,7 +174,8 @@ impl Lookups {
             Ok(began) => {
                 let snapshot = self.catalog.snapshot()?;
                 let valid = self.mounts.bounds(&mount).remaining(began, self.clock.now()).unwrap_or_default();
-                Ok(Answer { attr: snapshot.lookup(dir, name)?, valid, as_of: snapshot.position() })
+                let attr = shown(&snapshot, snapshot.lookup(dir, name)?)?;
+                Ok(Answer { attr, valid, as_of: snapshot.position() })
             }
             Err(error) if serves && is_outage(&error) => Ok(self.outdated(known, as_of)),
             Err(error) => Err(error),
@@ -283,6 +284,11 @@ impl Lookups {
         self.engine.metrics().stale_answers.inc();
         STALE_VALIDITY.min(self.mounts.lease())
     }
+}
+
+/// What is answered of what a name leads to: of a further name of an inode, that inode.
+fn shown(snapshot: &Snapshot, found: Option<Attr>) -> Result<Option<Attr>> {
+    found.map_or(Ok(None), |attr| snapshot.shown(attr))
 }
 
 /// How to name an inode to a user.

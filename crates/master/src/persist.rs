@@ -4,6 +4,7 @@
 //!   from them.
 //! * `run`: a mount's task. `begin` journals what is about to be put, `upload` has it put and journals that it is there; `holders` asks workers.
 //! * `left`: objects that are nobody's any more, and are deleted.
+//! * `links`: the objects of further names of files, which are copied within the store.
 //! * `released`: what became due because its name is no temporary one any more, or because somebody asked for it.
 //! * `problems`, `resolve`: what does not go on, and what an operator has decided. `pending`: what is left to do.
 //!
@@ -18,6 +19,7 @@ mod begin;
 mod holders;
 mod left;
 mod line;
+mod links;
 mod pending;
 mod problems;
 mod released;

@@ -35,6 +35,9 @@ mod owners;
 mod remains;
 mod stragglers;
 
+pub(crate) use compare::are_same;
+pub(crate) use copy::{Copied, Copy};
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},

@@ -309,6 +309,7 @@ impl Level {
                 if entries.is_empty() {
                     return Ok(Step::End);
                 }
+                let entries = shown(&snapshot, entries)?;
                 return Ok(Step::Entries { entries, valid, as_of: snapshot.position() });
             }
             Cover::Run { flight, mount, known } => (flight.clone(), mount.clone(), *known),
@@ -348,6 +349,7 @@ impl Level {
         flight.state.retain_present(&mut entries, |(_, attr)| attr.inode);
         let valid = lookups.left(&mount, flight.began);
         self.cover = Cover::Run { flight, mount, known: false };
+        let entries = shown(&snapshot, entries)?;
         Ok(Step::Entries { entries, valid, as_of: snapshot.position() })
     }
 
@@ -366,6 +368,15 @@ impl Level {
             page.push((path, attr));
         }
     }
+}
+
+/// Further names of inodes with those inodes' attributes.
+fn shown(snapshot: &Snapshot, entries: Vec<(Name, Attr)>) -> Result<Vec<(Name, Attr)>> {
+    if !snapshot.has_links()? {
+        return Ok(entries);
+    }
+    let shown = entries.into_iter().map(|(name, attr)| Ok(snapshot.shown(attr)?.map(|attr| (name, attr))));
+    shown.filter_map(Result::transpose).collect()
 }
 
 /// Waits until the run has come further or is over.

@@ -6,7 +6,7 @@
 //! * `files`, `persist`, `copies`: made, opened for writing, stored or held by workers, committed. `turns`: what waits for what was changed before.
 //! * `directories`, `removal`: first the store, then the namespace; where the mount persists later, the namespace alone (`later`).
 //!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`. `pending`: what is still under way.
-//! * `nodes`, `xattrs`: what no store holds.
+//! * `links`: further names of files. `nodes`, `xattrs`: what no store holds.
 //! * `objects`: what these ask of stores. `expiry`: writers that went away.
 //!
 //! Every change is a command with the id of its request, so a repetition is answered as the first was, also after a restart. What is done at
@@ -20,6 +20,7 @@ mod expiry;
 mod files;
 mod later;
 mod leases;
+mod links;
 mod names;
 mod nodes;
 mod objects;
@@ -36,6 +37,7 @@ pub(crate) use entries::NewEntry;
 pub(crate) use expiry::expire;
 pub(crate) use files::Opened;
 pub(crate) use leases::Leases;
+pub(crate) use links::Linking;
 pub(crate) use names::{NameGuard, NameLocks, Place};
 pub(crate) use objects::{delete_version, make_marker};
 pub(crate) use pending::Pending;

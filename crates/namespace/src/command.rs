@@ -299,6 +299,24 @@ pub enum Command {
         /// Keys at which there is nothing of the kind any more.
         gone: Vec<Vec<u8>>,
     },
+    /// Gives a file, symbolic link or special file a further name. Its object there is to be made. Answers [`Reply::Inode`], or
+    /// [`Refusal::Exists`], [`Refusal::IsDirectory`], [`Refusal::CrossMount`], [`Refusal::Gone`] or [`Refusal::TooManyLinks`].
+    Link {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// What gets the name.
+        inode: InodeId,
+        /// The directory, in the same mount.
+        parent: InodeId,
+        /// The name, which must be free.
+        name: Name,
+        /// When the under store is to get the object.
+        due: Due,
+        /// It shows the object only after all that was changed before.
+        barrier: bool,
+        /// When it was asked for.
+        now: Timestamp,
+    },
 }
 
 /// Whose a new inode is.

@@ -19,6 +19,7 @@ mod displaced;
 mod error;
 mod header;
 mod inode;
+mod links;
 mod mounts;
 mod namespace;
 mod observed;

@@ -22,6 +22,7 @@ use crate::{
     dirty::ReadDirty,
     error::TableError,
     header::{Header, unpack},
+    links::ReadLinks,
     mounts::Mounts,
     rows::{ENTRIES, INODES, Rows, WriteRows},
     snapshot::{Snapshot, View},
@@ -183,6 +184,15 @@ impl Namespace {
         for inode in dirty.begun().expect("reads") {
             rows.push((inode.0.to_be_bytes().to_vec(), b"begun".to_vec()));
         }
+        let links = ReadLinks::open(&txn).expect("opens");
+        for row in links.links.iter().expect("reads") {
+            let (alias, row) = row.expect("reads");
+            rows.push((alias.value().to_be_bytes().to_vec(), row.value().to_vec()));
+        }
+        for row in links.names.iter().expect("reads") {
+            let (target, alias) = row.expect("reads").0.value();
+            rows.push((target.to_be_bytes().to_vec(), alias.to_be_bytes().to_vec()));
+        }
         for row in dirty.orphaned.iter().expect("reads") {
             let (key, id) = row.expect("reads");
             rows.push((key.value().to_vec(), id.value().to_be_bytes().to_vec()));
@@ -247,7 +257,15 @@ fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError>
         unpersisted: txn.open_table(UNPERSISTED)?,
     };
     let replies = txn.open_table(REPLIES)?;
-    Ok(Arc::new(View::new(rows, unsettled, ReadAlone::open(&txn)?, ReadDirty::open(&txn)?, replies, applied)))
+    Ok(Arc::new(View::new(
+        rows,
+        unsettled,
+        ReadAlone::open(&txn)?,
+        ReadDirty::open(&txn)?,
+        ReadLinks::open(&txn)?,
+        replies,
+        applied,
+    )))
 }
 
 pub(crate) fn write_rows(txn: &WriteTransaction) -> Result<WriteRows<'_>, TableError> {

@@ -87,4 +87,7 @@ pub enum Refusal {
     /// Headpond keeps objects of its own there.
     #[error("{0} at the top of a mount is where Headpond keeps objects of its own: choose another name")]
     Reserved(Name),
+    /// The inode cannot have more names.
+    #[error("{0} has {max} names, which is the most that one file can have: copy it instead", max = crate::links::MAX + 1)]
+    TooManyLinks(Name),
 }

@@ -1,6 +1,7 @@
 //! Reading the namespace at one state.
 
 mod dirty;
+mod links;
 mod unsettled;
 
 use std::{
@@ -20,6 +21,7 @@ use crate::{
     error::TableError,
     header::{Header, unpack},
     inode::{Entry, Inode, Node},
+    links::ReadLinks,
     mounts::Mounts,
     rows::ReadRows,
     unsettled::ReadUnsettled,
@@ -40,6 +42,7 @@ pub(crate) struct View {
     unsettled: ReadUnsettled,
     alone: ReadAlone,
     dirty: ReadDirty,
+    links: ReadLinks,
     replies: ReadOnlyTable<u128, &'static [u8]>,
     header: Header,
     mounts: Arc<Mounts>,
@@ -62,12 +65,13 @@ impl View {
         unsettled: ReadUnsettled,
         alone: ReadAlone,
         dirty: ReadDirty,
+        links: ReadLinks,
         replies: ReadOnlyTable<u128, &'static [u8]>,
         applied: &Applied,
     ) -> Self {
         let Applied { header, mounts, has_remains, .. } = applied;
         let (header, mounts, has_remains) = (header.clone(), Arc::clone(mounts), *has_remains);
-        Self { rows, unsettled, alone, dirty, replies, header, mounts, has_remains, known: RwLock::default() }
+        Self { rows, unsettled, alone, dirty, links, replies, header, mounts, has_remains, known: RwLock::default() }
     }
 
     /// The mount that a directory is in; `None` when it is not in the tree.
@@ -108,11 +112,12 @@ impl View {
     fn entry_attr(&self, mount: MountId, entry: Entry) -> Result<Attr, TableError> {
         let inode = self.rows.inode(entry.inode)?;
         let inode = inode.ok_or_else(|| TableError::Damaged { table: "inode", key: entry.inode.to_string() })?;
-        Ok(self.attr(entry.inode, mount, inode))
+        self.attr(entry.inode, mount, inode)
     }
 
     /// `mount` is the one that the parent is in.
-    fn attr(&self, id: InodeId, mount: MountId, inode: Inode) -> Attr {
+    fn attr(&self, id: InodeId, mount: MountId, inode: Inode) -> Result<Attr, TableError> {
+        let nlink = self.nlink(id, &inode)?;
         let mount = self.mounts.rooted_at(id).unwrap_or(mount);
         let shown = self.mounts.get(mount);
         let own = inode.own;
@@ -124,7 +129,7 @@ impl View {
             mode: own.mode.unwrap_or_else(|| shown.map_or(BARE_MODE, |mount| mount.dir_mode)),
             uid: own.uid.unwrap_or_else(|| shown.map_or(0, |mount| mount.uid)),
             gid: own.gid.unwrap_or_else(|| shown.map_or(0, |mount| mount.gid)),
-            nlink: 2,
+            nlink,
             size: 0,
             mtime: Default::default(),
             own_mtime: own.mtime,
@@ -134,12 +139,11 @@ impl View {
             content: None,
             version: String::new(),
         };
-        match inode.node {
+        Ok(match inode.node {
             Node::Directory(directory) => Attr { mtime: directory.mtime, ctime: own.changed(directory.mtime), ..base },
             Node::File(file) => Attr {
                 kind: FileKind::File,
                 mode: own.mode.unwrap_or_else(|| shown.map_or(BARE_MODE, |mount| mount.file_mode)),
-                nlink: 1,
                 size: file.size,
                 mtime: file.mtime,
                 ctime: own.changed(file.mtime),
@@ -150,13 +154,12 @@ impl View {
             Node::Unstored { what, mtime } => Attr {
                 kind: what.kind(),
                 mode: own.mode.unwrap_or_else(|| shown.map_or(BARE_MODE, |mount| mount.file_mode)),
-                nlink: 1,
                 size: what.size(),
                 mtime,
                 ctime: own.changed(mtime),
                 ..base
             },
-        }
+        })
     }
 
     fn location(&self, id: InodeId) -> Result<Option<Location>, TableError> {
@@ -197,7 +200,7 @@ impl Snapshot {
         self.0.header.applied.map_or(0, |applied| applied.index)
     }
 
-    /// The attributes of what `name` in `dir` leads to.
+    /// The attributes of what `name` in `dir` leads to; of a further name, what [`Snapshot::shown`] resolves.
     ///
     /// # Errors
     /// As for all methods.
@@ -213,10 +216,11 @@ impl Snapshot {
         let view = &self.0;
         let Some(row) = view.rows.inode(inode)? else { return Ok(None) };
         let mount = view.mount_of(view.mounts.directory(row.parent))?;
-        Ok(mount.map(|mount| view.attr(inode, mount, row)))
+        Ok(mount.map(|mount| view.attr(inode, mount, row)).transpose()?)
     }
 
-    /// At most `limit` entries of `dir` in the order of their names' bytes, from the first after `after`.
+    /// At most `limit` entries of `dir` in the order of their names' bytes, from the first after `after`; attributes as of
+    /// [`Snapshot::lookup`].
     ///
     /// # Errors
     /// As for all methods.

@@ -51,7 +51,7 @@ pub struct Attr {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// Hard links; 1 for every file read from an object store.
+    /// Names of a file: 1, and one more for each that was made by a hard link. 2 for a directory.
     pub nlink: u32,
     /// Bytes of content; the target's length for a symbolic link; 0 for a directory.
     pub size: u64,

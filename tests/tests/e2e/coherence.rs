@@ -212,6 +212,33 @@ fn one_of_two_makes_a_file_exclusively() -> Result<()> {
 }
 
 #[test]
+fn one_of_two_links_to_a_name() -> Result<()> {
+    use std::os::unix::fs::MetadataExt as _;
+    /// Names that one file gets at most.
+    const NAMES: usize = 50;
+    let two = Two::start()?;
+    fs::create_dir(two.a("l"))?;
+    race(&two, |mount, round| {
+        let path = |name: &str| two.cluster.path(mount, name);
+        let old = path(&format!("from{mount}-{}", round / NAMES));
+        if round % NAMES == 0 {
+            fs::write(&old, format!("{mount}"))?;
+        }
+        fs::hard_link(old, path(&format!("l/f{round}")))
+    })?;
+    for mount in 0..2 {
+        ensure!(names(&two.cluster.path(mount, "l"))?.len() == ROUNDS, "names are missing");
+        for round in 0..ROUNDS {
+            let writer = fs::read_to_string(two.cluster.path(mount, &format!("l/f{round}")))?;
+            let other = fs::metadata(two.cluster.path(1 - mount, &format!("from{writer}-{}", round / NAMES)))?;
+            let found = fs::metadata(two.cluster.path(mount, &format!("l/f{round}")))?;
+            ensure!(found.ino() == other.ino() && found.nlink() > 1, "round {round} is a file of its own");
+        }
+    }
+    Ok(())
+}
+
+#[test]
 fn one_of_two_renames_without_replacing() -> Result<()> {
     let two = Two::start()?;
     fs::create_dir(two.a("n"))?;

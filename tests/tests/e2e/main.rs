@@ -15,6 +15,7 @@ mod freshness;
 mod keys;
 mod kills;
 mod lake;
+mod links;
 mod lookups;
 mod memory;
 mod model;

@@ -6,6 +6,7 @@ mod du;
 mod find;
 mod free;
 mod head;
+mod ln;
 mod load;
 mod location;
 mod ls;
@@ -68,6 +69,7 @@ enum FsCommand {
     Put(put::PutArgs),
     Mkdir(mkdir::MkdirArgs),
     Mv(mv::MvArgs),
+    Ln(ln::LnArgs),
     Rm(rm::RmArgs),
     Status(status::StatusArgs),
     Persist(persist::PersistArgs),
@@ -91,6 +93,7 @@ pub(crate) fn run(args: FsArgs) -> Result<()> {
         FsCommand::Put(args) => put::run(session, &args).await,
         FsCommand::Mkdir(args) => mkdir::run(session, &args).await,
         FsCommand::Mv(args) => mv::run(session, &args).await,
+        FsCommand::Ln(args) => ln::run(session, &args).await,
         FsCommand::Rm(args) => rm::run(session, &args).await,
         FsCommand::Status(args) => status::run(session, &args).await,
         FsCommand::Persist(args) => persist::run(session, &args).await,

@@ -121,6 +121,29 @@ impl Shared {
         Ok(self.cache.put_name(&answered, parent, name.as_bytes(), Some(attr)))
     }
 
+    pub(crate) async fn link(&self, inode: InodeId, parent: InodeId, name: &Name) -> Result<Lookup> {
+        let request = v1::LinkRequest {
+            inode: inode.0,
+            parent: parent.0,
+            name: bytes_of(name),
+            caller: self.caller.clone(),
+            request_id: request_id(),
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).link(request).await }
+        };
+        let ticket = self.cache.ticket();
+        let answer = self.masters.call("link", Retry::Change, call).await?;
+        self.cache.invalidate(answer.as_of, parent, Some(name), None);
+        let found = self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)?;
+        if let (Some(writer), Some(attr)) = (self.writers.get(inode), &found.attr) {
+            writer.learn(attr);
+            return Ok(Lookup { attr: Some(writer.attr()), valid_until: found.valid_until });
+        }
+        Ok(found)
+    }
+
     pub(crate) async fn remove(self: &Arc<Self>, parent: InodeId, name: &Name, directory: bool) -> Result<()> {
         let inode = self.named(parent, name).await?;
         let writer = inode.and_then(|inode| self.writers.get(inode));
@@ -135,7 +158,10 @@ impl Shared {
             let request = request.clone();
             async move { master::writing(channel).remove(request).await }
         };
-        let remove = async { Ok(self.masters.call("remove", Retry::Change, call).await?.as_of) };
+        let remove = async {
+            let removed = self.masters.call("remove", Retry::Change, call).await?;
+            Ok((removed.as_of, removed.links))
+        };
         let as_of = unlinking(writer.filter(|_| !directory), remove).await?;
         self.cache.invalidate(as_of, parent, Some(name), inode);
         Ok(())
@@ -163,7 +189,10 @@ impl Shared {
             let request = request.clone();
             async move { master::writing(channel).rename(request).await }
         };
-        let rename = async { Ok(self.masters.call("rename", Retry::Change, call).await?.as_of) };
+        let rename = async {
+            let renamed = self.masters.call("rename", Retry::Change, call).await?;
+            Ok((renamed.as_of, renamed.links))
+        };
         let as_of = unlinking(writer.filter(|_| !no_replace), rename).await?;
         self.cache.invalidate(as_of, from.0, Some(from.1), moved);
         self.cache.invalidate(as_of, to.0, Some(to.1), replaced);
@@ -246,25 +275,30 @@ impl Shared {
     }
 }
 
-/// Makes a change by which the file of `writer` loses its name. A persist that is under way ends before; none begins until the change is made.
-async fn unlinking(writer: Option<Arc<FileWriter>>, change: impl Future<Output = Result<u64>>) -> Result<u64> {
-    let Some(writer) = writer else { return change.await };
+/// Makes a change by which the file of `writer` loses its name, unless it is answered that it has others. A persist that is under way ends before; none
+/// begins until the change is made.
+async fn unlinking(writer: Option<Arc<FileWriter>>, change: impl Future<Output = Result<(u64, u32)>>) -> Result<u64> {
+    let Some(writer) = writer else { return Ok(change.await?.0) };
     writer.keep_old().await;
     let _persisting = writer.persisting.lock().await;
-    writer.set_unlinked(true);
-    let mut unlinking = Unlinking(Some(&writer));
-    let as_of = change.await?;
+    let links = writer.attr().nlink;
+    writer.set_unlinked();
+    let mut unlinking = Unlinking(Some(&writer), links);
+    let (as_of, links) = change.await?;
     unlinking.0 = None;
+    if links > 0 {
+        writer.set_links(links);
+    }
     Ok(as_of)
 }
 
 /// Gives a file its name back unless it is known that it lost it: if it did, the next persist says so.
-struct Unlinking<'a>(Option<&'a FileWriter>);
+struct Unlinking<'a>(Option<&'a FileWriter>, u32);
 
 impl Drop for Unlinking<'_> {
     fn drop(&mut self) {
         if let Some(writer) = self.0 {
-            writer.set_unlinked(false);
+            writer.set_links(self.1);
         }
     }
 }

@@ -232,18 +232,27 @@ impl FileWriter {
     pub(super) fn learn(&self, attr: &Attr) {
         let mut state = self.lock();
         let (mode, uid, gid, ctime) = (attr.mode, attr.uid, attr.gid, attr.ctime);
+        let nlink = if state.unlinked { 0 } else { attr.nlink };
         let mtime = if state.is_dirty() { state.attr.mtime } else { attr.mtime };
-        state.edit(|own| (own.mode, own.uid, own.gid, own.ctime, own.mtime) = (mode, uid, gid, ctime, mtime));
+        state.edit(|own| {
+            (own.mode, own.uid, own.gid, own.ctime, own.mtime) = (mode, uid, gid, ctime, mtime);
+            own.nlink = nlink;
+        });
     }
 
-    /// The file lost its name, or got it back.
-    pub(super) fn set_unlinked(&self, unlinked: bool) {
-        if unlinked {
-            self.ahead.stop();
-        }
+    /// The file loses its last name.
+    pub(super) fn set_unlinked(&self) {
+        self.ahead.stop();
         let mut state = self.lock();
-        state.unlinked = unlinked;
-        state.edit(|attr| attr.nlink = u32::from(!unlinked));
+        state.unlinked = true;
+        state.edit(|attr| attr.nlink = 0);
+    }
+
+    /// The file has so many names, at least one.
+    pub(super) fn set_links(&self, links: u32) {
+        let mut state = self.lock();
+        state.unlinked = false;
+        state.edit(|attr| attr.nlink = links);
     }
 
     /// The right to write is gone.

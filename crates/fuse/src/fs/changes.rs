@@ -44,6 +44,14 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         Ok(self.entry(&made))
     }
 
+    /// Gives a file a further name.
+    pub(crate) async fn link(&self, node: u64, parent: u64, name: &[u8]) -> Result<Entry> {
+        let (inode, parent, name) = (self.inode_of(node), self.inode_of(parent), name_of(name)?);
+        let linked = self.within("linking", self.source.link(inode, parent, &name)).await?;
+        self.disturb(parent);
+        Ok(self.entry(&linked))
+    }
+
     /// Removes a file or an empty directory.
     pub(crate) async fn remove(&self, parent: u64, name: &[u8], directory: bool) -> Result<()> {
         let (parent, name) = (self.inode_of(parent), name_of(name)?);
@@ -125,8 +133,10 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Sees to it that who has the file `name` open can read on: what is on no disk of this node cannot be had any more once the name is
     /// gone. Answers the inode if it is its writer that was kept.
     async fn keep_readable(&self, parent: InodeId, name: &Name) -> Option<InodeId> {
-        let inode = self.source.cached_lookup(parent, name.as_bytes())?.attr?.inode;
-        if !self.opens.is_open(inode) {
+        let attr = self.source.cached_lookup(parent, name.as_bytes())?.attr?;
+        let inode = attr.inode;
+        // It can be read under its other names.
+        if attr.nlink > 1 || !self.opens.is_open(inode) {
             return None;
         }
         if let Some(writer) = self.source.writer(inode) {

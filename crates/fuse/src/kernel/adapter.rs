@@ -285,6 +285,10 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         self.make_directory(request, parent.0, name, mode & !umask, reply);
     }
 
+    fn link(&self, _: &Request, node: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.link_name(node.0, parent.0, name, reply);
+    }
+
     fn unlink(&self, _: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.remove("unlink", parent.0, name, false, reply);
     }
@@ -356,10 +360,6 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
 
     fn symlink(&self, request: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.make_symlink(request, parent.0, name, target, reply);
-    }
-
-    fn link(&self, _: &Request, _: INodeNo, _: INodeNo, _: &OsStr, reply: ReplyEntry) {
-        reply.error(self.refused(libc::EPERM));
     }
 
     fn setxattr(&self, _: &Request, node: INodeNo, name: &OsStr, value: &[u8], flags: i32, _: u32, reply: ReplyEmpty) {

@@ -178,6 +178,17 @@ impl<S: Source> Adapter<S> {
         });
     }
 
+    pub(super) fn link_name(&self, node: u64, parent: u64, name: &OsStr, reply: ReplyEntry) {
+        if let Err(errno) = self.change() {
+            return reply.error(errno);
+        }
+        let name = name.as_bytes().to_vec();
+        self.spawn(async move |shared| match shared.fs.link(node, parent, &name).await {
+            Ok(entry) => answer::entry(reply, &entry),
+            Err(error) => reply.error(shared.errno("link", &error)),
+        });
+    }
+
     pub(super) fn remove(&self, op: &'static str, parent: u64, name: &OsStr, directory: bool, reply: ReplyEmpty) {
         if let Err(errno) = self.change() {
             return reply.error(errno);

@@ -185,6 +185,16 @@ impl Source for FakePond {
         Ok(())
     }
 
+    async fn link(&self, inode: InodeId, parent: InodeId, name: &Name) -> Result<Lookup> {
+        if self.child(parent, name.as_bytes()).is_some() {
+            return Err(Error::new(ErrorKind::AlreadyExists, "it exists"));
+        }
+        self.attr_of(inode).ok_or_else(|| stale(inode))?;
+        self.edit(inode, |attr| attr.nlink += 1);
+        self.state().nodes.get_mut(&parent).unwrap().children.insert(name.clone(), inode);
+        Ok(self.found(self.attr_of(inode)))
+    }
+
     async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), no_replace: bool) -> Result<()> {
         if self.child(to.0, to.1.as_bytes()).is_some() {
             if no_replace {

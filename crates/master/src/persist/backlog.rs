@@ -281,7 +281,9 @@ fn item(snapshot: &Snapshot, dirty: &Dirty) -> Result<Option<Item>> {
         (item.stores, item.replaces) = (dirty.marker, false);
     } else {
         item.replaces = !attr.version.is_empty() || dirty.replaces.is_some();
-        (item.size, item.content) = (attr.size, attr.content);
+        item.size = attr.size;
+        // Of a further name nothing is on workers.
+        item.content = attr.content.filter(|_| snapshot.target(dirty.inode).is_ok_and(|target| target.is_none()));
     }
     Ok(Some(item))
 }

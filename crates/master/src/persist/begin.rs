@@ -6,7 +6,7 @@ use fail::fail_point;
 use headpond_namespace::{Command, Dirty, Due, PersistBegun, Snapshot};
 use headpond_types::{Attr, ContentId, FileKind, InodeId, Result, WorkerId};
 
-use super::{left::Orphan, run::Run};
+use super::{left::Orphan, links::Copying, run::Run};
 use crate::{
     mount::LiveMount,
     write::{NameGuard, first_key},
@@ -38,6 +38,8 @@ pub(super) struct Task {
 #[derive(Debug)]
 pub(super) enum What {
     File(Upload),
+    /// A further name of a file.
+    Copy(Copying),
     /// The marker of a directory.
     Marker,
     /// An object that is nobody's, if it is this version or one of these contents.
@@ -69,11 +71,11 @@ fn bare(key: &[u8]) -> &[u8] {
 }
 
 /// What is to be done for one, and what has to be journalled before.
-struct Plan {
-    task: Task,
-    begun: Option<PersistBegun>,
+pub(super) struct Plan {
+    pub(super) task: Task,
+    pub(super) begun: Option<PersistBegun>,
     /// Until that is journalled nobody renames it.
-    guard: Option<NameGuard>,
+    pub(super) guard: Option<NameGuard>,
 }
 
 impl Run {
@@ -95,6 +97,7 @@ impl Run {
                 }
             }
         }
+        self.make_targets_due().await;
         let files: Vec<_> = plans.iter_mut().filter_map(|plan| plan.begun.take()).collect();
         if !files.is_empty() {
             fail_point!("persist::begin");
@@ -143,6 +146,8 @@ impl Run {
         let Some(attr) = snapshot.attr(inode)? else { return Ok(None) };
         if attr.kind == FileKind::Directory {
             self.plan_marker(mount, &attr, dirty)
+        } else if let Some(target) = snapshot.target(inode)? {
+            self.plan_copy(mount, inode, target)
         } else {
             self.plan_file(mount, inode)
         }
@@ -231,7 +236,7 @@ impl Run {
     }
 
     /// The lock on the name of an inode, unless somebody has it, or the inode another name by now.
-    fn try_lock(&self, attr: &Attr) -> Result<Option<NameGuard>> {
+    pub(super) fn try_lock(&self, attr: &Attr) -> Result<Option<NameGuard>> {
         let name = |snapshot: &Snapshot| -> Result<_> {
             let path = snapshot.path(attr.inode)?;
             Ok(path.and_then(|path| path.names().last().cloned()))

@@ -75,6 +75,11 @@ impl Persister {
             drop(snapshot);
             return self.resolve_left(path, left.ok_or_else(none)?, resolution).await.map(|()| None);
         };
+        if resolution == Resolution::Divert && snapshot.target(attr.inode)?.is_some() {
+            let message =
+                format!("{path} is a further name of a file that is in the store: overwrite what is there, or skip it");
+            return Err(Error::new(ErrorKind::InvalidArgument, message));
+        }
         let dirty = snapshot.dirty(attr.inode)?.ok_or_else(none)?;
         drop(snapshot);
         if self.backlog.is_at_work(dirty.mount, attr.inode) {

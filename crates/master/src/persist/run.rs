@@ -40,6 +40,8 @@ pub(super) struct Run {
     trees: BTreeMap<u64, Walk>,
     /// How often a marker has made way for what is put into its directory.
     pub(super) made_way: HashMap<InodeId, u32>,
+    /// Files that are not due, and further names of them are.
+    pub(super) lagging: BTreeSet<InodeId>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +85,7 @@ impl Run {
             keys: HashMap::new(),
             trees: BTreeMap::new(),
             made_way: HashMap::new(),
+            lagging: BTreeSet::new(),
         }
     }
 

@@ -45,6 +45,11 @@ impl Persister {
                 self.metrics.persisted_bytes.inc_by(version.size);
                 Some(version)
             }
+            What::Copy(copying) => {
+                let version = self.copy(&mount, inode, number, &key, copying).await?;
+                self.metrics.persisted_objects.inc();
+                Some(version)
+            }
             What::Marker => {
                 make_marker(&mount, &mount.directory_key(&key)).await?;
                 None
@@ -60,7 +65,12 @@ impl Persister {
         let is_orphan = matches!(what, What::Orphan(_));
         let places = if is_orphan { self.places_of(&mount, &key)? } else { self.place(inode)?.into_iter().collect() };
         self.note_end(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
-        if let What::File(Upload { orphan: Some((orphan, number)), .. }) = what {
+        let upload = match &what {
+            What::File(upload) => Some(upload),
+            What::Copy(copying) => Some(&copying.upload),
+            What::Marker | What::Orphan(_) => None,
+        };
+        if let Some(&Upload { orphan: Some((orphan, number)), .. }) = upload {
             // What it was is replaced.
             let command = Command::EndPersist { inode: orphan, number, key: Vec::new(), version: None };
             self.note_end(&mount, &[], command).await?;
@@ -127,7 +137,7 @@ impl Persister {
     }
 
     /// The store did not have what was to be replaced. What was deleted there is put again, what we put ourselves is known; all else is a conflict.
-    async fn conflict(
+    pub(super) async fn conflict(
         &self,
         inode: InodeId,
         number: u64,
@@ -151,7 +161,7 @@ impl Persister {
     }
 
     /// The name of an inode; `None` when it is gone.
-    fn place(&self, inode: InodeId) -> Result<Option<Place>> {
+    pub(super) fn place(&self, inode: InodeId) -> Result<Option<Place>> {
         let snapshot = self.catalog.snapshot()?;
         let (Some(attr), Some(path)) = (snapshot.attr(inode)?, snapshot.path(inode)?) else { return Ok(None) };
         Ok(path.names().last().map(|name| (attr.parent, name.clone())))

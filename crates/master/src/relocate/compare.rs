@@ -14,7 +14,7 @@ const PIECE: u64 = 8 << 20;
 ///
 /// # Errors
 /// Those of the store; `Stale` when one changes meanwhile.
-pub(super) async fn are_same(mount: &LiveMount, one: &ObjectMeta, other: &ObjectMeta) -> Result<bool> {
+pub(crate) async fn are_same(mount: &LiveMount, one: &ObjectMeta, other: &ObjectMeta) -> Result<bool> {
     if one.size != other.size {
         return Ok(false);
     }

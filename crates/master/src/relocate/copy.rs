@@ -23,20 +23,20 @@ const PARTS_AT_ONCE: usize = 4;
 
 /// What to copy.
 #[derive(Debug)]
-pub(super) struct Copy<'c> {
-    pub(super) source: &'c Key,
+pub(crate) struct Copy<'c> {
+    pub(crate) source: &'c Key,
     /// Of the source.
-    pub(super) version: &'c str,
+    pub(crate) version: &'c str,
     /// Bytes of the source.
-    pub(super) size: u64,
-    pub(super) target: &'c Key,
+    pub(crate) size: u64,
+    pub(crate) target: &'c Key,
     /// On the target.
-    pub(super) condition: &'c Precondition,
+    pub(crate) condition: &'c Precondition,
 }
 
 /// How a copy ended.
 #[derive(Debug)]
-pub(super) enum Copied {
+pub(crate) enum Copied {
     /// The target.
     Done(ObjectMeta),
     /// The source is another by now, or gone.
@@ -53,7 +53,7 @@ impl Copy<'_> {
     ///
     /// # Errors
     /// Those of the store; whether the copy was made is then not known.
-    pub(super) async fn perform(&self, mount: &Arc<LiveMount>, relocator: &Relocator) -> Result<Copied> {
+    pub(crate) async fn perform(&self, mount: &Arc<LiveMount>, relocator: &Relocator) -> Result<Copied> {
         let store = mount.store().await?;
         let can = store.capabilities();
         let has_parts = can.min_part_size > 0;

@@ -40,6 +40,9 @@ impl Asker {
 
     /// What is answered of a name in `dir`.
     pub(super) fn named(&self, dir: InodeId, mut answer: Answer) -> Answer {
+        if answer.attr.as_ref().is_some_and(has_other_names) {
+            answer.valid = Duration::ZERO;
+        }
         let found = answer.attr.as_ref().filter(|attr| attr.kind == FileKind::Directory).map(|attr| attr.inode);
         answer.valid = self.valid([Some(dir), found].into_iter().flatten(), answer.as_of, answer.valid);
         answer
@@ -47,12 +50,18 @@ impl Asker {
 
     /// What is answered of an inode.
     pub(super) fn located(&self, mut located: Located) -> Located {
+        if has_other_names(&located.attr) {
+            located.valid = Duration::ZERO;
+        }
         located.valid = self.valid(dirs_of(&located.attr), located.as_of, located.valid);
         located
     }
 
     /// What is answered of a path.
     pub(super) fn resolved(&self, mut answer: Answer) -> Answer {
+        if answer.attr.as_ref().is_some_and(has_other_names) {
+            answer.valid = Duration::ZERO;
+        }
         if let Some(attr) = &answer.attr {
             answer.valid = self.valid(dirs_of(attr), answer.as_of, answer.valid);
         }
@@ -61,6 +70,9 @@ impl Asker {
 
     /// A page of a listing.
     pub(super) fn listed(&self, mut page: WalkPage) -> WalkPage {
+        if page.entries.iter().any(|(_, attr)| has_other_names(attr)) {
+            page.valid = Duration::ZERO;
+        }
         let attrs = page.entries.iter().map(|(_, attr)| attr).chain(&page.directory);
         page.valid = self.valid(attrs.flat_map(dirs_of), page.as_of, page.valid);
         page
@@ -70,6 +82,11 @@ impl Asker {
         let Some(session) = self.session.filter(|_| !valid.is_zero()) else { return valid };
         if self.sessions.may_believe(session, dirs, as_of, valid) { valid } else { Duration::ZERO }
     }
+}
+
+/// Whether a change under a name that nobody knows of makes attributes wrong: such are not believed for any time.
+fn has_other_names(attr: &Attr) -> bool {
+    attr.kind != FileKind::Directory && attr.nlink > 1
 }
 
 /// The directories whose changes make attributes wrong.

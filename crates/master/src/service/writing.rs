@@ -2,11 +2,11 @@
 
 use headpond_namespace::{AttrChange, Owner, XattrChange};
 use headpond_proto::v1::{
-    self, CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LookupResponse, MakeDirectoryRequest,
-    MakeNodeRequest, OpenForWritingRequest, PendingRequest, PendingResponse, PersistPathRequest, PersistPathResponse,
-    PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse, ReclaimLeaseRequest,
-    ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest,
-    RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse,
+    self, CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LinkRequest, LookupResponse,
+    MakeDirectoryRequest, MakeNodeRequest, OpenForWritingRequest, PendingRequest, PendingResponse, PersistPathRequest,
+    PersistPathResponse, PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse,
+    ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
+    RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse,
     writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
@@ -24,7 +24,7 @@ use crate::{
     access::Caller,
     core::Core,
     lookup::Answer,
-    write::{Change, NewEntry, Opened, Persisted, Removal, Renaming},
+    write::{Change, Linking, NewEntry, Opened, Persisted, Removal, Renaming},
 };
 
 /// What is to be made, as the three messages say that ask for something new: they have the same fields.
@@ -158,6 +158,22 @@ impl Service for WritingService {
         make().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }
 
+    async fn link(&self, request: Request<LinkRequest>) -> Result<Response<LookupResponse>, Status> {
+        let asker = Asker::of(&self.0, &request);
+        let request = asked(request, |request| &mut request.caller)?;
+        let link = async || {
+            let linking = Linking {
+                inode: InodeId(request.inode),
+                parent: InodeId(request.parent),
+                name: name(&request.name)?,
+                caller: request.caller.map(Caller::from),
+                request: request_id(&request.request_id)?,
+            };
+            asker.settle(linking.request, self.0.writing.link(linking)).await
+        };
+        link().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
+    }
+
     async fn remove(&self, request: Request<RemoveRequest>) -> Result<Response<RemoveResponse>, Status> {
         let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
@@ -171,7 +187,7 @@ impl Service for WritingService {
             };
             asker.settle(removal.request, self.0.writing.remove(removal)).await
         };
-        remove().await.map(|as_of| Response::new(RemoveResponse { as_of })).map_err(refuse)
+        remove().await.map(|(as_of, links)| Response::new(RemoveResponse { as_of, links })).map_err(refuse)
     }
 
     async fn persist_path(
@@ -212,7 +228,7 @@ impl Service for WritingService {
             };
             asker.settle(renaming.request, self.0.writing.rename(renaming)).await
         };
-        rename().await.map(|as_of| Response::new(RenameResponse { as_of })).map_err(refuse)
+        rename().await.map(|(as_of, links)| Response::new(RenameResponse { as_of, links })).map_err(refuse)
     }
 
     async fn set_xattr(&self, request: Request<SetXattrRequest>) -> Result<Response<LookupResponse>, Status> {

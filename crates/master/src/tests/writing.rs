@@ -53,11 +53,11 @@ impl Rig {
     }
 
     pub(super) async fn unlink(&self, path: &str) -> Result<u64> {
-        self.writing().remove(self.removal(path, false).await).await
+        Ok(self.writing().remove(self.removal(path, false).await).await?.0)
     }
 
     pub(super) async fn remove_directory(&self, path: &str) -> Result<u64> {
-        self.writing().remove(self.removal(path, true).await).await
+        Ok(self.writing().remove(self.removal(path, true).await).await?.0)
     }
 
     pub(super) async fn renaming(&self, from: &str, to: &str) -> Renaming {
@@ -66,7 +66,7 @@ impl Rig {
     }
 
     pub(super) async fn rename(&self, from: &str, to: &str) -> Result<u64> {
-        self.writing().rename(self.renaming(from, to).await).await
+        Ok(self.writing().rename(self.renaming(from, to).await).await?.0)
     }
 
     /// The grant to persist under a lease, as a worker reads it.

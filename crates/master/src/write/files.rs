@@ -45,12 +45,14 @@ impl Writing {
             return self.try_lease(inode, *request);
         }
         self.lookups.lookup(*parent, name, caller.as_ref(), false).await?;
-        let _guard = self.names.lock(*parent, name).await;
+        let guard = self.names.lock(*parent, name).await;
         let snapshot = self.catalog.snapshot()?;
-        if let Some(attr) = snapshot.lookup(*parent, name)? {
+        if let Some(found) = snapshot.lookup(*parent, name)? {
             if exclusive {
                 return Err(exists(&snapshot, *parent, name));
             }
+            let is_own = snapshot.target(found.inode)?.is_none();
+            let attr = snapshot.shown(found)?.ok_or_else(|| stale(*parent))?;
             if attr.kind != FileKind::File {
                 return Ok(Try::Done(Opened { answer: self.answer(attr.inode)?, lease: None, persist: None }));
             }
@@ -58,6 +60,12 @@ impl Writing {
             if let Some(caller) = caller {
                 caller.require(&attr, WRITE, || describe(&snapshot, attr.inode))?;
             }
+            drop(snapshot);
+            if is_own {
+                return self.try_lease(attr.inode, *request);
+            }
+            drop(guard);
+            let (_guard, ..) = self.lock_inode(attr.inode).await?;
             return self.try_lease(attr.inode, *request);
         }
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;

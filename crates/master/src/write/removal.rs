@@ -10,7 +10,7 @@ use headpond_ufs::Precondition;
 
 use super::{
     Try, Writing,
-    entries::{absent, being_written},
+    entries::{Directory, absent, being_written},
     objects::delete_version,
 };
 use crate::{
@@ -32,34 +32,47 @@ pub(crate) struct Removal {
 }
 
 impl Writing {
-    /// Removes a file or an empty directory; gives the position of the journal that shows it.
+    /// Removes a file or an empty directory; gives the position of the journal that shows it, and how many names are left to what had
+    /// this one.
     ///
     /// # Errors
     /// `NotFound`, `IsADirectory`, `NotADirectory`, `NotEmpty`, `ReadOnly`, `PermissionDenied`; `Stale` when the object is another than was
     /// known, which then stays; `Busy` for mount points and while the object is stored; those of lookup and store.
-    pub(crate) async fn remove(self: &Arc<Self>, removal: Removal) -> Result<u64> {
+    pub(crate) async fn remove(self: &Arc<Self>, removal: Removal) -> Result<(u64, u32)> {
         let this = self.clone();
         let number = self.catalog.snapshot()?.number();
         self.run(async move { this.persevere(|| this.try_remove(&removal, number)).await }).await
     }
 
-    async fn try_remove(&self, removal: &Removal, number: u64) -> Result<Try<u64>> {
+    async fn try_remove(&self, removal: &Removal, number: u64) -> Result<Try<(u64, u32)>> {
         let Removal { parent, name, directory, caller, request } = removal;
         if self.answered(*request)? == Some(Reply::Done) {
-            return Ok(Try::Done(self.position()?));
+            return Ok(Try::Done((self.position()?, 0)));
         }
         let caller = caller.as_ref();
         self.lookups.lookup(*parent, name, caller, false).await?;
         let _guard = self.names.lock(*parent, name).await;
         let snapshot = self.catalog.snapshot()?;
         let Some(attr) = snapshot.lookup(*parent, name)? else { return Err(absent(&snapshot, *parent, name)) };
+        let _links = self.lock_links(Self::linked(&snapshot, &[&attr])?).await;
+        let snapshot = self.catalog.snapshot()?;
+        let Some(attr) = snapshot.lookup(*parent, name)? else { return Err(absent(&snapshot, *parent, name)) };
+        let named = Self::named(&snapshot, &attr)?;
         let above = self.directory(&snapshot, *parent, caller)?;
-        above.require_owner(&snapshot, &attr, caller)?;
+        above.require_owner(&snapshot, &named.attr, caller)?;
         require_kind(&snapshot, &attr, *directory)?;
         self.refuse_fixed(&snapshot, attr.inode)?;
         let inode = attr.inode;
         if self.leases.is_persisting(inode) {
             return Ok(Try::Wait(being_written(&snapshot, inode)));
+        }
+        if named.moves {
+            if let Some(way) = self.is_any_being_put(&snapshot, &attr)? {
+                return Ok(Try::Wait(way));
+            }
+            drop(snapshot);
+            let position = self.remove_own_name(&above, removal, inode).await?;
+            return Ok(Try::Done((position, named.others)));
         }
         let is_stored =
             if *directory { !self.is_unstored_directory(&snapshot, inode)? } else { !is_unpersisted(&attr) };
@@ -71,6 +84,9 @@ impl Writing {
             if is_stored && let Some(way) = self.keeps_objects(&snapshot, &above.mount, number)? {
                 return Ok(Try::Wait(way));
             }
+        }
+        if let Some(way) = self.awaits_deletions(&snapshot, &above.mount, &attr, is_later)? {
+            return Ok(Try::Wait(way));
         }
         let path = describe(&snapshot, inode);
         drop(snapshot);
@@ -99,13 +115,38 @@ impl Writing {
         let place = (parent, name.clone());
         let command = Command::Remove { request, parent, name, inode, later, leaves, marker, now };
         self.change(&[place], command).await?;
-        self.leases.end_of(inode);
+        if named.others == 0 {
+            self.leases.end_of(inode);
+        }
         if later {
             self.replaced.forget(inode);
         }
         self.follow(mount, kept).await;
         self.relocator.kick(mount.mount.id);
-        Ok(Try::Done(self.position()?))
+        Ok(Try::Done((self.position()?, named.others)))
+    }
+
+    /// Takes its own name from an inode that has others. The namespace alone changes, as with a rename; its object follows.
+    async fn remove_own_name(&self, above: &Directory, removal: &Removal, inode: InodeId) -> Result<u64> {
+        let Removal { parent, name, request, .. } = removal;
+        let is_later = self.persists_later(&self.catalog.snapshot()?, above, name)?;
+        let (mut leaves, mut marker, mut kept) = (Vec::new(), None, None);
+        if is_later {
+            leaves.extend(self.left_in_place_of(inode));
+            marker = self.marker_of(&above.mount, &above.attr).await?;
+        } else {
+            kept = self.keep(&above.mount, &above.attr, name).await?;
+            self.delete_replaced(&above.mount, inode).await?;
+        }
+        let (request, now) = (*request, self.clock.now());
+        let (parent, name, later) = (*parent, name.clone(), is_later);
+        let place = (parent, name.clone());
+        let command = Command::Remove { request, parent, name, inode, later, leaves, marker, now };
+        self.change(&[place], command).await?;
+        self.replaced.forget(inode);
+        self.follow(&above.mount, kept).await;
+        self.relocator.kick(above.mount.mount.id);
+        self.position()
     }
 
     /// Deletes the object of a file at its present key, unless it is another than the namespace knows.

@@ -37,21 +37,21 @@ struct Ends {
 }
 
 impl Writing {
-    /// Renames within a mount; gives the position of the journal that shows it. Visible at once; objects are moved in the background.
+    /// Renames within a mount; gives the position of the journal that shows it, and how many names are left to what was replaced. Visible at once; objects are moved in the background.
     ///
     /// # Errors
     /// `NotFound`, `AlreadyExists` with `no_replace`, `NotADirectory`, `IsADirectory`, `NotEmpty`, `CrossMount`, `ReadOnly`, `PermissionDenied`; `Busy`
     /// for mount points and while objects in the way are stored; those of lookup and store.
-    pub(crate) async fn rename(self: &Arc<Self>, renaming: Renaming) -> Result<u64> {
+    pub(crate) async fn rename(self: &Arc<Self>, renaming: Renaming) -> Result<(u64, u32)> {
         let this = self.clone();
         let number = self.catalog.snapshot()?.number();
-        self.run(async move { this.persevere(|| this.try_rename(&renaming, number)).await }).await
+        self.run(async move { this.persevere(|| Box::pin(this.try_rename(&renaming, number))).await }).await
     }
 
-    async fn try_rename(&self, renaming: &Renaming, number: u64) -> Result<Try<u64>> {
+    async fn try_rename(&self, renaming: &Renaming, number: u64) -> Result<Try<(u64, u32)>> {
         let Renaming { from, to, no_replace, caller, request } = renaming;
         if matches!(self.answered(*request)?, Some(Reply::Renamed(_))) {
-            return Ok(Try::Done(self.position()?));
+            return Ok(Try::Done((self.position()?, 0)));
         }
         let (old, new) = futures::future::join(
             self.lookups.lookup(from.0, &from.1, caller.as_ref(), false),
@@ -62,7 +62,11 @@ impl Writing {
         new?;
         let _guards = self.names.lock_all(vec![from.clone(), to.clone()]).await;
         let snapshot = self.catalog.snapshot()?;
-        let Some(ends) = self.ends(&snapshot, renaming)? else { return Ok(Try::Done(snapshot.position())) };
+        let found = [snapshot.lookup(from.0, &from.1)?, snapshot.lookup(to.0, &to.1)?];
+        let linked = Self::linked(&snapshot, &found.iter().flatten().collect::<Vec<_>>())?;
+        let _links = self.lock_links(linked).await;
+        let snapshot = self.catalog.snapshot()?;
+        let Some(ends) = self.ends(&snapshot, renaming)? else { return Ok(Try::Done((snapshot.position(), 0))) };
         if let Some(way) = self.in_the_way(&snapshot, &ends, to)? {
             return Ok(Try::Wait(way));
         }
@@ -74,6 +78,9 @@ impl Writing {
         };
         let (old_names, new_names) = (names(from)?, names(to)?);
         let is_later = mount.policy.due(&new_names).is_some();
+        let replaced_named = replaced.as_ref().map(|old| Self::named(&snapshot, old)).transpose()?;
+        let links = replaced_named.as_ref().map_or(0, |named| named.others);
+        let moves = replaced_named.is_some_and(|named| named.moves);
         let deletes = [Some(moved.inode), replaced.as_ref().map(|old| old.inode)];
         if !is_later
             && deletes.into_iter().flatten().any(|inode| self.replaced.get(inode).is_some())
@@ -86,6 +93,11 @@ impl Writing {
             Some(old) => snapshot.location(old.inode)?.map(|location| location.key),
             None => None,
         };
+        if let Some(old) = &replaced
+            && let Some(way) = self.awaits_deletions(&snapshot, mount, old, is_later)?
+        {
+            return Ok(Try::Wait(way));
+        }
         drop(snapshot);
 
         if let Some(old) = replaced.as_ref().filter(|old| old.kind == FileKind::Directory)
@@ -140,8 +152,10 @@ impl Writing {
             deletes.into_iter().flatten().for_each(|inode| self.replaced.forget(inode));
         }
         if let Some(old) = replaced {
-            self.leases.end_of(old.inode);
-            if stays(&old) {
+            if links == 0 {
+                self.leases.end_of(old.inode);
+            }
+            if stays(&old) && !moves {
                 let object = OldObject { key: new_key.clone(), version: old.version };
                 self.replaced.note(moved.inode, object);
                 if moved.kind != FileKind::File
@@ -153,7 +167,7 @@ impl Writing {
         }
         self.follow(mount, kept).await;
         self.relocator.kick(to_dir.mount.mount.id);
-        Ok(Try::Done(self.position()?))
+        Ok(Try::Done((self.position()?, links)))
     }
 
     /// Finds both ends and checks that the caller may; `None` when both are the same already.
@@ -172,13 +186,15 @@ impl Writing {
             let message = format!("{} cannot be renamed from mount {old} to mount {new}: copy instead", from.1);
             return Err(Error::new(ErrorKind::CrossMount, message));
         }
-        from_dir.require_owner(snapshot, &moved, caller)?;
+        let shown = Self::named(snapshot, &moved)?.attr;
+        from_dir.require_owner(snapshot, &shown, caller)?;
         if let Some(old) = &replaced {
-            if old.inode == moved.inode {
+            let old_shown = Self::named(snapshot, old)?.attr;
+            if old_shown.inode == shown.inode {
                 return Ok(None);
             }
             self.refuse_fixed(snapshot, old.inode)?;
-            to_dir.require_owner(snapshot, old, caller)?;
+            to_dir.require_owner(snapshot, &old_shown, caller)?;
             match (moved.kind == FileKind::Directory, old.kind == FileKind::Directory) {
                 (true, false) => {
                     let message = format!("{} is not a directory", describe(snapshot, old.inode));
@@ -216,6 +232,9 @@ impl Writing {
             && !self.persists_later(snapshot, to_dir, &to.1)?
             && let Some(way) = self.is_being_put(snapshot, old)?
         {
+            return Ok(Some(way));
+        }
+        if let Some(way) = replaced.as_ref().map(|old| self.is_any_being_put(snapshot, old)).transpose()?.flatten() {
             return Ok(Some(way));
         }
         Ok(None)

@@ -52,6 +52,9 @@ impl Apply<'_> {
     pub(super) fn put_dirty(&mut self, dirty: &Dirty) -> Result<(), TableError> {
         let id = dirty.inode.0;
         let old = self.dirty.get(dirty.inode)?;
+        if old.as_ref().is_none_or(|old| (old.number, old.since) != (dirty.number, dirty.since)) {
+            self.renumbered.push(dirty.inode);
+        }
         if let Some(old) = old.as_ref().filter(|old| old.number != dirty.number) {
             self.dirty.order.remove((old.number, id))?;
         }

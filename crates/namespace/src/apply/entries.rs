@@ -73,6 +73,9 @@ impl Apply<'_> {
             }
         };
         let mut xattrs = Vec::new();
+        let found = old.map(|entry| entry.inode);
+        let old = old.map(|entry| self.outlive(entry)).transpose()?;
+        own.xattrs &= old.map(|entry| entry.inode) == found;
         match old {
             Some(entry) => {
                 if own.xattrs {
@@ -130,6 +133,7 @@ impl Apply<'_> {
                 self.set_made(entry.inode, true)?;
                 continue;
             }
+            let entry = self.outlive(entry)?;
             self.rows.entries.remove(entry_key(key, name.as_bytes()).as_slice())?;
             self.remove_inode(entry)?;
             directory.children -= 1;
@@ -190,7 +194,7 @@ impl Apply<'_> {
     }
 
     /// The row of a file that an entry leads to.
-    fn file_row(&self, id: InodeId) -> Result<(Inode, File), TableError> {
+    pub(super) fn file_row(&self, id: InodeId) -> Result<(Inode, File), TableError> {
         let row = self.rows.inode(id)?.unwrap_or_else(|| panic!("inode {id} has an entry but no row"));
         let file = row.file().cloned().unwrap_or_else(|| panic!("inode {id} is a directory but its entry says a file"));
         Ok((row, file))

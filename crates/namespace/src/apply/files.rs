@@ -38,6 +38,7 @@ impl Apply<'_> {
         // The store may tell of another time, by its own clock: the version that we know to be ours has this one.
         row.own = Own { ctime: None, mtime: true, ..row.own };
         self.settle(id, mount, key, row, order)?;
+        self.aliases_lag(id)?;
         Ok(Reply::Inode(id))
     }
 

@@ -8,6 +8,7 @@ mod dirty;
 mod entries;
 mod files;
 mod left;
+mod links;
 mod mount_points;
 mod names;
 mod persists;
@@ -23,7 +24,7 @@ mod xattrs;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use headpond_types::{InodeId, Timestamp, WorkerId};
 use redb::{Table, TableDefinition, WriteTransaction};
@@ -36,6 +37,7 @@ use crate::{
     error::TableError,
     header::{HEADER, Header},
     inode::{DirKey, Directory, Inode, Node},
+    links::WriteLinks,
     mounts::Mounts,
     namespace::{write_rows, write_unsettled},
     own::Own,
@@ -56,6 +58,7 @@ pub(crate) struct Apply<'t> {
     unsettled: WriteUnsettled<'t>,
     alone: WriteAlone<'t>,
     dirty: WriteDirty<'t>,
+    links: WriteLinks<'t>,
     header_table: Table<'t, &'static str, &'static [u8]>,
     mount_table: Table<'t, u32, &'static [u8]>,
     workers: Table<'t, &'static str, u32>,
@@ -64,6 +67,10 @@ pub(crate) struct Apply<'t> {
     header: Header,
     mounts: Arc<Mounts>,
     effects: Vec<Effect>,
+    /// What aliases that went with this command stood for.
+    unlinked: BTreeMap<InodeId, InodeId>,
+    /// Inodes that got another number with this command.
+    renumbered: Vec<InodeId>,
     changed_rows: u64,
     /// Whether `orphans` may hold any, so that most commands need not look.
     has_orphans: bool,
@@ -84,6 +91,7 @@ pub(crate) fn create_tables(txn: &WriteTransaction) -> Result<Header, TableError
     write_unsettled(txn)?;
     WriteAlone::open(txn)?;
     WriteDirty::open(txn)?;
+    WriteLinks::open(txn)?;
     let mut table = txn.open_table(HEADER)?;
     if let Some(header) = Header::read(&table)? {
         return Ok(header);
@@ -115,6 +123,7 @@ impl<'t> Apply<'t> {
             unsettled: write_unsettled(txn)?,
             alone: WriteAlone::open(txn)?,
             dirty: WriteDirty::open(txn)?,
+            links: WriteLinks::open(txn)?,
             header_table: txn.open_table(HEADER)?,
             mount_table: txn.open_table(MOUNTS)?,
             workers: txn.open_table(WORKERS)?,
@@ -123,6 +132,8 @@ impl<'t> Apply<'t> {
             header,
             mounts,
             effects: Vec::new(),
+            unlinked: BTreeMap::new(),
+            renumbered: Vec::new(),
             changed_rows: 0,
             has_orphans,
         })
@@ -227,9 +238,13 @@ impl<'t> Apply<'t> {
                 self.leave(*mount, objects, gone)?;
                 Reply::Done
             }
+            Command::Link { request, inode, parent, name, due, barrier, now } => {
+                self.once(*request, |apply| apply.link(*inode, *parent, name, *due, *barrier, *now))?
+            }
             Command::Sweep => Reply::Done,
         };
         self.sweep(matches!(command, Command::Sweep))?;
+        self.settle_links()?;
         Ok(Outcome { reply, effects: std::mem::take(&mut self.effects) })
     }
 

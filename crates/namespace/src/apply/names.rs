@@ -69,12 +69,21 @@ impl Apply<'_> {
         if entry.is_directory && self.directory_row(inode)?.1.children > 0 {
             return Err(Refusal::NotEmpty(name.clone()).into());
         }
+        if self.has_other_names(entry)? {
+            self.promote(parent, name, entry, now)?;
+            self.clear_up(parent, after)?;
+            return Ok(Reply::Done);
+        }
+        let target = self.links.target(inode)?;
         if after.later {
             self.leave_object(parent, entry)?;
         }
         self.remove_name(parent, name, entry)?;
         self.count_child(parent, -1, now)?;
         self.clear_up(parent, after)?;
+        if target != inode {
+            self.set_ctime(target, now)?;
+        }
         Ok(Reply::Done)
     }
 

@@ -49,6 +49,7 @@ impl Apply<'_> {
         self.set_dirty(&mut row, &dirty)?;
         self.put_inode(id, &row)?;
         self.effects.push(Effect::Entry { parent, name, old: Some(id) });
+        self.aliases_lag(id)?;
         Ok(Reply::Inode(id))
     }
 

@@ -35,7 +35,9 @@ impl Apply<'_> {
         if no_replace && target.is_some() {
             return Err(Refusal::Exists(to.1.clone()).into());
         }
-        if target == Some(source) {
+        if let Some(target) = target
+            && self.is_same_inode(source, target)?
+        {
             return Ok(Reply::Renamed(None));
         }
         if self.mounts.keeps(source.inode) {
@@ -53,7 +55,31 @@ impl Apply<'_> {
         if self.is_reserved(to.0, to.1) {
             return Err(Refusal::Reserved(to.1.clone()).into());
         }
-        Ok(Reply::Renamed(self.move_entry(mounts.0, from, source, to, target, (order, after), now)?))
+        let mut target = target;
+        if let Some(replaced) = target
+            && self.has_other_names(replaced)?
+        {
+            self.promote(to.0, to.1, replaced, now)?;
+            target = None;
+        }
+        Ok(Reply::Renamed(self.do_rename(from, source, to, target, (order, after), now)?))
+    }
+
+    /// Renames what may be renamed; answers the relocation of what was moved, if its objects are not where they are now to be.
+    pub(super) fn do_rename(
+        &mut self,
+        from: Place<'_>,
+        source: Entry,
+        to: Place<'_>,
+        target: Option<Entry>,
+        how: (Order, After<'_>),
+        now: Timestamp,
+    ) -> Result<Option<u64>, TableError> {
+        let mount = self.rows.mount_of(&self.mounts, from.0)?;
+        let mount = mount.unwrap_or_else(|| panic!("directory {} is in no mount", from.0));
+        let relocation = self.move_entry(mount, from, source, to, target, how, now)?;
+        self.reorder_link(source.inode, how.0)?;
+        Ok(relocation)
     }
 
     /// Refuses what rename(2) does not replace.

@@ -67,7 +67,7 @@ impl Apply<'_> {
         if entry.is_directory {
             self.orphan(self.mounts.key(entry.inode))?;
         }
-        Ok(())
+        self.forget_links(entry.inode)
     }
 
     /// Leaves what is stored under `dir` to later sweeps.

@@ -7,6 +7,7 @@ mod dirty;
 mod entries;
 mod files;
 mod left;
+mod links;
 mod mounts;
 mod moving_dirty;
 mod names;

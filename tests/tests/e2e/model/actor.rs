@@ -147,6 +147,10 @@ impl Actor {
             }
             Step::Rename(from, to) => self.rename((None, from), (None, to), RenameFlags::empty()),
             Step::RenameNoReplace(from, to) => self.rename((None, from), (None, to), RenameFlags::NOREPLACE),
+            Step::Link(from, to) => {
+                let root = self.root()?;
+                done(self.call(|| rustix::fs::linkat(&root, from.as_str(), &root, to.as_str(), AtFlags::empty())))
+            }
             Step::Stat(path) => self.stat(None, path),
             Step::Chmod(path, mode) => {
                 let (root, bits) = (self.root()?, Bits::from_raw_mode(*mode));

@@ -21,6 +21,8 @@ pub(super) struct Tree {
 struct Entry {
     attributes: Attributes,
     inode: u64,
+    /// Names, of a file.
+    links: u64,
     bytes: Bytes,
 }
 
@@ -57,7 +59,8 @@ impl Tree {
             } else {
                 Bytes::new()
             };
-            self.entries.insert(path.clone(), Entry { attributes, inode: stat.st_ino, bytes: content });
+            let links = if is_directory { 0 } else { stat.st_nlink };
+            self.entries.insert(path.clone(), Entry { attributes, inode: stat.st_ino, links, bytes: content });
             if is_directory {
                 self.walk(root, &path, began, bytes)?;
             }
@@ -97,6 +100,8 @@ impl Tree {
                 entry.attributes
             );
             ensure!(entry.bytes == found.bytes, "the bytes of /{path} differ {what}");
+            let (links, expected) = (found.links, entry.links);
+            ensure!(links == expected, "/{path} has {links} names {what} instead of {expected}");
         }
         for path in other.entries.keys() {
             ensure!(self.entries.contains_key(path), "/{path} is too much {what}");

@@ -276,6 +276,15 @@ impl WritingService for FakeMaster {
         Ok(self.answer(Some(attr)))
     }
 
+    async fn link(&self, request: Request<v1::LinkRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+        let request = request.into_inner();
+        self.changed(request.request_id);
+        self.enter("link".to_owned()).await?;
+        let attr = self.edit(request.inode, |attr| attr.nlink += 1)?;
+        self.state().entries.insert((request.parent, request.name.to_vec()), attr.clone());
+        Ok(self.answer(Some(attr)))
+    }
+
     async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveResponse>, Status> {
         let request = request.into_inner();
         self.changed(request.request_id);
@@ -284,8 +293,11 @@ impl WritingService for FakeMaster {
         let removed = state.entries.remove(&(request.parent, request.name.to_vec()));
         let removed = removed.ok_or_else(|| refused(ErrorKind::NotFound))?;
         let InodeId(inode) = removed.inode;
-        state.writing.held.retain(|_, held| *held != inode);
-        Ok(Response::new(v1::RemoveResponse { as_of: state.position }))
+        let links = state.entries.values().filter(|attr| attr.inode.0 == inode).count();
+        if links == 0 {
+            state.writing.held.retain(|_, held| *held != inode);
+        }
+        Ok(Response::new(v1::RemoveResponse { as_of: state.position, links: u32::try_from(links).expect("few") }))
     }
 
     async fn rename(&self, request: Request<v1::RenameRequest>) -> Result<Response<v1::RenameResponse>, Status> {
@@ -296,7 +308,7 @@ impl WritingService for FakeMaster {
         let moved = state.entries.remove(&(request.from_parent, request.from_name.to_vec()));
         let moved = moved.ok_or_else(|| refused(ErrorKind::NotFound))?;
         state.entries.insert((request.to_parent, request.to_name.to_vec()), moved);
-        Ok(Response::new(v1::RenameResponse { as_of: state.position }))
+        Ok(Response::new(v1::RenameResponse { as_of: state.position, links: 0 }))
     }
 
     async fn set_attr(&self, request: Request<v1::SetAttrRequest>) -> Result<Response<v1::LookupResponse>, Status> {

@@ -50,6 +50,25 @@ fn a_link_that_the_kernel_knows_is_not_asked_for_again() {
 }
 
 #[test]
+fn a_hard_link_is_the_same_file() {
+    let source = FakePond::new();
+    let dir = source.dir(InodeId::ROOT, "d");
+    source.file(InodeId::ROOT, "f", b"bytes");
+    let pond = Pond::mount(&source);
+    fs::hard_link(pond.path("f"), pond.path("d/g")).expect("linked");
+    let attributes = |name: &str| fs::metadata(pond.path(name)).map(|found| (found.ino(), found.nlink()));
+    let inode = attributes("f").expect("is there").0;
+    assert_eq!((attributes("f").expect("is there"), attributes("d/g").expect("is there")), ((inode, 2), (inode, 2)));
+    assert_eq!(errno(fs::hard_link(pond.path("f"), pond.path("d/g"))), Some(libc::EEXIST));
+    assert_eq!(errno(fs::hard_link(pond.path("d"), pond.path("e"))), Some(libc::EPERM));
+    fs::write(pond.path("d/g"), b"through the other").expect("written");
+    assert_eq!(fs::read(pond.path("f")).expect("read"), b"through the other");
+    fs::remove_file(pond.path("f")).expect("removed");
+    assert_eq!(attributes("d/g").expect("is there"), (inode, 1));
+    assert_eq!(source.stored(dir, "g"), b"through the other");
+}
+
+#[test]
 fn special_files_are_made() {
     let source = FakePond::new();
     let pond = Pond::mount(&source);
