@@ -215,6 +215,15 @@ impl Backlog {
         self.line(mount).and_then(|line| line.lock().barrier_after(number))
     }
 
+    /// Has something go at once, whatever it is to wait for: somebody waits for it who comes before that in the order.
+    pub(crate) fn free(&self, mount: MountId, inode: InodeId) {
+        if let Some(line) = self.line(mount)
+            && line.lock().free(inode)
+        {
+            line.woken.notify_one();
+        }
+    }
+
     /// Whether no barrier of a mount with a lower number is left.
     pub(crate) fn has_no_barrier_below(&self, mount: MountId, number: u64, moves: Moves) -> bool {
         self.line(mount).map_or_else(
@@ -260,13 +269,6 @@ fn item(snapshot: &Snapshot, dirty: &Dirty) -> Result<Option<Item>> {
         content: None,
     };
     if dirty.is_orphan() {
-        // Where objects are moved away from, somebody may wait for the place who comes before what this would wait for.
-        let touches = |key: &Vec<u8>| -> Result<bool> {
-            let mut relocations =
-                snapshot.relocations()?.into_iter().filter(|relocation| relocation.mount == dirty.mount);
-            Ok(relocations.any(|relocation| relocation.touches(key)))
-        };
-        item.elsewhere = dirty.key.as_ref().map(touches).transpose()?.unwrap_or(false);
         return Ok(Some(Item { due: Due::Now, ..item }));
     }
     let Some(attr) = snapshot.attr(dirty.inode)? else { return Ok(None) };

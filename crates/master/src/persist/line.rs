@@ -291,6 +291,16 @@ impl Line {
         self.barriers.first().map(|(number, _)| *number).into_iter().chain(moves.first_barrier).min()
     }
 
+    /// Has an item go at once, whatever it is to wait for. Whether it did wait.
+    pub(crate) fn free(&mut self, inode: InodeId) -> bool {
+        let Some(entry) = self.entries.get_mut(&inode).filter(|entry| !entry.item.elsewhere) else { return false };
+        entry.item.elsewhere = true;
+        let item = entry.item.clone();
+        self.unfile(inode, &item);
+        self.file(inode);
+        true
+    }
+
     /// The number of the first barrier after `number`.
     pub(crate) fn barrier_after(&self, number: u64) -> Option<u64> {
         self.barriers.range((number + 1, InodeId(0))..).next().map(|(number, _)| *number)

@@ -112,7 +112,7 @@ impl Job<'_> {
             return Ok(Step::Later);
         }
         let owners = self.owners()?;
-        if owners.has_orphan_at(&file.to)? {
+        if self.relocator.waits_for_orphan(&self.relocator.catalog.snapshot()?, self.relocation, &file.to)? {
             return Ok(Step::Orphaned);
         }
         let is_taken = owners.file_at(&file.to)?.is_some_and(|owner| owner != file.inode)

@@ -76,7 +76,7 @@ impl Relocator {
             } else {
                 !relocation.replaced.is_empty() && !backlog.has_no_barrier_below(mount, relocation.since, moves)
             };
-            if waits || is_taken(&self.catalog.snapshot()?, relocation)? {
+            if waits || self.is_taken(relocation)? {
                 held.insert(relocation.id);
             } else if relocation.barrier && persists_later {
                 clear.push((relocation, limit));
@@ -93,19 +93,30 @@ impl Relocator {
         Ok(held)
     }
 
+    /// Whether an object is still to be deleted where a file is to be moved to.
+    fn is_taken(&self, relocation: &Relocation) -> Result<bool> {
+        let snapshot = self.catalog.snapshot()?;
+        let is_file = snapshot.attr(relocation.inode)?.is_some_and(|attr| attr.kind == FileKind::File);
+        let Some(location) = snapshot.location(relocation.inode)?.filter(|_| is_file) else { return Ok(false) };
+        self.waits_for_orphan(&snapshot, relocation, &path_key(&location.names))
+    }
+
+    /// Whether what dirty files left may be at `key`: it is not known by its version, and deleted in its turn. At once where the relocation comes
+    /// before it in the order, since what it would wait for may wait for the relocation.
+    pub(super) fn waits_for_orphan(&self, snapshot: &Snapshot, relocation: &Relocation, key: &[u8]) -> Result<bool> {
+        let Some(orphan) = snapshot.orphan_at(relocation.mount, key)? else { return Ok(false) };
+        if relocation.since < orphan.number {
+            self.catalog.backlog().free(relocation.mount, orphan.inode);
+        }
+        Ok(true)
+    }
+
     /// The number up to which a barrier waits for others: its own, or that of the first barrier after its place in the order, which waits for it.
     fn limit(&self, relocation: &Relocation, all: &[Relocation]) -> u64 {
         let later = all.iter().filter(|other| other.barrier && other.since > relocation.since).map(|other| other.since);
         let persisted = self.catalog.backlog().barrier_after(relocation.mount, relocation.since);
         later.chain(persisted).fold(relocation.id, u64::min)
     }
-}
-
-/// Whether an object is still to be deleted where a file is to be moved to.
-fn is_taken(snapshot: &Snapshot, relocation: &Relocation) -> Result<bool> {
-    let is_file = snapshot.attr(relocation.inode)?.is_some_and(|attr| attr.kind == FileKind::File);
-    let Some(location) = snapshot.location(relocation.inode)?.filter(|_| is_file) else { return Ok(false) };
-    Ok(snapshot.orphan_at(relocation.mount, &path_key(&location.names))?.is_some())
 }
 
 fn relocations_of(snapshot: &Snapshot, mount: MountId) -> Result<Vec<Relocation>> {

@@ -72,14 +72,6 @@ impl Owners {
         Ok(self.snapshot.dirty(file)?.is_some_and(|dirty| dirty.key.is_some()))
     }
 
-    /// Whether what dirty files left may be at `key`: it is not known by its version, and deleted in its turn.
-    ///
-    /// # Errors
-    /// When the namespace cannot be read.
-    pub(super) fn has_orphan_at(&self, key: &[u8]) -> Result<bool> {
-        Ok(self.snapshot.orphan_at(self.mount, key)?.is_some())
-    }
-
     /// The directory other than `except` whose prefix is `key`, which ends in `/`, or is to be.
     ///
     /// # Errors

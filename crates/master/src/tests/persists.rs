@@ -322,3 +322,19 @@ async fn a_commit_between_two_renames_of_a_directory_comes_after_its_files() {
     bed.moves_go_on().await;
     assert_eq!(bed.keys().await, ["_SUCCESS", "c/f", "plain"]);
 }
+
+#[tokio::test]
+async fn what_was_removed_makes_way_for_what_a_commit_before_it_waits_for() {
+    let bed = Bed::new(Durability::Async, &["x", "y"]).await;
+    bed.tree("/m").await.expect("listed");
+    bed.moves_stop();
+    bed.rename("/m/x", "/m/z").await.expect("renamed");
+    bed.hold("/m/_SUCCESS", "").await;
+    bed.unlink("/m/y").await.expect("removed");
+    bed.rename("/m/z", "/m/y").await.expect("renamed on");
+    bed.moves_go_on().await;
+    assert_eq!(
+        (bed.keys().await, bed.object("y").await),
+        (vec!["_SUCCESS".to_owned(), "y".to_owned()], "x".to_owned())
+    );
+}
