@@ -34,6 +34,11 @@ impl Own {
         Self { ctime: None, mtime: false, ..self }
     }
 
+    /// What stays when the file is written by us, last at `mtime`: attributes may have changed since.
+    pub(crate) fn of_written(self, mtime: Timestamp) -> Self {
+        Self { ctime: self.ctime.filter(|ctime| *ctime > mtime), mtime: true, ..self }
+    }
+
     /// When attributes, name or content last changed, of an inode modified at `mtime`.
     pub(crate) fn changed(&self, mtime: Timestamp) -> Timestamp {
         match self.ctime {

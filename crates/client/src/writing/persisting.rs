@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fail::fail_point;
 use headpond_proto::v1;
-use headpond_types::{Attr, Error, ErrorKind, Result};
+use headpond_types::{Attr, Error, ErrorKind, Result, Timestamp};
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 
@@ -87,13 +87,14 @@ impl FileWriter {
         })?;
         let staging = (grant.copies > 0).then(|| self.lease().staging.clone());
         let order = v1::PersistRequest { grant: Some(signed), closing, staging, ..v1::PersistRequest::default() };
-        let (changes, stored) = self.send(order).await?;
+        let (changes, mtime, stored) = self.send(order).await?;
         let request = v1::CommitRequest {
             lease: self.lease().id,
             content: grant.content,
             key: grant.key,
             size: stored.size,
-            mtime_ns: stored.mtime_ns,
+            // That of the last change in it: a close changes nothing, and the store has a clock of its own.
+            mtime_ns: mtime.0,
             version: stored.version,
             holders: stored.holders,
             request_id: request_id(),
@@ -120,13 +121,13 @@ impl FileWriter {
         }
     }
 
-    /// Answers how many of the changes are stored, and as what.
-    async fn send(&self, order: v1::PersistRequest) -> Result<(u64, v1::PersistResponse)> {
+    /// Answers how many of the changes are stored, when the last of them was made, and as what.
+    async fn send(&self, order: v1::PersistRequest) -> Result<(u64, Timestamp, v1::PersistResponse)> {
         let changing = self.changing.lock().await;
         let staged = self.staged().await?;
-        let (unsure, changes, length) = {
+        let (unsure, changes, mtime, length) = {
             let state = self.lock();
-            (state.unsure, state.changes, state.attr.size)
+            (state.unsure, state.changes, state.attr.mtime, state.attr.size)
         };
         if unsure {
             staged.set_length(length).await.inspect_err(|error| self.note(error))?;
@@ -147,7 +148,7 @@ impl FileWriter {
         drop(still);
         // The worker may have been lost with bytes that only it had.
         self.staged().await?;
-        Ok((changes, stored?))
+        Ok((changes, mtime, stored?))
     }
 
     /// Whether an error came of a lease that was lost, and is not any more: taken back now, or by its renewal after there were `reclaims`.

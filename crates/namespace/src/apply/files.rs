@@ -8,7 +8,6 @@ use crate::{
     displaced::displaced_inode,
     error::TableError,
     inode::{Entry, File, Inode, Node},
-    own::Own,
     relocation::Relocation,
     unsettled::left_key,
 };
@@ -36,7 +35,7 @@ impl Apply<'_> {
             self.clear_dirty(id, &mut row)?;
         }
         // The store may tell of another time, by its own clock: the version that we know to be ours has this one.
-        row.own = Own { ctime: None, mtime: true, ..row.own };
+        row.own = row.own.of_written(mtime);
         self.settle(id, mount, key, row, order)?;
         self.aliases_lag(id)?;
         Ok(Reply::Inode(id))

@@ -8,7 +8,6 @@ use crate::{
     displaced::displaced_key,
     error::TableError,
     inode::{Directory, Entry, File, Inode, Node},
-    own::Own,
     rows::entry_key,
 };
 
@@ -35,7 +34,7 @@ impl Apply<'_> {
             self.unsettled.unpersisted.remove(id.0).map_err(TableError::from)?;
         }
         *file = File { size, mtime, content, version: std::mem::take(&mut file.version) };
-        row.own = Own { ctime: None, mtime: true, ..row.own };
+        row.own = row.own.of_written(mtime);
         let known = self.dirty_of(id, &row)?;
         let fresh = self.new_dirty(mount, id, new.due);
         let mut dirty = Dirty { barrier: new.barrier, holders: new.holders.to_vec(), ..fresh };

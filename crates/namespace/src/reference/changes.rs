@@ -97,7 +97,7 @@ impl Model {
                 }
                 let node = model.nodes.get_mut(&inode.0).expect("is there");
                 node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
-                node.own = crate::own::Own { ctime: None, mtime: true, ..node.own };
+                node.own = node.own.of_written(mtime);
                 model.settle(inode.0, key, order);
                 Ok(Reply::Inode(*inode))
             }),

@@ -22,7 +22,7 @@ impl Model {
                     };
                     let (size, mtime, version, content) = (*size, *mtime, version.clone(), *content);
                     node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
-                    node.own = Own { ctime: None, mtime: true, ..node.own };
+                    node.own = node.own.of_written(mtime);
                     let known = node.dirty.take();
                     let mut dirty = Dirty { holders: holders.clone(), barrier: *barrier, ..model.fresh(inode.0, *due) };
                     if let Some(known) = known {

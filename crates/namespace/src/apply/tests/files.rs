@@ -22,6 +22,18 @@ fn a_commit_gives_the_version_and_keeps_the_inode() {
 }
 
 #[test]
+fn a_change_of_attributes_after_the_last_write_is_the_last_one() {
+    let mut bed = Bed::mounted();
+    let f = bed.written(ROOT, "f", "f", 1);
+    let change = AttrChange { mode: Some(0o600), ..AttrChange::default() };
+    bed.set_attr(f, change);
+    let changed = bed.attr(f).ctime;
+    bed.commit(f, "f", 2);
+    assert_eq!((bed.attr(f).mtime, bed.attr(f).ctime), (Timestamp(80), changed.max(Timestamp(80))));
+    assert_ne!(changed, Timestamp(80));
+}
+
+#[test]
 fn a_commit_keeps_whose_it_is_and_drops_a_time_that_was_set() {
     let mut bed = Bed::mounted();
     let f = bed.written(ROOT, "f", "f", 1);
