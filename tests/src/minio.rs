@@ -94,6 +94,17 @@ impl Minio {
         Ok(open)
     }
 
+    /// Id of the server's process.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether the server's process has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.check_running().is_err()
+    }
+
     /// Kills the server; its data stay.
     ///
     /// # Errors

@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use fail::fail_point;
 use headpond_types::{Error, ErrorKind, Result};
 use openraft::{
     AnyError, EntryPayload, OptionalSend, RaftSnapshotBuilder, Snapshot, SnapshotMeta, StorageIOError,
@@ -122,10 +123,12 @@ pub(crate) struct Checkpointer<M> {
 
 impl<M: StateMachine> RaftSnapshotBuilder<Types<M>> for Checkpointer<M> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types<M>>, StorageError> {
+        fail_point!("checkpoint::begin");
         blocking(|| guarded(|| self.machine.make_durable())).map_err(|error| {
             self.progress.stop(&error);
             StorageIOError::write_snapshot(None, AnyError::new(&error))
         })?;
+        fail_point!("checkpoint::made");
         let at = self.applied.as_ref().map(position).unwrap_or_default();
         let meta = SnapshotMeta {
             last_log_id: self.applied,

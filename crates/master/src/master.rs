@@ -47,6 +47,9 @@ const WINDOW: u32 = 1 << 20;
 /// Pause between two pings to a silent client; one that does not answer for as long again is dropped with its session.
 const PING: Duration = Duration::from_secs(20);
 
+/// Least journal between two checkpoints, in bytes.
+const LEAST_JOURNAL: u64 = 64 << 10;
+
 /// Shortest pause between two looks at silent workers.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
 
@@ -128,7 +131,13 @@ async fn open(config: &MasterConfig, sessions: Arc<Sessions>, metrics: Metrics) 
     let namespace = Arc::new(namespace.await?);
     // What the last master answered may still be held.
     let restarted = namespace.applied()?.is_some();
-    let journal = Journal::open(JournalConfig::new(config.state_dir.join("journal")), namespace.clone()).await?;
+    let checkpoint_bytes = config.checkpoint_bytes.max(LEAST_JOURNAL);
+    let journal = JournalConfig::new(config.state_dir.join("journal"));
+    // Journal goes by whole files.
+    let segment_bytes = journal.segment_bytes.min(checkpoint_bytes / 4);
+    let extend_bytes = journal.extend_bytes.min(segment_bytes);
+    let journal = JournalConfig { checkpoint_bytes, segment_bytes, extend_bytes, ..journal };
+    let journal = Journal::open(journal, namespace.clone()).await?;
     let denials = Denials::new(config.client_lease);
     if restarted {
         denials.be_unsure();

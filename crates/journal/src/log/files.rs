@@ -10,6 +10,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use fail::fail_point;
+
 use super::{
     frame,
     index::{Index, Segment},
@@ -136,6 +138,7 @@ impl Files {
             let obsolete = lock(&self.index).obsolete(self.number, purged);
             let Some((number, path)) = obsolete else { return Ok(()) };
             fs::remove_file(&path).map_err(JournalError::io("removing", &path))?;
+            fail_point!("checkpoint::dropped");
             lock(&self.index).remove_segment(number);
         }
     }

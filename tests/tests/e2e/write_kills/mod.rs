@@ -1,6 +1,7 @@
 //! Processes killed while others write (P9): what was acknowledged is there with its bytes, nothing half is seen, and the bucket ends as the
 //! namespace says.
 
+mod checkpoints;
 mod points;
 mod relocations;
 mod uploads;

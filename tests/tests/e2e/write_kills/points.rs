@@ -10,7 +10,7 @@ use bytes::Bytes;
 use headpond_tests::{eventually, eventually_within, noise};
 
 use super::{CONVERGED, Ended, Victim, Writing, must_converge, objects_of};
-use crate::lake::Lake;
+use crate::{check::must_be_clean, lake::Lake};
 
 /// Each point, with at which pass it kills. What is worked before a point in [`work`] decides which step a pass is of.
 const MASTER: [(&str, u32); 17] = [
@@ -37,6 +37,27 @@ const WORKER: [(&str, u32); 3] = [("upload::begun", 1), ("persist::stored", 1), 
 
 const MOUNT: [(&str, u32); 4] =
     [("close::stored", 1), ("close::stored", 2), ("close::committed", 1), ("close::committed", 3)];
+
+/// Points at which the store is killed, by whom passes them.
+const STORE: [(Victim, &str, u32); 16] = [
+    (Victim::Master, "write::journal", 3),
+    (Victim::Master, "write::journalled", 4),
+    (Victim::Master, "commit::stored", 1),
+    (Victim::Master, "mkdir::stored", 1),
+    (Victim::Master, "remove::stored", 1),
+    (Victim::Worker, "upload::begun", 1),
+    (Victim::Worker, "persist::stored", 1),
+    (Victim::Mount, "close::stored", 1),
+    // What is being moved is tried again after half a minute: at the same time.
+    (Victim::Master, "rename::begun", 1),
+    (Victim::Master, "relocate::uploading", 9),
+    (Victim::Master, "relocate::copied", 8),
+    (Victim::Master, "relocate::noted", 1),
+    (Victim::Master, "relocate::deleted", 6),
+    (Victim::Master, "relocate::end", 1),
+    (Victim::Worker, "persist::stored", 3),
+    (Victim::Mount, "close::committed", 1),
+];
 
 /// Objects in the directory that is renamed.
 const FILES: u64 = 20;
@@ -110,14 +131,26 @@ fn check(root: &Path, done: &Done) -> Result<()> {
     Ok(())
 }
 
-fn killed_at(victim: Victim, point: &str, pass: u32) -> Result<()> {
-    let lake = Lake::of(before())?;
+/// Who dies when a point is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dies {
+    /// Who passes it.
+    Itself,
+    /// The store.
+    Store,
+}
+
+fn killed_at(victim: Victim, dies: Dies, point: &str, pass: u32) -> Result<()> {
+    let mut lake = Lake::of(before())?;
     let mut cluster = lake.cluster().start()?;
     let root = cluster.path(0, HOME);
     ensure!(objects_of(&root)?.len() as u64 == FILES + 5, "not everything is seen before");
     victim.kill(&mut cluster)?;
     for part in victim.parts(&mut cluster) {
         part.env("HEADPOND_KILL_AT", format!("{point}={pass}"));
+        if dies == Dies::Store {
+            part.env("HEADPOND_KILL_PID", lake.minio.id().to_string());
+        }
     }
     victim.launch(&mut cluster)?;
     cluster.wait_workers(1)?;
@@ -127,16 +160,24 @@ fn killed_at(victim: Victim, point: &str, pass: u32) -> Result<()> {
     })?;
     let working = work(root.clone());
     let reached = eventually("the point is reached", || {
+        if dies == Dies::Store {
+            return Ok(lake.minio.has_ended());
+        }
         let mut parts = victim.parts(&mut cluster).into_iter();
         Ok(parts.all(|part| part.process().is_ok_and(|process| process.check_running().is_err())))
     });
     reached.context("a binary without the feature failpoints? `make test` builds one with it")?;
-    for part in victim.parts(&mut cluster) {
-        part.env("HEADPOND_KILL_AT", "");
+    match dies {
+        Dies::Store => lake.minio.restart()?,
+        Dies::Itself => {
+            for part in victim.parts(&mut cluster) {
+                part.env("HEADPOND_KILL_AT", "");
+            }
+            victim.launch(&mut cluster)?;
+        }
     }
-    victim.launch(&mut cluster)?;
     let done = working.join().map_err(|_| anyhow::anyhow!("the work panicked"))??;
-    println!("{victim:?} killed at {point}, pass {pass}: {done:?}");
+    println!("{victim:?} at {point}, pass {pass}, {dies:?} killed: {done:?}");
     let mut wrong = None;
     let settled = eventually_within(CONVERGED, "all is as it was told", || {
         wrong = check(&root, &done).err();
@@ -147,15 +188,18 @@ fn killed_at(victim: Victim, point: &str, pass: u32) -> Result<()> {
     }
     // A directory that objects alone made has a marker or has none.
     must_converge(&lake, &root, &format!("{HOME}/"), &["home/", "home/old/", "home/moved/"])?;
+    must_be_clean(&cluster, CONVERGED)?;
     check(&root, &done)
 }
 
 /// Some at the same time: most of it is waiting.
-fn each(victim: Victim, points: &[(&str, u32)]) -> Result<()> {
-    for points in points.chunks(AT_ONCE) {
+fn each<'p>(dies: Dies, points: impl IntoIterator<Item = &'p (Victim, &'p str, u32)>, at_once: usize) -> Result<()> {
+    let points: Vec<_> = points.into_iter().collect();
+    for points in points.chunks(at_once) {
         std::thread::scope(|scope| {
-            let kill = |(point, pass): &(&str, u32)| {
-                killed_at(victim, point, *pass).with_context(|| format!("{victim:?} killed at {point}, pass {pass}"))
+            let kill = |(victim, point, pass): &(Victim, &str, u32)| {
+                let killed = killed_at(*victim, dies, point, *pass);
+                killed.with_context(|| format!("{victim:?} at {point}, pass {pass}, {dies:?} killed"))
             };
             let threads: Vec<_> = points.iter().map(|point| scope.spawn(move || kill(point))).collect();
             let ended: Vec<_> = threads.into_iter().map(|thread| thread.join().expect("they return errors")).collect();
@@ -165,17 +209,28 @@ fn each(victim: Victim, points: &[(&str, u32)]) -> Result<()> {
     Ok(())
 }
 
+/// Kills who passes the points.
+fn each_itself(victim: Victim, points: &[(&str, u32)]) -> Result<()> {
+    let points: Vec<_> = points.iter().map(|(point, pass)| (victim, *point, *pass)).collect();
+    each(Dies::Itself, &points, AT_ONCE)
+}
+
 #[test]
 fn a_master_killed_at_any_named_point_is_taken_up_where_it_was() -> Result<()> {
-    each(Victim::Master, &MASTER)
+    each_itself(Victim::Master, &MASTER)
 }
 
 #[test]
 fn a_worker_killed_at_any_named_point_stores_all_or_nothing() -> Result<()> {
-    each(Victim::Worker, &WORKER)
+    each_itself(Victim::Worker, &WORKER)
 }
 
 #[test]
 fn a_mount_killed_at_any_named_point_has_told_the_truth() -> Result<()> {
-    each(Victim::Mount, &MOUNT)
+    each_itself(Victim::Mount, &MOUNT)
+}
+
+#[test]
+fn a_store_killed_at_any_named_point_loses_nothing_that_was_told() -> Result<()> {
+    each(Dies::Store, &STORE, 2 * AT_ONCE)
 }
