@@ -7,7 +7,6 @@ use headpond_types::{ContentId, InodeId, MountId, WorkerId};
 use super::model::{Kind, Model};
 use crate::{
     Command, Dirty, Due, Left, ObservedKind, PersistBegun, Refusal, Reply, Version, displaced_inode, displaced_key,
-    own::Own,
 };
 
 impl Model {
