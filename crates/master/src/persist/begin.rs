@@ -59,6 +59,12 @@ pub(super) struct Upload {
     pub(super) orphan: Option<(InodeId, u64)>,
 }
 
+/// Where something stands among what is due. What is to be deleted at its key goes before it if that stands before it, since barriers between them
+/// do; otherwise it is replaced, since they wait for what replaces it.
+const fn place(dirty: &Dirty) -> u64 {
+    if dirty.barrier { dirty.number } else { dirty.since }
+}
+
 impl Task {
     /// What must not be done twice at a time. Of a marker without its `/`.
     pub(super) fn key(&self) -> &[u8] {
@@ -172,7 +178,9 @@ impl Run {
         let Some(location) = snapshot.location(inode)? else { return Ok(None) };
         // Inside of what is relocated it begins where that is, and moves along.
         let key = dirty.key.clone().unwrap_or(location.key);
-        if self.keys.contains_key(&key) || self.makes_way(&snapshot, inode, dirty.number)? {
+        let orphan = snapshot.orphan_at(self.mount, &[&key[..], b"/"].concat())?;
+        let is_left = orphan.is_some_and(|orphan| orphan.number < place(&dirty));
+        if self.keys.contains_key(&key) || is_left || self.makes_way(&snapshot, inode, dirty.number)? {
             return Ok(None);
         }
         let known = snapshot.dirty(inode)?.filter(|known| known.number == dirty.number && known.marker);
@@ -221,9 +229,13 @@ impl Run {
         if self.keys.contains_key(&key) {
             return Ok(None);
         }
+        let orphan = snapshot.orphan_at(self.mount, &key)?;
+        if orphan.as_ref().is_some_and(|orphan| orphan.number < place(&dirty)) {
+            return Ok(None);
+        }
         let replaces = if persisted { Some(attr.version) } else { dirty.replaces };
         let mut upload = Upload { content, holders: dirty.holders, replaces, earlier: dirty.put.clone(), orphan: None };
-        if let Some(orphan) = snapshot.orphan_at(self.mount, &key)? {
+        if let Some(orphan) = orphan {
             upload.orphan = Some((orphan.inode, orphan.number));
             upload.replaces = upload.replaces.or(orphan.replaces);
             upload.earlier.splice(0..0, orphan.put);

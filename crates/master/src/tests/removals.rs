@@ -123,6 +123,20 @@ async fn what_is_made_under_the_name_replaces_what_was_to_go() {
 }
 
 #[tokio::test]
+async fn what_is_made_under_the_name_comes_behind_what_the_removal_waits_for() {
+    let bed = Bed::new(Durability::Async, &["f"]).await;
+    bed.list("/m").await.expect("listed");
+    bed.holder.close();
+    bed.hold("/m/plain", "").await;
+    bed.hold("/m/_SUCCESS", "").await;
+    bed.quickly(bed.unlink("/m/f")).await;
+    bed.hold("/m/f", "new").await;
+    bed.holder.open();
+    bed.persisted().await;
+    assert_eq!(bed.holder.puts(), ["plain", "_SUCCESS", "f"]);
+}
+
+#[tokio::test]
 async fn a_master_after_this_one_goes_on_with_it() {
     let bed = Bed::new(Durability::Async, &["d/x", "f"]).await;
     bed.list("/m/d").await.expect("listed");
