@@ -76,6 +76,8 @@ struct Level {
     /// Path below the top, with a trailing slash unless it is empty.
     path: Vec<u8>,
     after: Option<Name>,
+    /// It was known before, and is small: it is given from one snapshot, in which what is renamed meanwhile is once.
+    whole: bool,
     /// All of it was given. Looked at once more, it might show a name that was renamed meanwhile under its new name, too.
     ended: bool,
     cover: Cover,
@@ -131,10 +133,10 @@ impl Lookups {
             let right = if options.recursive { LIST | SEARCH } else { LIST };
             caller.require(&attr, right, || describe(&snapshot, dir))?;
         }
+        let whole = is_small(&snapshot, dir)?;
         drop(snapshot);
         let cover = self.cover(&attr, options.recursive, options.refresh).await?;
-        let top =
-            Level { dir, path: Vec::new(), after: options.start_after, ended: false, cover, children: VecDeque::new() };
+        let top = Level { after: options.start_after, ..Level::new(dir, Vec::new(), whole, cover) };
         let walk = Walk {
             lookups: self.clone(),
             recursive: options.recursive,
@@ -289,12 +291,17 @@ impl Walk {
             Some(cover) => cover,
             None => lookups.cover(dir, true, false).await?,
         };
-        self.levels.push(Level { dir: dir.inode, path, after: None, ended: false, cover, children: VecDeque::new() });
+        let whole = is_small(&lookups.catalog.snapshot()?, dir.inode)?;
+        self.levels.push(Level::new(dir.inode, path, whole, cover));
         Ok(())
     }
 }
 
 impl Level {
+    fn new(dir: InodeId, path: Vec<u8>, whole: bool, cover: Cover) -> Self {
+        Self { dir, path, after: None, whole, ended: false, cover, children: VecDeque::new() }
+    }
+
     fn step(&mut self, lookups: &Lookups, room: usize) -> Result<Step> {
         if self.ended {
             return Ok(Step::End);
@@ -330,7 +337,7 @@ impl Level {
             let listed = if self.path.is_empty() { None } else { snapshot.listed(self.dir)? };
             Ok(listed.is_some_and(|listed| listed.at >= flight.began))
         };
-        let Some(merged) = merged.filter(|_| !landed) else {
+        let Some(merged) = merged.filter(|_| !landed && !self.whole) else {
             if landed && !self.path.is_empty() && snapshot.listed(self.dir)?.is_none() {
                 return Ok(Step::Apart);
             }
@@ -368,6 +375,11 @@ impl Level {
             page.push((path, attr));
         }
     }
+}
+
+/// Whether a directory was listed before and fits into a page.
+fn is_small(snapshot: &Snapshot, dir: InodeId) -> Result<bool> {
+    Ok(snapshot.listed(dir)?.is_some_and(|listed| listed.entries < PAGE as u64))
 }
 
 /// Further names of inodes with those inodes' attributes.
