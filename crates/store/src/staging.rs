@@ -78,6 +78,11 @@ impl Staging {
         read_at(&self.dir, &self.file, offset, length)
     }
 
+    /// The same, read behind what is in `buffer`.
+    pub fn read_onto(&self, offset: u64, length: usize, buffer: Vec<u8>) -> Result<Vec<u8>> {
+        read_onto(&self.dir, &self.file, offset, length, buffer)
+    }
+
     /// Makes the file `length` bytes long; what is added reads as zeros.
     ///
     /// `Full`: files cannot be so long.
@@ -206,9 +211,15 @@ impl Drop for Staging {
 
 /// The bytes of a file of `dir` from `offset`, up to `length`; fewer only at its end.
 pub(crate) fn read_at(dir: &Dir, file: &File, offset: u64, length: usize) -> Result<Bytes> {
-    let mut buffer = Vec::with_capacity(length);
-    while buffer.len() < length {
-        let at = offset.saturating_add(buffer.len() as u64);
+    read_onto(dir, file, offset, length, Vec::new()).map(Bytes::from)
+}
+
+fn read_onto(dir: &Dir, file: &File, offset: u64, length: usize, mut buffer: Vec<u8>) -> Result<Vec<u8>> {
+    let begin = buffer.len();
+    let end = begin + length;
+    buffer.reserve_exact(length);
+    while buffer.len() < end {
+        let at = offset.saturating_add((buffer.len() - begin) as u64);
         if at > MAX_LENGTH {
             break;
         }
@@ -219,8 +230,8 @@ pub(crate) fn read_at(dir: &Dir, file: &File, offset: u64, length: usize) -> Res
         }
     }
     // The allocator may have given more room than was asked for.
-    buffer.truncate(length);
-    Ok(buffer.into())
+    buffer.truncate(end);
+    Ok(buffer)
 }
 
 /// The CRC32C of each page of `bytes`, which begin where a page does.

@@ -12,6 +12,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::{
     Stager,
+    buffers::Buffers,
     origin::Origin,
     parts::{PART, Parts, Reach, Sender, part_size},
     table::Staged,
@@ -125,5 +126,6 @@ async fn send(stager: &Stager, staged: &Arc<Staged>, target: &Target, reach: wat
     let part = part_size(PART, capabilities);
     let origin = Origin::Staged(Arc::clone(staged), None);
     // What the object is to be called is not known yet.
-    Sender { stager, origin: &origin, store: &store, target }.send(part, reach, None).await
+    let buffers = Buffers::default();
+    Sender { stager, origin: &origin, store: &store, target, buffers }.send(part, reach, None).await
 }

@@ -9,6 +9,7 @@
 
 mod account;
 mod ahead;
+mod buffers;
 mod durable;
 mod later;
 mod mirrors;

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use headpond_store::Content;
 use headpond_types::{ContentId, Error, ErrorKind, Result};
 
-use super::{Stager, sent::Sent, table::Staged};
+use super::{Stager, buffers::Buffers, sent::Sent, table::Staged};
 
 /// A file to be stored.
 #[derive(Debug)]
@@ -18,13 +18,20 @@ pub(super) enum Origin {
 }
 
 impl Origin {
-    /// The bytes from `offset`; fewer than `length` only where the file ends.
-    pub(super) async fn read_at(&self, stager: &Stager, offset: u64, length: usize) -> Result<Bytes> {
+    /// The bytes from `offset`, in memory of `buffers`; fewer than `length` only where the file ends.
+    pub(super) async fn read_at(
+        &self,
+        stager: &Stager,
+        offset: u64,
+        length: usize,
+        buffers: &Buffers,
+    ) -> Result<Bytes> {
         match self {
             Self::Staged(staged, content) => {
-                let lost = match staged.on_file(move |file| file.read_at(offset, length)).await {
+                let buffer = buffers.take();
+                let lost = match staged.on_file(move |file| file.read_onto(offset, length, buffer)).await {
                     Err(error) if error.kind() == ErrorKind::Stale => error,
-                    read => return read,
+                    read => return read.map(|bytes| buffers.lend(bytes)),
                 };
                 let Some(content) = *content else { return Err(lost) };
                 staged.finished().await;

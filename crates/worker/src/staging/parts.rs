@@ -11,7 +11,7 @@ use headpond_types::{ContentId, Error, ErrorKind, PAGE_SIZE, Result};
 use headpond_ufs::{Capabilities, Noted, UnderStore};
 use tokio::sync::{SemaphorePermit, watch};
 
-use super::{Stager, UPLOAD_MEMORY, origin::Origin, settle::told, upload::Target};
+use super::{Stager, UPLOAD_MEMORY, buffers::Buffers, origin::Origin, settle::told, upload::Target};
 
 /// Bytes that a part has at least.
 pub(super) const PART: u64 = 16 << 20;
@@ -46,6 +46,7 @@ pub(super) struct Sender<'a> {
     pub(super) origin: &'a Origin,
     pub(super) store: &'a Arc<dyn UnderStore>,
     pub(super) target: &'a Target,
+    pub(super) buffers: Buffers,
 }
 
 impl Sender<'_> {
@@ -124,7 +125,7 @@ impl Sender<'_> {
         let wanted = usize::try_from(length).map_err(|error| {
             Error::new(ErrorKind::ResourceExhausted, "a part is larger than memory").with_source(error)
         })?;
-        let bytes = self.origin.read_at(self.stager, offset, wanted).await?;
+        let bytes = self.origin.read_at(self.stager, offset, wanted, &self.buffers).await?;
         if bytes.len() == wanted {
             return Ok((memory, bytes));
         }

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::{
     Stager,
     ahead::Ahead,
+    buffers::Buffers,
     origin::Origin,
     parts::{PART, Parts, Reach, Sender, part_size},
     settle::Made,
@@ -100,7 +101,8 @@ impl Upload<'_> {
         }
     }
 
-    const fn sender(&self) -> Sender<'_> {
-        Sender { stager: self.stager, origin: &self.origin, store: &self.store, target: self.target }
+    fn sender(&self) -> Sender<'_> {
+        let buffers = Buffers::default();
+        Sender { stager: self.stager, origin: &self.origin, store: &self.store, target: self.target, buffers }
     }
 }
