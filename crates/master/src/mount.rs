@@ -140,7 +140,9 @@ impl LiveMount {
     /// The error for a request that failed; takes note of it.
     fn failed(&self, what: &str, error: UfsError) -> Error {
         let (mount, uri) = (&self.mount.path, &self.mount.uri);
-        if self.health.failed(format!("mount {mount} ({uri}): {error}")) {
+        // A store that never does something is not down.
+        let is_fault = error.kind() != UfsErrorKind::Unsupported;
+        if is_fault && self.health.failed(format!("mount {mount} ({uri}): {error}")) {
             tracing::warn!(%mount, uri, %error, "under store fails: what is known is served, the rest is refused");
         }
         let kind = match Error::from(UfsError::new(error.kind(), "")).kind() {
