@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fail::fail_point;
-use headpond_namespace::{Command, Dirty, Due, PersistBegun, Snapshot};
+use headpond_namespace::{Command, Dirty, Due, Location, PersistBegun, Snapshot};
 use headpond_types::{Attr, ContentId, FileKind, InodeId, Result, WorkerId};
 
 use super::{left::Orphan, links::Copying, run::Run};
@@ -84,6 +84,15 @@ pub(super) struct Plan {
     pub(super) guard: Option<NameGuard>,
 }
 
+/// A file, or a further name of one, that nobody renames meanwhile.
+pub(super) struct Locked {
+    guard: NameGuard,
+    pub(super) snapshot: Snapshot,
+    attr: Attr,
+    dirty: Dirty,
+    location: Location,
+}
+
 impl Run {
     /// Sees what is to be done for each of `chosen`, and journals what begins with it, all at once.
     pub(super) async fn begin(&mut self, chosen: Vec<InodeId>) -> Vec<Begun> {
@@ -153,9 +162,9 @@ impl Run {
         if attr.kind == FileKind::Directory {
             self.plan_marker(mount, &attr, dirty)
         } else if let Some(target) = snapshot.target(inode)? {
-            self.plan_copy(mount, inode, target)
+            self.plan_copy(mount, &attr, target)
         } else {
-            self.plan_file(mount, inode)
+            self.plan_file(mount, &attr)
         }
     }
 
@@ -208,18 +217,23 @@ impl Run {
         Ok(makes_way)
     }
 
-    fn plan_file(&self, mount: Arc<LiveMount>, inode: InodeId) -> Result<Option<Plan>> {
-        let find = || -> Result<Option<Attr>> { self.persister.catalog.snapshot()?.attr(inode) };
-        let Some(attr) = find()? else { return Ok(None) };
-        let Some(guard) = self.try_lock(&attr)? else { return Ok(None) };
-        // Under the lock it is not renamed.
-        let snapshot = self.persister.catalog.snapshot()?;
-        let (Some(attr), Some(dirty), Some(location)) =
-            (snapshot.attr(inode)?, snapshot.dirty(inode)?, snapshot.location(inode)?)
-        else {
-            return Ok(None);
-        };
-        let Some(content) = attr.content.filter(|_| !self.persister.leases.is_storing(inode)) else { return Ok(None) };
+    fn plan_file(&self, mount: Arc<LiveMount>, attr: &Attr) -> Result<Option<Plan>> {
+        let Some(mut locked) = self.lock(attr)? else { return Ok(None) };
+        let is_storing = self.persister.leases.is_storing(attr.inode);
+        let Some(content) = locked.attr.content.filter(|_| !is_storing) else { return Ok(None) };
+        let holders = std::mem::take(&mut locked.dirty.holders);
+        self.plan_object(mount, locked, (content, holders), What::File)
+    }
+
+    /// Puts `content` where something is to be put, as `what` says, unless something is in its way there.
+    pub(super) fn plan_object(
+        &self,
+        mount: Arc<LiveMount>,
+        locked: Locked,
+        (content, holders): (ContentId, Vec<WorkerId>),
+        what: impl FnOnce(Upload) -> What,
+    ) -> Result<Option<Plan>> {
+        let Locked { guard, snapshot, attr, dirty, location } = locked;
         let persisted = !attr.version.is_empty();
         let key = match &dirty.key {
             Some(key) => key.clone(),
@@ -233,22 +247,32 @@ impl Run {
         if orphan.as_ref().is_some_and(|orphan| orphan.number < place(&dirty)) {
             return Ok(None);
         }
+        let is_begun = dirty.key.is_some() && dirty.put.last() == Some(&content);
+        let (inode, number) = (attr.inode, dirty.number);
+        let begun = (!is_begun).then(|| PersistBegun { inode, number, key: key.clone(), content: Some(content) });
         let replaces = if persisted { Some(attr.version) } else { dirty.replaces };
-        let mut upload = Upload { content, holders: dirty.holders, replaces, earlier: dirty.put.clone(), orphan: None };
+        let mut upload = Upload { content, holders, replaces, earlier: dirty.put, orphan: None };
         if let Some(orphan) = orphan {
             upload.orphan = Some((orphan.inode, orphan.number));
             upload.replaces = upload.replaces.or(orphan.replaces);
             upload.earlier.splice(0..0, orphan.put);
         }
-        let is_begun = dirty.key.is_some() && dirty.put.last() == Some(&content);
-        let number = dirty.number;
-        let begun = (!is_begun).then(|| PersistBegun { inode, number, key: key.clone(), content: Some(content) });
-        let task = Task { mount, inode, number, key, what: What::File(upload) };
+        let task = Task { mount, inode, number, key, what: what(upload) };
         Ok(Some(Plan { task, begun, guard: Some(guard) }))
     }
 
+    /// What is dirty of an inode, under the lock on its name.
+    pub(super) fn lock(&self, attr: &Attr) -> Result<Option<Locked>> {
+        let Some(guard) = self.try_lock(attr)? else { return Ok(None) };
+        let snapshot = self.persister.catalog.snapshot()?;
+        let (attr, dirty) = (snapshot.attr(attr.inode)?, snapshot.dirty(attr.inode)?);
+        let (Some(attr), Some(dirty)) = (attr, dirty) else { return Ok(None) };
+        let Some(location) = snapshot.location(attr.inode)? else { return Ok(None) };
+        Ok(Some(Locked { guard, snapshot, attr, dirty, location }))
+    }
+
     /// The lock on the name of an inode, unless somebody has it, or the inode another name by now.
-    pub(super) fn try_lock(&self, attr: &Attr) -> Result<Option<NameGuard>> {
+    fn try_lock(&self, attr: &Attr) -> Result<Option<NameGuard>> {
         let name = |snapshot: &Snapshot| -> Result<_> {
             let path = snapshot.path(attr.inode)?;
             Ok(path.and_then(|path| path.names().last().cloned()))

@@ -3,20 +3,19 @@
 use std::sync::Arc;
 
 use fail::fail_point;
-use headpond_namespace::{Command, Due, PersistBegun, Version};
+use headpond_namespace::{Command, Due, Version};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result, Timestamp};
 use headpond_ufs::Precondition;
 
 use super::{
     Persister,
-    begin::{Plan, Task, Upload, What},
+    begin::{Plan, Upload, What},
     run::Run,
     upload::Failure,
 };
 use crate::{
     mount::LiveMount,
     relocate::{Copied, Copy, are_same},
-    write::first_key,
 };
 
 /// What is to be copied to where a further name says.
@@ -35,17 +34,9 @@ pub(super) struct Copying {
 
 impl Run {
     /// What is to be done for an alias of `target`. It waits until the store has the last version of that.
-    pub(super) fn plan_copy(&mut self, mount: Arc<LiveMount>, alias: InodeId, target: InodeId) -> Result<Option<Plan>> {
-        let find = || -> Result<Option<Attr>> { self.persister.catalog.snapshot()?.attr(alias) };
-        let Some(attr) = find()? else { return Ok(None) };
-        let Some(guard) = self.try_lock(&attr)? else { return Ok(None) };
-        // Under the lock it is not renamed.
-        let snapshot = self.persister.catalog.snapshot()?;
-        let (Some(attr), Some(dirty), Some(location)) =
-            (snapshot.attr(alias)?, snapshot.dirty(alias)?, snapshot.location(alias)?)
-        else {
-            return Ok(None);
-        };
+    pub(super) fn plan_copy(&mut self, mount: Arc<LiveMount>, alias: &Attr, target: InodeId) -> Result<Option<Plan>> {
+        let Some(locked) = self.lock(alias)? else { return Ok(None) };
+        let snapshot = &locked.snapshot;
         let (Some(file), Some(from)) = (snapshot.attr(target)?, snapshot.location(target)?) else { return Ok(None) };
         if let Some(first) = snapshot.dirty(target)? {
             if first.due != Due::Now {
@@ -53,30 +44,10 @@ impl Run {
             }
             return Ok(None);
         }
-        let Some(content) = file.content.filter(|_| !file.version.is_empty()) else { return Ok(None) };
-        let persisted = !attr.version.is_empty();
-        let key = match &dirty.key {
-            Some(key) => key.clone(),
-            None if persisted => location.key,
-            None => first_key(&snapshot, &attr, &location)?,
-        };
-        if self.keys.contains_key(&key) {
-            return Ok(None);
-        }
-        let replaces = if persisted { Some(attr.version) } else { dirty.replaces };
-        let mut upload = Upload { content, holders: Vec::new(), replaces, earlier: dirty.put.clone(), orphan: None };
-        if let Some(orphan) = snapshot.orphan_at(self.mount, &key)? {
-            upload.orphan = Some((orphan.inode, orphan.number));
-            upload.replaces = upload.replaces.or(orphan.replaces);
-            upload.earlier.splice(0..0, orphan.put);
-        }
-        let is_begun = dirty.key.is_some() && dirty.put.last() == Some(&content);
-        let (inode, number) = (alias, dirty.number);
-        let begun = (!is_begun).then(|| PersistBegun { inode, number, key: key.clone(), content: Some(content) });
-        let Attr { version, size, mtime, .. } = file;
-        let copying = Copying { upload, target, from: from.key, version, size, mtime };
-        let task = Task { mount, inode, number, key, what: What::Copy(copying) };
-        Ok(Some(Plan { task, begun, guard: Some(guard) }))
+        let Attr { content, version, size, mtime, .. } = file;
+        let Some(content) = content.filter(|_| !version.is_empty()) else { return Ok(None) };
+        let copying = |upload| What::Copy(Copying { upload, target, from: from.key, version, size, mtime });
+        self.plan_object(mount, locked, (content, Vec::new()), copying)
     }
 
     /// Makes due what others wait for that are.

@@ -54,9 +54,9 @@ async fn directories_that_follow_each_other_have_a_marker_each() {
     let rig = Rig::writable(&["x"]).await;
     rig.store.chance(Some(Op::Copy), 1.0, FAILS);
     for n in 0..3 {
-        rig.make_directory("/m/work").await.expect("made");
-        rig.write("/m/work/f", &format!("{n}")).await;
-        rig.rename("/m/work", &format!("/m/g{n}")).await.expect("renamed");
+        rig.make_directory("/m/job").await.expect("made");
+        rig.write("/m/job/f", &format!("{n}")).await;
+        rig.rename("/m/job", &format!("/m/g{n}")).await.expect("renamed");
     }
     settled(&rig).await;
     assert_eq!(rig.keys().await, ["g0/", "g0/f", "g1/", "g1/f", "g2/", "g2/f", "x"]);
