@@ -151,6 +151,29 @@ async fn a_link_waits_for_what_is_on_its_way() {
 }
 
 #[tokio::test]
+async fn a_link_under_a_removed_name_comes_behind_what_the_removal_waits_for() {
+    let bed = Bed::new(Durability::Async, &["f", "g"]).await;
+    bed.list("/m").await.expect("listed");
+    bed.holder.close();
+    bed.hold("/m/plain", "").await;
+    bed.hold("/m/_SUCCESS", "").await;
+    bed.unlink("/m/f").await.expect("removed");
+    bed.link("/m/g", "/m/f").await;
+    bed.link("/m/g", "/m/h").await;
+    // That one is in nobody's way, and is looked at after the other.
+    while !bed.keys().await.contains(&"h".to_owned()) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(bed.object("f").await, "f");
+    bed.holder.open();
+    bed.persisted().await;
+    assert_eq!(
+        (bed.object("f").await, bed.holder.puts()),
+        ("g".to_owned(), vec!["plain".to_owned(), "_SUCCESS".to_owned()])
+    );
+}
+
+#[tokio::test]
 async fn a_commit_file_that_is_linked_into_place_comes_last() {
     let bed = Bed::new(Durability::Deferred, &[]).await;
     bed.make_directory("/m/_temporary").await.expect("made");
