@@ -258,7 +258,7 @@ impl OpenFile {
             Ok(_) => Ok(None),
             Err(error) => {
                 self.source.note(&error);
-                if decides(error.kind()) {
+                if self.decides(&error) {
                     return Err(error);
                 }
                 self.distrust(&error);
@@ -306,13 +306,21 @@ impl OpenFile {
                 }
                 Err(error) => {
                     self.source.note(&error);
-                    if decides(error.kind()) {
+                    if self.decides(&error) {
                         return Err(error);
                     }
                     tracing::debug!(%error, content = %self.content(), "not lent: reading over the network");
                     return Ok(());
                 }
             }
+        }
+    }
+
+    /// Whether an error of the worker of this node is about the content itself, so that no other worker would do better.
+    fn decides(&self, error: &Error) -> bool {
+        match error.kind() {
+            ErrorKind::Stale => !self.source.may_be_persisted(error),
+            kind => matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::StoreRefused),
         }
     }
 
@@ -342,9 +350,4 @@ impl fmt::Debug for OpenFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("OpenFile").field("source", &self.source).finish_non_exhaustive()
     }
-}
-
-/// Whether an error of the worker of this node is about the content itself, so that no other worker would do better.
-const fn decides(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::Stale | ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::StoreRefused)
 }

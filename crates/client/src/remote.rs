@@ -218,6 +218,10 @@ impl BlockReader {
             self.source.renew().await?;
             return Ok(());
         }
+        if self.source.may_be_persisted(&error) && !self.grant_refused {
+            self.grant_refused = true;
+            return if self.source.renew().await.is_ok() { Ok(()) } else { Err(error) };
+        }
         if !is_workers_own(error.kind()) {
             return Err(error);
         }

@@ -51,6 +51,11 @@ impl Cache {
         &self.store
     }
 
+    /// The content of `id`, if all of it is present. No IO.
+    pub(crate) fn complete(&self, id: ContentId) -> Option<Arc<Content>> {
+        self.store.find(id).filter(|content| content.is_complete())
+    }
+
     /// Contents of files that were written here, until the store has them.
     pub(crate) const fn stored(&self) -> &Stored {
         &self.stored

@@ -144,6 +144,21 @@ async fn a_refused_grant_is_renewed_once() {
 }
 
 #[tokio::test]
+async fn what_was_persisted_meanwhile_is_read_with_another_grant() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.put(1, "a", Attr { dirty: true, ..file(7, 100) });
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    cluster.workers[0].behave(Behaviour::FailOnce(ErrorKind::Stale));
+    assert_eq!(open.read_at(0, 10).await.expect("read"), bytes(0..10));
+    assert_eq!(cluster.master.calls("open"), 2);
+
+    let open = cluster.client.open(InodeId(7)).await.expect("opened");
+    cluster.workers[0].behave(Behaviour::Fail(ErrorKind::Stale));
+    let error = open.read_at(0, 10).await.expect_err("stale with any grant");
+    assert_eq!(error.kind(), ErrorKind::Stale);
+}
+
+#[tokio::test]
 async fn a_grant_for_other_bytes_is_not_used() {
     let cluster = Cluster::start(1).await;
     cluster.master.put(1, "a", file(7, 100));

@@ -8,7 +8,7 @@ use headpond_types::{BLOCK_SIZE, ByteRange, Error, ErrorKind, Member, PAGE_SIZE,
 use tokio::task::JoinHandle;
 
 use super::{Filler, Job, flight::Route, headway::Headway, landing::Landing, source::Body};
-use crate::{metrics::Source, shared_error::SharedError};
+use crate::{metrics::Source, shared_error::SharedError, staging};
 
 /// Pages to be fetched; each landing leaves the run when its page has come.
 #[derive(Debug)]
@@ -62,10 +62,10 @@ impl Run {
         }
     }
 
-    /// Looks at what is still staged here, then asks the owner, then the under store for what is left; the latter again as long as it breaks off only after
+    /// Looks at what was written here, then asks the owner, then the under store for what is left; the latter again as long as it breaks off only after
     /// having sent whole pages.
     async fn receive_all(&mut self) -> Result<()> {
-        if self.receive_from_staged().await {
+        if self.receive_from_here().await {
             return Ok(());
         }
         if self.job.grant.is_dirty() {
@@ -93,13 +93,12 @@ impl Run {
         }
     }
 
-    /// Takes the pages of a file that was written here and is not adopted yet; whether all came.
-    async fn receive_from_staged(&mut self) -> bool {
-        let stored = self.filler.cache.stored().body(self.job.grant.content, self.rest());
-        let Some(body) = stored else { return false };
+    /// Takes the pages of a file that was written here and was not adopted when they were asked for; whether all came.
+    async fn receive_from_here(&mut self) -> bool {
+        let Some(body) = staging::body(&self.filler.cache, self.job.grant.content, &self.rest()) else { return false };
         let received = self.receive(body, Source::Staged).await;
         if let Err(error) = &received {
-            tracing::debug!(%error, "a staged file has other bytes than were stored, asking elsewhere");
+            tracing::debug!(%error, "what was written here cannot be had here, asking elsewhere");
         }
         received.is_ok()
     }

@@ -141,8 +141,7 @@ fn find(stager: &Stager, content: ContentId) -> Result<(Origin, u64)> {
     if let Some((staged, length)) = stager.cache.stored().staged(content) {
         return Ok((Origin::Staged(staged, Some(content)), length));
     }
-    let kept = stager.cache.store().find(content).filter(|kept| kept.is_complete());
-    let kept = kept.ok_or_else(|| {
+    let kept = stager.cache.complete(content).ok_or_else(|| {
         Error::new(
             ErrorKind::NotFound,
             format!("content {content} is not on this worker: ask another one that holds it"),

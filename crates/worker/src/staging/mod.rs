@@ -31,7 +31,7 @@ use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::Abandoned;
 use tokio::sync::{Notify, Semaphore};
 
-pub(crate) use self::stored::Stored;
+pub(crate) use self::stored::{Stored, body};
 use self::{
     ahead::Rounds,
     later::Later,

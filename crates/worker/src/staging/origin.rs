@@ -35,7 +35,7 @@ impl Origin {
                 };
                 let Some(content) = *content else { return Err(lost) };
                 staged.finished().await;
-                match stager.cache.store().find(content).filter(|kept| kept.is_complete()) {
+                match stager.cache.complete(content) {
                     Some(kept) => read_kept(stager, &kept, offset, length).await,
                     None => Err(lost),
                 }

@@ -2,7 +2,7 @@
 //!
 //! The writer may go on writing. What the store has is compared, page by page, with the checksum of what was stored; a page that differs is asked for
 //! there. What nobody else has is given as it is now: a content that is being changed again is a state of the file that is not older than
-//! itself, until the next one replaces it.
+//! itself, until the next one replaces it. A file that ends meanwhile is a content of the page store then, if somebody needs it.
 
 use std::{
     collections::HashMap,
@@ -18,6 +18,7 @@ use headpond_types::{ByteRange, ContentId, Error, ErrorKind, Result, page_range,
 use tokio::{sync::OnceCell, task::spawn_blocking};
 
 use super::{Stager, table::Staged};
+use crate::cache::Cache;
 
 /// Acknowledged contents beside the latest that readers of a staged file find, which is as many as the file stands for.
 const OTHERS: usize = 3;
@@ -37,13 +38,6 @@ struct Copy {
 }
 
 impl Stored {
-    /// The pages that `range` touches, each as a whole. Fails behind the first that is no longer as it was stored.
-    pub(crate) fn body(&self, content: ContentId, range: ByteRange) -> Option<BoxStream<'static, Result<Bytes>>> {
-        let copy = self.copies().get(&content).cloned()?;
-        let pages = futures::stream::iter(pages_of(&range));
-        Some(pages.then(move |page| Arc::clone(&copy).page(page)).boxed())
-    }
-
     /// The staged file that has `content`, which no store needs to have, and its length.
     pub(super) fn staged(&self, content: ContentId) -> Option<(Arc<Staged>, u64)> {
         let copies = self.copies();
@@ -64,9 +58,48 @@ impl Stored {
     }
 }
 
+/// The pages that `range` of what was written here touches, each as a whole; `None` when it is not here. Fails behind the first that is no longer
+/// as it was stored.
+pub(crate) fn body(
+    cache: &Arc<Cache>,
+    content: ContentId,
+    range: &ByteRange,
+) -> Option<BoxStream<'static, Result<Bytes>>> {
+    let copy = cache.stored().copies().get(&content).cloned();
+    if copy.is_none() {
+        // It may have come there since the caller looked.
+        cache.complete(content)?;
+    }
+    let cache = Arc::clone(cache);
+    let page = move |page| page_of(Arc::clone(&cache), content, copy.clone(), page);
+    Some(futures::stream::iter(pages_of(range)).then(page).boxed())
+}
+
+async fn page_of(cache: Arc<Cache>, content: ContentId, copy: Option<Arc<Copy>>, page: u64) -> Result<Bytes> {
+    if let Some(copy) = copy {
+        if copy.open().await.is_ok() {
+            return copy.page(page).await;
+        }
+        copy.staged.finished().await;
+    }
+    let kept = cache
+        .complete(content)
+        .ok_or_else(|| Error::new(ErrorKind::NotFound, format!("content {content} is not on this worker any more")))?;
+    let range = page_range(page, kept.length());
+    Ok(cache.read(&kept, range).await?)
+}
+
 impl Copy {
-    async fn page(self: Arc<Self>, page: u64) -> Result<Bytes> {
+    /// Makes [`Copy::page`] possible, also when the file has ended afterwards.
+    ///
+    /// # Errors
+    /// `Stale` when it has ended.
+    async fn open(&self) -> Result<()> {
         self.file.get_or_try_init(|| self.staged.on_file(headpond_store::Staging::reader)).await?;
+        Ok(())
+    }
+
+    async fn page(self: Arc<Self>, page: u64) -> Result<Bytes> {
         let read = spawn_blocking(move || {
             let range = page_range(page, self.length);
             let mut bytes = vec![0; usize::try_from(range.end - range.start).ok()?];

@@ -1,7 +1,7 @@
 //! What happens in time, which stands still here.
 
-use futures::future::BoxFuture;
-use headpond_proto::v1::{Mount, PersistGrant};
+use futures::{StreamExt as _, future::BoxFuture};
+use headpond_proto::v1::{Mount, PersistGrant, RegisterResponse};
 use headpond_runtime::{Shutdown, SystemClock};
 use headpond_store::{DirConfig, PageStore, StoreConfig};
 use headpond_ufs::{Fault, Faulty, Key, Memory, Op, Precondition, UfsErrorKind, UnderStore};
@@ -46,16 +46,14 @@ async fn staged(stager: &Stager, lease: u64, bytes: &'static [u8]) -> Arc<Staged
 }
 
 async fn store(stager: &Arc<Stager>, staged: &Arc<Staged>, replaces: Option<&str>) -> Result<PersistResponse> {
+    let replaces = replaces.map(str::to_owned);
+    persist(stager, staged, PersistGrant { key: "k".into(), replaces, ..PersistGrant::default() }).await
+}
+
+async fn persist(stager: &Arc<Stager>, staged: &Arc<Staged>, grant: PersistGrant) -> Result<PersistResponse> {
     let length = staged.on_file(headpond_store::Staging::len).await.expect("a length");
-    let grant = PersistGrant {
-        lease: 1,
-        mount: 1,
-        key: "k".into(),
-        replaces: replaces.map(str::to_owned),
-        content: Some(ContentId(1).into()),
-        expires_ns: i64::MAX,
-        ..PersistGrant::default()
-    };
+    let content = Some(ContentId(1).into());
+    let grant = PersistGrant { lease: 1, mount: 1, content, expires_ns: i64::MAX, ..grant };
     let wanted = Wanted { length, round: 0, copies: None };
     run(Arc::clone(stager), Arc::clone(staged), (SignedGrant::default(), wanted), grant).await
 }
@@ -99,6 +97,27 @@ async fn what_is_written_through_a_descriptor_is_counted_soon() {
         () = tokio::time::sleep(2 * ACCOUNT) => {}
     }
     assert_eq!(used(), 1 << 20);
+}
+
+#[tokio::test]
+async fn who_reads_a_durable_file_while_it_ends_gets_its_bytes() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let stager = stager(&Faulty::new(Arc::new(Memory::named("ends")), 1), &dir);
+    stager.cluster.join(&RegisterResponse { worker: 1, ..RegisterResponse::default() });
+    let staged = staged(&stager, 1, b"bytes").await;
+    persist(&stager, &staged, PersistGrant { copies: 1, ..PersistGrant::default() }).await.expect("durable");
+    let read = || body(&stager.cache, ContentId(1), &(0..5)).expect("it is here");
+    let (mut before, ended) = (read(), staged.take().expect("it had not ended"));
+    let mut meanwhile = read();
+    let (before, meanwhile, ()) = tokio::join!(before.next(), meanwhile.next(), async {
+        stager.cache.adopt(|| Some(Adoption::Dirty(ended, Some(ContentId(1))))).await;
+        stager.cache.stored().remove(&[ContentId(1)]);
+        staged.finish();
+    });
+    let after = read().next().await;
+    for page in [before, meanwhile, after] {
+        assert_eq!(page.expect("a page").expect("read"), "bytes");
+    }
 }
 
 #[tokio::test(start_paused = true)]
