@@ -7,6 +7,9 @@ mod dirty;
 mod keys;
 mod model;
 mod persisting;
+mod released;
+mod relocations;
+mod renames;
 mod steps;
 
 use headpond_journal::{Position, StateMachine};

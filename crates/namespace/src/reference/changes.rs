@@ -1,16 +1,11 @@
 //! What the model does with changes that are made through Headpond.
 
-use std::collections::BTreeMap;
-
 use headpond_types::{ContentId, InodeId, MountId, Name, Timestamp};
 
 use super::model::{Kind, Model, directory};
-use crate::{Command, Dirty, Due, Left, MovedFile, ObservedKind, RESERVED, Refusal, Relocation, Reply, displaced_key};
+use crate::{Command, Dirty, ObservedKind, RESERVED, Refusal, Reply, displaced_key};
 
 pub(super) type Changed = Result<Reply, Refusal>;
-
-/// Whether what is replaced is left, what is left besides, and when the marker is due.
-type After<'a> = (bool, &'a [Left], Option<Due>);
 
 impl Model {
     pub(super) fn change(&mut self, command: &Command) -> Reply {
@@ -156,7 +151,7 @@ impl Model {
         self.once(request, |model| work(model).unwrap_or_else(Reply::Refused))
     }
 
-    fn changeable(&self, dir: u64, name: &Name) -> Result<u32, Refusal> {
+    pub(super) fn changeable(&self, dir: u64, name: &Name) -> Result<u32, Refusal> {
         let mount = self.mount_of(dir).ok_or(Refusal::Gone(InodeId(dir)))?;
         match &self.nodes[&dir].kind {
             Kind::File(_) | Kind::Unstored { .. } => {
@@ -190,235 +185,12 @@ impl Model {
         Ok(Reply::Inode(InodeId(id)))
     }
 
-    fn rename(
-        &mut self,
-        from: &(InodeId, Name),
-        to: &(InodeId, Name),
-        no_replace: bool,
-        (order, (later, leaves, marker)): ((bool, bool), After<'_>),
-        now: Timestamp,
-    ) -> Changed {
-        let ((p, n), (q, m)) = ((from.0.0, &from.1), (to.0.0, &to.1));
-        let mounts = (self.changeable(p, n)?, self.changeable(q, m)?);
-        let source = self.child(p, n).ok_or_else(|| Refusal::NoEntry(n.clone()))?;
-        let target = self.child(q, m);
-        if no_replace && target.is_some() {
-            return Err(Refusal::Exists(m.clone()));
-        }
-        if target == Some(source) {
-            return Ok(Reply::Renamed(None));
-        }
-        if self.keeps(source) {
-            return Err(Refusal::Fixed(n.clone()));
-        }
-        if mounts.0 != mounts.1 {
-            return Err(Refusal::CrossMount(n.clone(), m.clone()));
-        }
-        if self.upwards(q).contains(&source) {
-            return Err(Refusal::IntoItself(n.clone()));
-        }
-        if let Some(target) = target {
-            if self.keeps(target) {
-                return Err(Refusal::Fixed(m.clone()));
-            }
-            if self.is_directory(target) && !self.is_directory(source) {
-                return Err(Refusal::IsDirectory(m.clone()));
-            }
-            if !self.is_directory(target) && self.is_directory(source) {
-                return Err(Refusal::NoDirectory(m.clone()));
-            }
-            if self.has_children(target) {
-                return Err(Refusal::NotEmpty(m.clone()));
-            }
-        }
-        if self.is_reserved(q, m) {
-            return Err(Refusal::Reserved(m.clone()));
-        }
-
-        let mut is_seen_to = target.is_some_and(|target| self.take_place(source, target, order.0));
-        let takes = self.is_directory(source) || self.nodes[&source].dirty.is_some() || self.has_object(source);
-        if let Some(target) = target.filter(|_| later && !takes) {
-            self.leave_object(target);
-            is_seen_to = true;
-        }
-        let is_unpersisted = !self.has_object(source);
-        let (key, old_path) = (self.key(source), self.path_key(source));
-        let below = self.relocations.values().map(|relocation| relocation.inode.0).filter(|inode| *inode != source);
-        let below = below.filter(|inode| self.nodes.contains_key(inode) && self.within_mount(*inode).contains(&source));
-        let around = if self.is_directory(source) { self.places_around(p, n) } else { Vec::new() };
-        // In the order of inodes, which is that of the table.
-        let below: BTreeMap<u64, Vec<u8>> = below.map(|inode| (inode, self.path_key(inode))).collect();
-        self.effect(p, n, Some(source));
-        let mut object = None;
-        match target {
-            Some(target) => {
-                if let Kind::File(ObservedKind::File { version, .. }) = &self.nodes[&target].kind
-                    && !version.is_empty()
-                    && !is_seen_to
-                {
-                    object = Some((self.key(target), version.clone()));
-                }
-                self.take_out(q, m, target);
-            }
-            None => self.effect(q, m, None),
-        }
-        self.children(p).remove(n);
-        self.children(q).insert(m.clone(), source);
-        let node = self.nodes.get_mut(&source).expect("is there");
-        (node.parent, node.name, node.key, node.own.ctime) = (q, Some(m.clone()), None, Some(now));
-        self.modify(p, now);
-        self.gain(q, now);
-        if self.has_object(source) {
-            self.fill(q, false);
-            self.place(source, &key);
-            if !around.is_empty() || self.relocation_of(q).is_some() {
-                self.nodes.get_mut(&source).expect("is there").key = Some(key.clone());
-            }
-        }
-        self.leave(p, leaves, marker);
-        self.renumber(source, order);
-        let is_apart = self.nodes[&source].key.is_some();
-        let barrier = self.is_directory(source) || order.1;
-        if self.relocation_at(source).is_some() {
-            self.amend(source, |relocation| {
-                relocation.add_place(old_path);
-                relocation.barrier |= barrier;
-            });
-        } else if is_apart {
-            let places = [vec![key], around, vec![old_path]].concat();
-            let id = self.relocate(source, places, None);
-            self.relocations.get_mut(&id).expect("is there").barrier = barrier;
-        }
-        for (inode, path) in below {
-            self.amend(inode, |relocation| relocation.add_place(path));
-        }
-        let new_path = self.path_key(source);
-        if let Some(object) = object {
-            if self.relocation_at(source).is_some() && object.0 == new_path {
-                self.amend(source, |relocation| relocation.replaced.push(object));
-            } else if !(is_unpersisted && object.0 == new_path) {
-                let target = target.expect("had it");
-                if self.relocations.values().any(|relocation| relocation.inode.0 == target) {
-                    self.amend(target, |relocation| {
-                        relocation.add_place(object.0.clone());
-                        relocation.replaced.push(object);
-                    });
-                } else {
-                    let mount = self.mount_of(q).expect("is there");
-                    self.relocate_in(mount, target, vec![object.0.clone()], Some(object));
-                }
-            }
-        }
-        Ok(Reply::Renamed(self.relocation_at(source)))
-    }
-
-    /// Where relocations of what it lies in may have put what is below a directory.
-    fn places_around(&self, parent: u64, name: &Name) -> Vec<Vec<u8>> {
-        let (mut around, mut tail) = (Vec::new(), [name.as_bytes(), b"/"].concat());
-        for above in self.within_mount(parent) {
-            let relocation = self.relocation_at(above).map(|id| &self.relocations[&id]);
-            around.extend(relocation.into_iter().flat_map(Relocation::places).map(|place| [place, &tail].concat()));
-            tail = [self.nodes[&above].name.as_ref().expect("has a name").as_bytes(), b"/", &tail].concat();
-        }
-        around
-    }
-
-    fn is_reserved(&self, dir: u64, name: &Name) -> bool {
+    pub(super) fn is_reserved(&self, dir: u64, name: &Name) -> bool {
         name.as_bytes() == RESERVED && self.mounts.values().any(|(root, _)| *root == dir)
     }
 
-    pub(super) fn relocate(&mut self, inode: u64, places: Vec<Vec<u8>>, replaced: Option<(Vec<u8>, String)>) -> u64 {
-        let mount = self.mount_of(inode).expect("is there");
-        self.relocate_in(mount, inode, places, replaced)
-    }
-
-    fn relocate_in(
-        &mut self,
-        mount: u32,
-        inode: u64,
-        places: Vec<Vec<u8>>,
-        replaced: Option<(Vec<u8>, String)>,
-    ) -> u64 {
-        let id = self.next;
-        self.next += 1;
-        let mut relocation = Relocation {
-            id,
-            since: id,
-            mount: MountId(mount),
-            inode: InodeId(inode),
-            from: places[0].clone(),
-            also: vec![],
-            replaced: Vec::from_iter(replaced),
-            barrier: false,
-        };
-        places.into_iter().for_each(|place| relocation.add_place(place));
-        self.relocations.insert(id, relocation);
-        id
-    }
-
-    pub(super) fn amend(&mut self, inode: u64, change: impl FnOnce(&mut Relocation)) {
-        let id = self.relocations.values().find(|relocation| relocation.inode.0 == inode).expect("has one").id;
-        let mut relocation = self.relocations.remove(&id).expect("is there");
-        relocation.id = self.next;
-        self.next += 1;
-        change(&mut relocation);
-        self.relocations.insert(relocation.id, relocation);
-    }
-
-    fn moved(&mut self, relocation: u64, moved: &MovedFile) -> bool {
-        let id = moved.inode.0;
-        if self.relocation_of(id) != Some(relocation)
-            || self.is_directory(id)
-            || self.is_versionless(id)
-            || self.is_unstored(id)
-        {
-            return false;
-        }
-        let begun = self.nodes[&id].dirty.clone().filter(|dirty| dirty.key.is_some());
-        if begun.as_ref().is_some_and(|dirty| dirty.due == Due::Now) {
-            return false;
-        }
-        let key = self.key(id);
-        let node = self.nodes.get_mut(&id).expect("is there");
-        let Kind::File(ObservedKind::File { version, .. }) = &mut node.kind else { panic!("it is a file") };
-        if *version == moved.version && key == moved.key {
-            return true;
-        }
-        if *version != moved.from {
-            return false;
-        }
-        let left = std::mem::replace(version, moved.version.clone());
-        if let Some(begun) = begun {
-            let dirty = node.dirty.as_mut().expect("was begun");
-            (dirty.key, dirty.put, dirty.replaces) = (None, vec![], None);
-            self.orphan(begun);
-        }
-        let node = self.nodes.get_mut(&id).expect("is there");
-        node.own.mtime = true;
-        let (parent, name) = (node.parent, node.name.clone().expect("has a name"));
-        self.place(id, &moved.key);
-        let mount = self.mount_of(id).expect("is there");
-        if key != moved.key {
-            self.left.insert((mount, key), left);
-        }
-        self.left.remove(&(mount, moved.key.clone()));
-        self.effect(parent, &name, None);
-        true
-    }
-
-    pub(super) fn give_up_relocation(&mut self, id: u64) {
-        let Some(relocation) = self.relocations.remove(&id) else { return };
-        let inode = relocation.inode.0;
-        if self.is_directory(inode) {
-            self.nodes.get_mut(&inode).expect("is there").key = None;
-        } else if self.nodes.get(&inode).is_some_and(|node| node.key.is_some()) {
-            let key = self.key(inode);
-            self.place(inode, &key);
-        }
-    }
-
     /// Removes a file or an empty directory, and leaves what may be in the under store of a dirty file to be deleted.
-    fn take_out(&mut self, parent: u64, name: &Name, id: u64) {
+    pub(super) fn take_out(&mut self, parent: u64, name: &Name, id: u64) {
         self.leave_behind(parent, name, id);
         if !self.is_directory(id)
             && let Some(mut dirty) = self.nodes[&id].dirty.clone()
@@ -439,7 +211,7 @@ impl Model {
         self.effect(parent, name, Some(id));
     }
 
-    fn leave_behind(&mut self, parent: u64, name: &Name, id: u64) {
+    pub(super) fn leave_behind(&mut self, parent: u64, name: &Name, id: u64) {
         if self.relocation_at(id).is_some() {
             let path = self.path_key(id);
             self.amend(id, |relocation| relocation.add_place(path));
@@ -449,18 +221,12 @@ impl Model {
         }
     }
 
-    pub(super) fn place(&mut self, id: u64, key: &[u8]) {
-        let is_said = self.relocation_at(id).is_some();
-        let key = Some(key.to_vec()).filter(|key| is_said || *key != self.implied_key(id));
-        self.nodes.get_mut(&id).expect("is there").key = key;
-    }
-
     pub(super) fn has_children(&self, id: u64) -> bool {
         matches!(&self.nodes[&id].kind, Kind::Directory { children, .. } if !children.is_empty())
     }
 
     /// An entry went.
-    fn modify(&mut self, dir: u64, now: Timestamp) {
+    pub(super) fn modify(&mut self, dir: u64, now: Timestamp) {
         let node = self.nodes.get_mut(&dir).expect("is there");
         node.own.mtime = false;
         let Kind::Directory { mtime, .. } = &mut node.kind else { panic!("{dir} is a file") };
@@ -468,7 +234,7 @@ impl Model {
     }
 
     /// An entry came.
-    fn gain(&mut self, dir: u64, now: Timestamp) {
+    pub(super) fn gain(&mut self, dir: u64, now: Timestamp) {
         self.modify(dir, now);
         self.set_made(dir, false);
     }

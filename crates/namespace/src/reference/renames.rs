@@ -1,0 +1,149 @@
+//! What the model does with renames.
+
+use std::collections::BTreeMap;
+
+use headpond_types::{InodeId, Name, Timestamp};
+
+use super::{
+    changes::Changed,
+    model::{Kind, Model},
+};
+use crate::{Due, Left, ObservedKind, Refusal, Relocation, Reply};
+
+/// Whether what is replaced is left, what is left besides, and when the marker is due.
+type After<'a> = (bool, &'a [Left], Option<Due>);
+
+impl Model {
+    pub(super) fn rename(
+        &mut self,
+        from: &(InodeId, Name),
+        to: &(InodeId, Name),
+        no_replace: bool,
+        (order, (later, leaves, marker)): ((bool, bool), After<'_>),
+        now: Timestamp,
+    ) -> Changed {
+        let ((p, n), (q, m)) = ((from.0.0, &from.1), (to.0.0, &to.1));
+        let mounts = (self.changeable(p, n)?, self.changeable(q, m)?);
+        let source = self.child(p, n).ok_or_else(|| Refusal::NoEntry(n.clone()))?;
+        let target = self.child(q, m);
+        if no_replace && target.is_some() {
+            return Err(Refusal::Exists(m.clone()));
+        }
+        if target == Some(source) {
+            return Ok(Reply::Renamed(None));
+        }
+        if self.keeps(source) {
+            return Err(Refusal::Fixed(n.clone()));
+        }
+        if mounts.0 != mounts.1 {
+            return Err(Refusal::CrossMount(n.clone(), m.clone()));
+        }
+        if self.upwards(q).contains(&source) {
+            return Err(Refusal::IntoItself(n.clone()));
+        }
+        if let Some(target) = target {
+            if self.keeps(target) {
+                return Err(Refusal::Fixed(m.clone()));
+            }
+            if self.is_directory(target) && !self.is_directory(source) {
+                return Err(Refusal::IsDirectory(m.clone()));
+            }
+            if !self.is_directory(target) && self.is_directory(source) {
+                return Err(Refusal::NoDirectory(m.clone()));
+            }
+            if self.has_children(target) {
+                return Err(Refusal::NotEmpty(m.clone()));
+            }
+        }
+        if self.is_reserved(q, m) {
+            return Err(Refusal::Reserved(m.clone()));
+        }
+
+        let mut is_seen_to = target.is_some_and(|target| self.take_place(source, target, order.0));
+        let takes = self.is_directory(source) || self.nodes[&source].dirty.is_some() || self.has_object(source);
+        if let Some(target) = target.filter(|_| later && !takes) {
+            self.leave_object(target);
+            is_seen_to = true;
+        }
+        let is_unpersisted = !self.has_object(source);
+        let (key, old_path) = (self.key(source), self.path_key(source));
+        let below = self.relocations.values().map(|relocation| relocation.inode.0).filter(|inode| *inode != source);
+        let below = below.filter(|inode| self.nodes.contains_key(inode) && self.within_mount(*inode).contains(&source));
+        let around = if self.is_directory(source) { self.places_around(p, n) } else { Vec::new() };
+        // In the order of inodes, which is that of the table.
+        let below: BTreeMap<u64, Vec<u8>> = below.map(|inode| (inode, self.path_key(inode))).collect();
+        self.effect(p, n, Some(source));
+        let mut object = None;
+        match target {
+            Some(target) => {
+                if let Kind::File(ObservedKind::File { version, .. }) = &self.nodes[&target].kind
+                    && !version.is_empty()
+                    && !is_seen_to
+                {
+                    object = Some((self.key(target), version.clone()));
+                }
+                self.take_out(q, m, target);
+            }
+            None => self.effect(q, m, None),
+        }
+        self.children(p).remove(n);
+        self.children(q).insert(m.clone(), source);
+        let node = self.nodes.get_mut(&source).expect("is there");
+        (node.parent, node.name, node.key, node.own.ctime) = (q, Some(m.clone()), None, Some(now));
+        self.modify(p, now);
+        self.gain(q, now);
+        if self.has_object(source) {
+            self.fill(q, false);
+            self.place(source, &key);
+            if !around.is_empty() || self.relocation_of(q).is_some() {
+                self.nodes.get_mut(&source).expect("is there").key = Some(key.clone());
+            }
+        }
+        self.leave(p, leaves, marker);
+        self.renumber(source, order);
+        let is_apart = self.nodes[&source].key.is_some();
+        let barrier = self.is_directory(source) || order.1;
+        if self.relocation_at(source).is_some() {
+            self.amend(source, |relocation| {
+                relocation.add_place(old_path);
+                relocation.barrier |= barrier;
+            });
+        } else if is_apart {
+            let places = [vec![key], around, vec![old_path]].concat();
+            let id = self.relocate(source, places, None);
+            self.relocations.get_mut(&id).expect("is there").barrier = barrier;
+        }
+        for (inode, path) in below {
+            self.amend(inode, |relocation| relocation.add_place(path));
+        }
+        let new_path = self.path_key(source);
+        if let Some(object) = object {
+            if self.relocation_at(source).is_some() && object.0 == new_path {
+                self.amend(source, |relocation| relocation.replaced.push(object));
+            } else if !(is_unpersisted && object.0 == new_path) {
+                let target = target.expect("had it");
+                if self.relocations.values().any(|relocation| relocation.inode.0 == target) {
+                    self.amend(target, |relocation| {
+                        relocation.add_place(object.0.clone());
+                        relocation.replaced.push(object);
+                    });
+                } else {
+                    let mount = self.mount_of(q).expect("is there");
+                    self.relocate_in(mount, target, vec![object.0.clone()], Some(object));
+                }
+            }
+        }
+        Ok(Reply::Renamed(self.relocation_at(source)))
+    }
+
+    /// Where relocations of what it lies in may have put what is below a directory.
+    pub(super) fn places_around(&self, parent: u64, name: &Name) -> Vec<Vec<u8>> {
+        let (mut around, mut tail) = (Vec::new(), [name.as_bytes(), b"/"].concat());
+        for above in self.within_mount(parent) {
+            let relocation = self.relocation_at(above).map(|id| &self.relocations[&id]);
+            around.extend(relocation.into_iter().flat_map(Relocation::places).map(|place| [place, &tail].concat()));
+            tail = [self.nodes[&above].name.as_ref().expect("has a name").as_bytes(), b"/", &tail].concat();
+        }
+        around
+    }
+}
