@@ -74,7 +74,7 @@ impl Apply<'_> {
         Ok(Reply::Inode(target))
     }
 
-    /// Has an inode that is not due, and of which the under store has nothing, trade places with an alias that is due: so it is put once, under the
+    /// Has a file that is not due, and of which the under store has nothing, trade places with an alias that is due: so it is put once, under the
     /// name that is to have it.
     fn give_due_name(&mut self, target: InodeId, alias: InodeId, barrier: bool) -> Result<(), TableError> {
         let (mut row, file) = self.file_row(target)?;
@@ -160,7 +160,8 @@ impl Apply<'_> {
         }
         link.barrier |= order.barrier;
         self.put_link(moved, link)?;
-        if link.due == Due::Now { self.give_due_name(link.target, moved, link.barrier) } else { Ok(()) }
+        let is_file = self.rows.inode(moved)?.is_some_and(|row| row.file().is_some());
+        if is_file && link.due == Due::Now { self.give_due_name(link.target, moved, link.barrier) } else { Ok(()) }
     }
 
     /// Whether two entries lead to the same inode.

@@ -284,6 +284,25 @@ fn what_no_store_holds_has_further_names_as_well() {
 }
 
 #[test]
+fn a_further_name_of_what_no_store_holds_is_renamed() {
+    let mut bed = Bed::mounted();
+    let request = bed.request();
+    let owner = super::changes::OWNER;
+    let made = bed.apply(&Command::MakeUnstored {
+        request,
+        parent: ROOT,
+        name: name("s"),
+        owner,
+        what: Unstored::Fifo,
+        now: NOW,
+    });
+    let Reply::Inode(s) = made.reply else { panic!("{made:?}") };
+    bed.linked(s, ROOT, "t");
+    assert_eq!(bed.try_rename((ROOT, "t"), (ROOT, "u")).reply, Reply::Renamed(None));
+    assert_eq!((bed.seen("/s"), bed.seen("/t"), bed.seen("/u")), (Some((s, 2)), None, Some((s, 2))));
+}
+
+#[test]
 fn names_in_a_mount_that_goes_go_with_it() {
     let mut bed = Bed::mounted();
     let f = bed.written(ROOT, "f", "f", 5);
