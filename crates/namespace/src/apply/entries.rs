@@ -81,7 +81,7 @@ impl Apply<'_> {
                 if own.xattrs {
                     xattrs = self.take_xattrs(entry.inode)?;
                 }
-                self.remove_inode(entry)?;
+                self.remove_seen(dir, directory, entry)?;
             }
             None => directory.children += 1,
         }
@@ -135,13 +135,25 @@ impl Apply<'_> {
             }
             let entry = self.outlive(entry)?;
             self.rows.entries.remove(entry_key(key, name.as_bytes()).as_slice())?;
-            self.remove_inode(entry)?;
+            self.remove_seen(dir, &mut directory, entry)?;
             directory.children -= 1;
             self.effects.push(Effect::Entry { parent: dir, name: name.clone(), old: Some(entry.inode) });
         }
         if self.effects.len() > before {
             self.put_directory(dir, row, directory)?;
         }
+        Ok(())
+    }
+
+    /// Removes what an entry of `dir` leads to. Further names of it that go as well may be in the same directory.
+    fn remove_seen(&mut self, dir: InodeId, directory: &mut Directory, entry: Entry) -> Result<(), TableError> {
+        if self.links.is_empty()? {
+            return self.remove_inode(entry);
+        }
+        let (row, _) = self.directory_row(dir)?;
+        self.put_directory(dir, row, directory.clone())?;
+        self.remove_inode(entry)?;
+        (_, *directory) = self.directory_row(dir)?;
         Ok(())
     }
 

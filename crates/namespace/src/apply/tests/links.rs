@@ -266,6 +266,23 @@ fn without_any_object_of_its_content_an_inode_goes() {
 }
 
 #[test]
+fn names_that_go_with_the_object_of_another_are_counted() {
+    for seen in [None, Some(file("f", 9))] {
+        let mut bed = Bed::mounted();
+        let d = bed.make_directory(ROOT, "d");
+        let f = bed.written(d, "f", "d/f", 5);
+        bed.linked(f, d, "g");
+        match &seen {
+            None => drop(bed.effects(&Command::Forget { dir: d, entries: vec![(name("f"), f)] })),
+            Some(other) => drop(bed.upsert(d, std::slice::from_ref(other))),
+        }
+        bed.effects(&Command::MarkListed { dir: d, at: NOW, skipped: 0 });
+        let listed = bed.snapshot().listed(d).expect("reads").expect("was listed");
+        assert_eq!(listed.entries, bed.names(d).len() as u64, "{seen:?}");
+    }
+}
+
+#[test]
 fn what_no_store_holds_has_further_names_as_well() {
     let mut bed = Bed::mounted();
     let request = bed.request();
