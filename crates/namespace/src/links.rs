@@ -8,6 +8,8 @@
 //!
 //! The same code reads inside a write transaction and in a snapshot.
 
+use std::collections::BTreeSet;
+
 use headpond_types::InodeId;
 use redb::{ReadOnlyTable, ReadTransaction, ReadableTable, Table, TableDefinition, WriteTransaction};
 use serde::{Deserialize, Serialize};
@@ -82,6 +84,11 @@ where
     pub(crate) fn aliases(&self, target: InodeId) -> Result<Vec<InodeId>, TableError> {
         let rows = self.names.range((target.0, 0)..=(target.0, u64::MAX))?;
         rows.map(|row| Ok(InodeId(row?.0.value().1))).collect()
+    }
+
+    /// All inodes that have aliases, in order of their ids.
+    pub(crate) fn targets(&self) -> Result<BTreeSet<InodeId>, TableError> {
+        self.names.iter()?.map(|row| Ok(InodeId(row?.0.value().0))).collect()
     }
 
     pub(crate) fn has_aliases(&self, target: InodeId) -> Result<bool, TableError> {

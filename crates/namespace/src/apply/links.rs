@@ -283,12 +283,58 @@ impl Apply<'_> {
             self.unlinked.insert(inode, target);
             return Ok(());
         }
-        for alias in self.links.aliases(inode)? {
+        self.free_all(inode)
+    }
+
+    /// A directory goes with all below, if it is still in the tree. What has names elsewhere stays there, as if each object below was lost by itself;
+    /// what goes as a whole is left to later sweeps.
+    pub(super) fn cut_links(&mut self, dir: InodeId) -> Result<(), TableError> {
+        if self.links.is_empty()? || !self.is_in_tree(dir)? {
+            return Ok(());
+        }
+        for target in self.links.targets()? {
+            let goes = self.rows.lies_within(&self.mounts, target, dir)?;
+            let (mut inside, mut stay) = (Vec::new(), false);
+            for alias in self.links.aliases(target)? {
+                if self.rows.lies_within(&self.mounts, alias, dir)? {
+                    inside.push(alias);
+                } else {
+                    stay = true;
+                }
+            }
+            if goes && !stay {
+                continue;
+            }
+            for alias in inside {
+                self.drop_link(alias)?;
+            }
+            if !goes {
+                continue;
+            }
+            match self.twin_of(target)? {
+                Some(twin) => {
+                    self.trade_places(target, twin)?;
+                    self.drop_link(twin)?;
+                }
+                None => self.free_all(target)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn is_in_tree(&self, dir: InodeId) -> Result<bool, TableError> {
+        let Some(row) = self.rows.inode(dir)? else { return Ok(false) };
+        Ok(self.rows.mount_of(&self.mounts, self.mounts.directory(row.parent))?.is_some())
+    }
+
+    /// Of an inode that is gone, what were its aliases are files of their own, as far as they have objects.
+    fn free_all(&mut self, target: InodeId) -> Result<(), TableError> {
+        for alias in self.links.aliases(target)? {
             self.drop_link(alias)?;
             let Some(row) = self.rows.inode(alias)? else { continue };
             let parent = self.mounts.directory(row.parent);
             if row.file().is_some() && self.rows.mount_of(&self.mounts, parent)?.is_some() {
-                self.set_free(alias, inode, row)?;
+                self.set_free(alias, target, row)?;
             }
         }
         Ok(())

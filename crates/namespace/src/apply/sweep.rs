@@ -42,6 +42,9 @@ impl Apply<'_> {
 
     /// Removes an inode to which no entry leads any more; of a directory, what lies below follows later.
     pub(super) fn remove_inode(&mut self, entry: Entry) -> Result<(), TableError> {
+        if entry.is_directory {
+            self.cut_links(entry.inode)?;
+        }
         let inode = {
             let row = self.rows.inodes.remove(entry.inode.0)?;
             let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", entry.inode));

@@ -8,6 +8,7 @@ mod entries;
 mod files;
 mod left;
 mod links;
+mod links_below;
 mod mounts;
 mod moving_dirty;
 mod names;

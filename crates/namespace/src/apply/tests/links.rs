@@ -12,7 +12,7 @@ impl Bed {
     }
 
     /// Answers the alias.
-    fn linked(&mut self, inode: InodeId, parent: InodeId, text: &str) -> InodeId {
+    pub(super) fn linked(&mut self, inode: InodeId, parent: InodeId, text: &str) -> InodeId {
         assert_eq!(self.try_link(inode, parent, text, Due::Now).reply, Reply::Inode(inode));
         let found = self.snapshot().lookup(parent, &name(text)).expect("reads").expect("is there");
         found.inode
@@ -26,12 +26,12 @@ impl Bed {
     }
 
     /// A name of an inode: which, and of how many names.
-    fn seen(&self, at: &str) -> Option<(InodeId, u32)> {
+    pub(super) fn seen(&self, at: &str) -> Option<(InodeId, u32)> {
         self.shown(at).map(|attr| (attr.inode, attr.nlink))
     }
 
     /// The alias gets the object that it is to have.
-    fn copied(&mut self, alias: InodeId, key: &str, content: u64) {
+    pub(super) fn copied(&mut self, alias: InodeId, key: &str, content: u64) {
         let number = self.dirty(alias).number;
         self.begin(alias, number, key, Some(content));
         self.end_persist(alias, number, key, content);
