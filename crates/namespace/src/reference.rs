@@ -5,6 +5,7 @@ mod changing;
 mod check;
 mod dirty;
 mod keys;
+mod links;
 mod model;
 mod persisting;
 mod released;

@@ -61,12 +61,20 @@ impl Model {
                     if model.has_children(inode.0) {
                         return Err(Refusal::NotEmpty(name.clone()));
                     }
-                    if *later {
-                        model.leave_object(inode.0);
+                    let target = model.target(inode.0);
+                    if model.aliases(inode.0).is_empty() {
+                        if *later {
+                            model.leave_object(inode.0);
+                        }
+                        model.take_out(parent.0, name, inode.0);
+                        model.modify(parent.0, *now);
+                    } else {
+                        model.promote(parent.0, name, inode.0, *now);
                     }
-                    model.take_out(parent.0, name, inode.0);
-                    model.modify(parent.0, *now);
                     model.leave(parent.0, leaves, *marker);
+                    if target != inode.0 {
+                        model.nodes.get_mut(&target).expect("is there").own.ctime = Some(*now);
+                    }
                     Ok(Reply::Done)
                 })
             }
@@ -94,8 +102,12 @@ impl Model {
                 node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
                 node.own = node.own.of_written(mtime);
                 model.settle(inode.0, key, order);
+                model.aliases_lag(inode.0);
                 Ok(Reply::Inode(*inode))
             }),
+            Command::Link { request, inode, parent, name, due, barrier, now } => {
+                self.once_checked(*request, |model| model.link(inode.0, parent.0, name, (*due, *barrier), *now))
+            }
             Command::Rename { request, from, to, no_replace, released, barrier, later, leaves, marker, now } => {
                 let (order, after) = ((*released, *barrier), (*later, &leaves[..], *marker));
                 self.once_checked(*request, |model| model.rename(from, to, *no_replace, (order, after), *now))
@@ -162,7 +174,7 @@ impl Model {
         }
     }
 
-    fn make(
+    pub(super) fn make(
         &mut self,
         parent: u64,
         name: &Name,

@@ -24,6 +24,7 @@ pub(super) enum Change {
     EndRelocation { which: Index },
     Leave { mount: u32, key: Name, gone: Name },
     SetAttr { inode: Index, change: AttrChange, now: i64 },
+    Link { file: Index, dir: Index, name: Name, due: Due, barrier: bool, now: i64 },
 }
 
 /// What a removal leaves to be done.
@@ -86,6 +87,8 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
         3 => index().prop_map(|which| Change::EndRelocation { which }),
         1 => (0..3u32, names(), names()).prop_map(|(mount, key, gone)| Change::Leave { mount, key, gone }),
         3 => (index(), change, now()).prop_map(|(inode, change, now)| Change::SetAttr { inode, change, now }),
+        8 => (index(), index(), names(), dues(), any::<bool>(), now())
+            .prop_map(|(file, dir, name, due, barrier, now)| Change::Link { file, dir, name, due, barrier, now }),
     ]
 }
 
@@ -101,7 +104,7 @@ impl Change {
     pub(super) fn command(&self, model: &Model, number: u128) -> Option<Command> {
         let request = |repeat: bool| RequestId(if repeat { 1 << 64 } else { number });
         let dir = |index: &Index| pick(index, model, |id| model.is_directory(id));
-        let file = |index: &Index| pick(index, model, |id| !model.is_directory(id));
+        let file = |index: &Index| pick(index, model, |id| !model.is_directory(id) && !model.links.contains_key(&id));
         let relocation = |index: &Index| {
             let known: Vec<_> = model.relocations.keys().copied().collect();
             let at = index.index(known.len() * 8 + 8);
@@ -210,8 +213,17 @@ impl Change {
             },
             Self::SetAttr { inode, change, now } => Command::SetAttr {
                 request: request(false),
-                inode: pick(inode, model, |_| true),
+                inode: pick(inode, model, |id| !model.links.contains_key(&id)),
                 change: *change,
+                now: Timestamp(*now),
+            },
+            Self::Link { file: index, dir: parent, name, due, barrier, now } => Command::Link {
+                request: request(false),
+                inode: file(index),
+                parent: dir(parent),
+                name: name.clone(),
+                due: *due,
+                barrier: *barrier,
                 now: Timestamp(*now),
             },
         })

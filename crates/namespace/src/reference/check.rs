@@ -37,6 +37,7 @@ impl Model {
                 self.begun_elsewhere(id).into_iter().map(|id| self.nodes[&id].dirty.clone().expect("is begun"));
             assert_eq!(snapshot.begun_elsewhere(inode).expect("reads"), elsewhere.collect::<Vec<_>>());
             self.check_own(id, &attr);
+            self.check_links(snapshot, &attr);
             let listed = snapshot.listed(inode).expect("reads");
             let list = snapshot.list(inode, None, usize::MAX).expect("reads");
             match &node.kind {
@@ -94,6 +95,30 @@ impl Model {
         }
         let unpersisted = self.nodes.keys().filter(|id| self.is_unpersisted(**id)).map(|id| InodeId(*id));
         assert_eq!(snapshot.unpersisted().expect("reads"), unpersisted.collect::<Vec<_>>());
+    }
+
+    /// What it is a name of, and which names it has.
+    fn check_links(&self, snapshot: &Snapshot, attr: &Attr) {
+        let id = attr.inode.0;
+        let aliases = self.aliases(id);
+        let names = if self.is_directory(id) { 2 } else { 1 + aliases.len() };
+        assert_eq!(attr.nlink as usize, names, "{id}");
+        let aliases: Vec<_> = aliases.into_iter().map(InodeId).collect();
+        assert_eq!(snapshot.aliases(attr.inode).expect("reads"), aliases);
+        let Some(link) = self.links.get(&id) else {
+            return assert_eq!(snapshot.target(attr.inode).expect("reads"), None);
+        };
+        let target = &self.nodes[&link.target];
+        assert_eq!(snapshot.target(attr.inode).expect("reads"), Some(InodeId(link.target)));
+        let shown = snapshot.shown(attr.clone()).expect("reads").expect("is there");
+        assert_eq!((shown.inode, shown.mount), (InodeId(link.target), attr.mount));
+        assert!(!self.links.contains_key(&link.target), "no alias has aliases");
+        assert_eq!(self.is_unstored(id), self.is_unstored(link.target));
+        let alias = &self.nodes[&id];
+        assert!(self.is_unstored(id) || !self.is_versionless(id) || alias.dirty.is_some(), "{id} is to have an object");
+        if let (Some(first), Some(lag)) = (&target.dirty, &alias.dirty) {
+            assert!(first.number <= lag.number && first.since <= lag.since, "{id} comes after {}", link.target);
+        }
     }
 
     /// Whose it is and when it changed: its own, or what the mount shows.

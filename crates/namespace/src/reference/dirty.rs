@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use headpond_types::{ContentId, InodeId, MountId, WorkerId};
 
-use super::model::{Kind, Model};
+use super::{
+    links::superseding,
+    model::{Kind, Model},
+};
 use crate::{
     Command, Dirty, Due, Left, ObservedKind, PersistBegun, Refusal, Reply, Version, displaced_inode, displaced_key,
 };
@@ -23,15 +26,11 @@ impl Model {
                     node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
                     node.own = node.own.of_written(mtime);
                     let known = node.dirty.take();
-                    let mut dirty = Dirty { holders: holders.clone(), barrier: *barrier, ..model.fresh(inode.0, *due) };
-                    if let Some(known) = known {
-                        dirty.then = known.then.or(known.key.as_ref().map(|_| dirty.number));
-                        (dirty.key, dirty.put, dirty.replaces) = (known.key, known.put, known.replaces);
-                        let are_due = (known.due, *due) == (Due::Now, Due::Now);
-                        dirty.since = if are_due { known.since } else { dirty.number };
-                    }
+                    let dirty = Dirty { holders: holders.clone(), barrier: *barrier, ..model.fresh(inode.0, *due) };
+                    let dirty = superseding(known, dirty);
                     model.nodes.get_mut(&inode.0).expect("is there").dirty = Some(dirty);
                     model.effect(parent, &name, Some(inode.0));
+                    model.aliases_lag(inode.0);
                     Ok(Reply::Inode(*inode))
                 }),
             Command::BeginPersist { files } => {
@@ -48,13 +47,7 @@ impl Model {
                 Reply::Done
             }
             Command::MakeDue { inodes, number } => {
-                for (inode, barrier) in inodes {
-                    let next = self.next;
-                    let Some(dirty) = self.dirty(inode.0).filter(|dirty| dirty.due != Due::Now) else { continue };
-                    (dirty.due, dirty.barrier, dirty.number) = (Due::Now, *barrier, number.unwrap_or(next));
-                    dirty.since = dirty.number;
-                    self.next += u64::from(number.is_none());
-                }
+                inodes.iter().for_each(|(inode, barrier)| self.make_due(inode.0, *barrier, *number));
                 Reply::Done
             }
             Command::EndTree { inode, number } => {
@@ -308,6 +301,14 @@ impl Model {
                 (relocation.since, relocation.barrier) = (since, barrier);
             }
         }
+    }
+
+    pub(super) fn make_due(&mut self, id: u64, barrier: bool, number: Option<u64>) {
+        let next = self.next;
+        let Some(dirty) = self.dirty(id).filter(|dirty| dirty.due != Due::Now) else { return };
+        (dirty.due, dirty.barrier, dirty.number) = (Due::Now, barrier, number.unwrap_or(next));
+        dirty.since = dirty.number;
+        self.next += u64::from(number.is_none());
     }
 
     fn drop_dirty(&mut self, id: u64) {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use headpond_types::{InodeId, MountId, Name, NsPath, RequestId, Timestamp};
 
+use super::links::Link;
 use crate::{
     Command, Dirty, Effect, Mount, Observed, ObservedKind, Outcome, Refusal, Relocation, Reply, Unstored, own::Own,
 };
@@ -41,6 +42,9 @@ pub(super) struct Model {
     pub(super) orphans: BTreeMap<(MountId, Vec<u8>), Dirty>,
     /// Of relocations, the same.
     pub(super) left: BTreeMap<(u32, Vec<u8>), String>,
+    pub(super) links: BTreeMap<u64, Link>,
+    /// What aliases that went with this command stood for.
+    pub(super) unlinked: BTreeMap<u64, u64>,
     pub(super) answers: BTreeMap<RequestId, Reply>,
     effects: Vec<Effect>,
 }
@@ -58,12 +62,15 @@ impl Model {
             relocations: BTreeMap::new(),
             orphans: BTreeMap::new(),
             left: BTreeMap::new(),
+            links: BTreeMap::new(),
+            unlinked: BTreeMap::new(),
             answers: BTreeMap::new(),
             effects: vec![],
         }
     }
 
     pub(super) fn apply(&mut self, command: &Command) -> Outcome {
+        let numbers = self.numbers();
         let reply = match command {
             Command::AddMount { request, mount, now } => self.once(*request, |model| model.add_mount(mount, *now)),
             Command::RemoveMount { request, path, .. } => self.once(*request, |model| model.remove_mount(path)),
@@ -103,7 +110,9 @@ impl Model {
             Command::Noop | Command::Sweep => Reply::Done,
             other => self.change(other),
         };
-        Outcome { reply, effects: std::mem::take(&mut self.effects) }
+        let mut effects = std::mem::take(&mut self.effects);
+        self.settle_links(&numbers, &mut effects);
+        Outcome { reply, effects }
     }
 
     pub(super) fn once(&mut self, request: RequestId, work: impl FnOnce(&mut Self) -> Reply) -> Reply {
@@ -125,7 +134,8 @@ impl Model {
             return;
         }
         let mut own = Own::default();
-        if let Some(old) = old {
+        let mut replaced = None;
+        if let Some(mut old) = old {
             let was_directory = self.is_directory(old);
             if was_directory && is_directory {
                 if self.keeps(old) {
@@ -150,8 +160,11 @@ impl Model {
                 }
                 own = Own { ctime: None, mtime: false, ..node.own };
             }
+            old = self.outlive(old);
+            replaced = Some(old);
             self.remove(old);
         }
+        let old = replaced;
         let kind = if is_directory { directory(false, at) } else { Kind::File(observed.object.clone()) };
         let new = self.insert(dir, name, kind);
         self.nodes.get_mut(&new).expect("is there").own = own;
@@ -171,6 +184,7 @@ impl Model {
             Some(found) if found == inode && self.is_unsettled(found) => {}
             Some(found) if found == inode && self.keeps(found) => self.set_made(found, true),
             Some(found) if found == inode => {
+                let found = self.outlive(found);
                 self.remove(found);
                 self.effect(dir, name, Some(found));
             }
@@ -222,10 +236,14 @@ impl Model {
         let node = self.nodes[&old].clone();
         let Kind::Directory { children, made, .. } = node.kind else { panic!("{old} is a file") };
         let name = node.name.expect("the root is not replaced");
+        self.cut_links(old);
+        let within: Vec<_> =
+            self.links.keys().copied().filter(|alias| self.within_mount(*alias).contains(&old)).collect();
+        self.links.retain(|alias, _| !within.contains(alias));
         let mut kept: Vec<_> = children.values().copied().filter(|child| self.keeps(*child)).collect();
         kept.sort_unstable();
         for child in children.into_values().filter(|child| !kept.contains(child)) {
-            self.remove(child);
+            self.erase(child);
         }
         let new = self.insert(node.parent, &name, directory(made, now));
         self.effect(node.parent, &name, Some(old));
@@ -263,7 +281,8 @@ impl Model {
         if root == ROOT {
             self.nodes.get_mut(&ROOT).expect("is there").own = Own::default();
             let children: Vec<_> = self.children(ROOT).values().copied().collect();
-            children.into_iter().for_each(|child| self.remove(child));
+            children.into_iter().for_each(|child| self.erase(child));
+            self.links.retain(|alias, _| self.nodes.contains_key(alias));
             self.unlist(ROOT);
             self.next += 1;
         } else {
@@ -294,9 +313,20 @@ impl Model {
     }
 
     pub(super) fn remove(&mut self, id: u64) {
+        if self.is_directory(id) {
+            self.cut_links(id);
+            self.erase(id);
+            self.links.retain(|alias, _| self.nodes.contains_key(alias));
+        } else {
+            self.erase(id);
+            self.forget_links(id);
+        }
+    }
+
+    fn erase(&mut self, id: u64) {
         let node = self.nodes.remove(&id).expect("is there");
         if let Kind::Directory { children, .. } = node.kind {
-            children.into_values().for_each(|child| self.remove(child));
+            children.into_values().for_each(|child| self.erase(child));
         }
         if let Some(Node { kind: Kind::Directory { children, .. }, .. }) = self.nodes.get_mut(&node.parent) {
             children.remove(&node.name.expect("has a name"));

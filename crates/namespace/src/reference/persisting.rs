@@ -55,7 +55,7 @@ impl Persisting {
         Some(match self {
             Self::Commit { file, size, due, barrier, now } => Command::CommitDirty {
                 request: RequestId(number),
-                inode: pick(file, model, |id| !model.is_directory(id)),
+                inode: pick(file, model, |id| !model.is_directory(id) && !model.links.contains_key(&id)),
                 size: *size,
                 mtime: Timestamp(*now),
                 content: ContentId(number + 100),
@@ -129,8 +129,9 @@ fn place(model: &Model, dirty: &Dirty) -> Vec<u8> {
     }
 }
 
+/// Of a further name, the content that it is to have.
 fn content_of(model: &Model, id: u64) -> Option<ContentId> {
-    match &model.nodes.get(&id)?.kind {
+    match &model.nodes.get(&model.target(id))?.kind {
         Kind::File(ObservedKind::File { content, .. }) => Some(*content),
         _ => None,
     }

@@ -11,7 +11,7 @@ use super::{
 use crate::{Due, Left, ObservedKind, Refusal, Relocation, Reply};
 
 /// Whether what is replaced is left, what is left besides, and when the marker is due.
-type After<'a> = (bool, &'a [Left], Option<Due>);
+pub(super) type After<'a> = (bool, &'a [Left], Option<Due>);
 
 impl Model {
     pub(super) fn rename(
@@ -29,7 +29,7 @@ impl Model {
         if no_replace && target.is_some() {
             return Err(Refusal::Exists(m.clone()));
         }
-        if target == Some(source) {
+        if target.is_some_and(|target| self.target(target) == self.target(source)) {
             return Ok(Reply::Renamed(None));
         }
         if self.keeps(source) {
@@ -58,7 +58,24 @@ impl Model {
         if self.is_reserved(q, m) {
             return Err(Refusal::Reserved(m.clone()));
         }
+        let linked = target.filter(|target| !self.aliases(*target).is_empty());
+        if let Some(linked) = linked {
+            self.promote(q, m, linked, now);
+        }
+        let target = target.filter(|_| linked.is_none());
+        Ok(Reply::Renamed(self.do_rename((p, n), source, (q, m), target, (order, (later, leaves, marker)), now)))
+    }
 
+    /// Renames what may be renamed; answers the relocation.
+    pub(super) fn do_rename(
+        &mut self,
+        (p, n): (u64, &Name),
+        source: u64,
+        (q, m): (u64, &Name),
+        target: Option<u64>,
+        (order, (later, leaves, marker)): ((bool, bool), After<'_>),
+        now: Timestamp,
+    ) -> Option<u64> {
         let mut is_seen_to = target.is_some_and(|target| self.take_place(source, target, order.0));
         let takes = self.is_directory(source) || self.nodes[&source].dirty.is_some() || self.has_object(source);
         if let Some(target) = target.filter(|_| later && !takes) {
@@ -133,7 +150,9 @@ impl Model {
                 }
             }
         }
-        Ok(Reply::Renamed(self.relocation_at(source)))
+        let relocation = self.relocation_at(source);
+        self.reorder_link(source, order);
+        relocation
     }
 
     /// Where relocations of what it lies in may have put what is below a directory.
