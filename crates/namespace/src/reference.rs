@@ -11,6 +11,7 @@ mod persisting;
 mod released;
 mod relocations;
 mod renames;
+mod seen;
 mod steps;
 
 use headpond_journal::{Position, StateMachine};

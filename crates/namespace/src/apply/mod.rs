@@ -18,6 +18,7 @@ mod renames;
 pub(crate) mod requests;
 mod stop;
 mod sweep;
+mod unlinked;
 mod unstored;
 mod xattrs;
 
