@@ -62,6 +62,10 @@ impl Check {
         let mut found = Vec::new();
         for row in rows.iter().filter(|row| !row.is_orphan()) {
             let Some(attr) = snapshot.attr(row.inode)?.filter(|attr| attr.dirty) else { continue };
+            // The bytes of a further name are those of another inode, which has a row of its own while no store has them.
+            if snapshot.target(row.inode)?.is_some() {
+                continue;
+            }
             let (Some(content), Some(path)) = (attr.content, snapshot.path(row.inode)?) else { continue };
             if path.starts_with(&self.path) {
                 let (number, inode, holders) = (row.number, row.inode, row.holders.clone());

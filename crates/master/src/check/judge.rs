@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, sync::Arc};
 
-use headpond_namespace::{Relocation, Snapshot, displaced_inode};
+use headpond_namespace::{Dirty, Relocation, Snapshot, displaced_inode};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, Result};
 use headpond_ufs::ObjectMeta;
 
@@ -117,7 +117,8 @@ impl<'c> Sight<'c> {
         if self.core.writing.leases.is_held(attr.inode) {
             return Ok(Verdict::Writing);
         }
-        if self.snapshot.dirty(attr.inode)?.is_some() || self.is_to_be_deleted(key)? {
+        let dirty = self.snapshot.dirty(attr.inode)?;
+        if attr.version.is_empty() && dirty.is_some() || self.is_to_be_deleted(key)? {
             return Ok(Verdict::Pending);
         }
         if is_unpersisted(attr) {
@@ -125,7 +126,10 @@ impl<'c> Sight<'c> {
         }
         let is_there = self.snapshot.location(attr.inode)?.is_some_and(|location| location.key == key);
         if !is_there || self.snapshot.relocation_of(attr.inode)?.is_some() {
-            return Ok(Verdict::Moving);
+            return Ok(if dirty.is_some() { Verdict::Pending } else { Verdict::Moving });
+        }
+        if let Some(dirty) = dirty {
+            return self.judge_older(key, attr, &dirty, object);
         }
         let known = format!("{} ({} bytes)", attr.version, attr.size);
         let (kind, detail) = match object {
@@ -135,6 +139,29 @@ impl<'c> Sight<'c> {
                 (Kind::OtherObject, format!("its object is {now}, and was {known} when it was seen last"))
             }
             None => (Kind::MissingObject, format!("its object, {known}, is not there any more")),
+        };
+        self.fault(key, kind, detail)
+    }
+
+    /// Of a file that is to be persisted again: what the store had of it before, unless a newer content is there already.
+    fn judge_older(&self, key: &[u8], attr: &Attr, dirty: &Dirty, object: Option<&ObjectMeta>) -> Result<Verdict> {
+        let known = &attr.version;
+        // The bytes of a further name are those of another inode.
+        let size = self.snapshot.shown(attr.clone())?.map_or(attr.size, |shown| shown.size);
+        let (kind, detail) = match object {
+            Some(object) if object.version == *known || may_be_put_for(dirty, key, size, object) => {
+                return Ok(Verdict::Pending);
+            }
+            Some(object) => {
+                let detail = "and was another before what is to be persisted now was written";
+                (
+                    Kind::OtherObject,
+                    format!("its object is {} ({} bytes), {detail}: {known}", object.version, object.size),
+                )
+            }
+            None => {
+                (Kind::MissingObject, format!("its object, {known}, is not there any more, and a newer one not yet"))
+            }
         };
         self.fault(key, kind, detail)
     }
@@ -195,4 +222,12 @@ impl<'c> Sight<'c> {
     fn fault(&self, key: &[u8], kind: Kind, detail: String) -> Result<Verdict> {
         Ok(Verdict::Fault(Finding { kind, path: super::path_of(self.mount, key), detail }))
     }
+}
+
+/// Whether an object at `key` is, or may be, one that was put for what is dirty and is not journalled yet. Listings do not say which content an object
+/// is, nor does one whose parts were sent ahead.
+fn may_be_put_for(dirty: &Dirty, key: &[u8], size: u64, object: &ObjectMeta) -> bool {
+    let is_begun = dirty.key.as_deref() == Some(key);
+    let is_alike = || object.size == size || dirty.put.len() > 1;
+    is_begun && object.content.map_or_else(is_alike, |content| dirty.put.contains(&content))
 }

@@ -102,6 +102,56 @@ async fn bytes_that_are_nowhere_are_found() {
 }
 
 #[tokio::test]
+async fn the_object_of_each_name_of_a_file_is_compared() {
+    let bed = Bed::new(Durability::Async, &["f"]).await;
+    bed.tree("/m").await.expect("listed");
+    for path in ["/m/g", "/m/h"] {
+        bed.link("/m/f", path).await;
+    }
+    bed.persisted().await;
+    let (found, sums) = bed.check("/m").await;
+    assert_eq!((found, sums.files, sums.objects, sums.moving), (vec![], 3, 3, 0));
+    bed.delete("g").await;
+    bed.put("h", "other").await;
+    let (found, _) = bed.check("/m").await;
+    assert_eq!(found, [at(Kind::MissingObject, "/m/g"), at(Kind::OtherObject, "/m/h")]);
+}
+
+#[tokio::test]
+async fn a_name_that_waits_for_its_object_lacks_no_bytes() {
+    let bed = Bed::new(Durability::Async, &["f"]).await;
+    bed.tree("/m").await.expect("listed");
+    bed.link("/m/f", "/m/g").await;
+    bed.persisted().await;
+    bed.holder.close();
+    bed.hold("/m/f", "newer").await;
+    bed.hold("/m/new", "new").await;
+    bed.link("/m/new", "/m/also").await;
+    let (found, sums) = bed.check("/m").await;
+    assert_eq!((found, sums.pending), (vec![], 4));
+    bed.delete("g").await;
+    let (found, _) = bed.check("/m").await;
+    assert_eq!(found, [at(Kind::MissingObject, "/m/g")]);
+}
+
+#[tokio::test]
+async fn the_older_object_of_what_is_to_be_persisted_is_compared() {
+    let bed = Bed::new(Durability::Async, &["gone", "kept", "other"]).await;
+    bed.tree("/m").await.expect("listed");
+    bed.holder.close();
+    for path in ["/m/gone", "/m/kept", "/m/other", "/m/new"] {
+        bed.hold(path, "newer").await;
+    }
+    let (found, sums) = bed.check("/m").await;
+    assert_eq!((found, sums.pending), (vec![], 4));
+    bed.delete("gone").await;
+    bed.put("other", "somebody's").await;
+    let (found, sums) = bed.check("/m").await;
+    assert_eq!(found, [at(Kind::MissingObject, "/m/gone"), at(Kind::OtherObject, "/m/other")]);
+    assert_eq!(sums.pending, 2);
+}
+
+#[tokio::test]
 async fn uploads_are_told_apart() {
     let bed = Bed::new(Durability::Async, &[]).await;
     let abandoned = bed.master.core.relocator.abandoned.clone();

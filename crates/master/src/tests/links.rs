@@ -22,7 +22,7 @@ impl Bed {
         self.writing().link(Linking { inode, parent, name, caller, request: request() }).await
     }
 
-    async fn link(&self, target: &str, path: &str) {
+    pub(super) async fn link(&self, target: &str, path: &str) {
         self.link_as(target, path, None).await.expect("linked");
     }
 
