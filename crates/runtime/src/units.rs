@@ -1,6 +1,6 @@
 //! Byte sizes and durations as people write them: `64 GiB`, `512MiB`, `30s`, `1h30m`, `never`.
 //!
-//! Use the modules with serde: `#[serde(with = "headpond_runtime::units::bytes")]` on a `u64`,
+//! Use the modules with serde: `#[serde(with = "headpond_runtime::units::bytes")]` on a `u64`, `units::share` on a [`Share`],
 //! `units::duration` on a [`Duration`], `units::duration_or_never` on an `Option<Duration>`.
 
 use std::{fmt, time::Duration};
@@ -38,12 +38,50 @@ pub enum UnitError {
     /// Not a size.
     #[error("{0:?} is not a size: write a number and a unit, such as \"512 MiB\", \"64 GiB\" or \"10 GB\"")]
     Bytes(String),
+    /// Neither a size nor a part of one.
+    #[error("{0:?} is neither a size, such as \"64 GiB\", nor a part of it all, such as \"50 %\"")]
+    Share(String),
     /// Not a duration.
     #[error("{0:?} is not a duration: write numbers and units, such as \"250ms\", \"30s\", \"5m\" or \"1h30m\"")]
     Duration(String),
     /// Neither a duration nor `never`.
     #[error("{0:?} is neither a duration, such as \"30s\" or \"5m\", nor \"never\"")]
     DurationOrNever(String),
+}
+
+/// Bytes, or a part of what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// So many bytes.
+    Bytes(u64),
+    /// Hundredths of all, up to 100.
+    Percent(u8),
+}
+
+impl Share {
+    /// The bytes that it is of `all`.
+    #[must_use]
+    pub fn of(self, all: u64) -> u64 {
+        match self {
+            Self::Bytes(bytes) => bytes,
+            Self::Percent(percent) => u64::try_from(u128::from(all) * u128::from(percent) / 100).unwrap_or(all),
+        }
+    }
+}
+
+/// Reads a size ([`parse_bytes`]) or a part: whole hundredths, `50 %` or `50%`.
+///
+/// # Errors
+/// [`UnitError::Share`] for anything else, also for more than `100 %`.
+pub fn parse_share(text: &str) -> Result<Share, UnitError> {
+    let error = || UnitError::Share(text.to_owned());
+    match text.trim().strip_suffix('%') {
+        Some(number) => {
+            let percent = number.trim_end().parse().ok().filter(|percent| *percent <= 100);
+            percent.map(Share::Percent).ok_or_else(error)
+        }
+        None => parse_bytes(text).map(Share::Bytes).map_err(|_| error()),
+    }
 }
 
 /// Reads a size in bytes. A number alone means bytes; `K`, `M`, `G`, `T` (also `KiB`, `Ki`, …) are powers of 1024,
@@ -190,6 +228,34 @@ pub mod bytes {
     }
 }
 
+/// A [`Share`](super::Share), written as `64 GiB` or `50 %`; a number means bytes.
+pub mod share {
+    use serde::{Deserializer, Serializer};
+
+    use super::Share;
+
+    /// Writes the value as text.
+    ///
+    /// # Errors
+    /// Those of the serializer.
+    pub fn serialize<S: Serializer>(value: &Share, serializer: S) -> Result<S::Ok, S::Error> {
+        match value {
+            Share::Bytes(bytes) => serializer.serialize_str(&super::format_bytes(*bytes)),
+            Share::Percent(percent) => serializer.collect_str(&format_args!("{percent} %")),
+        }
+    }
+
+    /// Reads the value.
+    ///
+    /// # Errors
+    /// A text that says what is expected.
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Share, D::Error> {
+        let expects = "a size such as \"64 GiB\", or a part such as \"50 %\"";
+        let number = |number| Some(Share::Bytes(number));
+        deserializer.deserialize_any(super::Written { expects, text: super::parse_share, number })
+    }
+}
+
 /// A [`Duration`], written as `30s`; a number is refused (unless 0), since it does not say its unit.
 pub mod duration {
     use std::time::Duration;
@@ -262,6 +328,16 @@ mod tests {
         }
         for text in ["", "GiB", "1.2.3 K", "-1", "1 parsec", "99999999999 TiB", "1.", ".5K"] {
             assert_eq!(parse_bytes(text), Err(UnitError::Bytes(text.to_owned())));
+        }
+    }
+
+    #[test]
+    fn shares_are_sizes_or_parts() {
+        assert_eq!(parse_share("50 %").expect("a part").of(1 << 40), 1 << 39);
+        assert_eq!(parse_share("100%").expect("a part").of(u64::MAX), u64::MAX);
+        assert_eq!(parse_share("3 GiB").expect("a size").of(7), 3 << 30);
+        for text in ["101 %", "%", "-1 %", "1.5 %", "half"] {
+            assert_eq!(parse_share(text), Err(UnitError::Share(text.to_owned())));
         }
     }
 

@@ -83,7 +83,7 @@ impl Dir {
     }
 
     pub(crate) fn usage(&self) -> DirUsage {
-        let (dirty_bytes, dirty_contents) = lock(&self.dirty).size();
+        let (dirty_bytes, dirty_contents) = self.dirty_size();
         DirUsage {
             path: self.config.path.clone(),
             capacity_bytes: self.config.capacity_bytes,

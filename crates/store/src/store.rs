@@ -159,6 +159,12 @@ impl PageStore {
         self.dirs.iter().filter_map(Mount::in_use).flat_map(|dir| dir.dirty()).collect()
     }
 
+    /// Bytes of the contents that are nowhere else. No IO.
+    #[must_use]
+    pub fn dirty_bytes(&self) -> u64 {
+        self.dirs.iter().filter_map(Mount::in_use).map(|dir| dir.dirty_size().0).sum()
+    }
+
     /// Drops what is cached of `id`, and says how many bytes that was. Does IO. If it is lent, the bytes come free when the last loan ends. What is dirty stays.
     pub fn free(&self, id: ContentId) -> u64 {
         let Some(content) = self.shared.find(id).filter(|content| !content.is_dirty()) else { return 0 };

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use headpond_runtime::units::Share;
 use headpond_transport::TlsConfig;
 use headpond_types::{BLOCK_SIZE, Error, ErrorKind, PAGE_SIZE, Result};
 use serde::{Deserialize, Serialize};
@@ -40,6 +41,11 @@ pub struct WorkerConfig {
     /// quarters of it. More keeps fatter pipes full, and costs memory (up to two pages of each request) and disk bandwidth at once. Default: 512 MiB.
     #[serde(with = "headpond_runtime::units::bytes")]
     pub max_in_flight: u64,
+    /// Bytes that no under store has at most, of mounts that persist later: those being written, and those to be persisted. A writer beyond it waits until
+    /// some of them are persisted ([`Deadlines::room`]); copies of what is written at other workers count, and wait for nothing. More takes up longer
+    /// outages of a store, less leaves more of the cache to what is read. A size, or a part of the capacity of all directories. Default: 50 %.
+    #[serde(with = "headpond_runtime::units::share")]
+    pub dirty_limit: Share,
     /// Pause between two passes of the scrubber over the cache; 0 turns it off. Shorter finds bad disks earlier, and reads
     /// more. Default: 7 d.
     #[serde(with = "headpond_runtime::units::duration")]
@@ -82,6 +88,10 @@ pub struct Deadlines {
     /// For the next page that a reader needs, whatever it takes. Default: 30 s.
     #[serde(with = "headpond_runtime::units::duration")]
     pub read: Duration,
+    /// For a writer to get room below `dirty_limit` when none comes free meanwhile; then it is told that there is no space. Where nothing is to be persisted
+    /// that could make room, that is told after 30 s. Default: 10 m.
+    #[serde(with = "headpond_runtime::units::duration")]
+    pub room: Duration,
 }
 
 impl Default for WorkerConfig {
@@ -98,6 +108,7 @@ impl Default for WorkerConfig {
             max_request: 8 << 20,
             max_readahead: 256 << 20,
             max_in_flight: 512 << 20,
+            dirty_limit: Share::Percent(50),
             scrub_interval: Duration::from_hours(7 * 24),
             scrub_rate: 16 << 20,
             tls: TlsConfig::default(),
@@ -113,11 +124,22 @@ impl Default for Deadlines {
             peer: Duration::from_secs(10),
             under_store: Duration::from_secs(20),
             read: Duration::from_secs(30),
+            room: Duration::from_mins(10),
         }
     }
 }
 
 impl WorkerConfig {
+    /// Bytes that all directories may hold.
+    fn capacity(&self) -> u64 {
+        self.dirs.iter().map(|dir| dir.capacity).fold(0, u64::saturating_add)
+    }
+
+    /// The bound on dirty bytes.
+    pub(crate) fn dirty_limit(&self) -> u64 {
+        self.dirty_limit.of(self.capacity())
+    }
+
     /// Checks what the types do not.
     ///
     /// # Errors
@@ -135,6 +157,9 @@ impl WorkerConfig {
         }
         if self.max_in_flight < 4 * self.max_request || self.max_in_flight > 1 << 40 {
             return invalid("max_in_flight must be at least four times max_request and at most 1 TiB");
+        }
+        if !(PAGE_SIZE.min(self.capacity())..=self.capacity()).contains(&self.dirty_limit()) {
+            return invalid("dirty_limit must be at least 1 MiB and at most the capacity of all dirs");
         }
         if self.scrub_rate < PAGE_SIZE {
             return invalid("scrub_rate must be at least 1 MiB; set scrub_interval to 0 to turn the scrubber off");
@@ -162,6 +187,8 @@ mod tests {
             (WorkerConfig { max_request: 3 << 20, ..good.clone() }, "max_request"),
             (WorkerConfig { max_request: 128 << 20, ..good.clone() }, "max_request"),
             (WorkerConfig { max_in_flight: 8 << 20, ..good.clone() }, "max_in_flight"),
+            (WorkerConfig { dirty_limit: Share::Bytes(1000), ..good.clone() }, "dirty_limit"),
+            (WorkerConfig { dirty_limit: Share::Bytes(2 << 30), ..good.clone() }, "dirty_limit"),
             (WorkerConfig { scrub_rate: 0, ..good.clone() }, "scrub_rate"),
         ] {
             let error = bad.check().expect_err(named);

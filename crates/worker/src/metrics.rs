@@ -18,6 +18,8 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
+use crate::staging::Room;
+
 /// Where filled bytes came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Source {
@@ -117,7 +119,7 @@ impl Metrics {
     }
 
     /// Adds all of it and what `store` counts to `registry`.
-    pub(crate) fn register(&self, registry: &mut Registry, store: Arc<PageStore>) {
+    pub(crate) fn register(&self, registry: &mut Registry, store: Arc<PageStore>, room: Arc<Room>) {
         let registry = registry.sub_registry_with_prefix("headpond_worker");
         let bytes = || Unit::Bytes;
         registry.register_with_unit("filled", "Bytes fetched, by source", bytes(), self.filled_bytes.clone());
@@ -133,13 +135,13 @@ impl Metrics {
         registry.register("local_clients", "Connections on the unix socket", self.local_clients.clone());
         registry.register("leases", "Contents lent as descriptors", self.leases.clone());
         registry.register_collector(Box::new(self.stores.clone()));
-        registry.register_collector(Box::new(StoreCollector(store)));
+        registry.register_collector(Box::new(StoreCollector(store, room)));
     }
 }
 
-/// Reads the page store's own numbers when Prometheus asks.
+/// Reads the page store's own numbers, and those of the bound on dirty bytes, when Prometheus asks.
 #[derive(Debug)]
-struct StoreCollector(Arc<PageStore>);
+struct StoreCollector(Arc<PageStore>, Arc<Room>);
 
 impl Collector for StoreCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> std::fmt::Result {
@@ -152,6 +154,9 @@ impl Collector for StoreCollector {
             ("cache_contents", "Contents in the cache", usage.contents()),
             ("dirty_bytes", "Bytes of contents that no under store has", usage.dirty_bytes()),
             ("dirty_contents", "Contents that no under store has", usage.dirty_contents()),
+            ("dirty_limit_bytes", "Bytes that no under store has at most", self.1.limit()),
+            ("reserved_bytes", "Bytes set aside within that for files that are being written", self.1.reserved()),
+            ("waiting_writers", "Writers that wait for room within that", self.1.waiting() as u64),
             ("cache_failed_dirs", "Cache directories out of use", failed),
         ] {
             let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));

@@ -23,7 +23,7 @@ use tokio::sync::Notify;
 use tonic::transport::{Channel, Endpoint};
 
 use self::needed::Needed;
-use crate::{cache::Cache, cluster::Cluster, config::Deadlines, identity::Identity, metrics::Metrics};
+use crate::{cache::Cache, cluster::Cluster, config::Deadlines, identity::Identity, metrics::Metrics, staging::Room};
 
 /// Pauses between attempts to reach a master: the first, and the longest. Half of each is random.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -75,6 +75,8 @@ pub(crate) struct Registration {
     pub(crate) standing: Arc<Standing>,
     /// Told when a content was stored that perhaps need not be kept any more.
     pub(crate) stored: Arc<Notify>,
+    /// Told what of the dirty contents is to be persisted.
+    pub(crate) room: Arc<Room>,
 }
 
 /// A registration that a master has confirmed.

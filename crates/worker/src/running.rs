@@ -6,13 +6,14 @@ use headpond_store::Usage;
 use headpond_types::{Epoch, Result, WorkerId};
 use prometheus_client::registry::Registry;
 
-use crate::{reader::Reader, registration::Standing};
+use crate::{reader::Reader, registration::Standing, staging::Room};
 
 /// A started worker. It runs in the [`headpond_runtime::Tasks`] it was started with and ends with them; dropping this ends
 /// nothing.
 #[derive(Clone, Debug)]
 pub struct RunningWorker {
     pub(crate) reader: Arc<Reader>,
+    pub(crate) room: Arc<Room>,
     pub(crate) standing: Arc<Standing>,
     pub(crate) address: SocketAddr,
     pub(crate) advertised: String,
@@ -73,6 +74,6 @@ impl RunningWorker {
 
     /// Adds the worker's metrics to `registry`, under the prefix `headpond_worker`.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        self.reader.metrics.register(registry, Arc::clone(self.reader.cache.store()));
+        self.reader.metrics.register(registry, Arc::clone(self.reader.cache.store()), Arc::clone(&self.room));
     }
 }

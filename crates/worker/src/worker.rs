@@ -39,7 +39,7 @@ use crate::{
     registration::{Registration, Standing},
     running::RunningWorker,
     socket::Listener,
-    staging::Stager,
+    staging::{Room, Stager},
 };
 
 /// HTTP/2 windows for what clients send: requests, and bytes that are staged from other nodes.
@@ -118,13 +118,15 @@ impl Worker {
             metrics: metrics.clone(),
             deadlines: config.deadlines,
         });
+        let room = Room::new(config.dirty_limit(), config.deadlines.room, Arc::clone(cache.store()));
+        let room = Arc::new(room);
         let stager = Arc::new(Stager::new(
             Arc::clone(&cache),
             Arc::clone(&cluster),
             clock,
             metrics.clone(),
             tasks.clone(),
-            (Arc::clone(&abandoned), Peers::new(transport.clone(), config.deadlines)),
+            (Arc::clone(&abandoned), Peers::new(transport.clone(), config.deadlines), Arc::clone(&room)),
         ));
         let standing = Arc::new(Standing::new());
 
@@ -160,10 +162,11 @@ impl Worker {
             metrics,
             standing: Arc::clone(&standing),
             stored: stager.stored(),
+            room: Arc::clone(&room),
         };
         tasks.spawn(registration.run(tasks.shutdown().clone()));
         tasks.spawn_until_shutdown(maintain(cache, config.scrub_interval, config.scrub_rate));
-        Ok(RunningWorker { reader, standing, address, advertised, socket: socket_path })
+        Ok(RunningWorker { reader, room, standing, address, advertised, socket: socket_path })
     }
 }
 

@@ -55,7 +55,7 @@ enum Waiting {
         answer: oneshot::Sender<Result<Arc<LocalFile>>>,
     },
     Stage {
-        answer: oneshot::Sender<Result<File>>,
+        answer: oneshot::Sender<Result<(File, u64)>>,
     },
     Persist {
         answer: oneshot::Sender<Result<v1::PersistResponse>>,
@@ -151,8 +151,9 @@ impl Connection {
         self.ask(request, Waiting::Lend { content, place, answer }, answered).await
     }
 
-    /// The staged file of a write lease, to be read and written; it is the worker's until this connection ends. Cancel-safe.
-    pub(crate) async fn stage(&self, grant: v1::SignedGrant) -> Result<File> {
+    /// The staged file of a write lease, to be read and written, and for how many bytes there is room; it is the worker's until this connection ends.
+    /// Cancel-safe.
+    pub(crate) async fn stage(&self, grant: v1::SignedGrant) -> Result<(File, u64)> {
         let (answer, answered) = oneshot::channel();
         let request = Request::Stage(v1::StageFileRequest { grant: Some(grant) });
         self.ask(request, Waiting::Stage { answer }, answered).await
@@ -270,13 +271,13 @@ impl Connection {
                 // Dropped unless somebody takes it, and so given back.
                 let _ = answer.send(Ok(file));
             }
-            Some(Response::Staged(v1::StageFileResponse {})) => {
+            Some(Response::Staged(v1::StageFileResponse { room })) => {
                 let Some(descriptor) = reader.take_descriptor() else {
                     return Err(io::Error::new(io::ErrorKind::InvalidData, "a file was staged without a descriptor"));
                 };
                 if let Some(Waiting::Stage { answer }) = waiting {
                     // Whoever asked may have gone away: the end of the lease ends the file.
-                    let _ = answer.send(Ok(File::from(descriptor)));
+                    let _ = answer.send(Ok((File::from(descriptor), room)));
                 }
             }
             Some(Response::Persisted(persisted)) => {

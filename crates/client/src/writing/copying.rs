@@ -55,7 +55,12 @@ impl FileWriter {
             return;
         }
         match self.bring_over(&mut copied, u64::MAX).await {
-            Ok(()) => self.lock().origin = None,
+            Ok(()) => {
+                let mut state = self.lock();
+                let used = state.used();
+                state.room.take(used, false);
+                state.origin = None;
+            }
             Err(error) => tracing::debug!(%error, "who has a removed file open may not be able to go on"),
         }
     }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use headpond_types::Result;
 
-use super::{FileWriter, ahead::Changed, staged::Staged};
+use super::{FileWriter, ahead::Changed, staged::Staged, state::State};
 
 /// Zeros that are written where no hole can be made.
 static ZEROS: [u8; 1 << 20] = [0; 1 << 20];
@@ -58,13 +58,16 @@ impl FileWriter {
     /// # Errors
     /// As of [`FileWriter::write_at`].
     pub async fn zero(&self, offset: u64, length: u64) -> Result<()> {
-        let mut copied = self.changing.lock().await;
-        let end = offset.saturating_add(length).min(self.length());
+        let end_in = |state: &State| offset.saturating_add(length).min(state.attr.size);
+        let mut copied = self.begin_change(|state| state.used_after(offset, end_in(state))).await?;
+        let end = end_in(&self.lock());
         if offset >= end {
             return self.lock().check();
         }
         self.bring_over(&mut copied, u64::MAX).await?;
-        self.change(|staged| staged.zero(offset, end), None, Changed::Written { offset, end }).await
+        self.change(|staged| staged.zero(offset, end), Changed::Written { offset, end }).await?;
+        self.lock().room.make_hole();
+        Ok(())
     }
 }
 

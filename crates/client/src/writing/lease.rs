@@ -8,6 +8,7 @@ use std::{
 
 use headpond_proto::v1;
 use headpond_types::{Error, ErrorKind, Result};
+use prost::Message as _;
 use tokio::time::{Instant, sleep_until};
 
 use super::FileWriter;
@@ -29,6 +30,8 @@ pub(crate) struct Lease {
     pub(super) staging: v1::SignedGrant,
     /// A signed `PersistGrant` for the first persist, if that is soon.
     pub(super) offered: Mutex<Option<(v1::SignedGrant, Instant)>>,
+    /// The worker bounds what may be staged.
+    pub(super) is_bounded: bool,
     /// How long it lasts without being renewed.
     pub(super) term: Duration,
 }
@@ -42,7 +45,10 @@ impl TryFrom<v1::WriteLease> for Lease {
         let staging = staging.ok_or_else(|| {
             Error::new(ErrorKind::Internal, "the master gave a write lease without the right to stage bytes")
         })?;
-        Ok(Self { id, staging, offered, term: Duration::from_millis(term_ms) })
+        let grant = v1::StagingGrant::decode(&staging.grant[..]).map_err(|error| {
+            Error::new(ErrorKind::Internal, "the master's right to stage bytes cannot be read").with_source(error)
+        })?;
+        Ok(Self { id, staging, is_bounded: grant.later, offered, term: Duration::from_millis(term_ms) })
     }
 }
 

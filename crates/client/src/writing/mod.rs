@@ -23,6 +23,7 @@ mod mutations;
 mod nodes;
 mod pending;
 mod persisting;
+mod room;
 mod staged;
 mod state;
 mod table;

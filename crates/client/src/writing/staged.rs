@@ -28,10 +28,12 @@ pub(super) struct Staged {
     /// The worker that has it.
     member: Member,
     /// As a signed `StagingGrant`.
-    grant: v1::SignedGrant,
+    pub(super) grant: v1::SignedGrant,
     way: Way,
     /// How long one call may take.
     patience: Duration,
+    /// Bytes for which the worker has room without having been asked.
+    offered: u64,
 }
 
 #[derive(Debug)]
@@ -56,9 +58,9 @@ impl Staged {
             && let Some(descriptor) = shared.place()
         {
             match timeout(patience, connection.stage(grant.clone())).await {
-                Ok(Ok(file)) => {
+                Ok(Ok((file, offered))) => {
                     let way = Way::Local(Arc::new(StagedFile::new(file, connection, descriptor)));
-                    return Ok(Self { member: member.clone(), grant, way, patience });
+                    return Ok(Self { member: member.clone(), grant, way, patience, offered });
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "not staged on this node: writing over the network"),
                 Err(late) => tracing::debug!(%late, "not staged on this node: writing over the network"),
@@ -69,7 +71,7 @@ impl Staged {
             Error::new(ErrorKind::Unavailable, message)
         })?;
         let way = Way::Remote { service: shared.workers.staging(&member)?, begun: AtomicBool::new(false) };
-        Ok(Self { member, grant, way, patience })
+        Ok(Self { member, grant, way, patience, offered: 0 })
     }
 
     /// The worker that has the bytes.
@@ -80,6 +82,19 @@ impl Staged {
     /// How long one call of it may take.
     pub(super) const fn patience(&self) -> Duration {
         self.patience
+    }
+
+    /// Bytes for which the worker has room without being asked.
+    pub(super) const fn offered(&self) -> u64 {
+        self.offered
+    }
+
+    /// Whether the worker was told of the file, and must have it.
+    pub(super) fn is_begun(&self) -> bool {
+        match &self.way {
+            Way::Local(_) => true,
+            Way::Remote { begun, .. } => begun.load(Ordering::Acquire),
+        }
     }
 
     /// It is known that the bytes are lost.

@@ -5,6 +5,8 @@ use std::sync::Arc;
 use headpond_runtime::{Clock as _, SystemClock};
 use headpond_types::{Attr, Error, ErrorKind, Result, Timestamp};
 
+use super::room::Room;
+
 /// What is known of the bytes.
 #[derive(Debug)]
 pub(super) struct State {
@@ -21,13 +23,15 @@ pub(super) struct State {
     pub(super) mtime: Option<Timestamp>,
     /// The file has no name any more, so nothing is persisted.
     pub(super) unlinked: bool,
+    /// What the staged file takes up.
+    pub(super) room: Room,
     /// Why the bytes are lost.
     pub(super) lost: Option<(ErrorKind, String)>,
 }
 
 impl State {
     /// Of a file that was not changed yet.
-    pub(super) fn new(attr: Arc<Attr>) -> Self {
+    pub(super) fn new(attr: Arc<Attr>, room: Room) -> Self {
         let is_new = attr.version.is_empty() && !attr.dirty;
         let origin = (!is_new && attr.size > 0).then(|| Arc::clone(&attr));
         Self {
@@ -38,6 +42,7 @@ impl State {
             unsure: true,
             mtime: None,
             unlinked: false,
+            room,
             lost: None,
         }
     }
@@ -55,11 +60,16 @@ impl State {
         self.changes != self.persisted && !self.unlinked
     }
 
-    /// A change was made.
-    pub(super) fn change(&mut self, length: Option<u64>) {
+    /// The file was cut, or made longer by a hole.
+    pub(super) fn change(&mut self, length: u64) {
+        self.room.take(self.used().min(length), length > self.attr.size);
+        self.change_to(length);
+    }
+
+    fn change_to(&mut self, length: u64) {
         self.changes += 1;
         self.origin = None;
-        self.edit(|attr| attr.size = length.unwrap_or(attr.size));
+        self.edit(|attr| attr.size = length);
         self.touch();
     }
 
@@ -70,10 +80,10 @@ impl State {
         self.edit(|attr| (attr.mtime, attr.ctime) = (now, now));
     }
 
-    /// Bytes up to `end` were written.
-    pub(super) fn change_to_hold(&mut self, end: u64) {
-        let length = self.attr.size.max(end);
-        self.change(Some(length));
+    /// Bytes from `offset` to `end` were written.
+    pub(super) fn change_to_hold(&mut self, offset: u64, end: u64) {
+        self.room.take(self.used_after(offset, end), offset > self.attr.size);
+        self.change_to(self.attr.size.max(end));
     }
 
     pub(super) fn edit(&mut self, edit: impl FnOnce(&mut Attr)) {

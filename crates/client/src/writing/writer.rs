@@ -16,6 +16,7 @@ use super::{
     copying::Copied,
     ending,
     persisting::Unanswered,
+    room::Room,
     staged::Staged,
     state::State,
 };
@@ -46,9 +47,9 @@ pub struct FileWriter {
 impl FileWriter {
     /// A writer of the file that `attr` tells of; with `truncate` its bytes are none.
     pub(super) fn new(shared: Arc<Shared>, lease: Lease, attr: Arc<Attr>, truncate: bool) -> Self {
-        let mut state = State::new(attr);
+        let mut state = State::new(attr, Room::new(lease.is_bounded));
         if truncate && state.attr.size > 0 {
-            state.change(Some(0));
+            state.change(0);
         }
         let changing = tokio::sync::Mutex::new(Copied::default());
         let ahead = Arc::new(WrittenAhead::new(state.origin.is_none()));
@@ -140,7 +141,8 @@ impl FileWriter {
         if bytes.is_empty() {
             return self.lock().check();
         }
-        let mut copied = self.changing.lock().await;
+        let end = end_of(offset, &bytes)?;
+        let mut copied = self.begin_change(|state| state.used_after(offset, end)).await?;
         self.put(&mut copied, offset, bytes).await
     }
 
@@ -153,7 +155,7 @@ impl FileWriter {
         let Some(end) = offset.checked_add(bytes.len() as u64) else { return false };
         {
             let mut state = self.lock();
-            if state.lost.is_some() || state.origin.is_some() {
+            if state.lost.is_some() || state.origin.is_some() || !state.room.has(state.used_after(offset, end)) {
                 return false;
             }
             state.unsure = true;
@@ -162,7 +164,7 @@ impl FileWriter {
         self.ahead.begin(change);
         let written = file.try_write(offset, bytes);
         if written {
-            self.lock().change_to_hold(end);
+            self.lock().change_to_hold(offset, end);
             self.ahead.made(change);
             self.ahead.tell(&self.shared, self.lease.id, staged);
         } else {
@@ -176,7 +178,9 @@ impl FileWriter {
     /// # Errors
     /// As of [`FileWriter::write_at`].
     pub async fn append(&self, bytes: Bytes) -> Result<u64> {
-        let mut copied = self.changing.lock().await;
+        let length = bytes.len() as u64;
+        let needed = |state: &State| state.used_after(state.attr.size, state.attr.size.saturating_add(length));
+        let mut copied = self.begin_change(needed).await?;
         let offset = self.length();
         self.put(&mut copied, offset, bytes).await?;
         Ok(offset)
@@ -187,7 +191,7 @@ impl FileWriter {
     /// # Errors
     /// As of [`FileWriter::write_at`].
     pub async fn set_length(&self, length: u64) -> Result<()> {
-        let mut copied = self.changing.lock().await;
+        let mut copied = self.begin_change(|state| state.used().min(length)).await?;
         if self.length() == length {
             let mut state = self.lock();
             state.check()?;
@@ -197,7 +201,7 @@ impl FileWriter {
             return Ok(());
         }
         self.bring_over(&mut copied, length).await?;
-        self.change(|staged| staged.set_length(length), Some(length), Changed::Cut(length)).await
+        self.change(|staged| staged.set_length(length), Changed::Cut(length)).await
     }
 
     /// Sets the modification time of what is not persisted yet; whether there is such.
@@ -310,19 +314,13 @@ impl FileWriter {
     }
 
     async fn put(&self, copied: &mut Copied, offset: u64, bytes: Bytes) -> Result<()> {
-        let Some(end) = offset.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok()) else {
-            return Err(Error::new(
-                ErrorKind::InvalidArgument,
-                format!("no file reaches beyond {offset}: write nearer"),
-            ));
-        };
+        let end = end_of(offset, &bytes)?;
         self.bring_over(copied, u64::MAX).await?;
-        let length = self.length().max(end);
-        self.change(|staged| staged.write(offset, bytes), Some(length), Changed::Written { offset, end }).await
+        self.change(|staged| staged.write(offset, bytes), Changed::Written { offset, end }).await
     }
 
-    /// Makes a change, after which the file has `length` bytes.
-    pub(super) async fn change<'a, F, Fut>(&'a self, change: F, length: Option<u64>, changed: Changed) -> Result<()>
+    /// Makes a change.
+    pub(super) async fn change<'a, F, Fut>(&'a self, change: F, changed: Changed) -> Result<()>
     where
         F: FnOnce(&'a Staged) -> Fut,
         Fut: Future<Output = Result<()>>,
@@ -334,12 +332,24 @@ impl FileWriter {
         change(staged).await.inspect_err(|error| self.note(error))?;
         let mut state = self.lock();
         state.check()?;
-        state.change(length);
+        match changed {
+            Changed::Written { offset, end } => state.change_to_hold(offset, end),
+            Changed::Cut(length) => state.change(length),
+        }
         drop(state);
         self.ahead.made(changed);
         self.ahead.tell(&self.shared, self.lease.id, staged);
         Ok(())
     }
+}
+
+/// Where bytes that are written from `offset` on end.
+///
+/// # Errors
+/// `InvalidArgument`: no file is so long.
+fn end_of(offset: u64, bytes: &Bytes) -> Result<u64> {
+    let end = offset.checked_add(bytes.len() as u64).filter(|end| i64::try_from(*end).is_ok());
+    end.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, format!("no file reaches beyond {offset}: write nearer")))
 }
 
 impl Drop for FileWriter {

@@ -9,6 +9,7 @@ mod local;
 mod losses;
 mod metadata;
 mod remote;
+mod room;
 mod sessions;
 mod times;
 mod whole;

@@ -199,6 +199,11 @@ impl Backlog {
         self.lines().values().any(|line| line.lock().needs(content))
     }
 
+    /// Whether a content is to be persisted in its turn.
+    pub(crate) fn persists(&self, content: ContentId) -> bool {
+        self.lines().values().any(|line| line.lock().persists(content))
+    }
+
     /// Whether all of a mount that is due with a lower number is persisted. Whoever asks waits for it: nothing is left alone any more.
     pub(crate) fn is_clear_below(&self, mount: MountId, number: u64) -> bool {
         self.line(mount).is_none_or(|line| {

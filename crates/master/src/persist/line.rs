@@ -106,6 +106,13 @@ pub(crate) struct Amount {
     pub(crate) bytes: u64,
 }
 
+/// How many files have a content, and how many of them are due.
+#[derive(Clone, Copy, Debug, Default)]
+struct Users {
+    all: u32,
+    due: u32,
+}
+
 /// One mount's line.
 #[derive(Debug, Default)]
 pub(crate) struct Line {
@@ -127,7 +134,7 @@ pub(crate) struct Line {
     gated: BTreeSet<Place>,
     /// With something in the store that the namespace does not have as a version yet.
     begun: BTreeSet<InodeId>,
-    contents: HashMap<ContentId, u32>,
+    contents: HashMap<ContentId, Users>,
     due_amount: Amount,
     other_amount: Amount,
 }
@@ -182,7 +189,9 @@ impl Line {
             self.begun.insert(inode);
         }
         if let Some(content) = item.content {
-            *self.contents.entry(content).or_default() += 1;
+            let users = self.contents.entry(content).or_default();
+            users.all += 1;
+            users.due += u32::from(item.due == Due::Now);
         }
         let amount = if item.due == Due::Now { &mut self.due_amount } else { &mut self.other_amount };
         amount.items += 1;
@@ -203,10 +212,11 @@ impl Line {
         self.unfile(inode, item);
         self.begun.remove(&inode);
         if let Some(content) = item.content
-            && let Some(count) = self.contents.get_mut(&content)
+            && let Some(users) = self.contents.get_mut(&content)
         {
-            *count -= 1;
-            if *count == 0 {
+            users.all -= 1;
+            users.due -= u32::from(item.due == Due::Now);
+            if users.all == 0 {
                 self.contents.remove(&content);
             }
         }
@@ -372,6 +382,11 @@ impl Line {
     /// Whether workers have to keep a content.
     pub(crate) fn needs(&self, content: ContentId) -> bool {
         self.contents.contains_key(&content)
+    }
+
+    /// Whether a content is to be persisted in its turn.
+    pub(crate) fn persists(&self, content: ContentId) -> bool {
+        self.contents.get(&content).is_some_and(|users| users.due > 0)
     }
 
     /// Whether a file is about to be put, which makes a marker with the number `number` of its directory needless.

@@ -77,14 +77,19 @@ impl Registry {
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         let (leases, backlog) = (&self.core.writing.leases, &self.core.backlog);
-        let keep =
-            contents.into_iter().map(ContentId::from).map(|content| leases.needs(content) || backlog.needs(content));
-        let keep = keep.collect();
+        let (keep, due) = contents
+            .into_iter()
+            .map(ContentId::from)
+            .map(|content| {
+                let is_coming = leases.needs(content);
+                (is_coming || backlog.needs(content), is_coming || backlog.persists(content))
+            })
+            .unzip();
         if !backlog.is_complete() {
             let message = "the master does not know all that is dirty: restart it";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        Ok(KeepDirtyResponse { keep })
+        Ok(KeepDirtyResponse { keep, due })
     }
 
     async fn admit(&self, request: RegisterRequest) -> Result<RegisterResponse> {

@@ -14,9 +14,9 @@ use headpond_proto::{
     status,
     v1::{
         self, AccountRequest, AccountResponse, EndStagingRequest, EndStagingResponse, PersistDirtyRequest,
-        PersistGrant, PersistRequest, PersistResponse, ReadStagedRequest, ReadStagedResponse, ResizeStagedRequest,
-        ResizeStagedResponse, SettleDirtyRequest, SettleDirtyResponse, StageRequest, StageResponse, UploadRequest,
-        UploadResponse,
+        PersistGrant, PersistRequest, PersistResponse, ReadStagedRequest, ReadStagedResponse, ReserveRequest,
+        ReserveResponse, ResizeStagedRequest, ResizeStagedResponse, SettleDirtyRequest, SettleDirtyResponse,
+        StageRequest, StageResponse, UploadRequest, UploadResponse,
         staging_service_server::{StagingService, StagingServiceServer},
     },
 };
@@ -228,6 +228,7 @@ macro_rules! not_here {
 not_here! {
     stage(StageRequest) -> StageResponse;
     read_staged(ReadStagedRequest) -> ReadStagedResponse;
+    reserve(ReserveRequest) -> ReserveResponse;
     resize_staged(ResizeStagedRequest) -> ResizeStagedResponse;
     upload(UploadRequest) -> UploadResponse;
     persist(PersistRequest) -> PersistResponse;

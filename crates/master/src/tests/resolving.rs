@@ -161,8 +161,8 @@ async fn workers_keep_what_files_have_and_what_is_about_to_be_committed() {
     let epoch = bed.master.core.workers.all()[0].0.epoch.0;
     let contents: Vec<_> = [held, staged, ContentId(7)].into_iter().map(Into::into).collect();
     let request = KeepDirtyRequest { worker: bed.holder.id().0, epoch, contents };
-    let kept = client.keep_dirty(request.clone()).await.expect("answered").into_inner().keep;
-    assert_eq!(kept, [true, true, false]);
+    let answer = client.keep_dirty(request.clone()).await.expect("answered").into_inner();
+    assert_eq!((answer.keep, answer.due), (vec![true, true, false], vec![true, true, false]));
     let stranger = client.keep_dirty(KeepDirtyRequest { epoch: epoch - 1, ..request.clone() }).await;
     assert_eq!(status::to_error(&stranger.expect_err("fenced"), "call").kind(), ErrorKind::Fenced);
     let again = bed.hold("/m/f", "again").await.1;
@@ -174,6 +174,18 @@ async fn workers_keep_what_files_have_and_what_is_about_to_be_committed() {
     bed.persisted().await;
     let kept = client.keep_dirty(request).await.expect("answered").into_inner().keep;
     assert_eq!(kept, [false; 3]);
+}
+
+#[tokio::test]
+async fn what_waits_for_another_name_is_kept_and_not_due() {
+    let bed = Bed::new(Durability::Deferred, &[]).await;
+    bed.make_directory("/m/_temporary").await.expect("made");
+    let held = bed.hold("/m/_temporary/t", "123").await.1;
+    let epoch = bed.master.core.workers.all()[0].0.epoch.0;
+    let request = KeepDirtyRequest { worker: bed.holder.id().0, epoch, contents: vec![held.into()] };
+    let mut client = RegistryServiceClient::new(channel(&bed).await);
+    let answer = client.keep_dirty(request).await.expect("answered").into_inner();
+    assert_eq!((answer.keep, answer.due), (vec![true], vec![false]));
 }
 
 #[tokio::test]

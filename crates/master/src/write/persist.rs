@@ -47,6 +47,19 @@ struct Destination {
 }
 
 impl Writing {
+    /// Whether what is written to a file is acknowledged before the store has it, by its path as of now.
+    pub(crate) fn is_persisted_later(&self, inode: InodeId) -> bool {
+        let look = || -> Result<bool> {
+            let snapshot = self.catalog.snapshot()?;
+            let Some(attr) = snapshot.attr(inode)? else { return Ok(false) };
+            let mount = self.writable(&snapshot, &attr)?;
+            let location = if mount.policy.persists_later() { snapshot.location(inode)? } else { None };
+            Ok(location.is_some_and(|location| mount.policy.due(&location.names).is_some()))
+        };
+        // Without an answer nothing is bounded, and the persist says what is wrong.
+        look().unwrap_or_default()
+    }
+
     /// Takes a lost lease back for who shows the grant that came with it; whether it was held all the time.
     ///
     /// # Errors

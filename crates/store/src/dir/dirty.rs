@@ -36,6 +36,11 @@ impl Dir {
         dirty.bytes -= dirty.lengths.remove(&id).unwrap_or(0);
     }
 
+    /// Bytes of the contents that are nowhere else, and how many there are.
+    pub(crate) fn dirty_size(&self) -> (u64, u64) {
+        lock(&self.dirty).size()
+    }
+
     /// The contents that are nowhere else.
     pub(crate) fn dirty(&self) -> Vec<ContentId> {
         lock(&self.dirty).lengths.keys().copied().collect()

@@ -1,12 +1,12 @@
 //! Staged files over gRPC.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use headpond_proto::v1::{
     AccountRequest, AccountResponse, EndStagingRequest, EndStagingResponse, PersistDirtyRequest, PersistRequest,
-    PersistResponse, ReadStagedRequest, ReadStagedResponse, ResizeStagedRequest, ResizeStagedResponse,
-    SettleDirtyRequest, SettleDirtyResponse, StageRequest, StageResponse, UploadRequest, UploadResponse,
-    staging_service_server::StagingService,
+    PersistResponse, ReadStagedRequest, ReadStagedResponse, ReserveRequest, ReserveResponse, ResizeStagedRequest,
+    ResizeStagedResponse, SettleDirtyRequest, SettleDirtyResponse, StageRequest, StageResponse, UploadRequest,
+    UploadResponse, staging_service_server::StagingService,
 };
 use tonic::{Request, Response, Status};
 
@@ -23,6 +23,13 @@ impl StagingService for StagingRpc {
         let StageRequest { grant, offset, data, continues } = request.into_inner();
         self.0.stage(grant.as_ref(), offset, data, continues).await.map_err(to_status)?;
         Ok(Response::new(StageResponse {}))
+    }
+
+    async fn reserve(&self, request: Request<ReserveRequest>) -> Result<Response<ReserveResponse>, Status> {
+        let ReserveRequest { grant, bytes, continues, waited_ms } = request.into_inner();
+        let waited = Duration::from_millis(waited_ms);
+        let bytes = self.0.reserve(grant.as_ref(), bytes, continues, waited).await.map_err(to_status)?;
+        Ok(Response::new(ReserveResponse { bytes }))
     }
 
     async fn read_staged(&self, request: Request<ReadStagedRequest>) -> Result<Response<ReadStagedResponse>, Status> {

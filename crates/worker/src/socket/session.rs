@@ -185,7 +185,7 @@ impl Session {
 
     async fn answer_stage(&self, request: u64, stage: StageFileRequest, answers: mpsc::Sender<Answer>) {
         let answer = match self.stager.lend(stage.grant.as_ref(), self.id).await {
-            Ok(file) => Answer::new(request, Response::Staged(StageFileResponse {}), Some(file)),
+            Ok((file, room)) => Answer::new(request, Response::Staged(StageFileResponse { room }), Some(file)),
             Err(error) => Answer::new(request, Response::Failure(told(&error)), None),
         };
         let _ = answers.send(answer).await;

@@ -5,6 +5,7 @@
 //! * [`durable`] acknowledges bytes that no store has. They outlive the process, the client and the staged file; [`later`] stores them,
 //!   [`mirrors`] has other workers hold them, too.
 //! * [`persist`] stores its bytes as one object; [`upload`] and [`parts`] are how, [`settle`] what to make of an answer that was lost.
+//! * [`room`] bounds what no store has.
 //! * [`ahead`] has begun with it while the file is still being written. Uploads that nobody goes on with are aborted ([`Abandoned`]).
 
 mod account;
@@ -16,6 +17,7 @@ mod mirrors;
 mod origin;
 mod parts;
 mod persist;
+mod room;
 mod sent;
 mod settle;
 mod stored;
@@ -31,7 +33,6 @@ use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::Abandoned;
 use tokio::sync::{Notify, Semaphore};
 
-pub(crate) use self::stored::{Stored, body};
 use self::{
     ahead::Rounds,
     later::Later,
@@ -39,6 +40,10 @@ use self::{
     persist::Wanted,
     table::{Staged, Table},
     upload::Target,
+};
+pub(crate) use self::{
+    room::Room,
+    stored::{Stored, body},
 };
 use crate::{
     cache::{Adoption, Cache},
@@ -76,6 +81,7 @@ pub(crate) struct Stager {
     memory: Semaphore,
     later: Later,
     peers: Peers,
+    room: Arc<Room>,
 }
 
 impl Stager {
@@ -85,7 +91,7 @@ impl Stager {
         clock: Arc<dyn Clock>,
         metrics: Metrics,
         tasks: Tasks,
-        (abandoned, peers): (Arc<Abandoned>, Peers),
+        (abandoned, peers, room): (Arc<Abandoned>, Peers, Arc<Room>),
     ) -> Self {
         let memory = Semaphore::new(UPLOAD_MEMORY);
         Self {
@@ -99,6 +105,7 @@ impl Stager {
             memory,
             later: Later::default(),
             peers,
+            room,
         }
     }
 
@@ -118,7 +125,43 @@ impl Stager {
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         let staged = self.staged(grant, continues).await?;
-        staged.on_file(move |file| file.write_at(offset, &data)).await
+        let bytes = data.len() as u64;
+        let work = move |file: &headpond_store::Staging| {
+            file.write_at(offset, &data)?;
+            file.len()
+        };
+        let length = staged.on_file(work).await?;
+        if staged.is_later() {
+            self.room.count(staged.receive(bytes, length));
+        }
+        Ok(())
+    }
+
+    /// Sets room aside for `bytes` of a staged file in all, as soon as there is some, for who has `waited` before: how many are. One that is missing is
+    /// made, unless the client `continues`.
+    ///
+    /// # Errors
+    /// As [`Self::stage`]; `Busy` when there was no room yet, `ResourceExhausted` when none will come.
+    pub(crate) async fn reserve(
+        &self,
+        grant: Option<&SignedGrant>,
+        bytes: u64,
+        continues: bool,
+        waited: Duration,
+    ) -> Result<u64> {
+        let staged = self.staged(grant, continues).await?;
+        if !staged.is_later() {
+            return Ok(u64::MAX);
+        }
+        let held = staged.room().ok_or_else(|| lost(staged.lease()))?;
+        let Some(more) = bytes.checked_sub(held).filter(|more| *more > 0) else { return Ok(held) };
+        let taken = self.room.reserve(held, more, waited).await?;
+        staged.touch();
+        if staged.add_room(taken) {
+            return Ok(held + taken);
+        }
+        self.room.give_back(taken);
+        Err(lost(staged.lease()))
     }
 
     /// The bytes of a staged file from `offset`; fewer than `length` only at its end.
@@ -140,14 +183,22 @@ impl Stager {
         staged.on_file(move |file| file.set_len(length)).await
     }
 
-    /// A descriptor of the staged file of a lease, which is made if it is missing. It belongs to the connection `session` from now on.
+    /// A descriptor of the staged file of a lease, which is made if it is missing, and how many bytes are set aside for it. It belongs to the
+    /// connection `session` from now on.
     ///
     /// # Errors
     /// As [`Self::stage`].
-    pub(crate) async fn lend(&self, grant: Option<&SignedGrant>, session: u64) -> Result<File> {
+    pub(crate) async fn lend(&self, grant: Option<&SignedGrant>, session: u64) -> Result<(File, u64)> {
         let staged = self.staged(grant, false).await?;
         staged.bind(session);
-        staged.on_file(headpond_store::Staging::descriptor).await
+        let file = staged.on_file(headpond_store::Staging::descriptor).await?;
+        if staged.is_later() && staged.room() == Some(0) {
+            let offered = self.room.offer();
+            if !staged.add_room(offered) {
+                self.room.give_back(offered);
+            }
+        }
+        Ok((file, staged.room().unwrap_or_default()))
     }
 
     /// Sends what is staged before `up_to` to the under store, in the background. Nothing is stored by it.
@@ -251,13 +302,13 @@ impl Stager {
     /// The staged file that `signed` is for, in use from now on.
     async fn staged(&self, signed: Option<&SignedGrant>, continues: bool) -> Result<Arc<Staged>> {
         let grant = self.cluster.grants.check_staging(signed, self.clock.now())?;
-        let StagingGrant { lease, inode, .. } = grant;
+        let StagingGrant { lease, inode, later, .. } = grant;
         let staged = match self.table.find(lease) {
             Some(staged) => staged,
             None if continues => return Err(lost(lease)),
             None => {
                 let file = self.cache.stage().await?;
-                let (staged, made) = self.table.insert(lease, Staged::new(lease, inode, file));
+                let (staged, made) = self.table.insert(lease, Staged::new(lease, inode, later, file));
                 if made {
                     self.metrics.staged.inc();
                 }
@@ -297,12 +348,13 @@ impl Stager {
                 None => Some(Adoption::Dirty(file, content)),
             }
         };
-        let cache = Arc::clone(&self.cache);
+        let (cache, room) = (Arc::clone(&self.cache), Arc::clone(&self.room));
         // In a task of its own: whoever ends it may hang up.
         let finished = self.tasks.spawn(async move {
             cache.adopt(take).await;
             // Only now: who reads it meanwhile need not ask elsewhere.
             cache.stored().remove(&shown);
+            room.give_back(staged.take_room());
             staged.finish();
         });
         let _ = finished.await;

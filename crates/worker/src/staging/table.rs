@@ -17,6 +17,8 @@ use super::{ahead::Rounds, lost, mirrors::Mirrors, persist::Asked, sent::Sent};
 pub(crate) struct Staged {
     lease: u64,
     inode: u64,
+    /// Its bytes count against the bound on dirty ones.
+    is_later: bool,
     /// `None` once it was ended. Read-locked by each use, where blocking is allowed; so whoever takes it out knows that nobody writes.
     file: RwLock<Option<Staging>>,
     state: Mutex<State>,
@@ -42,10 +44,14 @@ struct State {
     rounds: Rounds,
     /// Who else has its bytes.
     mirrors: Mirrors,
+    /// Bytes set aside for it; `None` once it was ended.
+    room: Option<u64>,
+    /// Bytes that came over the network.
+    received: u64,
 }
 
 impl Staged {
-    pub(super) fn new(lease: u64, inode: u64, file: Staging) -> Self {
+    pub(super) fn new(lease: u64, inode: u64, is_later: bool, file: Staging) -> Self {
         let state = State {
             session: None,
             used: Instant::now(),
@@ -54,10 +60,13 @@ impl Staged {
             shown: Vec::new(),
             rounds: Rounds::default(),
             mirrors: Mirrors::new(),
+            room: Some(0),
+            received: 0,
         };
         Self {
             lease,
             inode,
+            is_later,
             file: RwLock::new(Some(file)),
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
@@ -65,8 +74,45 @@ impl Staged {
         }
     }
 
+    pub(super) const fn lease(&self) -> u64 {
+        self.lease
+    }
+
     pub(super) const fn inode(&self) -> u64 {
         self.inode
+    }
+
+    pub(super) const fn is_later(&self) -> bool {
+        self.is_later
+    }
+
+    /// Bytes set aside for it; `None` once it was ended.
+    pub(super) fn room(&self) -> Option<u64> {
+        self.state().room
+    }
+
+    /// So many more are; whether it was not ended.
+    pub(super) fn add_room(&self, bytes: u64) -> bool {
+        let mut state = self.state();
+        let room = state.room.as_mut().map(|room| *room += bytes);
+        room.is_some()
+    }
+
+    /// Nothing is set aside for it any more; what was.
+    pub(super) fn take_room(&self) -> u64 {
+        self.state().room.take().unwrap_or_default()
+    }
+
+    /// Notes that `bytes` came over the network, after which the file has `length`: how many were not set aside, which are from now on.
+    pub(super) fn receive(&self, bytes: u64, length: u64) -> u64 {
+        let mut state = self.state();
+        state.received += bytes;
+        let has = state.received.min(length);
+        state.room.as_mut().map_or(0, |room| {
+            let surplus = has.saturating_sub(*room);
+            *room += surplus;
+            surplus
+        })
     }
 
     pub(super) fn session(&self) -> Option<u64> {

@@ -24,8 +24,10 @@ fn stager(store: &Faulty, dir: &tempfile::TempDir) -> Arc<Stager> {
     let (pages, metrics) = (PageStore::open(StoreConfig { dirs }).expect("a store"), Metrics::default());
     let cluster = Arc::new(Cluster::new(Arc::new(ToStore(store.clone()))));
     cluster.mounts.set(&[Mount { id: 1, ..Mount::default() }], 1);
+    let pages = Arc::new(pages);
+    let room = Arc::new(Room::new(1 << 29, Duration::from_mins(1), Arc::clone(&pages)));
     Arc::new(Stager::new(
-        Arc::new(Cache::new(Arc::new(pages), metrics.clone())),
+        Arc::new(Cache::new(pages, metrics.clone())),
         cluster,
         Arc::new(SystemClock),
         metrics,
@@ -33,6 +35,7 @@ fn stager(store: &Faulty, dir: &tempfile::TempDir) -> Arc<Stager> {
         (
             Arc::new(Abandoned::open(dir.path()).expect("notes")),
             Peers::new(headpond_transport::Transport::plaintext(), crate::Deadlines::default()),
+            room,
         ),
     ))
 }
@@ -40,7 +43,7 @@ fn stager(store: &Faulty, dir: &tempfile::TempDir) -> Arc<Stager> {
 /// Puts a staged file of these bytes into the table.
 async fn staged(stager: &Stager, lease: u64, bytes: &'static [u8]) -> Arc<Staged> {
     let file = stager.cache.stage().await.expect("staged");
-    let (staged, _) = stager.table.insert(lease, Staged::new(lease, 1, file));
+    let (staged, _) = stager.table.insert(lease, Staged::new(lease, 1, false, file));
     staged.on_file(move |file| file.write_at(0, bytes)).await.expect("written");
     staged
 }

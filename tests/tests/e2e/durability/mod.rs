@@ -4,6 +4,7 @@ mod changes;
 mod conflicts;
 mod copies;
 mod deferred;
+mod limit;
 mod outages;
 mod told;
 

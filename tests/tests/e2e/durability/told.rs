@@ -24,6 +24,11 @@ impl Status {
         (count("due"), count("not_due"))
     }
 
+    /// Bytes that are to be persisted in their turn.
+    pub(super) fn due_bytes(&self) -> u64 {
+        self.0["due_bytes"].as_u64().unwrap_or(u64::MAX)
+    }
+
     /// Paths that are in this state.
     pub(super) fn paths_in(&self, state: &str) -> Vec<&str> {
         let dirty = self.0["dirty"].as_array().map_or(&[][..], Vec::as_slice);

@@ -47,6 +47,8 @@ pub(crate) struct State {
     pub(crate) refuse_staging: Option<ErrorKind>,
     pub(crate) lends: usize,
     pub(crate) stages: usize,
+    /// Bytes that may be staged without asking.
+    pub(crate) room: u64,
     pub(crate) ensures: Vec<v1::EnsureRequest>,
     pub(crate) returned: Vec<u64>,
     directory: PathBuf,
@@ -216,7 +218,8 @@ fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<F
             let lease = v1::StagingGrant::decode(grant).expect("a grant").lease;
             let path = state.directory.join(format!("staged-{lease}"));
             let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
-            (Some(Response::Staged(v1::StageFileResponse {})), Some(file.expect("a file")))
+            let room = state.room;
+            (Some(Response::Staged(v1::StageFileResponse { room })), Some(file.expect("a file")))
         }
         Request::Persist(_) | Request::EndStaging(_) => (Some(refusal(ErrorKind::NotSupported)), None),
     }

@@ -31,6 +31,11 @@ pub(crate) struct Staging {
     /// Lease, round and end of what was to be sent ahead.
     pub(crate) uploads: Vec<(u64, u64, u64)>,
     pub(crate) refuses_uploads: bool,
+    /// The room that was asked for, and whether that was asked before.
+    pub(crate) reserved: Vec<(u64, bool)>,
+    /// Room that is given ahead, and what the next questions for some are told.
+    pub(crate) ahead: u64,
+    pub(crate) full: Vec<ErrorKind>,
     /// For each attempt to store whether the file was being closed, and the lease of the right to stage that came along.
     pub(crate) orders: Vec<(bool, Option<u64>)>,
     /// What each attempt to store ended.
@@ -51,6 +56,9 @@ impl Default for Staging {
             calls: Vec::new(),
             uploads: Vec::new(),
             refuses_uploads: false,
+            reserved: Vec::new(),
+            ahead: 0,
+            full: Vec::new(),
             orders: Vec::new(),
             rounds: Vec::new(),
             flowing: tokio::sync::watch::Sender::new(true),
@@ -95,6 +103,18 @@ impl StagingService for FakeWorker {
         match state.staging.cut.pop() {
             Some(kind) => Err(status::from_error(&Error::new(kind, "told to fail"))),
             None => Ok(Response::new(v1::StageResponse {})),
+        }
+    }
+
+    async fn reserve(&self, request: Request<v1::ReserveRequest>) -> Result<Response<v1::ReserveResponse>, Status> {
+        let v1::ReserveRequest { grant, bytes, continues, waited_ms } = request.into_inner();
+        self.staged("reserve", lease(grant), continues)?;
+        let mut state = self.state();
+        let staging = &mut state.staging;
+        staging.reserved.push((bytes, waited_ms > 0));
+        match staging.full.pop() {
+            Some(kind) => Err(status::from_error(&Error::new(kind, "told to be full"))),
+            None => Ok(Response::new(v1::ReserveResponse { bytes: bytes + staging.ahead })),
         }
     }
 
