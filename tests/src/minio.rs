@@ -6,6 +6,7 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use rustix::process::Signal;
 use tempfile::TempDir;
 
 use crate::{Process, S3, free_port, tool, wait_ready};
@@ -111,6 +112,14 @@ impl Minio {
     /// The process cannot be waited for.
     pub fn kill(&mut self) -> Result<()> {
         self.process.kill()
+    }
+
+    /// Sends a signal to the server: stopped, it takes requests and answers none.
+    ///
+    /// # Errors
+    /// The process has ended.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
     }
 
     /// Starts the server again on the same port and data.

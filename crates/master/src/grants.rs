@@ -71,9 +71,10 @@ impl Grants {
         self.keys_move.store(true, Ordering::Release);
     }
 
-    /// The right to stage bytes of `inode` under a write lease; `later` when they are acknowledged before the store has them.
-    pub(crate) fn staging(&self, lease: u64, inode: InodeId, later: bool) -> SignedGrant {
+    /// The right to stage bytes of `inode` under a write lease; `later` is its mount where they are acknowledged before the store has them.
+    pub(crate) fn staging(&self, lease: u64, inode: InodeId, later: Option<MountId>) -> SignedGrant {
         let expires_ns = self.clock.now().saturating_add(STAGING_FOR).0;
+        let later = later.map_or(0, |mount| mount.0);
         self.signer.sign_staging(StagingGrant { lease, inode: inode.0, expires_ns, cluster: 0, later })
     }
 

@@ -153,9 +153,9 @@ impl PageStore {
         }
     }
 
-    /// Contents that are nowhere else. No IO.
+    /// Contents that are nowhere else, and their lengths in bytes. No IO.
     #[must_use]
-    pub fn dirty(&self) -> Vec<ContentId> {
+    pub fn dirty(&self) -> Vec<(ContentId, u64)> {
         self.dirs.iter().filter_map(Mount::in_use).flat_map(|dir| dir.dirty()).collect()
     }
 

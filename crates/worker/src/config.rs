@@ -42,8 +42,9 @@ pub struct WorkerConfig {
     #[serde(with = "headpond_runtime::units::bytes")]
     pub max_in_flight: u64,
     /// Bytes that no under store has at most, of mounts that persist later: those being written, and those to be persisted. A writer beyond it waits until
-    /// some of them are persisted ([`Deadlines::room`]); copies of what is written at other workers count, and wait for nothing. More takes up longer
-    /// outages of a store, less leaves more of the cache to what is read. A size, or a part of the capacity of all directories. Default: 50 %.
+    /// some of them are persisted ([`Deadlines::room`]); copies of what is written at other workers count, and wait for nothing. Half of it is divided
+    /// evenly among the mounts that persist later, as what no other of them fills. More takes up longer outages of a store, less leaves more of the cache to
+    /// what is read. Takes effect at the next start. A size, or a part of the capacity of all directories. Default: 50 %.
     #[serde(with = "headpond_runtime::units::share")]
     pub dirty_limit: Share,
     /// Pause between two passes of the scrubber over the cache; 0 turns it off. Shorter finds bad disks earlier, and reads

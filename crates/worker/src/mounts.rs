@@ -8,7 +8,7 @@ use std::{
 };
 
 use futures::future::BoxFuture;
-use headpond_proto::v1::Mount;
+use headpond_proto::v1::{Durability, Mount};
 use headpond_types::{Error, ErrorKind, MountId, Result};
 use headpond_ufs::UnderStore;
 use tokio::sync::{Notify, OnceCell, watch};
@@ -78,6 +78,17 @@ impl Mounts {
             let path = String::from_utf8_lossy(&connected.mount.path).into_owned();
             Error::new(error.kind(), format!("cannot connect to the under store of mount {path}")).with_source(error)
         })
+    }
+
+    /// The mounts of which something may be acknowledged before the under store has it.
+    pub(crate) fn persisting_later(&self) -> Vec<MountId> {
+        let through = i32::from(Durability::Through);
+        let is_later = |mount: &Mount| {
+            let of_rules = mount.rules.iter().map(|rule| rule.durability);
+            !mount.read_only && of_rules.chain([mount.durability]).any(|durability| durability != through)
+        };
+        let table = self.table.read().expect("no panic while held");
+        table.iter().filter(|(_, connected)| is_later(&connected.mount)).map(|(id, _)| *id).collect()
     }
 
     fn find(&self, mount: MountId) -> Option<Arc<Connected>> {

@@ -118,7 +118,8 @@ impl Worker {
             metrics: metrics.clone(),
             deadlines: config.deadlines,
         });
-        let room = Room::new(config.dirty_limit(), config.deadlines.room, Arc::clone(cache.store()));
+        let room =
+            Room::new(config.dirty_limit(), config.deadlines.room, Arc::clone(cache.store()), Arc::clone(&cluster));
         let room = Arc::new(room);
         let stager = Arc::new(Stager::new(
             Arc::clone(&cache),

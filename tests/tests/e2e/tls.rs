@@ -282,7 +282,7 @@ fn a_user_writes_as_himself_and_decides_nothing_for_others() -> Result<()> {
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(async {
         let mut registry = RegistryServiceClient::new(stranger(&cluster.master(), &ada).await?);
-        let keep = KeepDirtyRequest { worker: 1, epoch: 1, contents: Vec::new() };
+        let keep = KeepDirtyRequest { worker: 1, epoch: 1, contents: Vec::new(), pressed: false };
         denied("a worker's question", registry.keep_dirty(keep).await)?;
         let leave = LeaveRequest { worker: 1, epoch: 1 };
         denied("sending a worker away", registry.leave(leave).await)

@@ -48,7 +48,7 @@ impl TryFrom<v1::WriteLease> for Lease {
         let grant = v1::StagingGrant::decode(&staging.grant[..]).map_err(|error| {
             Error::new(ErrorKind::Internal, "the master's right to stage bytes cannot be read").with_source(error)
         })?;
-        Ok(Self { id, staging, is_bounded: grant.later, offered, term: Duration::from_millis(term_ms) })
+        Ok(Self { id, staging, is_bounded: grant.later > 0, offered, term: Duration::from_millis(term_ms) })
     }
 }
 

@@ -17,7 +17,10 @@ use std::{
 
 use headpond_namespace::{Dirty, Due, Namespace, Snapshot};
 use headpond_types::{ContentId, InodeId, MountId, Result};
-use tokio::sync::{Notify, watch};
+use tokio::{
+    sync::{Notify, watch},
+    time::Instant,
+};
 
 use super::line::{Amount, Item, Line, Moves};
 use crate::mount::path_key;
@@ -194,14 +197,17 @@ impl Backlog {
         self.line(mount).is_some_and(|line| line.lock().is_at_work(inode))
     }
 
-    /// Whether workers have to keep a content.
-    pub(crate) fn needs(&self, content: ContentId) -> bool {
-        self.lines().values().any(|line| line.lock().needs(content))
+    /// The mount for which workers have to keep a content, and whether it is to be persisted in its turn.
+    pub(crate) fn needed_by(&self, content: ContentId) -> Option<(MountId, bool)> {
+        self.lines().iter().find_map(|(mount, line)| line.lock().needs(content).map(|is_due| (*mount, is_due)))
     }
 
-    /// Whether a content is to be persisted in its turn.
-    pub(crate) fn persists(&self, content: ContentId) -> bool {
-        self.lines().values().any(|line| line.lock().persists(content))
+    /// Writers wait until something of a mount is persisted: for a while nothing of it is left alone.
+    pub(crate) fn press(&self, mount: MountId) {
+        if let Some(line) = self.line(mount) {
+            line.lock().press(Instant::now());
+            line.woken.notify_one();
+        }
     }
 
     /// Whether all of a mount that is due with a lower number is persisted. Whoever asks waits for it: nothing is left alone any more.

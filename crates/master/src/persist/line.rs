@@ -13,7 +13,8 @@
 //! 4. What was begun under a key that is not its path's any more goes at any time: the objects around it cannot be moved before.
 //!
 //! What was changed a moment ago is left alone for a while ([`Linger`]): it may be written again, renamed or removed at once, as temporary files are, and
-//! then costs the store nothing, or one request. Nobody waits for that: who waits for something in the line hurries all of it.
+//! then costs the store nothing, or one request. Nobody waits for that: who waits for something in the line hurries all of it, and while writers wait for room
+//! at a worker nothing rests.
 //!
 //! What is at work or failed keeps its place. Every step costs `O(log n)`: of what waits, only the first is looked at.
 
@@ -118,6 +119,8 @@ struct Users {
 pub(crate) struct Line {
     /// How long what was changed is left alone.
     linger: Duration,
+    /// Until then nothing is left alone.
+    pressed: Option<Instant>,
     /// What is left alone, and until when.
     fresh: BTreeSet<(Instant, InodeId)>,
     entries: HashMap<InodeId, Entry>,
@@ -259,7 +262,7 @@ impl Line {
 
     /// Up to `limit` of what may go at `now`, given what is being moved; the lowest numbers of what holds up others first. Each is at work from then on.
     pub(crate) fn choose(&mut self, now: Instant, moves: Moves, limit: usize) -> Vec<InodeId> {
-        if self.barriers.is_empty() {
+        if self.barriers.is_empty() && !self.is_pressed(now) {
             self.ripen(now);
         } else {
             self.hurry();
@@ -379,14 +382,9 @@ impl Line {
         self.entries.get(&inode).is_some_and(|entry| entry.state == State::AtWork)
     }
 
-    /// Whether workers have to keep a content.
-    pub(crate) fn needs(&self, content: ContentId) -> bool {
-        self.contents.contains_key(&content)
-    }
-
-    /// Whether a content is to be persisted in its turn.
-    pub(crate) fn persists(&self, content: ContentId) -> bool {
-        self.contents.get(&content).is_some_and(|users| users.due > 0)
+    /// Whether a content that workers have to keep is to be persisted in its turn; `None`: they need not keep it.
+    pub(crate) fn needs(&self, content: ContentId) -> Option<bool> {
+        self.contents.get(&content).map(|users| users.due > 0)
     }
 
     /// Whether a file is about to be put, which makes a marker with the number `number` of its directory needless.

@@ -1,6 +1,6 @@
 //! `RegistryService`: registration and heartbeats of workers.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use headpond_namespace::{Command, Reply};
 use headpond_proto::v1::{
@@ -70,26 +70,32 @@ impl Registry {
     /// Which contents are still needed: those that files have, and those that are about to be committed. What is about to be is looked at
     /// first: it is a file's before it is not about to be.
     fn keep(&self, request: KeepDirtyRequest) -> Result<KeepDirtyResponse> {
-        let KeepDirtyRequest { worker, epoch, contents } = request;
+        let KeepDirtyRequest { worker, epoch, contents, pressed } = request;
         self.core.workers.require(WorkerId(worker), Epoch(epoch))?;
         if contents.len() > CONTENTS_MAX {
             let message = format!("{} contents are asked about: at most {CONTENTS_MAX} at a time", contents.len());
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
         let (leases, backlog) = (&self.core.writing.leases, &self.core.backlog);
-        let (keep, due) = contents
-            .into_iter()
-            .map(ContentId::from)
-            .map(|content| {
-                let is_coming = leases.needs(content);
-                (is_coming || backlog.needs(content), is_coming || backlog.persists(content))
-            })
-            .unzip();
+        let mut answer = KeepDirtyResponse::default();
+        let mut filling = HashSet::new();
+        for content in contents.into_iter().map(ContentId::from) {
+            let is_coming = leases.needs(content);
+            let needed = backlog.needed_by(content);
+            let is_due = needed.is_some_and(|(_, is_due)| is_due);
+            filling.extend(needed.map(|(mount, _)| mount).filter(|_| is_due));
+            answer.keep.push(is_coming || needed.is_some());
+            answer.due.push(is_coming || is_due);
+            answer.mounts.push(needed.map_or(0, |(mount, _)| mount.0));
+        }
+        if pressed {
+            filling.into_iter().for_each(|mount| backlog.press(mount));
+        }
         if !backlog.is_complete() {
             let message = "the master does not know all that is dirty: restart it";
             return Err(Error::new(ErrorKind::Unavailable, message));
         }
-        Ok(KeepDirtyResponse { keep, due })
+        Ok(answer)
     }
 
     async fn admit(&self, request: RegisterRequest) -> Result<RegisterResponse> {

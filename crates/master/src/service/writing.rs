@@ -287,7 +287,7 @@ impl WritingService {
         let lease = lease.zip(answer.attr.as_ref().map(|attr| attr.inode)).map(|(id, inode)| WriteLease {
             id,
             term_ms,
-            staging: Some(self.0.grants.staging(id, inode, self.0.writing.is_persisted_later(inode))),
+            staging: Some(self.0.grants.staging(id, inode, self.0.writing.persisted_later_in(inode))),
             persist,
         });
         let (valid_ms, as_of) = (millis(answer.valid), answer.as_of);

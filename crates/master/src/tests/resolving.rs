@@ -160,9 +160,11 @@ async fn workers_keep_what_files_have_and_what_is_about_to_be_committed() {
     let mut client = RegistryServiceClient::new(channel(&bed).await);
     let epoch = bed.master.core.workers.all()[0].0.epoch.0;
     let contents: Vec<_> = [held, staged, ContentId(7)].into_iter().map(Into::into).collect();
-    let request = KeepDirtyRequest { worker: bed.holder.id().0, epoch, contents };
+    let request = KeepDirtyRequest { worker: bed.holder.id().0, epoch, contents, pressed: false };
     let answer = client.keep_dirty(request.clone()).await.expect("answered").into_inner();
     assert_eq!((answer.keep, answer.due), (vec![true, true, false], vec![true, true, false]));
+    // The second is of no mount yet.
+    assert_eq!((answer.mounts[0] > 0, &answer.mounts[1..]), (true, &[0, 0][..]));
     let stranger = client.keep_dirty(KeepDirtyRequest { epoch: epoch - 1, ..request.clone() }).await;
     assert_eq!(status::to_error(&stranger.expect_err("fenced"), "call").kind(), ErrorKind::Fenced);
     let again = bed.hold("/m/f", "again").await.1;
@@ -182,7 +184,7 @@ async fn what_waits_for_another_name_is_kept_and_not_due() {
     bed.make_directory("/m/_temporary").await.expect("made");
     let held = bed.hold("/m/_temporary/t", "123").await.1;
     let epoch = bed.master.core.workers.all()[0].0.epoch.0;
-    let request = KeepDirtyRequest { worker: bed.holder.id().0, epoch, contents: vec![held.into()] };
+    let request = KeepDirtyRequest { worker: bed.holder.id().0, epoch, contents: vec![held.into()], pressed: false };
     let mut client = RegistryServiceClient::new(channel(&bed).await);
     let answer = client.keep_dirty(request).await.expect("answered").into_inner();
     assert_eq!((answer.keep, answer.due), (vec![true], vec![false]));

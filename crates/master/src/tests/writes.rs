@@ -89,7 +89,7 @@ async fn a_lease_that_a_restart_lost_is_had_back_for_its_grant() {
     let version = |opened: &crate::write::Opened| opened.answer.attr.as_ref().expect("is there").version.clone();
     let staging = |rig: &Rig, opened: &crate::write::Opened| {
         let inode = opened.answer.attr.as_ref().expect("is there").inode;
-        rig.master.core.grants.staging(opened.lease.expect("a file"), inode, false)
+        rig.master.core.grants.staging(opened.lease.expect("a file"), inode, None)
     };
     let (new_grant, old_grant) = (staging(&rig, &new), staging(&rig, &old));
     assert!(rig.writing().reclaim(&new_grant, "").await.expect("held"));

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use fail::fail_point;
 use headpond_namespace::{Command, Due, Location, Reply, Snapshot, Version, displaced_key};
 use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant, UploadGrant};
-use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, RequestId, Result, Timestamp, WorkerId};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, MountId, RequestId, Result, Timestamp, WorkerId};
 
 use super::{Try, Writing, leases::Persist};
 use crate::{
@@ -47,14 +47,15 @@ struct Destination {
 }
 
 impl Writing {
-    /// Whether what is written to a file is acknowledged before the store has it, by its path as of now.
-    pub(crate) fn is_persisted_later(&self, inode: InodeId) -> bool {
-        let look = || -> Result<bool> {
+    /// The mount of a file of which what is written is acknowledged before the store has it, by its path as of now; `None` where the store has it first.
+    pub(crate) fn persisted_later_in(&self, inode: InodeId) -> Option<MountId> {
+        let look = || -> Result<Option<MountId>> {
             let snapshot = self.catalog.snapshot()?;
-            let Some(attr) = snapshot.attr(inode)? else { return Ok(false) };
+            let Some(attr) = snapshot.attr(inode)? else { return Ok(None) };
             let mount = self.writable(&snapshot, &attr)?;
             let location = if mount.policy.persists_later() { snapshot.location(inode)? } else { None };
-            Ok(location.is_some_and(|location| mount.policy.due(&location.names).is_some()))
+            let is_later = location.is_some_and(|location| mount.policy.due(&location.names).is_some());
+            Ok(is_later.then_some(mount.mount.id))
         };
         // Without an answer nothing is bounded, and the persist says what is wrong.
         look().unwrap_or_default()

@@ -41,9 +41,9 @@ impl Dir {
         lock(&self.dirty).size()
     }
 
-    /// The contents that are nowhere else.
-    pub(crate) fn dirty(&self) -> Vec<ContentId> {
-        lock(&self.dirty).lengths.keys().copied().collect()
+    /// The contents that are nowhere else, and their lengths.
+    pub(crate) fn dirty(&self) -> Vec<(ContentId, u64)> {
+        lock(&self.dirty).lengths.iter().map(|(id, length)| (*id, *length)).collect()
     }
 
     /// Classifies an error of making a file durable. Where it cannot be said what a file is, nothing can be acknowledged, but all else goes on.

@@ -37,6 +37,8 @@ fn has(store: &PageStore, id: ContentId, bytes: &[u8]) -> bool {
 fn dirty(store: &PageStore) -> Vec<ContentId> {
     let mut dirty = store.dirty();
     dirty.sort();
+    assert_eq!(dirty.iter().map(|(_, length)| length).sum::<u64>(), store.dirty_bytes());
+    let dirty: Vec<_> = dirty.into_iter().map(|(id, _)| id).collect();
     assert_eq!(dirty.len() as u64, store.usage().dirty_contents());
     assert!(dirty.iter().all(|id| store.find(*id).unwrap().is_dirty()));
     dirty

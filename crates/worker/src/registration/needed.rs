@@ -2,18 +2,24 @@
 //!
 //! Only an answer makes a content one that may be evicted; without one it is kept, however long that takes.
 
-use std::{convert::Infallible, sync::Arc, time::Duration};
+use std::{collections::HashMap, convert::Infallible, sync::Arc, time::Duration};
 
 use headpond_proto::{
     status,
     v1::{KeepDirtyRequest, KeepDirtyResponse, registry_service_client::RegistryServiceClient},
 };
-use headpond_types::{ContentId, Error, ErrorKind, Result};
-use tokio::{sync::Notify, time::sleep};
+use headpond_types::{ContentId, Error, ErrorKind, MountId, Result};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, sleep_until},
+};
 use tonic::transport::Channel;
 
 use super::{Membership, Registration};
-use crate::{cache::Cache, staging::Room};
+use crate::{
+    cache::Cache,
+    staging::{Dirty, Room},
+};
 
 /// Contents asked about at once.
 const AT_ONCE: usize = 10_000;
@@ -24,8 +30,19 @@ const PAUSE: Duration = Duration::from_secs(10);
 /// How long after a content was stored it is asked about: the master journals it in between, and others are stored meanwhile.
 const STORED: Duration = Duration::from_millis(500);
 
-/// Pause between two questions while a writer waits for room: what was written anew or removed need not be kept.
+/// Least time between two questions while a writer waits for room: what was written anew or removed need not be kept.
 const PRESSED: Duration = Duration::from_secs(1);
+
+/// The same while a writer waits for room.
+const WANTED: Duration = Duration::from_millis(100);
+
+/// What has to be kept.
+#[derive(Debug, Default)]
+struct Needs {
+    mounts: HashMap<MountId, Dirty>,
+    /// Some of no mount yet is about to be committed.
+    is_coming: bool,
+}
 
 /// Asks one master, as one registration.
 pub(super) struct Needed {
@@ -54,49 +71,64 @@ impl Needed {
     /// Asks at once, and then again and again. Never ends.
     pub(super) async fn ask(&self) -> Infallible {
         loop {
-            let dirty = self.cache.store().dirty();
-            let mut is_due = Some(false);
-            for contents in dirty.chunks(AT_ONCE) {
-                match self.ask_for(contents).await {
-                    Ok((clean, any_due)) => {
-                        let is_less = !clean.is_empty();
-                        self.cache.set_clean(clean).await;
-                        if is_less {
-                            self.room.freed();
-                        }
-                        is_due = is_due.map(|due| due || any_due);
-                    }
-                    Err(error) => {
-                        tracing::debug!(%error, "cannot ask which contents are needed, keeping all");
-                        is_due = None;
-                    }
-                }
+            let again = Instant::now() + PRESSED;
+            match self.look().await {
+                Ok(Needs { mounts, is_coming }) => self.room.told(&mounts, is_coming),
+                Err(error) => tracing::debug!(%error, "cannot ask which contents are needed, keeping all"),
             }
-            if let Some(is_due) = is_due {
-                self.room.told(is_due);
-            }
+            let pressed = async {
+                self.room.pressed().await;
+                sleep_until(again).await;
+            };
             tokio::select! {
                 () = sleep(PAUSE) => {}
-                () = self.stored.notified() => sleep(STORED).await,
-                () = self.room.pressed() => sleep(PRESSED).await,
+                () = self.stored.notified() => sleep(if self.room.waiting() > 0 { WANTED } else { STORED }).await,
+                () = pressed => {}
             }
         }
     }
 
-    /// Those of `contents` that are not needed, and whether any other is to be persisted.
-    async fn ask_for(&self, contents: &[ContentId]) -> Result<(Vec<ContentId>, bool)> {
+    /// What is needed of all that is dirty. What is not is so no more, also where there is no answer for the rest.
+    async fn look(&self) -> Result<Needs> {
+        let (dirty, mut needs) = (self.cache.store().dirty(), Needs::default());
+        for contents in dirty.chunks(AT_ONCE) {
+            let clean = self.ask_for(contents, &mut needs).await?;
+            self.cache.set_clean(clean).await;
+        }
+        Ok(needs)
+    }
+
+    /// Those of `contents` that are not needed; what is of the others is added to `needs`.
+    async fn ask_for(&self, contents: &[(ContentId, u64)], needs: &mut Needs) -> Result<Vec<ContentId>> {
         let what = "ask which contents are needed";
-        let contents_of_request = contents.iter().copied().map(Into::into).collect();
-        let request = KeepDirtyRequest { worker: self.worker, epoch: self.epoch, contents: contents_of_request };
+        let request = KeepDirtyRequest {
+            worker: self.worker,
+            epoch: self.epoch,
+            contents: contents.iter().map(|(content, _)| (*content).into()).collect(),
+            pressed: self.room.waiting() > 0,
+        };
         let mut client = self.client.clone();
         let answer = tokio::time::timeout(self.deadline, client.keep_dirty(request)).await;
         let answer = answer.map_err(|_| Error::new(ErrorKind::DeadlineExceeded, format!("{what}: no answer")))?;
-        let KeepDirtyResponse { keep, due } = answer.map_err(|status| status::to_error(&status, what))?.into_inner();
-        if keep.len() != contents.len() || due.len() != contents.len() {
+        let KeepDirtyResponse { keep, due, mounts } =
+            answer.map_err(|status| status::to_error(&status, what))?.into_inner();
+        if [keep.len(), due.len(), mounts.len()].iter().any(|answers| *answers != contents.len()) {
             return Err(Error::new(ErrorKind::Internal, format!("{what}: an answer to something else")));
         }
-        let any_due = keep.iter().zip(due).any(|(keep, due)| *keep && due);
-        let clean = contents.iter().zip(keep).filter_map(|(content, keep)| (!keep).then_some(*content));
-        Ok((clean.collect(), any_due))
+        let mut clean = Vec::new();
+        for ((content, length), (keep, (is_due, mount))) in
+            contents.iter().zip(keep.into_iter().zip(due.into_iter().zip(mounts)))
+        {
+            match (keep, mount) {
+                (false, _) => clean.push(*content),
+                (true, 0) => needs.is_coming |= is_due,
+                (true, mount) => {
+                    let dirty = needs.mounts.entry(MountId(mount)).or_default();
+                    dirty.bytes += length;
+                    dirty.is_due |= is_due;
+                }
+            }
+        }
+        Ok(clean)
     }
 }

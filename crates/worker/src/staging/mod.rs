@@ -42,7 +42,7 @@ use self::{
     upload::Target,
 };
 pub(crate) use self::{
-    room::Room,
+    room::{Dirty, Room},
     stored::{Stored, body},
 };
 use crate::{
@@ -131,8 +131,8 @@ impl Stager {
             file.len()
         };
         let length = staged.on_file(work).await?;
-        if staged.is_later() {
-            self.room.count(staged.receive(bytes, length));
+        if let Some(mount) = staged.later() {
+            self.room.count(mount, staged.receive(bytes, length));
         }
         Ok(())
     }
@@ -150,17 +150,15 @@ impl Stager {
         waited: Duration,
     ) -> Result<u64> {
         let staged = self.staged(grant, continues).await?;
-        if !staged.is_later() {
-            return Ok(u64::MAX);
-        }
+        let Some(mount) = staged.later() else { return Ok(u64::MAX) };
         let held = staged.room().ok_or_else(|| lost(staged.lease()))?;
         let Some(more) = bytes.checked_sub(held).filter(|more| *more > 0) else { return Ok(held) };
-        let taken = self.room.reserve(held, more, waited).await?;
+        let taken = self.room.reserve(mount, (held, more), waited).await?;
         staged.touch();
         if staged.add_room(taken) {
             return Ok(held + taken);
         }
-        self.room.give_back(taken);
+        self.room.give_back(mount, taken);
         Err(lost(staged.lease()))
     }
 
@@ -192,10 +190,10 @@ impl Stager {
         let staged = self.staged(grant, false).await?;
         staged.bind(session);
         let file = staged.on_file(headpond_store::Staging::descriptor).await?;
-        if staged.is_later() && staged.room() == Some(0) {
-            let offered = self.room.offer();
+        if let Some(mount) = staged.later().filter(|_| staged.room() == Some(0)) {
+            let offered = self.room.offer(mount);
             if !staged.add_room(offered) {
-                self.room.give_back(offered);
+                self.room.give_back(mount, offered);
             }
         }
         Ok((file, staged.room().unwrap_or_default()))
@@ -303,6 +301,7 @@ impl Stager {
     async fn staged(&self, signed: Option<&SignedGrant>, continues: bool) -> Result<Arc<Staged>> {
         let grant = self.cluster.grants.check_staging(signed, self.clock.now())?;
         let StagingGrant { lease, inode, later, .. } = grant;
+        let later = Some(MountId(later)).filter(|mount| mount.0 > 0);
         let staged = match self.table.find(lease) {
             Some(staged) => staged,
             None if continues => return Err(lost(lease)),
@@ -354,7 +353,9 @@ impl Stager {
             cache.adopt(take).await;
             // Only now: who reads it meanwhile need not ask elsewhere.
             cache.stored().remove(&shown);
-            room.give_back(staged.take_room());
+            if let Some(mount) = staged.later() {
+                room.give_back(mount, staged.take_room());
+            }
             staged.finish();
         });
         let _ = finished.await;

@@ -4,29 +4,37 @@
 //! ([`Room::reserve`]), so nothing that was staged waits for room: making it durable, storing it, ending it. Copies of what is staged at other workers
 //! count as they come, and wait for nothing either: what they belong to is counted, and waits, where it is written.
 //!
-//! * Who waits longest comes first, and nobody passes him by.
+//! * All mounts share the bound, and each has a part that no other fills ([`Account`]): a store that is down stops the writers of its own mount only.
+//! * Who waits longest on a mount comes first there, and nobody of that mount passes him by.
 //! * Room comes from contents that are persisted and files that end. While some of what fills the bound is to be persisted, writers wait; where
-//!   nothing is, as far as the master knows, they are told soon that there is no space.
+//!   nothing is, as far as the master knows, they are told soon that there is no space: first who has nothing that would come free, then one after the
+//!   other, the latest first, as the file that he gives up is room for the others.
+
+mod account;
 
 use std::{
-    collections::BTreeSet,
+    collections::HashMap,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard},
     time::Duration,
 };
 
 use headpond_store::PageStore;
-use headpond_types::{Error, ErrorKind, Result};
+use headpond_types::{Error, ErrorKind, MountId, Result};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
 
+pub(crate) use self::account::Dirty;
+use self::account::{Account, Bound, Ticket};
+use crate::cluster::Cluster;
+
 /// How long one call waits; who asks again keeps his place.
 const HOLD: Duration = Duration::from_secs(20);
 
 /// Nothing that makes room for so long, although nothing is to be persisted: none will come. Who waits waits this long at least, in which the master is
-/// asked what is not needed any more.
+/// asked what is not needed any more; and so long it takes until a file that was given up is room.
 const STUCK: Duration = Duration::from_secs(30);
 const LEAST: Duration = Duration::from_secs(5);
 
@@ -44,7 +52,8 @@ pub(crate) struct Room {
     /// How long a writer waits while nothing comes free.
     patience: Duration,
     store: Arc<PageStore>,
-    /// A leaf lock, but for what the store takes to count.
+    cluster: Arc<Cluster>,
+    /// A leaf lock.
     account: Mutex<Account>,
     /// Somebody may go on.
     changed: Notify,
@@ -52,42 +61,25 @@ pub(crate) struct Room {
     pressed: Notify,
 }
 
-/// Who waits: since when, and a number.
-type Ticket = (Instant, u64);
-
-#[derive(Debug)]
-struct Account {
-    /// Set aside for staged files.
-    reserved: u64,
-    line: BTreeSet<Ticket>,
-    next: u64,
-    /// When something came free last.
-    freed: Instant,
-    /// Since when nothing that fills the bound is to be persisted.
-    stuck: Option<Instant>,
-    /// Somebody was told that no room will come, since something came free last.
-    is_told: bool,
-}
-
 /// Gives a place in the line up when dropped.
 struct Waiting<'a> {
     room: &'a Room,
+    mount: MountId,
     ticket: Ticket,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.room.account().line.remove(&self.ticket);
+        self.room.account().share(self.mount).line.remove(&self.ticket);
         self.room.changed.notify_waiters();
     }
 }
 
 impl Room {
-    /// At most `limit` bytes; a writer waits for `patience` while nothing comes free.
-    pub(crate) fn new(limit: u64, patience: Duration, store: Arc<PageStore>) -> Self {
-        let account =
-            Account { reserved: 0, line: BTreeSet::new(), next: 0, freed: Instant::now(), stuck: None, is_told: false };
-        Self { limit, patience, store, account: Mutex::new(account), changed: Notify::new(), pressed: Notify::new() }
+    /// At most `limit` bytes, shared by the mounts of `cluster`; a writer waits for `patience` while nothing comes free.
+    pub(crate) fn new(limit: u64, patience: Duration, store: Arc<PageStore>, cluster: Arc<Cluster>) -> Self {
+        let account = Mutex::default();
+        Self { limit, patience, store, cluster, account, changed: Notify::new(), pressed: Notify::new() }
     }
 
     pub(crate) const fn limit(&self) -> u64 {
@@ -96,40 +88,40 @@ impl Room {
 
     /// What is set aside for staged files.
     pub(crate) fn reserved(&self) -> u64 {
-        self.account().reserved
+        self.account().reserved()
     }
 
     /// Writers that wait.
     pub(crate) fn waiting(&self) -> usize {
-        self.account().line.len()
+        self.account().waiting()
     }
 
-    /// Sets `more` bytes aside for a file that has `held`, as soon as there is room, and some beyond if there is plenty: how many. Who asks has waited
-    /// for `waited` before. Cancel-safe.
+    /// Sets `more` bytes aside for a file of `mount` that has `held`, as soon as there is room, and some beyond if there is plenty: how many. Who asks has
+    /// waited for `waited` before. Cancel-safe.
     ///
     /// # Errors
     /// `Busy` when there was no room in time: ask again; `ResourceExhausted` when none will come.
-    pub(super) async fn reserve(&self, held: u64, more: u64, waited: Duration) -> Result<u64> {
+    pub(super) async fn reserve(&self, mount: MountId, (held, more): (u64, u64), waited: Duration) -> Result<u64> {
         let total = held.saturating_add(more);
-        if total > self.limit {
+        let most = self.bound().most(mount);
+        if total > most {
             let message = format!(
-                "a file of {total} bytes does not fit below the {} bytes that may wait for the store: raise worker.dirty_limit, or have the file \
-                 persisted `through`",
-                self.limit
+                "a file of {total} bytes does not fit into the {most} bytes of its mount that may wait for the store: raise worker.dirty_limit, or have \
+                 the file persisted `through`"
             );
             return Err(Error::new(ErrorKind::ResourceExhausted, message));
         }
         let now = Instant::now();
-        let waiting = self.enter(now.checked_sub(waited).unwrap_or(now));
+        let waiting = self.enter(mount, now.checked_sub(waited).unwrap_or(now), held);
         let ahead = total.clamp(FIRST, AHEAD).min(self.limit / 16);
         loop {
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(taken) = self.try_take(waiting.ticket, more, ahead) {
+            if let Some(taken) = self.try_take(&waiting, more, ahead) {
                 return Ok(taken);
             }
             self.pressed.notify_one();
-            self.check(waiting.ticket)?;
+            self.check(&waiting)?;
             tokio::select! {
                 () = changed => {}
                 () = sleep(LOOK) => {}
@@ -141,32 +133,31 @@ impl Room {
         }
     }
 
-    /// Sets bytes aside of which it is not known yet whether they are wanted, if nobody waits: how many.
-    pub(super) fn offer(&self) -> u64 {
+    /// Sets bytes aside of which it is not known yet whether they are wanted, if nobody of the mount waits: how many.
+    pub(super) fn offer(&self, mount: MountId) -> u64 {
+        let bound = self.bound();
         let mut account = self.account();
-        if !account.line.is_empty() {
+        let free = account.free(mount, &bound);
+        let share = account.share(mount);
+        if !share.line.is_empty() {
             return 0;
         }
-        let offered = FIRST.min(self.limit / 64).min(self.free(&account) / 4);
-        account.reserved += offered;
+        let offered = FIRST.min(self.limit / 64).min(free / 4);
+        share.reserved += offered;
         offered
     }
 
     /// Counts bytes that were staged without having been set aside.
-    pub(super) fn count(&self, bytes: u64) {
-        self.account().reserved += bytes;
+    pub(super) fn count(&self, mount: MountId, bytes: u64) {
+        self.account().share(mount).reserved += bytes;
     }
 
     /// Gives back what was set aside for a file that has ended.
-    pub(super) fn give_back(&self, bytes: u64) {
-        self.account().reserved -= bytes;
-        self.freed();
-    }
-
-    /// Contents are not dirty any more, or files have ended.
-    pub(crate) fn freed(&self) {
+    pub(super) fn give_back(&self, mount: MountId, bytes: u64) {
         let mut account = self.account();
-        (account.freed, account.stuck, account.is_told) = (Instant::now(), None, false);
+        let share = account.share(mount);
+        share.reserved -= bytes;
+        share.go_on();
         drop(account);
         self.changed.notify_waiters();
     }
@@ -176,63 +167,74 @@ impl Room {
         self.pressed.notified().await;
     }
 
-    /// What is known of the dirty contents: whether any of them `is_due`.
-    pub(crate) fn told(&self, is_due: bool) {
-        let mut account = self.account();
-        account.stuck = (!is_due).then(|| account.stuck.unwrap_or_else(Instant::now));
+    /// What the master says of the dirty contents, by mount, and whether any of no mount yet `is_coming`.
+    pub(crate) fn told(&self, dirty: &HashMap<MountId, Dirty>, is_coming: bool) {
+        let bound = self.bound();
+        self.account().told(dirty, is_coming, &bound, Instant::now() + STUCK);
+        self.changed.notify_waiters();
     }
 
-    fn enter(&self, since: Instant) -> Waiting<'_> {
+    fn enter(&self, mount: MountId, since: Instant, held: u64) -> Waiting<'_> {
         let mut account = self.account();
-        account.next += 1;
-        let ticket = (since, account.next);
-        account.line.insert(ticket);
+        let ticket = (since, account.next_number());
+        account.share(mount).line.insert(ticket, held);
         drop(account);
-        Waiting { room: self, ticket }
+        Waiting { room: self, mount, ticket }
     }
 
-    fn try_take(&self, ticket: Ticket, bytes: u64, ahead: u64) -> Option<u64> {
+    fn try_take(&self, Waiting { mount, ticket, .. }: &Waiting<'_>, bytes: u64, ahead: u64) -> Option<u64> {
+        let bound = self.bound();
         let mut account = self.account();
-        let free = self.free(&account);
-        if account.line.first() != Some(&ticket) || bytes > free {
+        let free = account.free(*mount, &bound);
+        let share = account.share(*mount);
+        if share.line.first_key_value().map(|(first, _)| first) != Some(ticket) || bytes > free {
             return None;
         }
         let taken = bytes + ahead.min((free - bytes) / 4);
-        account.reserved += taken;
+        share.reserved += taken;
+        share.go_on();
         drop(account);
         Some(taken)
     }
 
     /// # Errors
     /// `ResourceExhausted` when no room will come.
-    fn check(&self, (since, _): Ticket) -> Result<()> {
+    fn check(&self, Waiting { mount, ticket, .. }: &Waiting<'_>) -> Result<()> {
+        let (since, _) = *ticket;
+        let now = Instant::now();
         let mut account = self.account();
-        let idle = since.max(account.freed).elapsed();
-        let is_stuck = since.elapsed() >= LEAST && account.stuck.is_some_and(|stuck| stuck.elapsed() >= STUCK);
-        let limit = self.limit;
-        let message = if is_stuck {
+        let share = account.share(*mount);
+        let is_stuck = now >= since + LEAST && share.stuck.is_some_and(|stuck| stuck <= now);
+        let message = if is_stuck && share.gives_up_first(ticket) {
+            // What he gives up, if he does, is waited for before the next is told.
+            if share.line.get(ticket).is_some_and(|held| *held > 0) {
+                share.stuck = Some(now + LEAST);
+            }
             format!(
-                "{limit} bytes wait for the store and none of them is to be persisted now, as what is scratch, deferred or still open: remove some, \
-                 persist them with `headpond fs persist`, or raise worker.dirty_limit"
+                "the {} bytes that may wait for the store are taken, and nothing that this mount could have them from is to be persisted now, as what \
+                 is scratch, deferred or still open: remove some, persist them with `headpond fs persist`, or raise worker.dirty_limit",
+                self.limit
             )
-        } else if idle >= self.patience {
+        } else if now >= share.waits_since(since) + self.patience {
             format!(
-                "{limit} bytes wait for the store, which took nothing within {} s: `headpond admin problems` says why, worker.dirty_limit bounds them",
+                "the {} bytes that may wait for the store are taken, and it took nothing of this mount within {} s: `headpond admin problems` says why, \
+                 worker.dirty_limit bounds them",
+                self.limit,
                 self.patience.as_secs()
             )
         } else {
             return Ok(());
         };
-        let is_news = !std::mem::replace(&mut account.is_told, true);
+        let is_news = !std::mem::replace(&mut share.is_told, true);
         drop(account);
         if is_news {
-            tracing::warn!(dirty = self.store.dirty_bytes(), "writers are told that there is no space: {message}");
+            tracing::warn!(%mount, dirty = self.store.dirty_bytes(), "writers are told that there is no space: {message}");
         }
         Err(Error::new(ErrorKind::ResourceExhausted, message))
     }
 
-    fn free(&self, account: &Account) -> u64 {
-        self.limit.saturating_sub(account.reserved.saturating_add(self.store.dirty_bytes()))
+    fn bound(&self) -> Bound {
+        Bound { limit: self.limit, dirty: self.store.dirty_bytes(), mounts: self.cluster.mounts.persisting_later() }
     }
 
     fn account(&self) -> MutexGuard<'_, Account> {

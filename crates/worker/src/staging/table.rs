@@ -7,7 +7,7 @@ use std::{
 };
 
 use headpond_store::{Staging, StoreError};
-use headpond_types::{ContentId, Result};
+use headpond_types::{ContentId, MountId, Result};
 use tokio::{sync::watch, task::spawn_blocking, time::Instant};
 
 use super::{ahead::Rounds, lost, mirrors::Mirrors, persist::Asked, sent::Sent};
@@ -17,8 +17,8 @@ use super::{ahead::Rounds, lost, mirrors::Mirrors, persist::Asked, sent::Sent};
 pub(crate) struct Staged {
     lease: u64,
     inode: u64,
-    /// Its bytes count against the bound on dirty ones.
-    is_later: bool,
+    /// The mount in whose share of the bound on dirty bytes it counts, if it does.
+    later: Option<MountId>,
     /// `None` once it was ended. Read-locked by each use, where blocking is allowed; so whoever takes it out knows that nobody writes.
     file: RwLock<Option<Staging>>,
     state: Mutex<State>,
@@ -51,7 +51,7 @@ struct State {
 }
 
 impl Staged {
-    pub(super) fn new(lease: u64, inode: u64, is_later: bool, file: Staging) -> Self {
+    pub(super) fn new(lease: u64, inode: u64, later: Option<MountId>, file: Staging) -> Self {
         let state = State {
             session: None,
             used: Instant::now(),
@@ -66,7 +66,7 @@ impl Staged {
         Self {
             lease,
             inode,
-            is_later,
+            later,
             file: RwLock::new(Some(file)),
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
@@ -82,8 +82,9 @@ impl Staged {
         self.inode
     }
 
-    pub(super) const fn is_later(&self) -> bool {
-        self.is_later
+    /// The mount in whose share of the bound on dirty bytes it counts, if it does.
+    pub(super) const fn later(&self) -> Option<MountId> {
+        self.later
     }
 
     /// Bytes set aside for it; `None` once it was ended.

@@ -25,7 +25,7 @@ fn stager(store: &Faulty, dir: &tempfile::TempDir) -> Arc<Stager> {
     let cluster = Arc::new(Cluster::new(Arc::new(ToStore(store.clone()))));
     cluster.mounts.set(&[Mount { id: 1, ..Mount::default() }], 1);
     let pages = Arc::new(pages);
-    let room = Arc::new(Room::new(1 << 29, Duration::from_mins(1), Arc::clone(&pages)));
+    let room = Arc::new(Room::new(1 << 29, Duration::from_mins(1), Arc::clone(&pages), Arc::clone(&cluster)));
     Arc::new(Stager::new(
         Arc::new(Cache::new(pages, metrics.clone())),
         cluster,
@@ -43,7 +43,7 @@ fn stager(store: &Faulty, dir: &tempfile::TempDir) -> Arc<Stager> {
 /// Puts a staged file of these bytes into the table.
 async fn staged(stager: &Stager, lease: u64, bytes: &'static [u8]) -> Arc<Staged> {
     let file = stager.cache.stage().await.expect("staged");
-    let (staged, _) = stager.table.insert(lease, Staged::new(lease, 1, false, file));
+    let (staged, _) = stager.table.insert(lease, Staged::new(lease, 1, None, file));
     staged.on_file(move |file| file.write_at(0, bytes)).await.expect("written");
     staged
 }

@@ -53,7 +53,7 @@ impl Yard {
 }
 
 fn held(worker: &TestWorker) -> Vec<ContentId> {
-    worker.running.reader.cache.store().dirty()
+    worker.running.reader.cache.store().dirty().into_iter().map(|(id, _)| id).collect()
 }
 
 #[tokio::test]

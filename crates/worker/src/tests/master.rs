@@ -98,7 +98,7 @@ impl Master {
 
     /// The right to stage bytes for a lease.
     pub(super) fn staging(&self, lease: u64) -> SignedGrant {
-        let grant = StagingGrant { lease, inode: 100 + lease, expires_ns: i64::MAX, cluster: 0, later: false };
+        let grant = StagingGrant { lease, inode: 100 + lease, expires_ns: i64::MAX, cluster: 0, later: 0 };
         self.signer.sign_staging(grant)
     }
 
@@ -257,8 +257,8 @@ impl RegistryService for Service {
             keep.extend(contents.into_iter().map(|content| !registry.unneeded.contains(&content.into())));
             registry.asked += 1;
         });
-        let due = keep.clone();
-        Ok(Response::new(KeepDirtyResponse { keep, due }))
+        let (due, mounts) = (keep.clone(), vec![0; keep.len()]);
+        Ok(Response::new(KeepDirtyResponse { keep, due, mounts }))
     }
 
     async fn leave(&self, request: Request<LeaveRequest>) -> Result<Response<LeaveResponse>, Status> {

@@ -88,7 +88,7 @@ impl FakeMaster {
         state.writing.last += 1;
         let id = state.writing.last;
         state.writing.held.insert(id, attr.inode.0);
-        let later = state.writing.copies > 0;
+        let later = u32::from(state.writing.copies > 0);
         let grant = v1::StagingGrant { lease: id, inode: attr.inode.0, later, ..Default::default() };
         let staging = GrantSigner::new(&[1; 32], 1).expect("a seed").sign_staging(grant);
         let term_ms = match state.writing.term_ms {

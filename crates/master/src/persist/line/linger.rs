@@ -10,6 +10,9 @@ use super::{Class, Entry, Line, State, place};
 /// What is changed again and again is left alone for so many times as long as what is changed once, and no longer.
 const TIMES: u32 = 10;
 
+/// How long nothing is left alone after a worker told that writers wait. It tells again every second.
+const PRESSED: Duration = Duration::from_secs(3);
+
 /// Until when something is left alone.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Linger {
@@ -59,6 +62,15 @@ impl Line {
     /// When the first of what is left alone is ready.
     pub(crate) fn ripens_at(&self) -> Option<Instant> {
         self.fresh.first().map(|(until, _)| *until)
+    }
+
+    /// Writers wait for room at `now`, and may for a while: until then nothing is left alone.
+    pub(crate) fn press(&mut self, now: Instant) {
+        self.pressed = Some(now + PRESSED);
+    }
+
+    pub(super) fn is_pressed(&self, now: Instant) -> bool {
+        self.pressed.is_some_and(|until| now < until)
     }
 
     /// Somebody waits: nothing that is in the line now is left alone any more. Whether anything was.

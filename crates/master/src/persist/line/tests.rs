@@ -70,3 +70,17 @@ async fn nobody_waits_for_what_is_left_alone() {
     line.update(commit, Some(Item { barrier: true, ..file(3, 3) }));
     assert_eq!(chosen(&mut line), [other], "a commit file waits for it");
 }
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_left_alone_while_writers_wait_for_room() {
+    let mut line = Line::new(LINGER);
+    line.update(FILE, Some(file(1, 1)));
+    line.press(Instant::now());
+    assert_eq!(chosen(&mut line), [FILE]);
+    let (next, last) = (InodeId(8), InodeId(9));
+    line.update(next, Some(file(2, 2)));
+    assert_eq!(chosen(&mut line), [next], "what comes while they wait does not rest either");
+    tokio::time::advance(Duration::from_secs(10)).await;
+    line.update(last, Some(file(3, 3)));
+    assert_eq!(chosen(&mut line), []);
+}
