@@ -2,12 +2,15 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use headpond_namespace::Mount;
+use headpond_namespace::{Due, Mount};
 use headpond_types::{Error, ErrorKind, InodeId, Name, Result};
 use headpond_ufs::{Key, ListRequest, StoreUri, UfsError, UfsErrorKind, UnderStore};
 use tokio::sync::OnceCell;
 
 use crate::{connect::Connect, health::Health, persistence::Policy};
+
+/// Bytes of a key that every store takes.
+const ANY_KEY: usize = 255;
 
 /// A mount of the table. The store is connected at its first use: a master starts also when a store is down.
 #[derive(Debug)]
@@ -49,6 +52,28 @@ impl LiveMount {
         let uri = StoreUri::parse(&mount.uri)?;
         let policy = Policy::new(&mount.persistence)?;
         Ok(Self { mount, root, health: Health::default(), policy, uri, store: OnceCell::new(), connect, deadline })
+    }
+
+    /// Refuses a path that the store is to get an object for, of a directory its marker, but has no key for.
+    ///
+    /// # Errors
+    /// `NameTooLong`; those of connecting to the store.
+    pub(crate) async fn require_key(&self, names: &[Name], is_directory: bool) -> Result<()> {
+        let key = path_key(names);
+        let key = if is_directory { self.directory_key(&key) } else { self.object_key(&key) };
+        let is_to_come = self.policy.due(names).is_none_or(|due| due == Due::Now);
+        let length = key.as_bytes().len();
+        if length <= ANY_KEY || !is_to_come {
+            return Ok(());
+        }
+        let most = self.store().await?.capabilities().max_key;
+        if length <= most {
+            return Ok(());
+        }
+        let Mount { path, uri, .. } = &self.mount;
+        let message =
+            format!("mount {path}: its key would have {length} bytes, and {uri} takes {most}: use shorter names");
+        Err(Error::new(ErrorKind::NameTooLong, message))
     }
 
     /// Connects and lists the first key, to see that the store is there and takes our credentials.

@@ -5,6 +5,7 @@ mod check;
 mod crashes;
 mod holders;
 mod keys;
+mod lengths;
 mod links;
 mod lookups;
 mod moves;

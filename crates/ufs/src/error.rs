@@ -27,13 +27,15 @@ pub enum UfsErrorKind {
     Unsupported,
     /// The request makes no sense to the store (bad key, bad range).
     Invalid,
+    /// The key is longer than the store takes: there can be nothing under it.
+    TooLong,
     /// The answer breaks the store's own protocol (missing ETag, short body).
     Protocol,
 }
 
 impl UfsErrorKind {
     /// Every kind, in the order of their discriminants.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::NotFound,
         Self::NoSuchStore,
         Self::Changed,
@@ -44,6 +46,7 @@ impl UfsErrorKind {
         Self::DeadlineExceeded,
         Self::Unsupported,
         Self::Invalid,
+        Self::TooLong,
         Self::Protocol,
     ];
 
@@ -61,6 +64,7 @@ impl UfsErrorKind {
             Self::DeadlineExceeded => "deadline_exceeded",
             Self::Unsupported => "unsupported",
             Self::Invalid => "invalid",
+            Self::TooLong => "too_long",
             Self::Protocol => "protocol",
         }
     }
@@ -138,6 +142,7 @@ impl From<UfsError> for Error {
             UfsErrorKind::DeadlineExceeded => ErrorKind::DeadlineExceeded,
             UfsErrorKind::Unsupported => ErrorKind::NotSupported,
             UfsErrorKind::Invalid => ErrorKind::InvalidArgument,
+            UfsErrorKind::TooLong => ErrorKind::NameTooLong,
         };
         let converted = Self::new(kind, error.message);
         match error.source {

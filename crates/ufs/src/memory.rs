@@ -79,6 +79,7 @@ impl Memory {
                 min_part_size: 1,
                 max_parts: 10_000,
                 max_put_size: u64::MAX,
+                max_key: usize::MAX,
             },
             state,
         }

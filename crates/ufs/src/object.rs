@@ -148,6 +148,8 @@ pub struct Capabilities {
     pub max_parts: u32,
     /// Largest object one `put` or `copy` takes, in bytes.
     pub max_put_size: u64,
+    /// Longest key, in bytes; `usize::MAX` where only its names have a greatest length.
+    pub max_key: usize,
 }
 
 impl Capabilities {

@@ -194,6 +194,7 @@ mod tests {
             min_part_size: 5 << 20,
             max_parts: 10_000,
             max_put_size: 5 << 30,
+            max_key: 1024,
         };
         assert_eq!(part_size(1, &can), PART);
         assert_eq!(part_size(10_000 * PART, &can), PART);

@@ -49,6 +49,7 @@ impl Writing {
         // Then its marker is made when what is in the way has moved.
         let is_contested = dirty.is_none() && snapshot.is_contested(*parent, name, true)?;
         drop(snapshot);
+        mount.require_key(&names, true).await?;
         let key = mount.directory_key(&path_key(&names));
         let is_made_first = dirty.is_none() && !is_contested;
         if is_made_first {

@@ -70,7 +70,9 @@ impl Writing {
         }
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
         let owner = directory.owner(new, false)?;
+        let names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
         drop(snapshot);
+        directory.mount.require_key(&[names, vec![name.clone()]].concat(), false).await?;
         let now = self.clock.now();
         let command = Command::Create { request: *request, parent: *parent, name: name.clone(), owner, now };
         match self.change(&[(*parent, name.clone())], command).await? {

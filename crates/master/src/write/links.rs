@@ -88,6 +88,9 @@ impl Writing {
         let names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
         let names: Vec<_> = names.into_iter().chain([name.clone()]).collect();
         drop(snapshot);
+        if attr.kind == FileKind::File {
+            mount.require_key(&names, false).await?;
+        }
         let due = mount.policy.due(&names).unwrap_or(Due::Now);
         let barrier = attr.kind == FileKind::File && mount.policy.is_barrier(&names);
         let (request, now) = (*request, self.clock.now());

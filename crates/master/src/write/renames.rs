@@ -99,6 +99,9 @@ impl Writing {
             return Ok(Try::Wait(way));
         }
         drop(snapshot);
+        if matches!(moved.kind, FileKind::File | FileKind::Directory) {
+            mount.require_key(&new_names, moved.kind == FileKind::Directory).await?;
+        }
 
         if let Some(old) = replaced.as_ref().filter(|old| old.kind == FileKind::Directory)
             && !if is_later {

@@ -74,6 +74,8 @@ impl Local {
                     min_part_size: 1,
                     max_parts: 10_000,
                     max_put_size: u64::MAX,
+                    // Paths are followed name by name.
+                    max_key: usize::MAX,
                 },
                 walks: Mutex::default(),
             })))
@@ -114,7 +116,7 @@ impl Shared {
             Errno::XDEV | Errno::LOOP => (UfsErrorKind::Refused, "; a symbolic link leads out of the directory"),
             Errno::ROFS => (UfsErrorKind::Refused, "; the file system is mounted read-only"),
             Errno::NOSPC | Errno::DQUOT => (UfsErrorKind::Transient, "; free some space"),
-            Errno::NAMETOOLONG => (UfsErrorKind::Invalid, "; file systems take names of up to 255 bytes"),
+            Errno::NAMETOOLONG => (UfsErrorKind::TooLong, "; file systems take names of up to 255 bytes"),
             Errno::ISDIR => (UfsErrorKind::Invalid, "; there is a directory of that name"),
             Errno::NOSYS => (UfsErrorKind::Unsupported, "; Linux 5.6 or newer is needed"),
             _ => (UfsErrorKind::Transient, ""),

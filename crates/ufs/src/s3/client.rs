@@ -110,6 +110,7 @@ impl Target {
                 min_part_size: 5 << 20,
                 max_parts: 10_000,
                 max_put_size: 5 << 30,
+                max_key: 1024,
             },
         })
     }

@@ -12,6 +12,9 @@ impl S3 {
         if prefix == Some("/") {
             return Err(self.invalid(&request.prefix, "is no prefix: an empty one lists the whole bucket"));
         }
+        if prefix.is_some_and(|prefix| prefix.len() > self.capabilities.max_key) {
+            return Ok(ListPage::default());
+        }
         let start_after = match (&request.continuation, &request.start_after) {
             (None, Some(key)) => self.list_text(key)?,
             _ => None,

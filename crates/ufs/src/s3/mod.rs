@@ -66,6 +66,10 @@ impl S3 {
     fn text<'k>(&self, key: &'k Key) -> Result<&'k str, UfsError> {
         match std::str::from_utf8(key.as_bytes()) {
             Ok("" | "/") => Err(self.invalid(key, "is no key: an object needs a name")),
+            // A HEAD that is refused for it does not say so.
+            Ok(text) if text.len() > self.capabilities.max_key => {
+                Err(self.error(UfsErrorKind::TooLong, key, "is longer than the 1024 bytes that S3 takes"))
+            }
             Ok(text) => Ok(text),
             Err(_) => Err(self.invalid(key, "is not UTF-8, which S3 keys must be")),
         }

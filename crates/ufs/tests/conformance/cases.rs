@@ -50,6 +50,7 @@ pub(crate) async fn run(store: Arc<dyn UnderStore>) {
         reading::ranges_past_the_end_are_invalid,
         reading::empty_objects_are_read,
         reading::the_root_is_no_object,
+        reading::keys_have_a_greatest_length,
         reading::large_bodies_arrive_whole,
         writing::conditions_of_put_hold,
         writing::conditions_of_put_hold_for_empty_objects,

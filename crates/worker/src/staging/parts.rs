@@ -167,6 +167,7 @@ mod tests {
             min_part_size,
             max_parts,
             max_put_size: u64::MAX,
+            max_key: 1024,
         };
         assert_eq!(part_size(PART + 1, &capabilities(5 << 20, 10_000)), PART);
         assert_eq!(part_size(PART + 1, &capabilities((20 << 20) + 1, 10_000)), 21 << 20);

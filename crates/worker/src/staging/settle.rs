@@ -275,6 +275,7 @@ const fn is_no_answer(kind: UfsErrorKind) -> bool {
         | UfsErrorKind::Refused
         | UfsErrorKind::SlowDown
         | UfsErrorKind::Unsupported
-        | UfsErrorKind::Invalid => false,
+        | UfsErrorKind::Invalid
+        | UfsErrorKind::TooLong => false,
     }
 }

@@ -60,6 +60,7 @@ impl Lake {
             min_part_size: 0,
             max_parts: 0,
             max_put_size: 0,
+            max_key: 1024,
         };
         let (gets, mood) = (watch::Sender::new(Vec::new()), watch::Sender::new(Mood::Serves));
         Arc::new(Self { objects: Mutex::default(), gets, mood, capabilities })

@@ -1,7 +1,7 @@
 //! Descriptions and ranges.
 
 use bytes::Bytes;
-use headpond_ufs::{Key, Precondition, UfsErrorKind};
+use headpond_ufs::{Key, ListRequest, Precondition, UfsErrorKind};
 
 use super::{Place, describes, fails};
 
@@ -70,4 +70,28 @@ pub(crate) async fn large_bodies_arrive_whole(place: Place) {
         place.read("large", 1_234_567..4_567_890, &meta.version).await.expect("a get"),
         body.slice(1_234_567..4_567_890)
     );
+}
+
+pub(crate) async fn keys_have_a_greatest_length(place: Place) {
+    let most = place.store.capabilities().max_key;
+    if most > 1 << 16 {
+        return;
+    }
+    let of_length = |length: usize| {
+        let mut name = String::new();
+        while place.key(&name).as_bytes().len() < length {
+            name.push(if name.len() % 100 == 99 { '/' } else { 'k' });
+        }
+        name
+    };
+    let long = of_length(most + 1);
+    fails(place.store.head(&place.key(&long)).await, UfsErrorKind::TooLong);
+    fails(place.read(&long, 0..1, "v").await, UfsErrorKind::TooLong);
+    fails(place.store.put(&place.key(&long), Bytes::new(), &Precondition::None).await, UfsErrorKind::TooLong);
+    let request = ListRequest { prefix: place.key(&long), ..ListRequest::default() };
+    assert!(place.store.list(&request).await.expect("a listing").entries.is_empty());
+    let longest = of_length(most);
+    place.put(&longest, "x").await;
+    assert_eq!(place.store.head(&place.key(&longest)).await.expect("is there").size, 1);
+    place.store.delete(&place.key(&longest), &Precondition::None).await.expect("deleted");
 }
