@@ -12,3 +12,4 @@ mod master;
 mod pond;
 mod restart;
 mod staging;
+mod yard;

@@ -11,7 +11,7 @@ use headpond_ufs::{Fault, Op, UfsErrorKind};
 
 use super::{
     pond::MIB,
-    staging::{Yard, page_of},
+    yard::{Yard, page_of},
 };
 
 /// What was sent ahead here: two parts.
@@ -191,7 +191,7 @@ async fn a_restarted_worker_aborts_what_was_sent_ahead() {
     drop(client);
     let dir = worker.stop().await;
     let worker = pond.worker_on(Arc::new(store.clone()), dir).await;
-    let client = super::staging::client(&worker);
+    let client = super::yard::client(&worker);
     let yard = Yard { pond, worker, client, store, sound };
     yard.until_aborted("k", "upload-1").await;
     yard.until_nothing_is_noted().await;

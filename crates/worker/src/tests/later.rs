@@ -12,7 +12,7 @@ use headpond_ufs::{Fault, Op, Precondition};
 use super::{
     local::LocalClient,
     pond::{MIB, TestWorker},
-    staging::{Yard, client},
+    yard::{Yard, client},
 };
 
 const C1: ContentId = ContentId(101);
