@@ -8,17 +8,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use headpond_tests::{close, truncate};
 use rustix::{
     fs::{
-        Advice, AtFlags, CWD, Dir, Gid, Mode as Bits, OFlags, RenameFlags, SeekFrom, Timespec, Timestamps, UTIME_NOW,
-        UTIME_OMIT, Uid,
+        Advice, AtFlags, CWD, Gid, Mode as Bits, OFlags, RenameFlags, SeekFrom, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
     },
     io::Errno,
 };
 
 use super::{
+    calls::{Answer, close_shared, done, errno, flags, names, number, special, times},
     outcome::{Began, Kind, Outcome},
     step::{Data, Mode, Path, Slot, Step},
 };
@@ -39,8 +39,6 @@ pub(super) struct Actor {
     /// Calls that were to be repeated since somebody was busy.
     pub(super) waits: usize,
 }
-
-type Answer<T = Outcome> = std::result::Result<T, Errno>;
 
 impl Actor {
     pub(super) fn new(root: PathBuf, began: Began) -> Self {
@@ -375,82 +373,4 @@ impl Actor {
             }
         }
     }
-}
-
-/// Closes a file, which no step uses now, and answers what that says.
-fn close_shared(file: Rc<OwnedFd>) -> Answer<()> {
-    Rc::into_inner(file).map_or(Ok(()), |file| close(file).map_err(errno))
-}
-
-/// Names and kinds in a directory, in order.
-fn names(directory: impl AsFd) -> Answer<Vec<(String, Kind)>> {
-    let mut names = Vec::new();
-    for entry in Dir::read_from(directory)? {
-        let entry = entry?;
-        let name = entry.file_name().to_string_lossy().into_owned();
-        if name != "." && name != ".." {
-            names.push((name, Kind::of(entry.file_type())));
-        }
-    }
-    names.sort_by(|one, other| one.0.cmp(&other.0));
-    Ok(names)
-}
-
-fn flags(mode: Mode) -> OFlags {
-    let flags = match mode {
-        Mode::Read => OFlags::RDONLY,
-        Mode::Write => OFlags::WRONLY,
-        Mode::ReadWrite => OFlags::RDWR,
-        Mode::WriteAppend => OFlags::WRONLY | OFlags::APPEND,
-        Mode::ReadWriteAppend => OFlags::RDWR | OFlags::APPEND,
-        Mode::WriteTruncate => OFlags::WRONLY | OFlags::TRUNC,
-        Mode::ReadWriteTruncate => OFlags::RDWR | OFlags::TRUNC,
-        Mode::ReadTruncate => OFlags::RDONLY | OFlags::TRUNC,
-        Mode::WriteCreate => OFlags::WRONLY | OFlags::CREATE,
-        Mode::ReadWriteCreate => OFlags::RDWR | OFlags::CREATE,
-        Mode::ReadCreate => OFlags::RDONLY | OFlags::CREATE,
-        Mode::WriteCreateExclusive => OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL,
-        Mode::ReadWriteCreateTruncate => OFlags::RDWR | OFlags::CREATE | OFlags::TRUNC,
-        Mode::WriteCreateAppend => OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND,
-        Mode::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
-    };
-    flags | OFlags::CLOEXEC
-}
-
-fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
-    let at = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-    Timestamps { last_access: at, last_modification: at }
-}
-
-fn special(nanoseconds: rustix::fs::Nsecs) -> Timestamps {
-    let at = Timespec { tv_sec: 0, tv_nsec: nanoseconds };
-    Timestamps { last_access: at, last_modification: at }
-}
-
-fn done<T>(answer: Answer<T>) -> Answer {
-    answer.map(|_| Outcome::Done)
-}
-
-fn number(count: usize) -> Outcome {
-    Outcome::Number(count as u64)
-}
-
-fn errno(error: std::io::Error) -> Errno {
-    Errno::from_io_error(&error).unwrap_or(Errno::IO)
-}
-
-/// Fails unless both answer the same.
-pub(super) fn compare(step: &Step, reference: &Outcome, mount: &Outcome) -> Result<()> {
-    if let (Outcome::Bytes(expected), Outcome::Bytes(found)) = (reference, mount) {
-        let at = expected.iter().zip(found).position(|(one, other)| one != other);
-        let at = at.unwrap_or(expected.len().min(found.len()));
-        ensure!(
-            expected == found,
-            "{step:?} reads {found:?} instead of {expected:?}: they part at byte {at}",
-            found = mount,
-            expected = reference
-        );
-    }
-    ensure!(reference == mount, "{step:?} answers {mount:?} instead of {reference:?}");
-    Ok(())
 }

@@ -4,6 +4,7 @@
 //! `HEADPOND_TEST_SEED` repeats a run, `HEADPOND_TEST_STEPS` makes it longer.
 
 mod actor;
+mod calls;
 mod choice;
 mod outcome;
 mod step;
@@ -18,9 +19,9 @@ use anyhow::{Context as _, Result, ensure};
 use headpond_tests::{can_passthrough, noise, run_as};
 
 use self::{
-    actor::{Actor, compare},
+    actor::Actor,
     choice::Choice,
-    outcome::{Began, Outcome},
+    outcome::{Began, Outcome, compare},
     step::{LATER, Step},
     tree::Tree,
 };

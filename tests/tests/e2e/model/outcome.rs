@@ -5,8 +5,11 @@ use std::{
     time::{Duration, UNIX_EPOCH},
 };
 
+use anyhow::{Result, ensure};
 use rustix::fs::FileType;
 use sha2::{Digest as _, Sha256};
+
+use super::step::Step;
 
 /// Answer of a step.
 #[derive(Clone, PartialEq, Eq)]
@@ -97,4 +100,20 @@ impl Began {
             modified: if in_the_run { Modified::InTheRun } else { Modified::Set(stat.st_mtime, stat.st_mtime_nsec) },
         }
     }
+}
+
+/// Fails unless both answer the same.
+pub(super) fn compare(step: &Step, reference: &Outcome, mount: &Outcome) -> Result<()> {
+    if let (Outcome::Bytes(expected), Outcome::Bytes(found)) = (reference, mount) {
+        let at = expected.iter().zip(found).position(|(one, other)| one != other);
+        let at = at.unwrap_or(expected.len().min(found.len()));
+        ensure!(
+            expected == found,
+            "{step:?} reads {found:?} instead of {expected:?}: they part at byte {at}",
+            found = mount,
+            expected = reference
+        );
+    }
+    ensure!(reference == mount, "{step:?} answers {mount:?} instead of {reference:?}");
+    Ok(())
 }
