@@ -9,7 +9,7 @@ use headpond_proto::v1;
 use headpond_types::ContentId;
 use tokio::{sync::Notify, time::sleep};
 
-use super::{FileWriter, staged::Staged};
+use super::{FileWriter, ahead::Changed, staged::Staged};
 use crate::{
     master::{self, Retry},
     shared::Shared,
@@ -27,6 +27,30 @@ impl FileWriter {
         let state = self.lock();
         let is_persisted = state.changes == state.persisted && !state.unsure && !state.unlinked;
         state.attr.content.filter(|_| is_persisted && state.lost.is_none())
+    }
+
+    /// Cuts the file to nothing by beginning another staged file, if this one has a version that the under store lacks: readers and the under store get
+    /// that as it was acknowledged. Whether it did; the caller lets nobody else change anything.
+    pub(super) async fn cut_apart(&self) -> bool {
+        let Ok(_no_other_persist) = self.persisting.try_lock() else { return false };
+        let Some(content) = self.adoptable() else { return false };
+        {
+            let mut state = self.lock();
+            if !state.attr.dirty || state.persisted == 0 {
+                return false;
+            }
+            // Whoever reads from now on needs none of its bytes.
+            self.ahead.begin(Changed::Cut(0));
+            state.change(0);
+            state.room = state.room.anew();
+        }
+        self.ahead.made(Changed::Cut(0));
+        if let Some(staged) = self.staged.take()
+            && let Err(error) = staged.end(Some(content), staged.patience()).await
+        {
+            tracing::debug!(%error, lease = self.lease().id, "a staged file could not be ended: its worker clears it away");
+        }
+        true
     }
 }
 
@@ -75,7 +99,7 @@ impl Returns {
 
 /// Gives a lease back and ends what was staged under it. The two need nothing of each other: whoever wants to write the file next
 /// does not wait until its bytes are a cached content.
-pub(super) fn end(shared: Arc<Shared>, lease: u64, staged: Option<Staged>, content: Option<ContentId>) {
+pub(super) fn end(shared: Arc<Shared>, lease: u64, staged: Option<Arc<Staged>>, content: Option<ContentId>) {
     let (tasks, runtime) = (shared.writers.endings().clone(), shared.runtime.clone());
     let _entered = runtime.enter();
     if let Some(staged) = staged {

@@ -1,5 +1,7 @@
 //! Stretches of a file that hold nothing, or are to.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use headpond_types::Result;
 
@@ -65,7 +67,8 @@ impl FileWriter {
             return self.lock().check();
         }
         self.bring_over(&mut copied, u64::MAX).await?;
-        self.change(|staged| staged.zero(offset, end), Changed::Written { offset, end }).await?;
+        let zero = async move |staged: Arc<Staged>| staged.zero(offset, end).await;
+        self.change(zero, Changed::Written { offset, end }).await?;
         self.lock().room.make_hole();
         Ok(())
     }

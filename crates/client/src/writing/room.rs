@@ -41,6 +41,11 @@ impl Room {
         Self { granted: if is_bounded { Some(0) } else { None }, used: 0, has_holes: false }
     }
 
+    /// Of another staged file, which takes up nothing yet.
+    pub(super) const fn anew(self) -> Self {
+        Self::new(self.granted.is_some())
+    }
+
     fn grant(&mut self, bytes: u64) {
         self.granted = self.granted.map(|granted| granted.max(bytes));
     }
@@ -103,6 +108,8 @@ impl FileWriter {
             match staged.reserve(&self.shared, wanted, waiting_since.elapsed()).await {
                 Ok(granted) => self.lock().room.grant(granted),
                 Err(error) if error.kind() == ErrorKind::Busy => sleep(PAUSE).await,
+                // Another has taken its place.
+                Err(_) if !self.staged.has(&staged) => {}
                 Err(error) => {
                     self.note(&error);
                     return Err(error);

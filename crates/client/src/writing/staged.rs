@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -14,7 +14,10 @@ use headpond_proto::{
     v1::{self, staging_service_client::StagingServiceClient},
 };
 use headpond_types::{ContentId, Error, ErrorKind, Member, Result};
-use tokio::time::{Instant, sleep, timeout, timeout_at};
+use tokio::{
+    sync::OnceCell,
+    time::{Instant, sleep, timeout, timeout_at},
+};
 use tonic::{Response, Status, transport::Channel};
 
 use crate::{backoff::Backoff, local::StagedFile, shared::Shared, writing::Lease};
@@ -34,6 +37,43 @@ pub(super) struct Staged {
     patience: Duration,
     /// Bytes for which the worker has room without having been asked.
     offered: u64,
+}
+
+/// A writer's staged file, begun when it is first needed: an open that writes nothing costs no worker anything. Another may take its place.
+#[derive(Debug, Default)]
+pub(super) struct Slot(Mutex<Arc<OnceCell<Arc<Staged>>>>);
+
+impl Slot {
+    pub(super) fn get(&self) -> Option<Arc<Staged>> {
+        self.cell().get().cloned()
+    }
+
+    /// # Errors
+    /// Those of `begin`.
+    pub(super) async fn get_or_begin<Fut>(&self, begin: impl FnOnce() -> Fut) -> Result<Arc<Staged>>
+    where
+        Fut: Future<Output = Result<Staged>>,
+    {
+        self.cell().get_or_try_init(|| async { begin().await.map(Arc::new) }).await.cloned()
+    }
+
+    /// Whether `staged` is still the one.
+    pub(super) fn has(&self, staged: &Arc<Staged>) -> bool {
+        self.cell().get().is_some_and(|current| Arc::ptr_eq(current, staged))
+    }
+
+    /// Takes it out; the next to need one begins it.
+    pub(super) fn take(&self) -> Option<Arc<Staged>> {
+        std::mem::take(&mut *self.lock()).get().cloned()
+    }
+
+    fn cell(&self) -> Arc<OnceCell<Arc<Staged>>> {
+        Arc::clone(&self.lock())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Arc<OnceCell<Arc<Staged>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 #[derive(Debug)]

@@ -8,7 +8,6 @@ use std::{
 use bytes::Bytes;
 use headpond_runtime::{Clock as _, SystemClock};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result, Timestamp};
-use tokio::sync::OnceCell;
 
 use super::{
     AttrChange, Lease,
@@ -17,7 +16,7 @@ use super::{
     ending,
     persisting::Unanswered,
     room::Room,
-    staged::Staged,
+    staged::{Slot, Staged},
     state::State,
 };
 use crate::shared::Shared;
@@ -32,8 +31,7 @@ pub struct FileWriter {
     lease: Lease,
     /// How often the master had forgotten the lease, and with it the persist under way, and gave it back; held while it is asked to.
     pub(super) reclaims: tokio::sync::Mutex<u64>,
-    /// Begun when it is first needed: an open that writes nothing costs no worker anything.
-    staged: OnceCell<Staged>,
+    pub(super) staged: Slot,
     /// Held while a persist runs, with a commit that was not answered.
     pub(super) persisting: tokio::sync::Mutex<Option<Unanswered>>,
     /// Held while bytes or the length change; how much of the old version is staged.
@@ -57,7 +55,7 @@ impl FileWriter {
             shared,
             lease,
             reclaims: tokio::sync::Mutex::new(0),
-            staged: OnceCell::new(),
+            staged: Slot::default(),
             persisting: tokio::sync::Mutex::new(None),
             changing,
             ahead,
@@ -94,20 +92,24 @@ impl FileWriter {
     /// # Errors
     /// As of [`FileWriter::write_at`].
     pub async fn read_at(&self, offset: u64, len: usize) -> Result<Bytes> {
-        let (origin, length) = {
-            let state = self.lock();
-            state.check()?;
-            (state.origin.clone(), state.attr.size)
-        };
-        let wanted = usize::try_from(length.saturating_sub(offset)).map_or(len, |left| left.min(len));
-        if wanted == 0 {
-            return Ok(Bytes::new());
-        }
-        match origin {
-            Some(origin) => self.origin(origin).await?.read_at(offset, wanted).await,
-            None => {
-                let read = self.staged().await?.read(offset, wanted).await;
-                read.inspect_err(|error| self.note(error))
+        loop {
+            let (origin, length) = {
+                let state = self.lock();
+                state.check()?;
+                (state.origin.clone(), state.attr.size)
+            };
+            let wanted = usize::try_from(length.saturating_sub(offset)).map_or(len, |left| left.min(len));
+            if wanted == 0 {
+                return Ok(Bytes::new());
+            }
+            if let Some(origin) = origin {
+                return self.origin(origin).await?.read_at(offset, wanted).await;
+            }
+            let staged = self.staged().await?;
+            match staged.read(offset, wanted).await {
+                // Another has taken its place.
+                Err(_) if !self.staged.has(&staged) => {}
+                read => return read.inspect_err(|error| self.note(error)),
             }
         }
     }
@@ -126,8 +128,8 @@ impl FileWriter {
         if wanted == 0 {
             return Some(0);
         }
-        let file = self.staged.get().filter(|staged| !staged.is_lost())?.local()?;
-        file.try_read(offset, &mut buffer[..wanted]).then_some(wanted)
+        let staged = self.staged.get().filter(|staged| !staged.is_lost())?;
+        staged.local()?.try_read(offset, &mut buffer[..wanted]).then_some(wanted)
     }
 
     /// Writes all of `bytes`, in one step as seen by other calls of this writer. The first change of a file with bytes stages the old
@@ -166,7 +168,7 @@ impl FileWriter {
         if written {
             self.lock().change_to_hold(offset, end);
             self.ahead.made(change);
-            self.ahead.tell(&self.shared, self.lease.id, staged);
+            self.ahead.tell(&self.shared, self.lease.id, &staged);
         } else {
             self.ahead.failed();
         }
@@ -200,8 +202,12 @@ impl FileWriter {
             }
             return Ok(());
         }
+        if length == 0 && self.cut_apart().await {
+            return Ok(());
+        }
         self.bring_over(&mut copied, length).await?;
-        self.change(|staged| staged.set_length(length), Changed::Cut(length)).await
+        let cut = async move |staged: Arc<Staged>| staged.set_length(length).await;
+        self.change(cut, Changed::Cut(length)).await
     }
 
     /// Sets the modification time of what is not persisted yet; whether there is such.
@@ -271,7 +277,7 @@ impl FileWriter {
 
     /// Whether what was written is known to be lost.
     pub(crate) fn is_lost(&self) -> bool {
-        self.staged.get().is_some_and(Staged::is_lost) || self.lock().lost.is_some()
+        self.staged.get().is_some_and(|staged| staged.is_lost()) || self.lock().lost.is_some()
     }
 
     /// Lets the worker know that the bytes are still wanted.
@@ -279,6 +285,7 @@ impl FileWriter {
         let Some(staged) = self.staged.get().filter(|staged| staged.must_be_kept_alive()) else { return };
         if self.length() > 0
             && let Err(error) = staged.read(0, 1).await
+            && self.staged.has(&staged)
         {
             self.note(&error);
         }
@@ -289,8 +296,8 @@ impl FileWriter {
     }
 
     /// Where the bytes are staged.
-    pub(super) async fn staged(&self) -> Result<&Staged> {
-        let staged = self.staged.get_or_try_init(|| Staged::begin(&self.shared, &self.lease)).await?;
+    pub(super) async fn staged(&self) -> Result<Arc<Staged>> {
+        let staged = self.staged.get_or_begin(|| Staged::begin(&self.shared, &self.lease)).await?;
         if staged.is_lost() {
             let mut state = self.lock();
             let inode = state.attr.inode;
@@ -316,20 +323,21 @@ impl FileWriter {
     async fn put(&self, copied: &mut Copied, offset: u64, bytes: Bytes) -> Result<()> {
         let end = end_of(offset, &bytes)?;
         self.bring_over(copied, u64::MAX).await?;
-        self.change(|staged| staged.write(offset, bytes), Changed::Written { offset, end }).await
+        let write = async move |staged: Arc<Staged>| staged.write(offset, bytes).await;
+        self.change(write, Changed::Written { offset, end }).await
     }
 
     /// Makes a change.
-    pub(super) async fn change<'a, F, Fut>(&'a self, change: F, changed: Changed) -> Result<()>
-    where
-        F: FnOnce(&'a Staged) -> Fut,
-        Fut: Future<Output = Result<()>>,
-    {
+    pub(super) async fn change(
+        &self,
+        change: impl AsyncFnOnce(Arc<Staged>) -> Result<()>,
+        changed: Changed,
+    ) -> Result<()> {
         self.lock().check()?;
         let staged = self.staged().await?;
         self.lock().unsure = true;
         self.ahead.begin(changed);
-        change(staged).await.inspect_err(|error| self.note(error))?;
+        change(Arc::clone(&staged)).await.inspect_err(|error| self.note(error))?;
         let mut state = self.lock();
         state.check()?;
         match changed {
@@ -338,7 +346,7 @@ impl FileWriter {
         }
         drop(state);
         self.ahead.made(changed);
-        self.ahead.tell(&self.shared, self.lease.id, staged);
+        self.ahead.tell(&self.shared, self.lease.id, &staged);
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use headpond_types::{ErrorKind, InodeId, NsPath, Timestamp};
 
 use crate::{
     fakes::{Cluster, bytes, file},
-    writing::{create, until},
+    writing::{create, stored, until},
 };
 
 fn path(text: &str) -> NsPath {
@@ -41,6 +41,36 @@ async fn what_workers_hold_is_committed_with_its_holders() {
     }
     drop(writer);
     until(|| cluster.workers[0].state().staging.ended == [(1, content)]).await;
+}
+
+#[tokio::test]
+async fn what_no_store_has_stays_as_it_was_when_its_file_is_cut_to_nothing() {
+    let cluster = Cluster::start(1).await;
+    for copies in [1, 0] {
+        cluster.master.state().writing.copies = copies;
+        let writer = create(&cluster, &format!("f{copies}")).await;
+        writer.set_length(0).await.expect("it has no bytes");
+        writer.write_at(0, Bytes::from_static(b"earlier")).await.expect("written");
+        let content = writer.persist(true).await.expect("closed").content;
+        let ended = || cluster.workers[0].state().staging.ended.clone();
+        let before = ended();
+        writer.set_length(0).await.expect("cut");
+        assert_eq!(
+            ended()[before.len()..].iter().map(|(_, content)| *content).collect::<Vec<_>>(),
+            match copies {
+                0 => vec![],
+                _ => vec![content],
+            }
+        );
+        assert!(writer.read_at(0, 10).await.expect("read").is_empty() && writer.is_dirty());
+        writer.write_at(0, Bytes::from_static(b"later")).await.expect("written");
+        writer.set_length(0).await.expect("cut");
+        writer.write_at(0, Bytes::from_static(b"last")).await.expect("written");
+        assert_eq!(writer.read_at(0, 10).await.expect("read"), "last");
+        writer.persist(true).await.expect("closed");
+        assert_eq!(stored(&cluster).last().expect("stored"), b"last");
+        assert_eq!(ended().len(), before.len() + copies as usize, "only what was acknowledged stays");
+    }
 }
 
 #[tokio::test]

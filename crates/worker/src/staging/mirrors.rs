@@ -4,7 +4,7 @@
 //! is given up; the next worker of the grant is sent everything. It adopts what it has when the staged file is ended here, or when nobody has asked
 //! about it for long; the master says later what of it is needed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use headpond_proto::{
     MAX_MESSAGE, status,
@@ -18,6 +18,9 @@ use headpond_types::{ContentId, Error, ErrorKind, PAGE_SIZE, Result, page_count,
 use tonic::{Response, Status, transport::Channel};
 
 use super::{Stager, persist::patience, table::Staged};
+
+/// Nobody waits longer for a mirror to be told of an end.
+const END: Duration = Duration::from_secs(5);
 
 /// A worker that has a copy of a staged file, and which pages.
 #[derive(Debug)]
@@ -88,17 +91,26 @@ pub(super) async fn copy(stager: &Stager, staged: &Arc<Staged>, grant: &PersistG
     })
 }
 
-/// Tells the mirrors that the staged file has ended, as `content` if that is known. In the background: without it they notice later.
-pub(super) fn end(stager: &Stager, mirrors: Mirrors, content: Option<ContentId>) {
-    for Mirror { address, staging, .. } in mirrors {
-        let Ok(client) = client(stager, &address) else { continue };
-        stager.tasks.spawn(async move {
-            let mut client = client;
+/// Tells the mirrors that the staged file has ended, as `content` if that is known. Goes on when it is dropped. Without it they notice later.
+pub(super) fn end(stager: &Stager, mirrors: Mirrors, content: Option<ContentId>) -> impl Future<Output = ()> + use<> {
+    let tell = |Mirror { address, staging, .. }: Mirror| {
+        let mut client = client(stager, &address).ok()?;
+        Some(stager.tasks.spawn(async move {
             let request = EndStagingRequest { grant: Some(staging), content: content.map(Into::into) };
-            if let Err(error) = client.end_staging(request).await {
-                tracing::debug!(address, %error, "a mirror was not told that its staged file has ended");
+            match tokio::time::timeout(END, client.end_staging(request)).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::debug!(address, %error, "a mirror was not told that its staged file has ended")
+                }
+                Err(late) => tracing::debug!(address, %late, "a mirror was not told that its staged file has ended"),
             }
-        });
+        }))
+    };
+    let told: Vec<_> = mirrors.into_iter().filter_map(tell).collect();
+    async move {
+        for told in told {
+            let _ = told.await;
+        }
     }
 }
 

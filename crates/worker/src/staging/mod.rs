@@ -333,7 +333,7 @@ impl Stager {
     async fn finish(&self, staged: Arc<Staged>, content: Option<ContentId>) {
         staged.with_rounds(Rounds::end);
         let shown = staged.show(None, 0);
-        mirrors::end(self, staged.with_mirrors(std::mem::take), content);
+        let mirrors = mirrors::end(self, staged.with_mirrors(std::mem::take), content);
         let taken = Arc::clone(&staged);
         let take = move || {
             let staged = taken;
@@ -358,7 +358,8 @@ impl Stager {
             }
             staged.finish();
         });
-        let _ = finished.await;
+        // The next file of the lease has others there.
+        let _ = tokio::join!(finished, mirrors);
     }
 }
 

@@ -206,7 +206,9 @@ impl StagingService for FakeWorker {
         request: Request<v1::EndStagingRequest>,
     ) -> Result<Response<v1::EndStagingResponse>, Status> {
         let v1::EndStagingRequest { grant, content } = request.into_inner();
-        self.state().staging.ended.push((lease(grant), content.map(Into::into)));
+        let (lease, mut state) = (lease(grant), self.state());
+        state.staging.files.remove(&lease);
+        state.staging.ended.push((lease, content.map(Into::into)));
         Ok(Response::new(v1::EndStagingResponse {}))
     }
 }
