@@ -24,7 +24,7 @@
 //!
 //! A relocation whose turn it is not yet (`order`) moves nothing to its place, but is asked for the same, as the last.
 //!
-//! What stops a relocation is told by `admin status`, and it is tried again every 30 s. Others go on.
+//! What stops a relocation is told by `admin status`, and it is tried again, after a second at first and after half a minute at last. Others go on.
 
 mod compare;
 mod copy;
@@ -33,6 +33,7 @@ mod moving;
 mod order;
 mod owners;
 mod remains;
+mod running;
 mod stragglers;
 
 pub(crate) use compare::are_same;
@@ -44,17 +45,19 @@ use std::{
     time::Duration,
 };
 
-use futures::{StreamExt, stream::FuturesUnordered};
-use headpond_namespace::{Relocation, overlap};
+use headpond_namespace::Relocation;
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{Error, ErrorKind, MountId, Result};
 use headpond_ufs::{Abandoned, UnderStore};
 use tokio::{
-    sync::watch,
-    time::{Instant, sleep},
+    sync::{Notify, watch},
+    time::{Instant, sleep_until},
 };
 
-use self::job::{Aside, Job, Wait};
+use self::{
+    job::{Aside, Job},
+    running::Running,
+};
 use crate::{
     catalog::Catalog,
     grants::Grants,
@@ -62,18 +65,10 @@ use crate::{
     metrics::WriteMetrics,
     mount::path_key,
     mounts::Mounts,
+    pause,
     sync::SyncEngine,
     write::{Leases, NameLocks},
 };
-
-/// Relocations of one mount that are worked on at the same time.
-const JOBS: usize = 8;
-
-/// A relocation that stopped is tried again after so long.
-const RETRY: Duration = Duration::from_secs(30);
-
-/// Pause between two looks at persists that are waited for, if none ends.
-const PERSISTS: Duration = Duration::from_secs(1);
 
 /// Pause between two looks for relocations that are due.
 const LOOK: Duration = Duration::from_secs(5);
@@ -102,6 +97,8 @@ pub(crate) struct Progress {
     begun: watch::Sender<u64>,
     /// Counts those that ended.
     ended: watch::Sender<u64>,
+    /// Tells that one stopped.
+    stopped: Notify,
     /// Never held across an await.
     state: Mutex<State>,
 }
@@ -119,13 +116,8 @@ struct State {
 #[derive(Debug)]
 struct Stopped {
     why: String,
+    failures: u32,
     retry_at: Instant,
-}
-
-/// A mount's task; takes itself off the table.
-struct Running {
-    relocator: Arc<Relocator>,
-    mount: MountId,
 }
 
 /// Aborts uploads that copies left behind, those of a master before this one too, for as long as it is polled.
@@ -142,7 +134,13 @@ pub(crate) async fn abort_uploads(relocator: Arc<Relocator>) {
 pub(crate) async fn relocate(relocator: Arc<Relocator>) {
     loop {
         relocator.look();
-        sleep(LOOK).await;
+        let latest = Instant::now() + LOOK;
+        loop {
+            tokio::select! {
+                () = sleep_until(relocator.progress.next_retry(latest)) => break,
+                () = relocator.progress.stopped.notified() => {}
+            }
+        }
     }
 }
 
@@ -286,8 +284,7 @@ impl Relocator {
                 let from = String::from_utf8_lossy(&relocation.from).into_owned();
                 tracing::warn!(id, path, from, %error, "moving objects after a rename stopped, trying again later");
                 let why = format!("objects of {path} are still at {from:?} of its mount since a rename: {error}");
-                let stopped = Stopped { why, retry_at: Instant::now() + RETRY };
-                self.progress.state().stopped.insert(id, stopped);
+                self.progress.stop(id, why);
                 (id, None)
             }
         }
@@ -314,122 +311,29 @@ impl Relocator {
 
 impl Progress {
     pub(crate) fn new() -> Self {
-        Self { begun: watch::Sender::new(0), ended: watch::Sender::new(0), state: Mutex::default() }
+        let (begun, ended) = (watch::Sender::new(0), watch::Sender::new(0));
+        Self { begun, ended, stopped: Notify::new(), state: Mutex::default() }
+    }
+
+    /// Notes that the relocation `id` stopped, and when it is tried again.
+    fn stop(&self, id: u64, why: String) {
+        let mut state = self.state();
+        let failures = state.stopped.get(&id).map_or(0, |stopped| stopped.failures + 1);
+        let retry_at = Instant::now() + pause::after(failures);
+        state.stopped.insert(id, Stopped { why, failures, retry_at });
+        drop(state);
+        self.stopped.notify_one();
+    }
+
+    /// When the next one that stopped is tried again, `latest` at the latest.
+    fn next_retry(&self, latest: Instant) -> Instant {
+        let now = Instant::now();
+        let state = self.state();
+        let retries = state.stopped.values().map(|stopped| stopped.retry_at);
+        retries.filter(|retry_at| *retry_at > now).fold(latest, Instant::min)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Running {
-    /// Takes the mount's relocations, oldest first and some at a time, until none is due or all that are wait. Two whose keys overlap are
-    /// never at work together, so neither takes what the other just copied, or is about to delete, for its own.
-    async fn work(self) {
-        let (relocator, mount) = (self.relocator.clone(), self.mount);
-        let (mut begun, mut persists) = (relocator.progress.begun.subscribe(), relocator.leases.watch());
-        let (mut at_work, mut jobs) = (BTreeMap::<u64, Vec<Vec<u8>>>::new(), FuturesUnordered::new());
-        // Those that wait since something was moved last, and those of them that were tried with moving aside.
-        let (mut waiting, mut tried) = (BTreeMap::<u64, Wait>::new(), BTreeSet::new());
-        let (mut queue, mut above) = (Vec::new(), BTreeSet::new());
-        loop {
-            if begun.has_changed().unwrap_or(false) {
-                begun.mark_unchanged();
-                queue.clear();
-                waiting.retain(|_, wait| *wait == Wait::Above);
-            }
-            if queue.is_empty() {
-                queue = relocator.due_of(mount, &at_work.keys().chain(waiting.keys()).copied().collect());
-            }
-            queue.retain(|relocation| {
-                if jobs.len() >= JOBS || at_work.contains_key(&relocation.id) {
-                    return jobs.len() >= JOBS;
-                }
-                if above.contains(&relocation.id) && relocator.lies_below_other(relocation) {
-                    waiting.insert(relocation.id, Wait::Above);
-                    return false;
-                }
-                let span = relocator.span(relocation);
-                let meets = |other: &Vec<Vec<u8>>| other.iter().any(|a| span.iter().any(|b| overlap(a, b)));
-                if at_work.values().any(meets) {
-                    return true;
-                }
-                at_work.insert(relocation.id, span);
-                jobs.push(relocator.attempt(relocation.id, Aside::No));
-                false
-            });
-            if jobs.is_empty() {
-                // All that are left wait for each other's objects, or for what is none of theirs.
-                let next = waiting.iter().find(|(id, wait)| **wait == Wait::Others && !tried.contains(*id));
-                let mut next = next.map(|(id, _)| (*id, Aside::Taken));
-                if next.is_none() && waiting.values().any(|wait| *wait == Wait::Others) {
-                    // Or for those of what it is not the turn of.
-                    let others = waiting.iter().filter(|(_, wait)| **wait == Wait::Others).map(|(id, _)| *id).collect();
-                    let held = relocator.held_in_the_way(mount, &others).unwrap_or_default();
-                    next = held.into_iter().find(|id| !tried.contains(id)).map(|id| (id, Aside::All));
-                }
-                if let Some(live) = relocator.mounts.table().get(mount).cloned()
-                    && let Err(error) = relocator.clear_left(&live, |_| true).await
-                {
-                    tracing::warn!(%error, "objects that are nobody's could not be deleted, trying again later");
-                }
-                if let Some((id, aside)) = next {
-                    tried.insert(id);
-                    waiting.remove(&id);
-                    // It meets every other.
-                    at_work.insert(id, vec![Vec::new()]);
-                    jobs.push(relocator.attempt(id, aside));
-                } else if waiting.values().any(|wait| *wait == Wait::Persist) {
-                    tokio::select! {
-                        _ = persists.changed() => {}
-                        _ = begun.changed() => begun.mark_changed(),
-                        () = sleep(PERSISTS) => {}
-                    }
-                    waiting.retain(|_, wait| *wait == Wait::Above);
-                    tried.clear();
-                    continue;
-                } else {
-                    break;
-                }
-            }
-            tokio::select! {
-                Some((id, done)) = jobs.next() => {
-                    at_work.remove(&id);
-                    let advanced = match done {
-                        Some(job::Progress::Ended) => true,
-                        Some(job::Progress::Waits { advanced, wait }) => {
-                            if advanced {
-                                waiting.clear();
-                            }
-                            waiting.insert(id, wait);
-                            if wait == Wait::Above {
-                                above.insert(id);
-                            }
-                            advanced
-                        }
-                        None => false,
-                    };
-                    if advanced {
-                        tried.clear();
-                    }
-                    if done == Some(job::Progress::Ended) {
-                        waiting.clear();
-                    }
-                }
-                _ = begun.changed() => begun.mark_changed(),
-            }
-        }
-        drop(jobs);
-        drop(self);
-        // One may have been begun after the last look, while this still counted as running.
-        if begun.has_changed().unwrap_or(false) {
-            relocator.kick(mount);
-        }
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.relocator.progress.state().running.remove(&self.mount);
     }
 }

@@ -41,7 +41,7 @@ pub struct Moving {
     pub path: NsPath,
     /// Where its objects were, relative to the mount's prefix.
     pub from: Vec<u8>,
-    /// Why it does not go on; it is tried again every 30 s.
+    /// Why it does not go on; it is tried again after a pause of at most 30 s.
     pub problem: Option<String>,
 }
 

@@ -8,11 +8,7 @@ use std::{
 
 use headpond_types::{InodeId, Timestamp};
 
-/// Pause after the first failure; each further one doubles it.
-const FIRST_PAUSE: Duration = Duration::from_secs(1);
-
-/// Longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+use crate::pause;
 
 /// Why something is not persisted.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +30,10 @@ impl Problems {
         let mut problems = self.all();
         let problem =
             problems.entry(inode).or_insert(Problem { reason: String::new(), since: now, conflict, failures: 0 });
-        let pause = FIRST_PAUSE * 2_u32.saturating_pow(problem.failures.min(8));
+        let pause = pause::after(problem.failures);
         (problem.reason, problem.conflict) = (reason, conflict);
         problem.failures += 1;
-        (!conflict).then(|| pause.min(LONGEST_PAUSE))
+        (!conflict).then_some(pause)
     }
 
     pub(crate) fn forget(&self, inode: InodeId) -> Option<Problem> {
@@ -70,8 +66,8 @@ mod tests {
     fn pauses_grow_and_a_conflict_waits_for_somebody() {
         let (problems, file, now) = (Problems::default(), InodeId(5), Timestamp(7));
         let pause = |text: &str, conflict| problems.failed(file, text.to_owned(), conflict, now);
-        let pauses: Vec<_> = (0..8).map(|_| pause("down", false).expect("tried again").as_secs()).collect();
-        assert_eq!(pauses, [1, 2, 4, 8, 16, 30, 30, 30]);
+        let pauses: Vec<_> = (0..3).map(|_| pause("down", false).expect("tried again").as_secs()).collect();
+        assert_eq!(pauses, [1, 2, 4]);
         assert_eq!(problems.failed(file, "another version".to_owned(), true, Timestamp(9)), None);
         let problem = problems.get(file).expect("noted");
         assert_eq!((&problem.reason[..], problem.since, problem.conflict), ("another version", now, true));
