@@ -125,6 +125,7 @@ impl Apply<'_> {
         let key = self.object_key(source.inode, &row)?;
         let old_path = self.rows.path_key(&self.mounts, &row)?;
         let around = if source.is_directory { self.places_around(from)? } else { Vec::new() };
+        let moving = self.order_around(from.0)?;
         let below = if source.is_directory { self.relocations_below(source.inode)? } else { Vec::new() };
         if self.is_held(source, &row)? {
             self.release(from.0)?;
@@ -164,6 +165,10 @@ impl Apply<'_> {
             })?),
             (None, Some(from)) => {
                 let mut relocation = Relocation { barrier, ..Relocation::new(mount, source.inode, from) };
+                // Who waits for the directory that it comes out of goes on to wait for it.
+                if let Some((since, barrier)) = moving {
+                    (relocation.since, relocation.barrier) = (since, relocation.barrier | barrier);
+                }
                 around.into_iter().chain([old_path]).for_each(|place| relocation.add_place(place));
                 Some(self.begin_relocation(relocation)?)
             }
@@ -198,6 +203,21 @@ impl Apply<'_> {
             Ok(None::<()>)
         })?;
         Ok(places)
+    }
+
+    /// The first place in the order among the relocations that `dir` is, or lies below; whether one of them is a barrier.
+    fn order_around(&self, dir: InodeId) -> Result<Option<(u64, bool)>, TableError> {
+        let mut order = None;
+        self.rows.climb(&self.mounts, dir, |at, _| {
+            if let Some(id) = self.unsettled.relocation_at(at)?
+                && let Some(relocation) = self.unsettled.relocation(id)?
+            {
+                let (since, barrier) = order.unwrap_or((relocation.since, false));
+                order = Some((since.min(relocation.since), barrier | relocation.barrier));
+            }
+            Ok(None::<()>)
+        })?;
+        Ok(order)
     }
 
     /// Where the under store has a file, and in which version.

@@ -87,6 +87,8 @@ impl Model {
         let below = self.relocations.values().map(|relocation| relocation.inode.0).filter(|inode| *inode != source);
         let below = below.filter(|inode| self.nodes.contains_key(inode) && self.within_mount(*inode).contains(&source));
         let around = if self.is_directory(source) { self.places_around(p, n) } else { Vec::new() };
+        let moving = self.within_mount(p).into_iter().filter_map(|above| self.relocation_at(above));
+        let moving: Vec<_> = moving.map(|id| (self.relocations[&id].since, self.relocations[&id].barrier)).collect();
         // In the order of inodes, which is that of the table.
         let below: BTreeMap<u64, Vec<u8>> = below.map(|inode| (inode, self.path_key(inode))).collect();
         self.effect(p, n, Some(source));
@@ -128,7 +130,9 @@ impl Model {
         } else if is_apart {
             let places = [vec![key], around, vec![old_path]].concat();
             let id = self.relocate(source, places, None);
-            self.relocations.get_mut(&id).expect("is there").barrier = barrier;
+            let relocation = self.relocations.get_mut(&id).expect("is there");
+            relocation.since = moving.iter().map(|(since, _)| *since).min().unwrap_or(id);
+            relocation.barrier = barrier || moving.iter().any(|(_, barrier)| *barrier);
         }
         for (inode, path) in below {
             self.amend(inode, |relocation| relocation.add_place(path));

@@ -328,6 +328,15 @@ fn what_is_renamed_on_keeps_its_place_in_the_order_and_stays_a_barrier() {
 }
 
 #[test]
+fn what_comes_out_of_a_directory_that_is_moved_has_its_place_in_the_order() {
+    let (mut bed, _, b, f) = stocked();
+    let first = bed.rename((ROOT, "a"), (b, "a"));
+    bed.rename((bed.id("/b/a"), "f"), (ROOT, "f"));
+    let of_f = bed.relocations().into_iter().find(|known| known.inode == f).expect("it is to be moved");
+    assert_eq!((of_f.since, of_f.barrier), (first, true));
+}
+
+#[test]
 fn a_directory_is_made_aside_below_a_place_that_is_not_its_own() {
     let mut bed = Bed::mounted();
     bed.upsert(ROOT, &[dir("a")]);
