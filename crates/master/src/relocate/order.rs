@@ -132,9 +132,9 @@ fn moves_of(pending: &[Relocation]) -> Moves {
     }
 }
 
-/// Whether one that was begun before, of the same mount, has to end first.
+/// Whether one that was begun before, of the same mount, has to end first. Those with the same place came out of one directory, and go side by side.
 fn waits_for_other(snapshot: &Snapshot, relocation: &Relocation, limit: u64, all: &[Relocation]) -> Result<bool> {
-    for other in all.iter().filter(|other| other.since < limit && other.id != relocation.id) {
+    for other in all.iter().filter(|other| other.since < limit && other.since != relocation.since) {
         if !is_below(snapshot, other.inode, relocation.inode)? {
             return Ok(true);
         }
