@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
+use futures::{StreamExt as _, stream};
 use headpond_tests::{Cluster, ClusterBuilder, Minio, Pond, PondBuilder, Proxy, Request, S3, Sample, eventually};
 use tokio::runtime::Runtime;
 
@@ -64,6 +65,12 @@ impl Lake {
     /// The bytes of an object.
     pub(crate) fn get(&self, key: &str) -> Result<Bytes> {
         self.runtime.block_on(self.s3.get(key))
+    }
+
+    /// The bytes of objects, 16 at a time; `None` for those that are not there.
+    pub(crate) fn bodies(&self, keys: &[String]) -> Vec<Option<Bytes>> {
+        let each = keys.iter().map(|key| async move { self.s3.get(key).await.ok() });
+        self.runtime.block_on(stream::iter(each).buffered(16).collect())
     }
 
     /// Every object with its bytes.

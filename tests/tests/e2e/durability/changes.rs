@@ -14,6 +14,8 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use super::{cluster, must_be_persisted, must_read, sync, told::Status};
 use crate::lake::Lake;
 
+const MIB: usize = 1 << 20;
+
 /// Lets nothing be put from now on.
 fn refuse(lake: &Lake) {
     lake.proxy.behave(Behaviour { answer: Some(503), method: "PUT".to_owned(), ..Behaviour::default() });
@@ -71,6 +73,43 @@ fn a_dirty_file_is_written_again_and_again_and_the_last_version_arrives() -> Res
 }
 
 #[test]
+fn a_dirty_file_is_removed_and_nothing_of_it_arrives() -> Result<()> {
+    let lake = Lake::of([("d/old", noise(1, 1_000)), ("d/stays", noise(2, 1_000))])?;
+    let cluster = cluster(&lake, "async").start()?;
+    refuse(&lake);
+    for name in ["d/old", "d/new", "d/renamed"] {
+        write_and_close(&cluster.path(0, name), &noise(3, 20_000))?;
+    }
+    fs::rename(cluster.path(0, "d/renamed"), cluster.path(0, "e"))?;
+    for name in ["d/old", "d/new", "e"] {
+        fs::remove_file(cluster.path(0, name)).with_context(|| name.to_owned())?;
+    }
+    heal(&lake);
+    sync(&cluster)?;
+    lake.must_be(&[("d/stays".to_owned(), noise(2, 1_000))].into(), &["d/".to_owned()].into())
+}
+
+#[test]
+fn a_directory_of_dirty_files_is_renamed_there_and_back_and_onward() -> Result<()> {
+    let lake = Lake::empty()?;
+    let mut cluster = cluster(&lake, "async").start()?;
+    let other = cluster.mount(9)?;
+    refuse(&lake);
+    fs::create_dir(cluster.path(0, "a"))?;
+    for n in 0..10_u64 {
+        write_and_close(&cluster.path(0, &format!("a/dirty-{n}")), &noise(n, 2_000))?;
+    }
+    for (from, to) in [("a", "b"), ("b", "a"), ("a", "c")] {
+        fs::rename(cluster.path(0, from), cluster.path(0, to)).with_context(|| format!("{from} to {to}"))?;
+        must_read(&cluster.path(other, &format!("{to}/dirty-4")), &noise(4, 2_000))?;
+    }
+    heal(&lake);
+    must_be_persisted(&lake, &cluster)?;
+    ensure!(lake.list()?.iter().all(|(key, ..)| key.starts_with("c/")), "{:?}", lake.list()?);
+    Ok(())
+}
+
+#[test]
 fn a_directory_with_dirty_and_persisted_files_is_renamed_and_goes_whole() -> Result<()> {
     let lake = Lake::of((0..10).map(|n| (format!("a/persisted-{n}"), noise(n, 1_000))))?;
     let mut cluster = cluster(&lake, "async").start()?;
@@ -108,6 +147,24 @@ fn a_dirty_file_replaces_one_that_is_persisted_and_the_other_way_round() -> Resu
     must_read(&path("p"), &noise(4, 5_000))?;
     must_read(&path("dirty-3"), &noise(3, 1_000))?;
     must_be_persisted(&lake, &cluster)
+}
+
+#[test]
+fn a_file_is_renamed_while_it_is_being_persisted() -> Result<()> {
+    let lake = Lake::empty()?;
+    let cluster = cluster(&lake, "async").start()?;
+    fs::create_dir(cluster.path(0, "d"))?;
+    sync(&cluster)?;
+    for (from, to, length) in [("small", "small-2", 5_000), ("d/large", "large-2", 20 * MIB)] {
+        persisting(&lake, &cluster, from, &noise(1, length))?;
+        fs::rename(cluster.path(0, from), cluster.path(0, to)).with_context(|| from.to_owned())?;
+        must_read(&cluster.path(0, to), &noise(1, length))?;
+        ensure!(!cluster.path(0, from).exists(), "{from} is still there");
+        heal(&lake);
+        must_be_persisted(&lake, &cluster)?;
+        ensure!(lake.get(to)? == noise(1, length), "{to} has other bytes");
+    }
+    Ok(())
 }
 
 #[test]

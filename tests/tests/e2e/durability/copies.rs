@@ -1,17 +1,56 @@
 //! Bytes that several workers have on disk before they are acknowledged.
 
-use std::fs;
+use std::{
+    fs::{self, OpenOptions},
+    io::Write as _,
+};
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Behaviour, ClusterBuilder, eventually, noise, write_and_close};
+use headpond_tests::{Behaviour, ClusterBuilder, close, eventually, noise, write_and_close};
 
-use super::{cluster, must_be_persisted, must_read};
+use super::{cluster, must_be_persisted, must_read, told::Status};
 use crate::lake::Lake;
 
 const MIB: usize = 1 << 20;
 
 fn two_copies(lake: &Lake) -> ClusterBuilder {
     cluster(lake, "async").store(&["--copies", "2"])
+}
+
+#[test]
+fn a_worker_that_is_lost_with_its_disk_takes_nothing_along() -> Result<()> {
+    let lake = Lake::of([("old", noise(1, 100_000))])?;
+    let mut cluster = two_copies(&lake).workers(2).start()?;
+    let other = cluster.mount(1)?;
+    must_read(&cluster.path(0, "old"), &noise(1, 100_000))?;
+    lake.proxy.behave(Behaviour { answer: Some(503), method: "PUT".to_owned(), ..Behaviour::default() });
+    for n in 0..20_u64 {
+        write_and_close(&cluster.path(0, &format!("f{n}")), &noise(n, 30_000))?;
+    }
+    write_and_close(&cluster.path(0, "large"), &noise(99, 20 * MIB))?;
+    let mut old = OpenOptions::new().append(true).open(cluster.path(0, "old"))?;
+    for _ in 0..3 {
+        old.write_all(b"more")?;
+        old.sync_all()?;
+    }
+    close(old)?;
+    let status = Status::of(&cluster, "/")?;
+    for path in ["/f0", "/f19", "/large", "/old"] {
+        ensure!(status.holders(path) == 2, "{path}: {status:?}");
+    }
+    // The worker that had them written to it.
+    cluster.workers[0].kill()?;
+    fs::remove_dir_all(cluster.cache_dir(0))?;
+    let appended = [&noise(1, 100_000)[..], b"moremoremore"].concat();
+    for n in 0..20_u64 {
+        must_read(&cluster.path(other, &format!("f{n}")), &noise(n, 30_000))?;
+    }
+    must_read(&cluster.path(other, "large"), &noise(99, 20 * MIB))?;
+    must_read(&cluster.path(other, "old"), &appended)?;
+    lake.proxy.behave(Behaviour::default());
+    must_be_persisted(&lake, &cluster)?;
+    ensure!(lake.get("large")? == noise(99, 20 * MIB) && lake.get("old")? == appended, "other bytes");
+    Ok(())
 }
 
 #[test]

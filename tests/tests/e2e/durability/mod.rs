@@ -4,9 +4,12 @@ mod changes;
 mod conflicts;
 mod copies;
 mod deferred;
+mod kills;
 mod limit;
+mod order;
 mod outages;
 mod told;
+mod writer;
 
 use std::{
     collections::{BTreeMap, BTreeSet},

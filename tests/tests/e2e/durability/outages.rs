@@ -69,6 +69,30 @@ fn a_file_is_acknowledged_while_the_store_is_away_and_arrives_when_it_is_back() 
 }
 
 #[test]
+fn names_that_are_known_are_made_and_removed_without_the_store() -> Result<()> {
+    let mut lake = Lake::empty()?;
+    let mut cluster = cluster(&lake, "async").store(&["--sync-interval", "never"]).start()?;
+    let other = cluster.mount(9)?;
+    ensure!(std::fs::read_dir(cluster.path(0, ""))?.next().is_none(), "the bucket is not empty");
+    lake.minio.kill()?;
+    std::fs::create_dir_all(cluster.path(0, "a/b"))?;
+    for n in 0..30_u64 {
+        write_and_close(&cluster.path(0, &format!("a/b/f{n}")), &noise(n, 3_000))?;
+    }
+    std::fs::rename(cluster.path(0, "a/b"), cluster.path(0, "a/c"))?;
+    std::fs::rename(cluster.path(0, "a/c/f1"), cluster.path(0, "a/c/f2"))?;
+    std::fs::remove_file(cluster.path(0, "a/c/f3"))?;
+    std::fs::create_dir(cluster.path(0, "gone"))?;
+    std::fs::remove_dir(cluster.path(0, "gone"))?;
+    must_read(&cluster.path(other, "a/c/f2"), &noise(1, 3_000))?;
+    lake.minio.restart()?;
+    must_be_persisted(&lake, &cluster)?;
+    ensure!(lake.get("a/c/f2")? == noise(1, 3_000) && lake.list()?.len() >= 28, "{:?}", lake.list()?);
+    ensure!(lake.list()?.iter().all(|(key, ..)| key.starts_with("a/c/f") || key.ends_with('/')), "{:?}", lake.list()?);
+    Ok(())
+}
+
+#[test]
 fn a_store_that_refuses_holds_the_line_visibly_and_loses_nothing() -> Result<()> {
     let lake = Lake::empty()?;
     let cluster = cluster(&lake, "async").start()?;

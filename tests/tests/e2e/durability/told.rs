@@ -34,6 +34,13 @@ impl Status {
         let dirty = self.0["dirty"].as_array().map_or(&[][..], Vec::as_slice);
         dirty.iter().filter(|dirty| dirty["state"] == state).filter_map(|dirty| dirty["path"].as_str()).collect()
     }
+
+    /// How many workers hold the dirty file at this path.
+    pub(super) fn holders(&self, path: &str) -> usize {
+        let dirty = self.0["dirty"].as_array().map_or(&[][..], Vec::as_slice);
+        let dirty = dirty.iter().find(|dirty| dirty["path"] == path);
+        dirty.and_then(|dirty| dirty["holders"].as_array()).map_or(0, Vec::len)
+    }
 }
 
 /// A line of `admin problems`.
