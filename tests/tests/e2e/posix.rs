@@ -159,6 +159,11 @@ fn pjdfstest_passes() -> Result<()> {
     pjdfstest_on("through")
 }
 
+#[test]
+fn pjdfstest_passes_where_files_are_persisted_later() -> Result<()> {
+    pjdfstest_on("async")
+}
+
 /// What fsx does how often, with mapped memory or without. It compares what it reads with what it wrote.
 fn weights(mapped: u32) -> String {
     format!(
