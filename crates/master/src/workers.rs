@@ -10,7 +10,8 @@ use std::{
     time::Duration,
 };
 
-use headpond_types::{Epoch, Error, ErrorKind, Member, Result, Ring, WorkerId};
+use headpond_types::{Epoch, Error, ErrorKind, Member, MountId, Result, Ring, WorkerId};
+use headpond_ufs::{Key, UploadMark};
 use tokio::{sync::Notify, time::Instant};
 
 use crate::sessions::Sessions;
@@ -65,6 +66,8 @@ pub(crate) struct Report {
     pub(crate) contents: u64,
     /// Cache directories that failed, each with its reason.
     pub(crate) problems: Vec<String>,
+    /// Multipart uploads that it has begun and not ended.
+    pub(crate) uploads: Vec<(MountId, UploadMark)>,
 }
 
 impl Workers {
@@ -146,6 +149,16 @@ impl Workers {
         ids.iter().filter_map(|id| live(id).map(|worker| (*id, worker.member.address.clone()))).collect()
     }
 
+    /// Uploads to a key that workers had begun which are lost, or beside whom `instead` has stored what is there: a worker that has died is known to be
+    /// lost some time later. Nobody is given them a second time.
+    pub(crate) fn take_uploads(&self, mount: MountId, key: &Key, instead: Option<WorkerId>) -> Vec<UploadMark> {
+        let mut state = self.state();
+        let is_over = |worker: &&mut Worker| !worker.live || instead.is_some_and(|instead| instead != worker.member.id);
+        let lost = state.workers.values_mut().filter(is_over);
+        let of_key = |(of, mark): &mut (MountId, UploadMark)| *of == mount && mark.key == *key;
+        lost.flat_map(|worker| worker.report.uploads.extract_if(.., of_key)).map(|(_, mark)| mark).collect()
+    }
+
     /// # Errors
     /// `Fenced` when the worker is not registered with that epoch or was given up: it must register again.
     pub(crate) fn require(&self, id: WorkerId, epoch: Epoch) -> Result<()> {
@@ -155,6 +168,14 @@ impl Workers {
     /// All workers that registered in this term and did not leave, each with the time since it was last heard.
     pub(crate) fn all(&self) -> Vec<(Worker, Duration)> {
         self.state().workers.values().map(|worker| (worker.clone(), worker.heard.elapsed())).collect()
+    }
+
+    /// A worker is lost, as if it had been silent for too long.
+    #[cfg(test)]
+    pub(crate) fn lose(&self, id: WorkerId) {
+        let mut state = self.state();
+        state.workers.get_mut(&id).expect("registered").live = false;
+        self.publish(&mut state);
     }
 
     /// Makes the ring match the live workers and tells sessions if it did not.
@@ -241,6 +262,23 @@ mod tests {
         assert_eq!(workers.leave(WorkerId(1), first).expect_err("older registration").kind(), ErrorKind::Fenced);
         workers.leave(WorkerId(2), second).expect("registered");
         assert_eq!(ids(&workers.ring()), [1]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn uploads_of_who_is_lost_are_given_to_one() {
+        let workers = workers();
+        let mark = |key: &str| UploadMark { key: Key::from(key.to_owned()), upload: format!("of {key}") };
+        let uploads = vec![(MountId(1), mark("a")), (MountId(1), mark("b")), (MountId(2), mark("a"))];
+        let epoch = workers.register(member(1), MIB);
+        workers.heartbeat(WorkerId(1), epoch, Report { uploads, ..Report::default() }).expect("registered");
+        let take = |mount, key, instead| workers.take_uploads(MountId(mount), &mark(key).key, instead);
+        assert_eq!(take(1, "a", Some(WorkerId(1))), [], "it goes on with them");
+        assert_eq!(take(1, "a", None), [], "it goes on with them");
+        assert_eq!(take(1, "b", Some(WorkerId(2))), [mark("b")]);
+        workers.lose(WorkerId(1));
+        assert_eq!(take(1, "a", None), [mark("a")]);
+        assert_eq!(take(1, "a", None), []);
+        assert_eq!(take(2, "a", Some(WorkerId(1))), [mark("a")]);
     }
 
     #[tokio::test(start_paused = true)]

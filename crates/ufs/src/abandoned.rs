@@ -152,6 +152,18 @@ impl Abandoned {
         aborted.into_iter().filter_map(Result::err).find(|error| !refused(error)).map_or(Ok(()), Err)
     }
 
+    /// Up to `limit` uploads that are not ended, those under way first.
+    #[must_use]
+    pub fn names(&self, limit: usize) -> Vec<(MountId, UploadMark)> {
+        let name = |note: &Note| {
+            let mark = UploadMark { key: Key::from(note.key.clone()), upload: note.upload.clone() };
+            (MountId(note.mount), mark)
+        };
+        let mut names: Vec<_> = self.under_way().values().take(limit).map(name).collect();
+        names.extend(self.waiting().values().take(limit - names.len()).map(name));
+        names
+    }
+
     /// What this process, or one before it that had the same directory, has to do with an upload; `None`: nothing.
     #[must_use]
     pub fn state_of(&self, mount: MountId, mark: &UploadMark) -> Option<UploadState> {

@@ -12,13 +12,14 @@ use std::{
 use headpond_proto::{
     MAX_MESSAGE, status,
     v1::{
-        HeartbeatRequest, HeartbeatResponse, LeaveRequest, RegisterRequest, RegisterResponse,
+        HeartbeatRequest, HeartbeatResponse, LeaveRequest, RegisterRequest, RegisterResponse, UploadName,
         registry_service_client::RegistryServiceClient,
     },
 };
 use headpond_runtime::Shutdown;
 use headpond_transport::Transport;
-use headpond_types::{Error, ErrorKind, Result};
+use headpond_types::{Error, ErrorKind, MountId, Result};
+use headpond_ufs::{Abandoned, UploadMark};
 use tokio::sync::Notify;
 use tonic::transport::{Channel, Endpoint};
 
@@ -75,9 +76,14 @@ pub(crate) struct Registration {
     pub(crate) standing: Arc<Standing>,
     /// Told when a content was stored that perhaps need not be kept any more.
     pub(crate) stored: Arc<Notify>,
+    /// The uploads of this worker, of which the master is told.
+    pub(crate) abandoned: Arc<Abandoned>,
     /// Told what of the dirty contents is to be persisted.
     pub(crate) room: Arc<Room>,
 }
+
+/// Most uploads that a heartbeat names.
+const UPLOADS: usize = 1000;
 
 /// A registration that a master has confirmed.
 struct Membership {
@@ -170,6 +176,11 @@ impl Registration {
         let problem = |dir: &headpond_store::DirUsage| {
             dir.problem.as_ref().map(|problem| format!("cache directory {}: {problem}", dir.path.display()))
         };
+        let upload = |(mount, UploadMark { key, upload }): (MountId, UploadMark)| UploadName {
+            mount: mount.0,
+            key: key.0,
+            upload,
+        };
         let request = HeartbeatRequest {
             worker: joined.worker,
             epoch: joined.epoch,
@@ -180,6 +191,7 @@ impl Registration {
             ring_epoch: self.cluster.ring().epoch.0,
             mounts_version: self.cluster.mounts.version(),
             problems: usage.dirs.iter().filter_map(problem).collect(),
+            uploads: self.abandoned.names(UPLOADS).into_iter().map(upload).collect(),
         };
         let known = request.mounts_version;
         let answer = self.within("heartbeat", client.heartbeat(request)).await?;

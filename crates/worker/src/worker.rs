@@ -144,7 +144,7 @@ impl Worker {
             let cluster = Arc::clone(&stores);
             async move { cluster.mounts.store(mount).await }
         };
-        tasks.spawn_until_shutdown(abandoned.run(store_of));
+        tasks.spawn_until_shutdown(Arc::clone(&abandoned).run(store_of));
         let registration = Registration {
             masters: config.masters.clone(),
             transport,
@@ -163,6 +163,7 @@ impl Worker {
             metrics,
             standing: Arc::clone(&standing),
             stored: stager.stored(),
+            abandoned,
             room: Arc::clone(&room),
         };
         tasks.spawn(registration.run(tasks.shutdown().clone()));

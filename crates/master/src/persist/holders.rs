@@ -15,7 +15,8 @@ use headpond_proto::{
     },
 };
 use headpond_transport::Transport;
-use headpond_types::{Error, ErrorKind, Result, WorkerId};
+use headpond_types::{Error, ErrorKind, MountId, Result, WorkerId};
+use headpond_ufs::{Key, UploadMark};
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::transport::{Channel, Endpoint};
 
@@ -68,7 +69,7 @@ impl Holders {
         self.workers.addresses(holders).into_iter().map(|(_, address)| address).collect()
     }
 
-    /// Has one of `holders` persist what `sign` gives the right to; the first that is live and can do it.
+    /// Has one of `holders` persist what `sign` gives the right to; the first that is live and can do it, which is answered.
     ///
     /// # Errors
     /// `Stale` when the store holds another version, which no other holder is asked about; else that of the last that was asked. `Unavailable`
@@ -77,11 +78,11 @@ impl Holders {
         &self,
         holders: &[WorkerId],
         sign: impl Fn() -> SignedGrant,
-    ) -> Result<PersistResponse> {
+    ) -> Result<(WorkerId, PersistResponse)> {
         let mut failed = None;
         for (id, address) in self.workers.addresses(holders) {
             match self.persist_at(id, &address, &sign).await {
-                Ok(done) => return Ok(done),
+                Ok(done) => return Ok((id, done)),
                 Err(error) if error.kind() == ErrorKind::Stale => return Err(error),
                 Err(error) => failed = Some(error),
             }
@@ -91,6 +92,11 @@ impl Holders {
             let message = format!("no worker that holds it is live: start worker {} again", ids.join(" or "));
             Error::new(ErrorKind::Unavailable, message)
         }))
+    }
+
+    /// As of [`Workers::take_uploads`].
+    pub(crate) fn take_uploads(&self, mount: MountId, key: &Key, instead: Option<WorkerId>) -> Vec<UploadMark> {
+        self.workers.take_uploads(mount, key, instead)
     }
 
     /// Told when a worker has registered.

@@ -5,8 +5,8 @@ use std::time::Duration;
 use fail::fail_point;
 use headpond_namespace::{Command, Version};
 use headpond_proto::v1::{PersistGrant, PersistResponse};
-use headpond_types::{Error, ErrorKind, InodeId, MountId, Result, Timestamp};
-use headpond_ufs::ObjectMeta;
+use headpond_types::{Error, ErrorKind, InodeId, MountId, Result, Timestamp, WorkerId};
+use headpond_ufs::{Key, ObjectMeta};
 
 use super::{
     Persister,
@@ -62,6 +62,9 @@ impl Persister {
             }
         };
         fail_point!("persist::stored");
+        if matches!(what, What::Orphan(_)) {
+            self.end_uploads(&mount, &mount.object_key(&key), None).await;
+        }
         let is_orphan = matches!(what, What::Orphan(_));
         let places = if is_orphan { self.places_of(&mount, &key)? } else { self.place(inode)?.into_iter().collect() };
         self.note_end(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
@@ -97,6 +100,16 @@ impl Persister {
         Ok(())
     }
 
+    /// What other workers were sending to a key is wanted by nobody when `instead` has stored what is to be there, or nothing is to be; and those that are
+    /// lost may be so with their notes of it.
+    async fn end_uploads(&self, mount: &LiveMount, key: &Key, instead: Option<WorkerId>) {
+        for mark in self.holders.take_uploads(mount.mount.id, key, instead) {
+            tracing::info!(%key, upload = mark.upload, "aborting what another worker was sending to this key");
+            // Dropped, it is given up, and aborted in the background, also by the next master.
+            drop(self.relocator.abandoned.note(mount.mount.id, key, &mark.upload).await);
+        }
+    }
+
     /// Has a worker put a content.
     async fn upload(
         &self,
@@ -120,7 +133,8 @@ impl Persister {
             })
         };
         match self.holders.persist(holders, sign).await {
-            Ok(PersistResponse { size, mtime_ns, version, .. }) if !version.is_empty() => {
+            Ok((worker, PersistResponse { size, mtime_ns, version, .. })) if !version.is_empty() => {
+                self.end_uploads(mount, &object_key, Some(worker)).await;
                 Ok(Version { size, mtime: Timestamp(mtime_ns), version, content: *content })
             }
             Ok(_) => {

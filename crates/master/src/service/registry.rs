@@ -5,9 +5,10 @@ use std::{collections::HashSet, time::Duration};
 use headpond_namespace::{Command, Reply};
 use headpond_proto::v1::{
     self, HeartbeatRequest, HeartbeatResponse, KeepDirtyRequest, KeepDirtyResponse, LeaveRequest, LeaveResponse,
-    RegisterRequest, RegisterResponse, registry_service_server::RegistryService,
+    RegisterRequest, RegisterResponse, UploadName, registry_service_server::RegistryService,
 };
-use headpond_types::{ContentId, Epoch, Error, ErrorKind, Member, Result, Ring, WorkerId};
+use headpond_types::{ContentId, Epoch, Error, ErrorKind, Member, MountId, Result, Ring, WorkerId};
+use headpond_ufs::{Key, UploadMark};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -38,12 +39,14 @@ impl RegistryService for Registry {
 
     async fn heartbeat(&self, request: Request<HeartbeatRequest>) -> Result<Response<HeartbeatResponse>, Status> {
         let request = request.into_inner();
+        let mark = |UploadName { mount, key, upload }| (MountId(mount), UploadMark { key: Key::from(key), upload });
         let report = Report {
             capacity: request.capacity,
             used: request.used,
             pages: request.pages,
             contents: request.contents,
             problems: request.problems,
+            uploads: request.uploads.into_iter().map(mark).collect(),
         };
         self.core.workers.heartbeat(WorkerId(request.worker), Epoch(request.epoch), report).map_err(refuse)?;
         let (ring, mounts) = (self.core.workers.ring(), self.core.mounts.table());

@@ -1,15 +1,15 @@
 //! What workers hold, on its way to the store.
 
 use headpond_namespace::{Due, Durability};
-use headpond_types::ErrorKind;
-use headpond_ufs::{Fault, Key, Op, UfsErrorKind, UnderStore};
+use headpond_types::{ErrorKind, Member, WorkerId};
+use headpond_ufs::{Fault, Key, Op, UfsErrorKind, UnderStore, UploadMark};
 
 use super::{
     INTERVAL,
     holders::{Bed, persistence},
     writing::request,
 };
-use crate::{persist::State, write::Opened};
+use crate::{persist::State, workers::Report, write::Opened};
 
 #[tokio::test]
 async fn a_file_is_seen_when_it_is_closed_and_stored_afterwards() {
@@ -51,7 +51,53 @@ async fn what_is_written_again_replaces_what_was_stored() {
     assert_eq!(bed.object("g").await, "two");
 }
 
+#[tokio::test]
+async fn what_a_lost_worker_was_sending_goes_when_another_has_stored_the_file() {
+    let bed = Bed::new(Durability::Async, &[]).await;
+    let (core, mount) = (&bed.master.core, bed.mount().id);
+    let member = Member {
+        id: WorkerId(99),
+        address: "127.0.0.1:1".to_owned(),
+        socket: String::new(),
+        node: String::new(),
+        zone: String::new(),
+        weight: 1,
+    };
+    let epoch = core.workers.register(member, 1 << 30);
+    let mut uploads = Vec::new();
+    for key in ["f", "other"] {
+        let key = Key::from(key);
+        let upload = bed.store.create_multipart(&key).await.expect("begun");
+        uploads.push((mount, UploadMark { key, upload }));
+    }
+    // Somebody else's: no worker has told of it.
+    let foreign = bed.store.create_multipart(&Key::from("f")).await.expect("begun");
+    let sent = uploads[0].1.upload.clone();
+    core.workers.heartbeat(WorkerId(99), epoch, Report { uploads, ..Report::default() }).expect("live");
+    bed.hold("/m/f", "instead").await;
+    bed.persisted().await;
+    while bed.uploads_to("f").await.contains(&sent) {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!((bed.uploads_to("f").await, bed.uploads_to("other").await.len()), (vec![foreign], 1));
+}
+
 impl Bed {
+    /// Multipart uploads to a key.
+    async fn uploads_to(&self, key: &str) -> Vec<String> {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = self.store.uploads(after.as_ref()).await.expect("listed");
+            found.extend(
+                page.uploads.into_iter().filter(|mark| mark.key.as_bytes() == key.as_bytes()).map(|mark| mark.upload),
+            );
+            after = page.next;
+            if after.is_none() {
+                return found;
+            }
+        }
+    }
+
     /// Whether something is at work.
     async fn puts_wait(&self) -> bool {
         let core = &self.master.core;

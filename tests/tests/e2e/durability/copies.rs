@@ -6,9 +6,9 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Behaviour, ClusterBuilder, close, eventually, noise, write_and_close};
+use headpond_tests::{Behaviour, Cluster, ClusterBuilder, close, eventually, noise, write_and_close};
 
-use super::{cluster, must_be_persisted, must_read, told::Status};
+use super::{cluster, must_be_persisted, must_read, sync, told::Status};
 use crate::lake::Lake;
 
 const MIB: usize = 1 << 20;
@@ -51,6 +51,25 @@ fn a_worker_that_is_lost_with_its_disk_takes_nothing_along() -> Result<()> {
     must_be_persisted(&lake, &cluster)?;
     ensure!(lake.get("large")? == noise(99, 20 * MIB) && lake.get("old")? == appended, "other bytes");
     Ok(())
+}
+
+#[test]
+fn what_a_worker_was_sending_when_it_was_lost_is_left_nowhere() -> Result<()> {
+    let lake = Lake::empty()?;
+    let mut cluster = two_copies(&lake).workers(2).start()?;
+    cluster.mount(1)?;
+    lake.proxy.behave(Behaviour { hang: true, only: "partNumber".to_owned(), ..Behaviour::default() });
+    write_and_close(&cluster.path(0, "large"), &noise(99, 20 * MIB))?;
+    eventually("a part is on its way", || Ok(lake.minio.uploads()? == 1))?;
+    let beats = |cluster: &Cluster| cluster.workers[0].metric("headpond_worker_heartbeats_total", "");
+    let before = beats(&cluster)?;
+    eventually("the master hears of it", || Ok(beats(&cluster)? > before + 1.5))?;
+    cluster.workers[0].kill()?;
+    fs::remove_dir_all(cluster.cache_dir(0))?;
+    lake.proxy.behave(Behaviour::default());
+    sync(&cluster)?;
+    ensure!(lake.get("large")? == noise(99, 20 * MIB), "other bytes");
+    lake.must_have_no_uploads()
 }
 
 #[test]
