@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, stream::BoxStream};
 use headpond_proto::v1;
 use headpond_runtime::{Shutdown, Tasks};
-use headpond_types::{Attr, ContentId, FileKind, InodeId, Name, NsPath, Result, Ring};
+use headpond_types::{Attr, ContentId, FileKind, InodeId, Name, NsPath, RenameMode, Result, Ring};
 use tokio::{sync::broadcast, time::interval};
 
 use crate::{
@@ -228,14 +228,14 @@ impl Client {
         self.shared().remove(parent, name, directory).await
     }
 
-    /// Renames a file or a directory in one step. What has the new name goes in the same step, unless `no_replace` forbids it.
+    /// Renames a file or a directory in one step; `mode` says what becomes of what has the new name.
     ///
     /// # Errors
-    /// `NotFound`; `AlreadyExists` with `no_replace`; `NotEmpty`, `IsADirectory`, `NotADirectory` of what has the new name; `InvalidArgument` for a
-    /// directory that would lie in itself; `CrossMount` between two mounts; `Busy` while an earlier rename of it is carried out in the under
+    /// `NotFound`, also of the new name with [`RenameMode::Exchange`]; `AlreadyExists` with [`RenameMode::NoReplace`]; `NotEmpty`, `IsADirectory`,
+    /// `NotADirectory` of what is to be replaced; `InvalidArgument` for a directory that would lie in itself; `CrossMount` between two mounts; `Busy` while an earlier rename of it is carried out in the under
     /// store; otherwise as of [`Client::create`].
-    pub async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), no_replace: bool) -> Result<()> {
-        self.shared().rename(from, to, no_replace).await
+    pub async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), mode: RenameMode) -> Result<()> {
+        self.shared().rename(from, to, mode).await
     }
 
     /// Changes attributes. The modification time of a file that this client writes is that of its next version.

@@ -8,7 +8,7 @@ use headpond_client::{
     AttrChange, Client, Event, FileWriter, ListOptions, ListPage, LocalFile, Lookup, NewFile, OpenFile, Owner, StatFs,
     Stretch,
 };
-use headpond_types::{Attr, FileKind, InodeId, Name, NsPath, Result};
+use headpond_types::{Attr, FileKind, InodeId, Name, NsPath, RenameMode, Result};
 use tokio::sync::broadcast;
 
 /// The namespace and its files. `cached_*` answer from memory, never wait and may be called from any thread.
@@ -66,7 +66,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
         &self,
         from: (InodeId, &Name),
         to: (InodeId, &Name),
-        no_replace: bool,
+        mode: RenameMode,
     ) -> impl Future<Output = Result<()>> + Send;
     fn set_xattr(
         &self,
@@ -217,8 +217,8 @@ impl Source for Client {
         self.remove(parent, name, directory).await
     }
 
-    async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), no_replace: bool) -> Result<()> {
-        self.rename(from, to, no_replace).await
+    async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), mode: RenameMode) -> Result<()> {
+        self.rename(from, to, mode).await
     }
 
     async fn set_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {

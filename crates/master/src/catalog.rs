@@ -136,7 +136,8 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::MakeUnstored { request, .. }
         | Command::Link { request, .. }
         | Command::Remove { request, .. }
-        | Command::Rename { request, .. } => (request, Locks::Names),
+        | Command::Rename { request, .. }
+        | Command::Exchange { request, .. } => (request, Locks::Names),
         Command::SetAttr { request, .. } | Command::SetXattr { request, .. } => (request, Locks::Inodes),
         Command::Commit { request, .. }
         | Command::CommitDirty { request, .. }
@@ -183,6 +184,9 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         // Who renames names what was renamed.
         Command::Rename { from: (dir, _), later, leaves, marker, .. } => {
             Some((vec![*dir], *later || !leaves.is_empty() || marker.is_some()))
+        }
+        Command::Exchange { one: (dir, _), other: (other, _), leaves, .. } => {
+            Some((vec![*dir, *other], !leaves.is_empty()))
         }
         Command::EndRelocation { .. } => Some((Vec::new(), false)),
         Command::Noop

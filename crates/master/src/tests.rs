@@ -3,6 +3,7 @@
 mod check;
 #[cfg(feature = "failpoints")]
 mod crashes;
+mod exchanges;
 mod holders;
 mod keys;
 mod lengths;

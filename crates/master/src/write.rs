@@ -16,6 +16,7 @@ mod attributes;
 mod copies;
 mod directories;
 mod entries;
+mod exchanges;
 mod expiry;
 mod files;
 mod later;

@@ -7,6 +7,7 @@ use headpond_types::{ContentId, InodeId, MountId, Name, NsPath, RequestId, Times
 use serde::{Deserialize, Serialize};
 
 pub use crate::{
+    described::{AttrChange, MovedFile, Owner, Version},
     observed::{Observed, ObservedKind},
     outcome::{Effect, Outcome},
     pending::{Dirty, Due, Left, PersistBegun},
@@ -317,56 +318,24 @@ pub enum Command {
         /// When it was asked for.
         now: Timestamp,
     },
-}
-
-/// Whose a new inode is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
-    /// Permission bits (`0o7777` at most).
-    pub mode: u32,
-    /// Owner.
-    pub uid: u32,
-    /// Group.
-    pub gid: u32,
-}
-
-/// A version of a file, as its under store has it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
-    /// Bytes.
-    pub size: u64,
-    /// Last modification.
-    pub mtime: Timestamp,
-    /// The store's name of this version.
-    pub version: String,
-    /// Identity of its bytes: drawn, for what we wrote.
-    pub content: ContentId,
-}
-
-/// Attributes to change; those that are `None` stay.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct AttrChange {
-    /// Permission bits (`0o7777` at most).
-    pub mode: Option<u32>,
-    /// Owner.
-    pub uid: Option<u32>,
-    /// Group.
-    pub gid: Option<u32>,
-    /// Last change of the content.
-    pub mtime: Option<Timestamp>,
-}
-
-/// A file whose object was copied to where its path says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MovedFile {
-    /// The file.
-    pub inode: InodeId,
-    /// The version that was copied; if the file has another by now, it is passed over.
-    pub from: String,
-    /// Where the copy is, relative to the mount's prefix.
-    pub key: Vec<u8>,
-    /// The store's name of the copy.
-    pub version: String,
+    /// Has two names of a mount lead to what the other leads to, as renameat2(2) says of `RENAME_EXCHANGE`; each is then as after a
+    /// [`Command::Rename`]. Answers [`Reply::Renamed`] of what `one` led to.
+    Exchange {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// A directory and a name.
+        one: (InodeId, Name),
+        /// Another name, in the same mount; neither leads to what the other lies below.
+        other: (InodeId, Name),
+        /// As of a rename, of what `one` leads to and of what `other` does.
+        released: (bool, bool),
+        /// As of a rename, of the same.
+        barriers: (bool, bool),
+        /// Objects that files which the under store has not yet were to replace: they are left to be deleted.
+        leaves: Vec<Left>,
+        /// When it was asked for.
+        now: Timestamp,
+    },
 }
 
 /// A namespace path bound to an under store.

@@ -14,6 +14,7 @@ mod alone;
 mod apply;
 mod codec;
 mod command;
+mod described;
 mod dirty;
 mod displaced;
 mod error;

@@ -7,6 +7,7 @@ mod dirty;
 mod keys;
 mod links;
 mod model;
+mod moving;
 mod persisting;
 mod released;
 mod relocations;

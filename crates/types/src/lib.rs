@@ -7,6 +7,7 @@ mod error;
 mod id;
 mod page;
 mod path;
+mod rename;
 mod ring;
 mod time;
 
@@ -15,5 +16,6 @@ pub use error::{Error, ErrorKind, Result};
 pub use id::{ContentId, Epoch, InodeId, MountId, ParseContentIdError, RequestId, WorkerId};
 pub use page::{BLOCK_SIZE, ByteRange, PAGE_SIZE, block_of, page_count, page_len, page_range, pages_of};
 pub use path::{Name, NsPath, PathError};
+pub use rename::RenameMode;
 pub use ring::{Member, Ring};
 pub use time::Timestamp;

@@ -172,6 +172,42 @@ fn nobody_sees_half_a_rename() -> Result<()> {
     })
 }
 
+#[test]
+fn neither_of_two_exchanged_names_is_ever_missing() -> Result<()> {
+    let two = Two::start()?;
+    fs::create_dir_all(two.a("x/d"))?;
+    fs::write(two.a("x/f"), "body")?;
+    let exchange = || renameat_with(CWD, two.a("x/f"), CWD, two.a("x/d"), RenameFlags::EXCHANGE);
+    for round in 0..ROUNDS / 20 {
+        let (file, dir) = if round % 2 == 0 { ("x/f", "x/d") } else { ("x/d", "x/f") };
+        ensure!(two.b(file).is_file() && two.b(dir).is_dir(), "round {round}: not as it was before");
+        exchange()?;
+        ensure!(two.b(file).is_dir() && two.b(dir).is_file(), "round {round}: not as it is now");
+        ensure!(names(&two.b("x"))? == ["d", "f"], "round {round}: {:?}", names(&two.b("x")));
+    }
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| -> Result<()> {
+        let reader = scope.spawn(|| -> Result<usize> {
+            let mut looks = 0;
+            while !done.load(Ordering::SeqCst) {
+                let seen = names(&two.b("x"))?;
+                ensure!(seen == ["d", "f"], "a listing has {seen:?}");
+                for name in ["x/d", "x/f"] {
+                    fs::metadata(two.b(name)).with_context(|| format!("look {looks} at {name}"))?;
+                }
+                looks += 1;
+            }
+            Ok(looks)
+        });
+        let written = (0..ROUNDS).try_for_each(|_| exchange());
+        done.store(true, Ordering::SeqCst);
+        let looks = reader.join().expect("no panic")?;
+        println!("{looks} looks at {ROUNDS} exchanges");
+        ensure!(looks > 0, "nobody looked");
+        Ok(written?)
+    })
+}
+
 /// Two mounts try the same at once, `ROUNDS` times: exactly one succeeds, the other is told that the name exists.
 fn race(two: &Two, attempt: impl Fn(usize, usize) -> std::io::Result<()> + Sync) -> Result<()> {
     let start = Barrier::new(2);

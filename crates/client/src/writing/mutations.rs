@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use headpond_proto::v1;
-use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, Result};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, RenameMode, Result};
 use tokio::time::Instant;
 
 use super::{AttrChange, FileWriter, NewFile, Owner};
@@ -171,7 +171,7 @@ impl Shared {
         self: &Arc<Self>,
         from: (InodeId, &Name),
         to: (InodeId, &Name),
-        no_replace: bool,
+        mode: RenameMode,
     ) -> Result<()> {
         let (moved, replaced) = (self.remembered(from.0, from.1), self.named(to.0, to.1).await?);
         // A file that gets a name of its own again stays.
@@ -181,7 +181,9 @@ impl Shared {
             from_name: bytes_of(from.1),
             to_parent: to.0.0,
             to_name: bytes_of(to.1),
-            no_replace,
+            // A master that knows nothing of exchanges must not replace anything.
+            no_replace: mode != RenameMode::Replace,
+            exchange: mode == RenameMode::Exchange,
             caller: self.caller.clone(),
             request_id: request_id(),
         };
@@ -193,7 +195,7 @@ impl Shared {
             let renamed = self.masters.call("rename", Retry::Change, call).await?;
             Ok((renamed.as_of, renamed.links))
         };
-        let as_of = unlinking(writer.filter(|_| !no_replace), rename).await?;
+        let as_of = unlinking(writer.filter(|_| mode == RenameMode::Replace), rename).await?;
         self.cache.invalidate(as_of, from.0, Some(from.1), moved);
         self.cache.invalidate(as_of, to.0, Some(to.1), replaced);
         Ok(())

@@ -1,7 +1,7 @@
 //! Changes of names and attributes.
 
 use headpond_client::{AttrChange, NewFile, Owner};
-use headpond_types::{ErrorKind, FileKind, InodeId, Name};
+use headpond_types::{ErrorKind, FileKind, InodeId, Name, RenameMode};
 
 use crate::fakes::{Cluster, file};
 
@@ -51,7 +51,7 @@ async fn a_rename_is_seen_under_both_names() {
     for text in ["a", "b"] {
         client.lookup(ROOT, &name(text)).await.expect("found");
     }
-    client.rename((ROOT, &name("a")), (ROOT, &name("b")), false).await.expect("renamed");
+    client.rename((ROOT, &name("a")), (ROOT, &name("b")), RenameMode::Replace).await.expect("renamed");
     assert!(client.cached_lookup(ROOT, b"a").is_none() && client.cached_lookup(ROOT, b"b").is_none());
     assert!(client.cached_attr(InodeId(8)).is_none());
     let found = client.lookup(ROOT, &name("b")).await.expect("found");
@@ -86,7 +86,7 @@ async fn a_retried_change_has_one_id() {
         match change {
             0 => drop(client.make_directory(ROOT, &name("d"), OWNER).await.expect("made")),
             1 => drop(client.create(ROOT, &name("f"), NEW).await.expect("created")),
-            2 => client.rename((ROOT, &name("old")), (ROOT, &new), true).await.expect("renamed"),
+            2 => client.rename((ROOT, &name("old")), (ROOT, &new), RenameMode::NoReplace).await.expect("renamed"),
             3 => {
                 let mode = AttrChange { mode: Some(0), ..AttrChange::default() };
                 client.set_attr(InodeId(7), mode).await.expect("changed");

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future;
 use headpond_client::{AttrChange, Client, ClientConfig, FileWriter, NewFile};
 use headpond_runtime::{Shutdown, Tasks};
-use headpond_types::{ErrorKind, InodeId, Name, Timestamp};
+use headpond_types::{ErrorKind, InodeId, Name, RenameMode, Timestamp};
 
 use crate::fakes::{Cluster, FakeSocket, bytes, config, file};
 
@@ -277,7 +277,7 @@ async fn a_file_that_lost_its_name_is_written_on_and_persisted_no_more() {
         write(&writer, 0, "bytes").await;
         if rename {
             cluster.master.put(1, "g", file(8, 0));
-            cluster.client.rename((ROOT, &name("g")), (ROOT, &name("f")), false).await.expect("renamed");
+            cluster.client.rename((ROOT, &name("g")), (ROOT, &name("f")), RenameMode::Replace).await.expect("renamed");
             cluster.master.lose_leases();
         } else {
             cluster.client.remove(ROOT, &name("f"), false).await.expect("removed");

@@ -2,7 +2,7 @@
 
 use headpond_client::{AttrChange, Owner};
 use headpond_runtime::{Clock as _, SystemClock};
-use headpond_types::{Attr, FileKind, InodeId, Name, Result, Timestamp};
+use headpond_types::{Attr, FileKind, InodeId, Name, RenameMode, Result, Timestamp};
 use tracing::debug;
 
 use super::{Entry, FileSystem, Source, SourceFile, SourceWriter, attributes::name_of};
@@ -63,11 +63,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     }
 
     /// Renames.
-    pub(crate) async fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), no_replace: bool) -> Result<()> {
+    pub(crate) async fn rename(&self, from: (u64, &[u8]), to: (u64, &[u8]), mode: RenameMode) -> Result<()> {
         let (from, from_name) = (self.inode_of(from.0), name_of(from.1)?);
         let (to, to_name) = (self.inode_of(to.0), name_of(to.1)?);
-        let kept = if no_replace { None } else { self.keep_readable(to, &to_name).await };
-        let rename = self.source.rename((from, &from_name), (to, &to_name), no_replace);
+        let replaces = mode == RenameMode::Replace;
+        let kept = if replaces { self.keep_readable(to, &to_name).await } else { None };
+        let rename = self.source.rename((from, &from_name), (to, &to_name), mode);
         let renamed = self.within("renaming", rename).await;
         self.let_go_unless(renamed.is_ok(), kept);
         self.disturb(from);

@@ -8,6 +8,7 @@ use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
 use bytes::Bytes;
 use fuser::{RenameFlags, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOpen, ReplyWrite, Request, WriteFlags};
 use headpond_client::{NewFile, Owner};
+use headpond_types::RenameMode;
 
 use super::{adapter::Adapter, answer};
 use crate::{
@@ -201,17 +202,19 @@ impl<S: Source> Adapter<S> {
     }
 
     pub(super) fn rename_entry(&self, from: (u64, &OsStr), to: (u64, &OsStr), flags: RenameFlags, reply: ReplyEmpty) {
-        if !RenameFlags::RENAME_NOREPLACE.contains(flags) {
+        let mode = match flags {
+            flags if flags.is_empty() => RenameMode::Replace,
+            RenameFlags::RENAME_NOREPLACE => RenameMode::NoReplace,
+            RenameFlags::RENAME_EXCHANGE => RenameMode::Exchange,
             // Not ENOSYS: the kernel would give up flags for the whole mount.
-            return reply.error(self.refused(libc::EINVAL));
-        }
+            _ => return reply.error(self.refused(libc::EINVAL)),
+        };
         if let Err(errno) = self.change() {
             return reply.error(errno);
         }
-        let no_replace = flags.contains(RenameFlags::RENAME_NOREPLACE);
         let (from, from_name) = (from.0, from.1.as_bytes().to_vec());
         let (to, to_name) = (to.0, to.1.as_bytes().to_vec());
-        self.spawn(async move |shared| match shared.fs.rename((from, &from_name), (to, &to_name), no_replace).await {
+        self.spawn(async move |shared| match shared.fs.rename((from, &from_name), (to, &to_name), mode).await {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(shared.errno("rename", &error)),
         });

@@ -8,7 +8,7 @@ use futures::{
     stream::{self, BoxStream},
 };
 use headpond_client::{AttrChange, Event, ListEntry, ListPage, Lookup, NewFile, Owner, StatFs};
-use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, NsPath, Result};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, NsPath, RenameMode, Result};
 use tokio::sync::broadcast;
 
 use super::{FakeFile, FakePond, FakeWriter, stale};
@@ -195,9 +195,20 @@ impl Source for FakePond {
         Ok(self.found(self.attr_of(inode)))
     }
 
-    async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), no_replace: bool) -> Result<()> {
+    async fn rename(&self, from: (InodeId, &Name), to: (InodeId, &Name), mode: RenameMode) -> Result<()> {
+        if mode == RenameMode::Exchange {
+            let mut state = self.state();
+            let mut take = |(dir, name): (InodeId, &Name)| {
+                let taken = state.nodes.get_mut(&dir).unwrap().children.remove(name);
+                taken.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such name"))
+            };
+            let (one, other) = (take(from)?, take(to)?);
+            state.nodes.get_mut(&from.0).unwrap().children.insert(from.1.clone(), other);
+            state.nodes.get_mut(&to.0).unwrap().children.insert(to.1.clone(), one);
+            return Ok(());
+        }
         if self.child(to.0, to.1.as_bytes()).is_some() {
-            if no_replace {
+            if mode == RenameMode::NoReplace {
                 return Err(Error::new(ErrorKind::AlreadyExists, "it exists"));
             }
             self.remove_silently(to.0, str::from_utf8(to.1.as_bytes()).unwrap());

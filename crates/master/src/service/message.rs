@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use headpond_namespace::{Durability, Mount, Persistence, Unstored};
 use headpond_proto::{file_kind, v1};
-use headpond_types::{Error, ErrorKind, FileKind, MountId, Name, NsPath, PathError, RequestId, Result};
+use headpond_types::{Error, ErrorKind, FileKind, MountId, Name, NsPath, PathError, RenameMode, RequestId, Result};
 
 use crate::lookup::Answer;
 
@@ -19,6 +19,15 @@ pub(super) fn name(bytes: &[u8]) -> Result<Name> {
 /// A path out of a message.
 pub(super) fn path(bytes: &[u8]) -> Result<NsPath> {
     NsPath::parse(bytes).map_err(|error| path_error(&error, bytes))
+}
+
+/// What a rename does with what has the new name.
+pub(super) const fn rename_mode(message: &v1::RenameRequest) -> RenameMode {
+    match (message.no_replace, message.exchange) {
+        (_, true) => RenameMode::Exchange,
+        (true, false) => RenameMode::NoReplace,
+        (false, false) => RenameMode::Replace,
+    }
 }
 
 /// A mount out of a message; its id is not taken.

@@ -16,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{
     asked,
     asker::Asker,
-    message::{lookup_response, millis, mode, name, path, request_id, unstored},
+    message::{lookup_response, millis, mode, name, path, rename_mode, request_id, unstored},
     pending::pending_response,
     refuse,
 };
@@ -222,7 +222,7 @@ impl Service for WritingService {
             let renaming = Renaming {
                 from: (InodeId(request.from_parent), name(&request.from_name)?),
                 to: (InodeId(request.to_parent), name(&request.to_name)?),
-                no_replace: request.no_replace,
+                mode: rename_mode(&request),
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };

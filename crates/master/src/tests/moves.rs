@@ -67,7 +67,7 @@ impl Play {
     }
 
     async fn step(&mut self, number: usize) {
-        match self.dice.roll(12) {
+        match self.dice.roll(14) {
             0 | 1 => {
                 let path = self.place();
                 if self.tree.get(&path) != Some(&None) {
@@ -102,6 +102,7 @@ impl Play {
                     self.tree.remove(&path);
                 }
             }
+            5 | 6 => self.exchange().await,
             _ => self.rename().await,
         }
         for _ in 0..[0, 0, 3, 40, 400][self.dice.roll(5)] {
@@ -130,6 +131,25 @@ impl Play {
             let node = self.tree.remove(&path).expect("is there");
             self.tree.insert(format!("{to}{}", &path[from.len()..]), node);
         }
+    }
+
+    async fn exchange(&mut self) {
+        let (Some(one), Some(other)) = (self.pick(|_| true), self.pick(|_| true)) else { return };
+        let lies_below = |one: &str, other: &str| one == other || one.starts_with(&format!("{other}/"));
+        if lies_below(&one, &other) || lies_below(&other, &one) {
+            return;
+        }
+        self.log.push(format!("exchange {one} {other}"));
+        self.repeat(async |rig| rig.exchange(&format!("/m/{one}"), &format!("/m/{other}")).await).await;
+        let tree = std::mem::take(&mut self.tree).into_iter().map(|(path, node)| {
+            let path = match (path.strip_prefix(&one), path.strip_prefix(&other)) {
+                (Some(rest), _) if lies_below(&path, &one) => format!("{other}{rest}"),
+                (_, Some(rest)) if lies_below(&path, &other) => format!("{one}{rest}"),
+                _ => path,
+            };
+            (path, node)
+        });
+        self.tree = tree.collect();
     }
 
     /// Tries until the store lets it.

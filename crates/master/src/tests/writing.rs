@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headpond_namespace::Owner;
 use headpond_proto::{grant::GrantVerifier, v1::PersistGrant};
-use headpond_types::{InodeId, Name, NsPath, RequestId, Result};
+use headpond_types::{InodeId, Name, NsPath, RenameMode, RequestId, Result};
 use headpond_ufs::{Key, ListRequest, ObjectMeta, Precondition, UfsError, UnderStore};
 
 use super::Rig;
@@ -62,11 +62,16 @@ impl Rig {
 
     pub(super) async fn renaming(&self, from: &str, to: &str) -> Renaming {
         let (from, to) = (self.place(from).await, self.place(to).await);
-        Renaming { from, to, no_replace: false, caller: None, request: request() }
+        Renaming { from, to, mode: RenameMode::Replace, caller: None, request: request() }
     }
 
     pub(super) async fn rename(&self, from: &str, to: &str) -> Result<u64> {
         Ok(self.writing().rename(self.renaming(from, to).await).await?.0)
+    }
+
+    pub(super) async fn exchange(&self, one: &str, other: &str) -> Result<u64> {
+        let renaming = Renaming { mode: RenameMode::Exchange, ..self.renaming(one, other).await };
+        Ok(self.writing().rename(renaming).await?.0)
     }
 
     /// The grant to persist under a lease, as a worker reads it.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fail::fail_point;
 use headpond_namespace::{Command, Due, Reply, Snapshot};
-use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RenameMode, RequestId, Result};
 
 use super::{
     Place, Try, Writing,
@@ -24,8 +24,7 @@ use crate::{
 pub(crate) struct Renaming {
     pub(crate) from: Place,
     pub(crate) to: Place,
-    /// Refuse when the new name exists.
-    pub(crate) no_replace: bool,
+    pub(crate) mode: RenameMode,
     pub(crate) caller: Option<Caller>,
     pub(crate) request: RequestId,
 }
@@ -40,16 +39,22 @@ impl Writing {
     /// Renames within a mount; gives the position of the journal that shows it, and how many names are left to what was replaced. Visible at once; objects are moved in the background.
     ///
     /// # Errors
-    /// `NotFound`, `AlreadyExists` with `no_replace`, `NotADirectory`, `IsADirectory`, `NotEmpty`, `CrossMount`, `ReadOnly`, `PermissionDenied`; `Busy`
+    /// `NotFound`, `AlreadyExists` with [`RenameMode::NoReplace`], `NotADirectory`, `IsADirectory`, `NotEmpty`, `CrossMount`, `ReadOnly`, `PermissionDenied`; `Busy`
     /// for mount points and while objects in the way are stored; those of lookup and store.
     pub(crate) async fn rename(self: &Arc<Self>, renaming: Renaming) -> Result<(u64, u32)> {
         let this = self.clone();
         let number = self.catalog.snapshot()?.number();
-        self.run(async move { this.persevere(|| Box::pin(this.try_rename(&renaming, number))).await }).await
+        let work = async move {
+            match renaming.mode {
+                RenameMode::Exchange => this.persevere(|| Box::pin(this.try_exchange(&renaming, number))).await,
+                _ => this.persevere(|| Box::pin(this.try_rename(&renaming, number))).await,
+            }
+        };
+        self.run(work).await
     }
 
     async fn try_rename(&self, renaming: &Renaming, number: u64) -> Result<Try<(u64, u32)>> {
-        let Renaming { from, to, no_replace, caller, request } = renaming;
+        let Renaming { from, to, mode, caller, request } = renaming;
         if matches!(self.answered(*request)?, Some(Reply::Renamed(_))) {
             return Ok(Try::Done((self.position()?, 0)));
         }
@@ -127,7 +132,8 @@ impl Writing {
             }
         }
         fail_point!("rename::begun");
-        let (from, to, no_replace, now) = (from.clone(), to.clone(), *no_replace, self.clock.now());
+        let no_replace = *mode == RenameMode::NoReplace;
+        let (from, to, now) = (from.clone(), to.clone(), self.clock.now());
         let places = [from.clone(), to.clone()];
         let due = |names: &[Name]| mount.policy.due(names);
         let released = due(&old_names) == Some(Due::WhenRenamed) && due(&new_names).is_none_or(|due| due == Due::Now);
@@ -175,12 +181,12 @@ impl Writing {
 
     /// Finds both ends and checks that the caller may; `None` when both are the same already.
     fn ends(&self, snapshot: &Snapshot, renaming: &Renaming) -> Result<Option<Ends>> {
-        let Renaming { from, to, no_replace, caller, .. } = renaming;
+        let Renaming { from, to, mode, caller, .. } = renaming;
         let caller = caller.as_ref();
         let moved = snapshot.lookup(from.0, &from.1)?.ok_or_else(|| absent(snapshot, from.0, &from.1))?;
         let replaced = snapshot.lookup(to.0, &to.1)?;
         let (from_dir, to_dir) = (self.directory(snapshot, from.0, caller)?, self.directory(snapshot, to.0, caller)?);
-        if *no_replace && replaced.is_some() {
+        if *mode == RenameMode::NoReplace && replaced.is_some() {
             return Err(exists(snapshot, to.0, &to.1));
         }
         self.refuse_fixed(snapshot, moved.inode)?;

@@ -6,6 +6,7 @@
 mod attributes;
 mod dirty;
 mod entries;
+mod exchanges;
 mod files;
 mod left;
 mod links;
@@ -241,6 +242,12 @@ impl<'t> Apply<'t> {
             }
             Command::Link { request, inode, parent, name, due, barrier, now } => {
                 self.once(*request, |apply| apply.link(*inode, *parent, name, *due, *barrier, *now))?
+            }
+            Command::Exchange { request, one, other, released, barriers, leaves, now } => {
+                let order = |released, barrier| Order { released, barrier };
+                let orders = (order(released.0, barriers.0), order(released.1, barriers.1));
+                let (one, other) = ((one.0, &one.1), (other.0, &other.1));
+                self.once(*request, |apply| apply.exchange(one, other, orders, leaves, *now))?
             }
             Command::Sweep => Reply::Done,
         };

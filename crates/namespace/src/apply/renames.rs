@@ -17,7 +17,32 @@ use crate::{
 };
 
 /// A directory and a name in it.
-type Place<'a> = (InodeId, &'a Name);
+pub(super) type Place<'a> = (InodeId, &'a Name);
+
+/// An entry on its way from one name to another.
+#[derive(Debug)]
+pub(super) struct Moving {
+    entry: Entry,
+    row: Inode,
+    /// Where the under store has it, if it has anything of it.
+    key: Option<Vec<u8>>,
+    /// Where its path said that it belongs.
+    old_path: Vec<u8>,
+    /// Of a directory: where relocations above may have put what is below it.
+    around: Vec<Vec<u8>>,
+    /// See [`Apply::order_around`].
+    order_around: Option<(u64, bool)>,
+    /// Of a directory: the relocations below it, and where they were to go.
+    below: Vec<(u64, Vec<u8>)>,
+    /// See [`Apply::is_held`].
+    is_held: bool,
+}
+
+impl Moving {
+    pub(super) const fn inode(&self) -> InodeId {
+        self.entry.inode
+    }
+}
 
 impl Apply<'_> {
     pub(super) fn rename(
@@ -120,53 +145,85 @@ impl Apply<'_> {
                 object = self.object_of(target.inode)?;
             }
         }
-        let row = self.rows.inode(source.inode)?;
-        let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", source.inode));
-        let key = self.object_key(source.inode, &row)?;
-        let old_path = self.rows.path_key(&self.mounts, &row)?;
-        let around = if source.is_directory { self.places_around(from)? } else { Vec::new() };
-        let moving = self.order_around(from.0)?;
-        let below = if source.is_directory { self.relocations_below(source.inode)? } else { Vec::new() };
-        if self.is_held(source, &row)? {
-            self.release(from.0)?;
-            self.hold(to.0)?;
-        }
-        let (old_dir, new_dir) = (self.mounts.key(from.0), self.mounts.key(to.0));
-        self.rows.entries.remove(entry_key(old_dir, from.1.as_bytes()).as_slice())?;
-        self.effects.push(Effect::Entry { parent: from.0, name: from.1.clone(), old: Some(source.inode) });
+        let mut moving = self.take_up(from, source)?;
         match target {
             Some(target) => self.remove_name(to.0, to.1, target)?,
             None => self.effects.push(Effect::Entry { parent: to.0, name: to.1.clone(), old: None }),
         }
-        self.rows.entries.insert(entry_key(new_dir, to.1.as_bytes()).as_slice(), source.encode())?;
-        let mut row = Inode { parent: new_dir, name: Some(to.1.clone()), key: None, ..row };
-        row.own.ctime = Some(now);
-        if let Some(key) = &key {
-            self.fill(to.0, false)?;
-            self.place(source.inode, &mut row, key)?;
-            // What is implied there is implied by a relocation, which may end without having seen it, or parts of it are elsewhere already.
-            if row.key.is_none() && (!around.is_empty() || self.relocation_of(to.0)?.is_some()) {
-                row.key = Some(key.clone());
-            }
-        }
-        self.put_inode(source.inode, &row)?;
+        self.put_down(&mut moving, to, now)?;
         self.count_child(from.0, -1, now)?;
         self.count_child(to.0, if target.is_some() { 0 } else { 1 }, now)?;
 
-        let new_path = self.rows.path_key(&self.mounts, &row)?;
+        let new_path = self.rows.path_key(&self.mounts, &moving.row)?;
         self.clear_up(from.0, after)?;
+        let has_object = moving.key.is_some();
+        let relocation = self.follow(mount, moving, order)?;
+        match (object, relocation, target) {
+            (Some(object), Some(id), _) if object.0 == new_path => {
+                return self.amend_relocation(id, |relocation| relocation.replaced.push(object)).map(Some);
+            }
+            // A file without a version takes the object's place when it gets one.
+            (Some(object), None, _) if object.0 == new_path && !has_object => {}
+            (Some(object), _, Some(target)) => self.leave_replaced(mount, target.inode, object)?,
+            (None, ..) | (Some(_), _, None) => {}
+        }
+        Ok(relocation)
+    }
+
+    /// Takes an entry out of its directory, to be put down elsewhere with the same command.
+    pub(super) fn take_up(&mut self, from: Place<'_>, entry: Entry) -> Result<Moving, TableError> {
+        let row = self.rows.inode(entry.inode)?;
+        let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", entry.inode));
+        let key = self.object_key(entry.inode, &row)?;
+        let old_path = self.rows.path_key(&self.mounts, &row)?;
+        let around = if entry.is_directory { self.places_around(from)? } else { Vec::new() };
+        let order_around = self.order_around(from.0)?;
+        let below = if entry.is_directory { self.relocations_below(entry.inode)? } else { Vec::new() };
+        let is_held = self.is_held(entry, &row)?;
+        if is_held {
+            self.release(from.0)?;
+        }
+        self.rows.entries.remove(entry_key(self.mounts.key(from.0), from.1.as_bytes()).as_slice())?;
+        self.effects.push(Effect::Entry { parent: from.0, name: from.1.clone(), old: Some(entry.inode) });
+        Ok(Moving { entry, row, key, old_path, around, order_around, below, is_held })
+    }
+
+    /// Gives what was taken up the name `to`, which is free.
+    pub(super) fn put_down(&mut self, moving: &mut Moving, to: Place<'_>, now: Timestamp) -> Result<(), TableError> {
+        if moving.is_held {
+            self.hold(to.0)?;
+        }
+        let (dir, inode) = (self.mounts.key(to.0), moving.entry.inode);
+        self.rows.entries.insert(entry_key(dir, to.1.as_bytes()).as_slice(), moving.entry.encode())?;
+        let row = &mut moving.row;
+        (row.parent, row.name, row.key) = (dir, Some(to.1.clone()), None);
+        row.own.ctime = Some(now);
+        if let Some(key) = &moving.key {
+            self.fill(to.0, false)?;
+            self.place(inode, row, key)?;
+            // What is implied there is implied by a relocation, which may end without having seen it, or parts of it are elsewhere already.
+            if row.key.is_none() && (!moving.around.is_empty() || self.relocation_of(to.0)?.is_some()) {
+                row.key = Some(key.clone());
+            }
+        }
+        self.put_inode(inode, row)
+    }
+
+    /// Has the objects of what was moved follow, unless they are where they are to be; answers the relocation that does so.
+    pub(super) fn follow(&mut self, mount: MountId, moving: Moving, order: Order) -> Result<Option<u64>, TableError> {
+        let Moving { entry, row, old_path, around, order_around, below, .. } = moving;
         // What is dirty of it has a lower number than what is relocated then.
-        self.renumber(source, order)?;
-        let barrier = source.is_directory || order.barrier;
-        let relocation = match (self.unsettled.relocation_at(source.inode)?, row.key) {
+        self.renumber(entry, order)?;
+        let barrier = entry.is_directory || order.barrier;
+        let relocation = match (self.unsettled.relocation_at(entry.inode)?, row.key) {
             (Some(id), _) => Some(self.amend_relocation(id, |relocation| {
                 relocation.add_place(old_path);
                 relocation.barrier |= barrier;
             })?),
             (None, Some(from)) => {
-                let mut relocation = Relocation { barrier, ..Relocation::new(mount, source.inode, from) };
+                let mut relocation = Relocation { barrier, ..Relocation::new(mount, entry.inode, from) };
                 // Who waits for the directory that it comes out of goes on to wait for it.
-                if let Some((since, barrier)) = moving {
+                if let Some((since, barrier)) = order_around {
                     (relocation.since, relocation.barrier) = (since, relocation.barrier | barrier);
                 }
                 around.into_iter().chain([old_path]).for_each(|place| relocation.add_place(place));
@@ -176,15 +233,6 @@ impl Apply<'_> {
         };
         for (id, path) in below {
             self.amend_relocation(id, |relocation| relocation.add_place(path))?;
-        }
-        match (object, relocation, target) {
-            (Some(object), Some(id), _) if object.0 == new_path => {
-                return self.amend_relocation(id, |relocation| relocation.replaced.push(object)).map(Some);
-            }
-            // A file without a version takes the object's place when it gets one.
-            (Some(object), None, _) if object.0 == new_path && key.is_none() => {}
-            (Some(object), _, Some(target)) => self.leave_replaced(mount, target.inode, object)?,
-            (None, ..) | (Some(_), _, None) => {}
         }
         Ok(relocation)
     }

@@ -5,6 +5,7 @@ mod bare;
 mod changes;
 mod dirty;
 mod entries;
+mod exchanges;
 mod files;
 mod left;
 mod links;

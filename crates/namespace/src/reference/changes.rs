@@ -112,6 +112,10 @@ impl Model {
                 let (order, after) = ((*released, *barrier), (*later, &leaves[..], *marker));
                 self.once_checked(*request, |model| model.rename(from, to, *no_replace, (order, after), *now))
             }
+            Command::Exchange { request, one, other, released, barriers, leaves, now } => {
+                let orders = ((released.0, barriers.0), (released.1, barriers.1));
+                self.once_checked(*request, |model| model.exchange(one, other, orders, leaves, *now))
+            }
             Command::Moved { relocation, files } => {
                 let files = files.iter().filter(|file| !self.moved(*relocation, file));
                 Reply::Moved(files.map(|file| file.inode).collect())

@@ -20,6 +20,7 @@ pub(super) enum Change {
     Discard { file: Index },
     Remove { which: Index, wrong: bool, after: After, now: i64 },
     Rename { which: Index, to: Index, name: Name, no_replace: bool, order: (bool, bool), after: After, now: i64 },
+    Exchange { which: [Index; 2], orders: [(bool, bool); 2], after: After, now: i64 },
     Moved { which: Index, stale: bool, renamed: bool, skip: usize },
     EndRelocation { which: Index },
     Leave { mount: u32, key: Name, gone: Name },
@@ -82,6 +83,8 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
                 Change::Rename { which, to, name, no_replace, order, after, now }
             }
         ),
+        6 => (any::<[Index; 2]>(), any::<[(bool, bool); 2]>(), after(), now())
+            .prop_map(|(which, orders, after, now)| Change::Exchange { which, orders, after, now }),
         6 => (index(), seldom(), any::<bool>(), 0..3usize)
             .prop_map(|(which, stale, renamed, skip)| Change::Moved { which, stale, renamed, skip }),
         3 => index().prop_map(|which| Change::EndRelocation { which }),
@@ -183,6 +186,15 @@ impl Change {
                 later: after.later,
                 leaves: after.leaves(),
                 marker: after.marker,
+                now: Timestamp(*now),
+            },
+            Self::Exchange { which: [one, other], orders: [first, second], after, now } => Command::Exchange {
+                request: request(after.repeat),
+                one: named(one)?,
+                other: named(other)?,
+                released: (first.0, second.0),
+                barriers: (first.1, second.1),
+                leaves: after.leaves(),
                 now: Timestamp(*now),
             },
             Self::Moved { which, stale, renamed, skip } => {

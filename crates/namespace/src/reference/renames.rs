@@ -1,7 +1,5 @@
 //! What the model does with renames.
 
-use std::collections::BTreeMap;
-
 use headpond_types::{InodeId, Name, Timestamp};
 
 use super::{
@@ -83,14 +81,7 @@ impl Model {
             is_seen_to = true;
         }
         let is_unpersisted = !self.has_object(source);
-        let (key, old_path) = (self.key(source), self.path_key(source));
-        let below = self.relocations.values().map(|relocation| relocation.inode.0).filter(|inode| *inode != source);
-        let below = below.filter(|inode| self.nodes.contains_key(inode) && self.within_mount(*inode).contains(&source));
-        let around = if self.is_directory(source) { self.places_around(p, n) } else { Vec::new() };
-        let moving = self.within_mount(p).into_iter().filter_map(|above| self.relocation_at(above));
-        let moving: Vec<_> = moving.map(|id| (self.relocations[&id].since, self.relocations[&id].barrier)).collect();
-        // In the order of inodes, which is that of the table.
-        let below: BTreeMap<u64, Vec<u8>> = below.map(|inode| (inode, self.path_key(inode))).collect();
+        let lifted = self.lift(p, n, source);
         self.effect(p, n, Some(source));
         let mut object = None;
         match target {
@@ -106,37 +97,10 @@ impl Model {
             None => self.effect(q, m, None),
         }
         self.children(p).remove(n);
-        self.children(q).insert(m.clone(), source);
-        let node = self.nodes.get_mut(&source).expect("is there");
-        (node.parent, node.name, node.key, node.own.ctime) = (q, Some(m.clone()), None, Some(now));
         self.modify(p, now);
-        self.gain(q, now);
-        if self.has_object(source) {
-            self.fill(q, false);
-            self.place(source, &key);
-            if !around.is_empty() || self.relocation_of(q).is_some() {
-                self.nodes.get_mut(&source).expect("is there").key = Some(key.clone());
-            }
-        }
+        self.put_down(source, q, m, &lifted, now);
         self.leave(p, leaves, marker);
-        self.renumber(source, order);
-        let is_apart = self.nodes[&source].key.is_some();
-        let barrier = self.is_directory(source) || order.1;
-        if self.relocation_at(source).is_some() {
-            self.amend(source, |relocation| {
-                relocation.add_place(old_path);
-                relocation.barrier |= barrier;
-            });
-        } else if is_apart {
-            let places = [vec![key], around, vec![old_path]].concat();
-            let id = self.relocate(source, places, None);
-            let relocation = self.relocations.get_mut(&id).expect("is there");
-            relocation.since = moving.iter().map(|(since, _)| *since).min().unwrap_or(id);
-            relocation.barrier = barrier || moving.iter().any(|(_, barrier)| *barrier);
-        }
-        for (inode, path) in below {
-            self.amend(inode, |relocation| relocation.add_place(path));
-        }
+        self.follow(source, lifted, order);
         let new_path = self.path_key(source);
         if let Some(object) = object {
             if self.relocation_at(source).is_some() && object.0 == new_path {

@@ -139,14 +139,17 @@ fn a_dirty_file_replaces_one_that_is_persisted_and_the_other_way_round() -> Resu
     write_and_close(&path("dirty-1"), &noise(4, 5_000))?;
     fs::rename(path("dirty-1"), path("p")).context("a dirty one over a persisted one")?;
     write_and_close(&path("dirty-2"), &noise(5, 6_000))?;
-    let exchanged = renameat_with(CWD, path("dirty-2"), CWD, path("q"), RenameFlags::EXCHANGE);
-    println!("exchanging: {exchanged:?}");
+    renameat_with(CWD, path("dirty-2"), CWD, path("q"), RenameFlags::EXCHANGE).context("exchanging")?;
+    must_read(&path("q"), &noise(5, 6_000))?;
+    must_read(&path("dirty-2"), &noise(2, 1_000))?;
     write_and_close(&path("dirty-3"), &noise(6, 7_000))?;
     heal(&lake);
     fs::rename(path("r"), path("dirty-3")).context("a persisted one over a dirty one")?;
     must_read(&path("p"), &noise(4, 5_000))?;
     must_read(&path("dirty-3"), &noise(3, 1_000))?;
-    must_be_persisted(&lake, &cluster)
+    must_be_persisted(&lake, &cluster)?;
+    ensure!(lake.get("q")? == noise(5, 6_000) && lake.get("dirty-2")? == noise(2, 1_000), "other bytes");
+    Ok(())
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Writing through a mount whose files are persisted before close returns.
 
+mod exchanges;
 mod files;
 mod outages;
 mod outside;

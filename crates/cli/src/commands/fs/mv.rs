@@ -1,7 +1,7 @@
 //! `headpond fs mv`.
 
 use clap::Args;
-use headpond_types::{FileKind, NsPath};
+use headpond_types::{FileKind, NsPath, RenameMode};
 
 use super::writing::place;
 use crate::{failure::Result, session::Session};
@@ -21,14 +21,22 @@ pub(super) struct MvArgs {
     /// Fail when something has the new path already.
     #[arg(short, long)]
     no_replace: bool,
+    /// Have FROM and TO change names: both must exist.
+    #[arg(long, conflicts_with = "no_replace")]
+    exchange: bool,
 }
 
 pub(super) async fn run(session: &mut Session, args: &MvArgs) -> Result<()> {
     let from = place(session, &args.from).await?;
     let found = session.client.resolve(&args.to).await?.attr;
-    let into = found.is_some_and(|found| found.kind == FileKind::Directory);
+    let into = !args.exchange && found.is_some_and(|found| found.kind == FileKind::Directory);
     let to = if into { args.to.join(from.name.clone()) } else { args.to.clone() };
     let to = place(session, &to).await?;
-    session.client.rename((from.dir, &from.name), (to.dir, &to.name), args.no_replace).await?;
+    let mode = match (args.no_replace, args.exchange) {
+        (_, true) => RenameMode::Exchange,
+        (true, false) => RenameMode::NoReplace,
+        (false, false) => RenameMode::Replace,
+    };
+    session.client.rename((from.dir, &from.name), (to.dir, &to.name), mode).await?;
     Ok(())
 }

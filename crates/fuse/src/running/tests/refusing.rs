@@ -74,8 +74,8 @@ fn what_there_is_not_yet_is_refused_as_the_manual_says() {
     let (file, other) = (pond.path("f"), pond.path("g"));
     assert_eq!(rustix::fs::setxattr(&file, "user.headpond.etag", b"1", XattrFlags::empty()), Err(Errno::OPNOTSUPP));
     assert_eq!(rustix::fs::removexattr(&file, "user.headpond.etag"), Err(Errno::OPNOTSUPP));
-    let exchange = rustix::fs::renameat_with(CWD, &file, CWD, &other, rustix::fs::RenameFlags::EXCHANGE);
-    assert_eq!(exchange, Err(Errno::INVAL));
+    let whiteout = rustix::fs::renameat_with(CWD, &file, CWD, &other, rustix::fs::RenameFlags::WHITEOUT);
+    assert_eq!(whiteout, Err(Errno::INVAL));
     let open = OpenOptions::new().write(true).open(&file).expect("it opens");
     let collapse = rustix::fs::FallocateFlags::COLLAPSE_RANGE;
     assert_eq!(rustix::fs::fallocate(&open, collapse, 0, 1), Err(Errno::OPNOTSUPP));

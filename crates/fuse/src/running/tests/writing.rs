@@ -219,8 +219,13 @@ fn names_are_made_removed_and_renamed() {
     let kept =
         rustix::fs::renameat_with(rustix::fs::CWD, pond.path("g"), rustix::fs::CWD, &file, RenameFlags::NOREPLACE);
     assert_eq!(kept, Err(rustix::io::Errno::EXIST));
-    fs::rename(pond.path("g"), &file).expect("replaced");
+    rustix::fs::renameat_with(rustix::fs::CWD, pond.path("g"), rustix::fs::CWD, &file, RenameFlags::EXCHANGE)
+        .expect("exchanged");
     assert_eq!(fs::read(&file).expect("readable"), b"x");
+    assert_eq!(fs::read(pond.path("g")).expect("readable"), b"y");
+    fs::rename(&file, pond.path("g")).expect("replaced");
+    assert_eq!(fs::read(pond.path("g")).expect("readable"), b"x");
+    fs::rename(pond.path("g"), &file).expect("renamed back");
     fs::remove_file(&file).expect("removed");
     fs::remove_dir(&dir).expect("removed");
     assert!(!dir.exists());

@@ -16,7 +16,7 @@ impl Bed {
         self.apply(&Command::MakeUnstored { request, parent, name: name(text), owner, what, now: NOW })
     }
 
-    fn link(&mut self, parent: InodeId, text: &str, target: &str) -> InodeId {
+    pub(super) fn link(&mut self, parent: InodeId, text: &str, target: &str) -> InodeId {
         let outcome = self.try_make(parent, text, Unstored::Symlink(target.into()));
         let Reply::Inode(inode) = outcome.reply else { panic!("{outcome:?}") };
         assert_eq!(outcome.effects, [entry(parent, text, None)]);
