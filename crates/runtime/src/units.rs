@@ -228,7 +228,7 @@ pub mod bytes {
     }
 }
 
-/// A [`Share`](super::Share), written as `64 GiB` or `50 %`; a number means bytes.
+/// A [`Share`], written as `64 GiB` or `50 %`; a number means bytes.
 pub mod share {
     use serde::{Deserializer, Serializer};
 
