@@ -53,6 +53,11 @@ impl Policy {
         modes.into_iter().any(|durability| *durability != Durability::Through)
     }
 
+    /// Whether what is renamed from `old` to `new` is to be persisted now, and was to wait for a rename.
+    pub(crate) fn releases(&self, old: &[Name], new: &[Name]) -> bool {
+        self.due(old) == Some(Due::WhenRenamed) && self.due(new).is_none_or(|due| due == Due::Now)
+    }
+
     /// When what is written at `path` below the mount point is persisted; `None`: before it is acknowledged.
     pub(crate) fn due(&self, path: &[Name]) -> Option<Due> {
         match self.durability(path) {

@@ -9,14 +9,13 @@ use headpond_ufs::Precondition;
 
 use super::{
     NewEntry, Try, Writing,
-    entries::exists,
+    entries::{exists, names_of},
     objects::{Marker, make_marker},
 };
 use crate::{
     catalog::unexpected,
     lookup::Answer,
     mount::{Verdict, path_key},
-    sync::stale,
 };
 
 impl Writing {
@@ -42,8 +41,7 @@ impl Writing {
         }
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
         let owner = directory.owner(new, true)?;
-        let mut names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
-        names.push(name.clone());
+        let names = names_of(&snapshot, *parent, name)?;
         let mount = &directory.mount;
         let dirty = mount.policy.due(&names);
         // Then its marker is made when what is in the way has moved.

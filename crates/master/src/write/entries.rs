@@ -171,6 +171,15 @@ pub(super) fn being_written(snapshot: &Snapshot, inode: InodeId) -> String {
     format!("{} is being written by another client: try again later", describe(snapshot, inode))
 }
 
+/// The names of what is or will be `name` in `dir`, from the root of its mount.
+///
+/// # Errors
+/// `Stale` when the directory is gone.
+pub(super) fn names_of(snapshot: &Snapshot, dir: InodeId, name: &Name) -> Result<Vec<Name>> {
+    let above = snapshot.location(dir)?.ok_or_else(|| stale(dir))?.names;
+    Ok(above.into_iter().chain([name.clone()]).collect())
+}
+
 /// The error for a name that does not exist.
 pub(super) fn absent(snapshot: &Snapshot, dir: InodeId, name: &Name) -> Error {
     Error::new(ErrorKind::NotFound, format!("{name} does not exist in {}", describe(snapshot, dir)))

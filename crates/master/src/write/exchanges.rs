@@ -1,20 +1,15 @@
 //! Exchanging two names: one command, and the objects of both follow, as after two renames.
 
 use fail::fail_point;
-use headpond_namespace::{Command, Due, Reply, Snapshot};
+use headpond_namespace::{Command, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, Name, Result};
 
 use super::{
     Place, Try, Writing,
-    entries::{Directory, absent, being_written},
-    renames::{Renaming, is_below},
+    entries::{Directory, absent, being_written, names_of},
+    renames::{Renaming, require_movable},
 };
-use crate::{
-    access::{Caller, WRITE},
-    catalog::unexpected,
-    lookup::describe,
-    sync::stale,
-};
+use crate::{access::Caller, catalog::unexpected};
 
 /// A name and what it leads to.
 struct End {
@@ -49,11 +44,7 @@ impl Writing {
             return Ok(Try::Wait(being_written(&snapshot, end.attr.inode)));
         }
         let mount = &ends[0].dir.mount;
-        let names = |(dir, name): &Place| -> Result<Vec<Name>> {
-            let above = snapshot.location(*dir)?.ok_or_else(|| stale(*dir))?.names;
-            Ok(above.into_iter().chain([name.clone()]).collect())
-        };
-        let [one, other] = [names(from)?, names(to)?];
+        let [one, other] = [names_of(&snapshot, from.0, &from.1)?, names_of(&snapshot, to.0, &to.1)?];
         let due = |names: &[Name]| mount.policy.due(names);
         let inodes = ends.each_ref().map(|end| end.attr.inode);
         // What they were to replace goes, as where they are renamed.
@@ -80,9 +71,7 @@ impl Writing {
             }
         }
         fail_point!("exchange::begun");
-        let released = |old: &[Name], new: &[Name]| {
-            due(old) == Some(Due::WhenRenamed) && due(new).is_none_or(|due| due == Due::Now)
-        };
+        let released = |old: &[Name], new: &[Name]| mount.policy.releases(old, new);
         let barrier = |moved: &Attr, new: &[Name]| moved.kind == FileKind::File && mount.policy.is_barrier(new);
         let command = Command::Exchange {
             request: *request,
@@ -100,13 +89,7 @@ impl Writing {
         if is_later {
             inodes.into_iter().for_each(|inode| self.replaced.forget(inode));
         }
-        let backlog = self.catalog.backlog();
-        if !backlog.is_empty() {
-            backlog.note(&inodes);
-            if ends.iter().any(|end| end.attr.kind == FileKind::Directory) {
-                backlog.paths_changed(mount.mount.id);
-            }
-        }
+        self.note_moved(&inodes, &ends.each_ref().map(|end| &end.attr));
         self.relocator.kick(mount.mount.id);
         Ok(Try::Done((self.position()?, 0)))
     }
@@ -137,17 +120,7 @@ impl Writing {
             return Ok(false);
         }
         for (end, to) in [(one, &other.place), (other, &one.place)] {
-            if end.attr.kind != FileKind::Directory {
-                continue;
-            }
-            if is_below(snapshot, to.0, end.attr.inode)? {
-                let message = format!("{} cannot be moved below itself", describe(snapshot, end.attr.inode));
-                return Err(Error::new(ErrorKind::InvalidArgument, message));
-            }
-            if let Some(caller) = caller.filter(|_| end.place.0 != to.0) {
-                // Its `..` changes.
-                caller.require(&end.attr, WRITE, || describe(snapshot, end.attr.inode))?;
-            }
+            require_movable(snapshot, &end.attr, (end.place.0, to.0), caller)?;
         }
         Ok(true)
     }

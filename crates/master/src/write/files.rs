@@ -8,7 +8,7 @@ use headpond_types::{Error, ErrorKind, FileKind, InodeId, RequestId, Result};
 
 use super::{
     NewEntry, Try, Writing,
-    entries::{being_written, exists},
+    entries::{being_written, exists, names_of},
 };
 use crate::{
     access::{Caller, WRITE},
@@ -70,9 +70,9 @@ impl Writing {
         }
         let directory = self.directory(&snapshot, *parent, caller.as_ref())?;
         let owner = directory.owner(new, false)?;
-        let names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
+        let names = names_of(&snapshot, *parent, name)?;
         drop(snapshot);
-        directory.mount.require_key(&[names, vec![name.clone()]].concat(), false).await?;
+        directory.mount.require_key(&names, false).await?;
         let now = self.clock.now();
         let command = Command::Create { request: *request, parent: *parent, name: name.clone(), owner, now };
         match self.change(&[(*parent, name.clone())], command).await? {

@@ -8,7 +8,10 @@ use std::sync::Arc;
 use headpond_namespace::{Command, Due, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
 
-use super::{NameGuard, Writing, entries::exists};
+use super::{
+    NameGuard, Writing,
+    entries::{exists, names_of},
+};
 use crate::{
     access::Caller,
     catalog::unexpected,
@@ -85,8 +88,7 @@ impl Writing {
             let message = format!("a file of mount {one} cannot have a name in mount {other}: copy instead");
             return Err(Error::new(ErrorKind::CrossMount, message));
         }
-        let names = snapshot.location(*parent)?.ok_or_else(|| stale(*parent))?.names;
-        let names: Vec<_> = names.into_iter().chain([name.clone()]).collect();
+        let names = names_of(&snapshot, *parent, name)?;
         drop(snapshot);
         if attr.kind == FileKind::File {
             mount.require_key(&names, false).await?;

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use fail::fail_point;
-use headpond_namespace::{Command, Due, Reply, Snapshot};
-use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RenameMode, RequestId, Result};
+use headpond_namespace::{Command, Reply, Snapshot};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, RenameMode, RequestId, Result};
 
 use super::{
     Place, Try, Writing,
-    entries::{Directory, absent, being_written, exists},
+    entries::{Directory, absent, being_written, exists, names_of},
     replaced::OldObject,
 };
 use crate::{
@@ -16,7 +16,7 @@ use crate::{
     catalog::unexpected,
     lookup::describe,
     mount::path_key,
-    sync::{is_unpersisted, stale},
+    sync::is_unpersisted,
 };
 
 /// A rename that is asked for.
@@ -77,11 +77,7 @@ impl Writing {
         }
         let Ends { from: (from_dir, moved), to: (to_dir, replaced) } = ends;
         let (mount, new_path) = (&to_dir.mount, describe(&snapshot, to.0));
-        let names = |(dir, name): &Place| -> Result<Vec<Name>> {
-            let above = snapshot.location(*dir)?.ok_or_else(|| stale(*dir))?.names;
-            Ok(above.into_iter().chain([name.clone()]).collect())
-        };
-        let (old_names, new_names) = (names(from)?, names(to)?);
+        let (old_names, new_names) = (names_of(&snapshot, from.0, &from.1)?, names_of(&snapshot, to.0, &to.1)?);
         let is_later = mount.policy.due(&new_names).is_some();
         let replaced_named = replaced.as_ref().map(|old| Self::named(&snapshot, old)).transpose()?;
         let links = replaced_named.as_ref().map_or(0, |named| named.others);
@@ -135,8 +131,7 @@ impl Writing {
         let no_replace = *mode == RenameMode::NoReplace;
         let (from, to, now) = (from.clone(), to.clone(), self.clock.now());
         let places = [from.clone(), to.clone()];
-        let due = |names: &[Name]| mount.policy.due(names);
-        let released = due(&old_names) == Some(Due::WhenRenamed) && due(&new_names).is_none_or(|due| due == Due::Now);
+        let released = mount.policy.releases(&old_names, &new_names);
         let barrier = moved.kind == FileKind::File && mount.policy.is_barrier(&new_names);
         // Its first version takes the place of what it replaces; what will never have one does not wait for that.
         let stays = |old: &Attr| {
@@ -150,13 +145,7 @@ impl Writing {
             Reply::Renamed(_) => {}
             other => return Err(unexpected(&other)),
         }
-        let backlog = self.catalog.backlog();
-        if !backlog.is_empty() {
-            backlog.note(&deletes.into_iter().flatten().collect::<Vec<_>>());
-            if moved.kind == FileKind::Directory {
-                backlog.paths_changed(moved.mount);
-            }
-        }
+        self.note_moved(&deletes.into_iter().flatten().collect::<Vec<_>>(), &[&moved]);
         if is_later {
             deletes.into_iter().flatten().for_each(|inode| self.replaced.forget(inode));
         }
@@ -177,6 +166,18 @@ impl Writing {
         self.follow(mount, kept).await;
         self.relocator.kick(to_dir.mount.mount.id);
         Ok(Try::Done((self.position()?, links)))
+    }
+
+    /// Has it looked at again where `inodes`, and what is below `moved`, are persisted.
+    pub(super) fn note_moved(&self, inodes: &[InodeId], moved: &[&Attr]) {
+        let backlog = self.catalog.backlog();
+        if backlog.is_empty() {
+            return;
+        }
+        backlog.note(inodes);
+        if let Some(directory) = moved.iter().find(|attr| attr.kind == FileKind::Directory) {
+            backlog.paths_changed(directory.mount);
+        }
     }
 
     /// Finds both ends and checks that the caller may; `None` when both are the same already.
@@ -216,16 +217,7 @@ impl Writing {
                 _ => {}
             }
         }
-        if moved.kind == FileKind::Directory {
-            if is_below(snapshot, to.0, moved.inode)? {
-                let message = format!("{} cannot be moved below itself", describe(snapshot, moved.inode));
-                return Err(Error::new(ErrorKind::InvalidArgument, message));
-            }
-            if let Some(caller) = caller.filter(|_| from.0 != to.0) {
-                // Its `..` changes.
-                caller.require(&moved, WRITE, || describe(snapshot, moved.inode))?;
-            }
-        }
+        require_movable(snapshot, &moved, (from.0, to.0), caller)?;
         Ok(Some(Ends { from: (from_dir, moved), to: (to_dir, replaced) }))
     }
 
@@ -247,6 +239,29 @@ impl Writing {
             return Ok(Some(way));
         }
         Ok(None)
+    }
+}
+
+/// Checks that what is moved from one directory to another may be there.
+///
+/// # Errors
+/// `InvalidArgument` for a directory that would lie below itself; `PermissionDenied` for one that the caller may not write, since its `..` changes.
+pub(super) fn require_movable(
+    snapshot: &Snapshot,
+    moved: &Attr,
+    (from, to): (InodeId, InodeId),
+    caller: Option<&Caller>,
+) -> Result<()> {
+    if moved.kind != FileKind::Directory {
+        return Ok(());
+    }
+    if is_below(snapshot, to, moved.inode)? {
+        let message = format!("{} cannot be moved below itself", describe(snapshot, moved.inode));
+        return Err(Error::new(ErrorKind::InvalidArgument, message));
+    }
+    match caller.filter(|_| from != to) {
+        Some(caller) => caller.require(moved, WRITE, || describe(snapshot, moved.inode)),
+        None => Ok(()),
     }
 }
 
