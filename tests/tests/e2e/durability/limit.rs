@@ -43,6 +43,14 @@ fn write_all(files: Range<u64>, path: impl Fn(u64) -> PathBuf, written: &AtomicU
     Ok(())
 }
 
+/// Writes 4 MiB into each of `files`, one after the other.
+fn fill(files: Vec<File>) -> std::io::Result<()> {
+    (0..).zip(files).try_for_each(|(n, mut file)| {
+        file.write_all(&noise(n, 4 * MIB))?;
+        close(file)
+    })
+}
+
 #[test]
 fn a_writer_that_outruns_the_store_is_slowed_and_the_bound_holds() -> Result<()> {
     let lake = Lake::empty()?;
@@ -94,12 +102,7 @@ fn a_writer_waits_while_the_store_is_away_and_what_needs_no_room_goes_on() -> Re
     lake.minio.kill()?;
     open.write_all(&noise(2, 5_000))?;
     std::thread::scope(|scope| {
-        let writing = scope.spawn(|| {
-            (0..).zip(files).try_for_each(|(n, mut file)| {
-                file.write_all(&noise(n, 4 * MIB))?;
-                close(file)
-            })
-        });
+        let writing = scope.spawn(|| fill(files));
         let watched = (|| {
             until_somebody_waits(&cluster)?;
             must_read(&cluster.path(0, "old"), &noise(1, 100_000))?;
@@ -165,12 +168,7 @@ fn a_mount_whose_store_is_stopped_stops_no_writer_of_another() -> Result<()> {
     stopped.minio.signal(Signal::STOP)?;
     let near = AtomicUsize::new(0);
     std::thread::scope(|scope| {
-        let writing = scope.spawn(|| {
-            (0..).zip(files).try_for_each(|(n, mut file)| {
-                file.write_all(&noise(n, 4 * MIB))?;
-                close(file)
-            })
-        });
+        let writing = scope.spawn(|| fill(files));
         let watched = (|| {
             until_somebody_waits(&cluster)?;
             // Many times what is left of the bound.
