@@ -20,7 +20,7 @@ use headpond_runtime::Shutdown;
 use headpond_transport::Transport;
 use headpond_types::{Error, ErrorKind, MountId, Result};
 use headpond_ufs::{Abandoned, UploadMark};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, time::Instant};
 use tonic::transport::{Channel, Endpoint};
 
 use self::needed::Needed;
@@ -159,9 +159,10 @@ impl Registration {
     async fn stay(&self, membership: &mut Membership) -> Error {
         let interval = Duration::from_millis(membership.joined.heartbeat_ms.max(1));
         loop {
+            let last = Instant::now();
             tokio::select! {
-                () = tokio::time::sleep(interval) => {}
-                () = self.cluster.refresh.notified() => tokio::time::sleep(HURRIED.min(interval)).await,
+                () = tokio::time::sleep_until(last + interval) => {}
+                () = self.cluster.refresh.notified() => tokio::time::sleep_until(last + HURRIED.min(interval)).await,
             }
             let beat = self.heartbeat(membership).await;
             self.metrics.heartbeat(beat.is_ok());

@@ -106,11 +106,13 @@ impl Sender<'_> {
     /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
     async fn begin(&self, content: Option<ContentId>) -> Result<(String, Noted)> {
         let (store, target) = (Arc::clone(self.store), self.target.clone());
-        let abandoned = Arc::clone(&self.stager.abandoned);
+        let (abandoned, refresh) = (Arc::clone(&self.stager.abandoned), Arc::clone(&self.stager.cluster.refresh));
         let tasks: &Tasks = &self.stager.tasks;
         let begun = tasks.spawn(async move {
             let upload = store.create_multipart_as(&target.key, content).await.map_err(|error| told(&target, error))?;
             let noted = abandoned.note(target.mount, &target.key, &upload).await;
+            // Until the master hears of it, it is lost with this worker's disk.
+            refresh.notify_one();
             fail_point!("upload::begun");
             Ok((upload, noted))
         });

@@ -17,6 +17,14 @@ fn two_copies(lake: &Lake) -> ClusterBuilder {
     cluster(lake, "async").store(&["--copies", "2"])
 }
 
+/// Waits until the first worker has begun an upload and the master has heard of it.
+fn uploads_are_known(lake: &Lake, cluster: &Cluster) -> Result<()> {
+    eventually("an upload is on its way", || Ok(lake.minio.uploads()? == 1))?;
+    let beats = || cluster.workers[0].metric("headpond_worker_heartbeats_total", "");
+    let before = beats()?;
+    eventually("the master hears of it", || Ok(beats()? > before + 1.5))
+}
+
 #[test]
 fn a_worker_that_is_lost_with_its_disk_takes_nothing_along() -> Result<()> {
     let lake = Lake::of([("old", noise(1, 100_000))])?;
@@ -38,6 +46,7 @@ fn a_worker_that_is_lost_with_its_disk_takes_nothing_along() -> Result<()> {
     for path in ["/f0", "/f19", "/large", "/old"] {
         ensure!(status.holders(path) == 2, "{path}: {status:?}");
     }
+    uploads_are_known(&lake, &cluster)?;
     // The worker that had them written to it.
     cluster.workers[0].kill()?;
     fs::remove_dir_all(cluster.cache_dir(0))?;
@@ -60,10 +69,7 @@ fn what_a_worker_was_sending_when_it_was_lost_is_left_nowhere() -> Result<()> {
     cluster.mount(1)?;
     lake.proxy.behave(Behaviour { hang: true, only: "partNumber".to_owned(), ..Behaviour::default() });
     write_and_close(&cluster.path(0, "large"), &noise(99, 20 * MIB))?;
-    eventually("a part is on its way", || Ok(lake.minio.uploads()? == 1))?;
-    let beats = |cluster: &Cluster| cluster.workers[0].metric("headpond_worker_heartbeats_total", "");
-    let before = beats(&cluster)?;
-    eventually("the master hears of it", || Ok(beats(&cluster)? > before + 1.5))?;
+    uploads_are_known(&lake, &cluster)?;
     cluster.workers[0].kill()?;
     fs::remove_dir_all(cluster.cache_dir(0))?;
     lake.proxy.behave(Behaviour::default());
