@@ -5,7 +5,10 @@ use std::time::Duration;
 use headpond_types::InodeId;
 use tokio::time::Instant;
 
-use super::{Class, Entry, Line, State, place};
+use super::{
+    Line,
+    item::{Class, Entry, State, place},
+};
 
 /// What is changed again and again is left alone for so many times as long as what is changed once, and no longer.
 const TIMES: u32 = 10;
