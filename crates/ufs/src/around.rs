@@ -129,17 +129,18 @@ impl<W: Around> UnderStore for W {
         self.around(what, || self.inner().uploads(after)).await
     }
 
-    async fn copy(
+    async fn copy_as(
         &self,
         source: &Key,
         version: &str,
         key: &Key,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         // A copy onto its own source gives the source a new version.
         let repeatable = *condition == Precondition::None && source != key;
         let what = Request { op: Op::Copy, key, sent: 0, repeatable };
-        self.around(what, || self.inner().copy(source, version, key, condition)).await
+        self.around(what, || self.inner().copy_as(source, version, key, condition, content)).await
     }
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {

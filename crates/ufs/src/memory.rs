@@ -145,6 +145,17 @@ impl Memory {
     ) -> Result<ObjectMeta, UfsError> {
         self.check_key(key)?;
         let version = version_of(&body);
+        self.store_version(key, body, version, condition, content)
+    }
+
+    fn store_version(
+        &self,
+        key: &Key,
+        body: Bytes,
+        version: String,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         let mut state = self.state();
         self.check(&state, key, condition)?;
         let object = Object { body, mtime: SystemClock.now(), version, content };
@@ -293,7 +304,9 @@ impl UnderStore for Memory {
             }
             (whole.freeze(), *content)
         };
-        let meta = self.store(key, body, condition, content)?;
+        // As on S3, another than that of the same bytes put at once.
+        let version = format!("{}-{}", version_of(&body), parts.len());
+        let meta = self.store_version(key, body, version, condition, content)?;
         self.state().uploads.remove(upload);
         Ok(meta)
     }
@@ -319,16 +332,17 @@ impl UnderStore for Memory {
         Ok(UploadPage { uploads, next })
     }
 
-    async fn copy(
+    async fn copy_as(
         &self,
         source: &Key,
         version: &str,
         key: &Key,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         let object = self.find(source)?;
         let body = self.find_version(source, version, &(0..object.body.len() as u64))?;
-        self.store(key, body, condition, object.content)
+        self.store(key, body, condition, content.or(object.content))
     }
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {

@@ -118,6 +118,21 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
         version: &str,
         key: &Key,
         condition: &Precondition,
+    ) -> Result<ObjectMeta, UfsError> {
+        self.copy_as(source, version, key, condition, None).await
+    }
+
+    /// The same for a copy that says which content it is, as [`UnderStore::put_as`]; `None`: what the source says.
+    ///
+    /// # Errors
+    /// As [`UnderStore::copy`].
+    async fn copy_as(
+        &self,
+        source: &Key,
+        version: &str,
+        key: &Key,
+        condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError>;
 
     /// Deletes the object under `key`; one that does not exist is not an error.

@@ -78,7 +78,8 @@ impl Persister {
         let Copying { upload, target, from, version, size, mtime } = copying;
         let (source, place) = (mount.object_key(from), mount.object_key(key));
         let condition = upload.replaces.clone().map_or(Precondition::Absent, Precondition::Matches);
-        let copy = Copy { source: &source, version, size: *size, target: &place, condition: &condition };
+        let content = Some(upload.content);
+        let copy = Copy { source: &source, version, size: *size, target: &place, condition: &condition, content };
         let made = |size, version| Version { size, mtime: *mtime, version, content: upload.content };
         match copy.perform(mount, &self.relocator).await? {
             Copied::Done(meta) => {

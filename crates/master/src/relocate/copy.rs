@@ -9,7 +9,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use fail::fail_point;
 use futures::{StreamExt, TryStreamExt, stream};
-use headpond_types::{Error, ErrorKind, Result};
+use headpond_types::{ContentId, Error, ErrorKind, Result};
 use headpond_ufs::{Capabilities, Key, Noted, ObjectMeta, Precondition, UnderStore};
 
 use super::Relocator;
@@ -32,6 +32,14 @@ pub(crate) struct Copy<'c> {
     pub(crate) target: &'c Key,
     /// On the target.
     pub(crate) condition: &'c Precondition,
+    /// What the copy says that it is; `None`: what the source says, as far as the store copies that.
+    pub(crate) content: Option<ContentId>,
+}
+
+/// What the copy of the version `version` at `target` says that it is. It is known before the copy is made, so one that was not journalled is known again;
+/// its version is not: stores may give a copy another.
+pub(crate) fn mark(target: &Key, version: &str) -> ContentId {
+    ContentId::of_object("copy", target.as_bytes(), version, 0)
 }
 
 /// How a copy ended.
@@ -83,14 +91,17 @@ impl Copy<'_> {
             return Ok(Copied::Occupied);
         }
         let condition = if conditional { self.condition } else { &Precondition::None };
-        match mount.attempt("write", self.target, store.put(self.target, Bytes::new(), condition)).await? {
+        match mount
+            .attempt("write", self.target, store.put_as(self.target, Bytes::new(), condition, self.content))
+            .await?
+        {
             Verdict::Done(meta) => Ok(Copied::Done(meta)),
             Verdict::Missing | Verdict::Unmet => Ok(Copied::Occupied),
         }
     }
 
     async fn in_one(&self, mount: &LiveMount, store: &Arc<dyn UnderStore>, condition: &Precondition) -> Result<Copied> {
-        let copy = store.copy(self.source, self.version, self.target, condition);
+        let copy = store.copy_as(self.source, self.version, self.target, condition, self.content);
         match mount.attempt("copy", self.source, copy).await? {
             Verdict::Done(meta) => Ok(Copied::Done(meta)),
             Verdict::Missing => Ok(Copied::SourceChanged),
@@ -119,9 +130,10 @@ impl Copy<'_> {
     /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
     async fn begin(&self, mount: &Arc<LiveMount>, relocator: &Relocator) -> Result<(String, Noted)> {
         let (mount, target, abandoned) = (mount.clone(), self.target.clone(), relocator.abandoned.clone());
+        let content = self.content;
         let begun = relocator.tasks.spawn(async move {
             let store = mount.store().await?;
-            let begun = mount.ask("begin an upload of", &target, store.create_multipart(&target)).await?;
+            let begun = mount.ask("begin an upload of", &target, store.create_multipart_as(&target, content)).await?;
             let upload = begun.ok_or_else(|| gone(&target))?;
             let noted = abandoned.note(mount.mount.id, &target, &upload).await;
             fail_point!("relocate::uploading");

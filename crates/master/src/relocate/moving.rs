@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use super::{
     Relocator,
     compare::are_same,
-    copy::{Copied, Copy},
+    copy::{Copied, Copy, mark},
     job::{AT_ONCE, Aside, BATCH, Job, Pass},
     stragglers::Straggler,
 };
@@ -139,7 +139,9 @@ impl Job<'_> {
         };
         loop {
             let (version, size) = (&file.version[..], file.size);
-            let copy = Copy { source: &source, version, size, target: &target, condition: &condition };
+            let mark = mark(&target, version);
+            let copy =
+                Copy { source: &source, version, size, target: &target, condition: &condition, content: Some(mark) };
             match copy.perform(&self.mount, self.relocator).await? {
                 Copied::Done(meta) if meta.size == size => {
                     fail_point!("relocate::copied");
@@ -160,7 +162,9 @@ impl Job<'_> {
             .await?;
             match (there, ours) {
                 (None, _) if condition != Precondition::Absent => condition = Precondition::Absent,
-                (Some(there), Some(ours)) if are_same(&self.mount, &there, &ours).await? => {
+                (Some(there), Some(ours))
+                    if there.content == Some(mark) || are_same(&self.mount, &there, &ours).await? =>
+                {
                     return Ok(Step::Copied(Fresh { file, version: there.version }));
                 }
                 _ => {

@@ -11,7 +11,7 @@ use headpond_ufs::{Key, ListRequest, Listed, ObjectMeta, Precondition};
 use super::{
     Relocator,
     compare::are_same,
-    copy::{Copied, Copy},
+    copy::{Copied, Copy, mark},
     job::{AT_ONCE, Job},
     owners::Owners,
 };
@@ -37,9 +37,11 @@ impl Relocator {
             return Ok(());
         }
         let owners = Owners::new(self.catalog.snapshot()?, id, mount.root)?;
+        // What is stored there meanwhile is told from them as long as they are known.
+        left.retain(|(key, _)| !self.leases.is_persisting_at(key));
         for (key, version) in &left {
-            if owners.file_at(key)?.is_none() && !self.leases.is_persisting_at(key) {
-                delete_version(mount, &mount.object_key(key), version).await?;
+            if owners.file_at(key)?.is_none() {
+                delete_copy(mount, &mount.object_key(key), version).await?;
             }
         }
         let gone = left.into_iter().map(|(key, _)| key).collect();
@@ -247,7 +249,7 @@ impl Job<'_> {
         }
         if old.size > 0 {
             let (version, size, condition) = (&old.version[..], old.size, &Precondition::Absent);
-            let copy = Copy { source: key, version, size, target: &target, condition };
+            let copy = Copy { source: key, version, size, target: &target, condition, content: old.content };
             let Copied::Done(_) = copy.perform(&self.mount, self.relocator).await? else { return Ok(false) };
             return Ok(delete_version(&self.mount, key, version).await? != Verdict::Unmet);
         }
@@ -288,6 +290,17 @@ impl Job<'_> {
         delete_version(&self.mount, &left.key, &left.version).await?;
         Ok::<_, Error>(true)
     }
+}
+
+/// Deletes the object under `key` if it is `version`, or a copy of that which was made there.
+async fn delete_copy(mount: &LiveMount, key: &Key, version: &str) -> Result<()> {
+    let store = mount.store().await?;
+    let there = mount.ask("find", key, store.head(key)).await?;
+    let is_left = |meta: &ObjectMeta| meta.version == version || meta.content == Some(mark(key, version));
+    if let Some(meta) = there.filter(is_left) {
+        delete_version(mount, key, &meta.version).await?;
+    }
+    Ok(())
 }
 
 /// What is at `path` below `top`; a trailing slash does not matter.

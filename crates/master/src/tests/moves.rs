@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use headpond_types::Result;
 use headpond_ufs::{Fault, Op, UfsErrorKind};
 
-use super::{INTERVAL, Rig};
+use super::{INTERVAL, Rig, plain::Plain};
 
 /// Paths without a slash before; `None` for a directory, else the bytes of the file.
 type Tree = BTreeMap<String, Option<String>>;
@@ -31,10 +31,14 @@ struct Play {
 }
 
 impl Play {
-    /// With some keys that no listing has shown yet.
+    /// With some keys that no listing has shown yet; for odd seeds in a store where copies have versions of their own.
     async fn begin(seed: u64) -> Self {
         let keys = ["a/a/a", "a/a/b", "a/b", "b/a", "b/c/d", "c"];
-        let rig = Rig::writable(&keys).await;
+        let rig = if seed.is_multiple_of(2) {
+            Rig::writable(&keys).await
+        } else {
+            Rig::with(Some(INTERVAL), &keys, false, Plain::in_parts).await
+        };
         let mut tree = Tree::new();
         for key in keys {
             for (at, _) in key.match_indices('/') {
@@ -255,6 +259,7 @@ async fn run(mut play: Play, steps: usize, faults: f64, restarts: bool) {
     for number in 0..steps {
         if faults > 0.0 {
             play.rig.store.chance(Some(Op::Copy), faults, Fault::Error(UfsErrorKind::Transient));
+            play.rig.store.chance(Some(Op::CompleteMultipart), faults, Fault::LostAnswer);
             play.rig.store.chance(Some(Op::Delete), faults, Fault::Error(UfsErrorKind::Transient));
         }
         play.step(number).await;

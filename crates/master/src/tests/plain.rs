@@ -52,6 +52,12 @@ impl Plain {
         let capabilities = inner.capabilities().clone();
         Arc::new(Self { inner, capabilities, late: late.clone() })
     }
+
+    /// As S3: honours conditions at the end of an upload, and not on a copy. What was copied so has another version than its source.
+    pub(super) fn in_parts(inner: Arc<dyn UnderStore>) -> Arc<dyn UnderStore> {
+        let capabilities = Capabilities { conditional_copy: false, ..inner.capabilities().clone() };
+        Arc::new(Self { inner, capabilities, late: Arc::default() })
+    }
 }
 
 fn allowed(condition: &Precondition, can: bool) -> Result<(), UfsError> {
@@ -134,15 +140,16 @@ impl UnderStore for Plain {
         self.inner.abort_multipart(key, upload).await
     }
 
-    async fn copy(
+    async fn copy_as(
         &self,
         source: &Key,
         version: &str,
         key: &Key,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         allowed(condition, self.capabilities.conditional_copy)?;
-        self.inner.copy(source, version, key, condition).await
+        self.inner.copy_as(source, version, key, condition, content).await
     }
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {

@@ -63,6 +63,50 @@ async fn a_directory_of_some_hundred_objects_is_renamed_and_follows() {
     assert_eq!(moved, 400);
 }
 
+/// Waits until relocations that stopped are over.
+async fn retried(rig: &Rig) {
+    let relocator = &rig.master.core.relocator;
+    let retrying = async {
+        while relocator.pending() > 0 {
+            relocator.retry_now();
+            tokio::task::yield_now().await;
+        }
+    };
+    let over = tokio::time::timeout(Duration::from_secs(20), retrying).await;
+    over.unwrap_or_else(|_| panic!("{:?}", relocator.problems()));
+}
+
+/// With a file `new/f` that was copied there after a rename, which nobody heard of.
+async fn copied_unheard() -> Rig {
+    let rig = Rig::with(Some(INTERVAL), &["old/f"], false, Plain::in_parts).await;
+    rig.find("/m/old/f").await.expect("asked").expect("is there");
+    rig.store.script(Op::CompleteMultipart, [Some(Fault::LostAnswer)]);
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    while !rig.keys().await.contains(&"new/f".to_owned()) {
+        tokio::task::yield_now().await;
+    }
+    rig
+}
+
+#[tokio::test]
+async fn a_copy_that_nobody_heard_of_goes_with_its_file() {
+    let rig = copied_unheard().await;
+    rig.unlink("/m/new/f").await.expect("removed");
+    retried(&rig).await;
+    assert_eq!(rig.keys().await, ["new/"]);
+    rig.advance(INTERVAL);
+    assert_eq!(rig.tree("/m").await.expect("listed"), ["new/"]);
+}
+
+#[tokio::test]
+async fn a_copy_that_nobody_heard_of_makes_way_for_a_newer_version() {
+    let rig = copied_unheard().await;
+    rig.write("/m/new/f", "newer").await;
+    retried(&rig).await;
+    assert_eq!(rig.keys().await, ["new/f"]);
+    assert_eq!(rig.object("new/f").await, "newer");
+}
+
 #[tokio::test]
 async fn the_old_name_is_masked_until_all_is_moved() {
     let rig = Rig::writable(&refs(&directory("old", 50))).await;
@@ -78,11 +122,7 @@ async fn the_old_name_is_masked_until_all_is_moved() {
     rig.rename("/m/new", "/m/on").await.expect("onward");
     assert_eq!(rig.list("/m").await.expect("listed"), ["f", "old/", "on/"]);
     rig.store.heal();
-    rig.master.core.relocator.retry_now();
-    while rig.master.core.relocator.pending() > 0 {
-        rig.master.core.relocator.retry_now();
-        tokio::task::yield_now().await;
-    }
+    retried(&rig).await;
     let mut keys = rig.keys().await;
     keys.retain(|key| !key.ends_with('/'));
     let of = |prefix: &str| keys.iter().filter(|key| key.starts_with(prefix)).count();

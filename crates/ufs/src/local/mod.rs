@@ -240,15 +240,16 @@ impl UnderStore for Local {
         self.run(move |shared| shared.abort_upload(&key, &upload)).await
     }
 
-    async fn copy(
+    async fn copy_as(
         &self,
         source: &Key,
         version: &str,
         key: &Key,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         let (source, version, key, condition) = (source.clone(), version.to_owned(), key.clone(), condition.clone());
-        self.run(move |shared| shared.copy(&source, &version, &key, &condition)).await
+        self.run(move |shared| shared.copy(&source, &version, &key, &condition, content)).await
     }
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {

@@ -185,6 +185,7 @@ impl Shared {
         version: &str,
         key: &Key,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         self.names(key)?;
         let file = self.open_version(source, &(0..0), version)?;
@@ -196,7 +197,7 @@ impl Shared {
         let length = size_of(&fstat(&file).map_err(failure)?);
         let staged = self.stage(&root).map_err(failure)?;
         staged.append(&file, 0, length).map_err(failure)?;
-        staged.set_content(tag::read(&file));
+        staged.set_content(content.or_else(|| tag::read(&file)));
         self.check_unchanged(source, &file, version)?;
         self.publish(&root, key, &staged, condition)
     }

@@ -232,14 +232,15 @@ impl UnderStore for S3 {
         self.uploads_page(after).await
     }
 
-    async fn copy(
+    async fn copy_as(
         &self,
         source: &Key,
         version: &str,
         key: &Key,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
-        self.copy_object(source, version, key, condition).await
+        self.copy_object(source, version, key, condition, content).await
     }
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {

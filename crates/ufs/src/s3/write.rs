@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use aws_sdk_s3::{
     primitives::ByteStream,
-    types::{CompletedMultipartUpload, CompletedPart},
+    types::{CompletedMultipartUpload, CompletedPart, MetadataDirective},
 };
 use bytes::Bytes;
 use headpond_runtime::{Clock, SystemClock};
@@ -176,6 +176,7 @@ impl S3 {
         version: &str,
         key: &Key,
         condition: &Precondition,
+        content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         if *condition != Precondition::None {
             let why =
@@ -183,7 +184,7 @@ impl S3 {
             return Err(self.error(UfsErrorKind::Unsupported, key, why));
         }
         // The answer to a copy has no length.
-        let ObjectMeta { size, content, .. } = self.describe(source, Some(version)).await?;
+        let ObjectMeta { size, content: said, .. } = self.describe(source, Some(version)).await?;
         let call = self
             .client
             .copy_object()
@@ -191,6 +192,8 @@ impl S3 {
             .key(self.text(key)?)
             .copy_source(keys::copy_source(&self.bucket, self.text(source)?))
             .copy_source_if_match(keys::quoted(version))
+            .set_metadata_directive(content.map(|_| MetadataDirective::Replace))
+            .set_metadata(metadata(content))
             .send();
         let answer = match self.send("copy", source, call).await {
             Err(error) if error.kind() == UfsErrorKind::Precondition => return Err(self.changed(source)),
@@ -202,7 +205,7 @@ impl S3 {
             size,
             mtime: result.and_then(|result| result.last_modified()).map_or_else(|| SystemClock.now(), keys::timestamp),
             version: self.version(key, result.and_then(|result| result.e_tag()))?,
-            content,
+            content: content.or(said),
         })
     }
 

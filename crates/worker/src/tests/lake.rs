@@ -219,7 +219,14 @@ impl UnderStore for Lake {
         Self::unsupported()
     }
 
-    async fn copy(&self, _: &Key, _: &str, _: &Key, _: &Precondition) -> Result<ObjectMeta, UfsError> {
+    async fn copy_as(
+        &self,
+        _: &Key,
+        _: &str,
+        _: &Key,
+        _: &Precondition,
+        _: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
         Self::unsupported()
     }
 

@@ -16,6 +16,9 @@ pub(crate) async fn objects_say_which_content_they_are(place: Place) {
     describes(&place, "tagged", &put).await;
     place.store.copy(&key, &put.version, &place.key("copy"), &Precondition::None).await.expect("a copy");
     assert_eq!(said("copy").await, Some(first));
+    let copied = place.store.copy_as(&key, &put.version, &place.key("copy"), &Precondition::None, Some(second)).await;
+    assert_eq!(copied.expect("a copy").content, Some(second));
+    assert_eq!(said("copy").await, Some(second));
 
     let part = vec![1; usize::try_from(place.store.capabilities().min_part_size.max(1)).expect("few bytes")];
     let upload = place.store.create_multipart_as(&key, Some(second)).await.expect("an upload");
