@@ -78,6 +78,30 @@ impl S3 {
         Ok(answer.e_tag().context("no ETag")?.trim_matches('"').to_owned())
     }
 
+    /// Stores an object that says what it is: its type, its encoding, and a note of the user.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn put_saying(&self, key: &str, body: impl Into<Bytes>, [kind, encoding, note]: [&str; 3]) -> Result<()> {
+        let body = ByteStream::from(body.into());
+        let request = self.client.put_object().bucket(&self.bucket).key(key).body(body);
+        let request = request.content_type(kind).content_encoding(encoding).metadata("note", note);
+        request.send().await.map_err(|error| anyhow::anyhow!("put {key}: {}", DisplayErrorContext(error)))?;
+        Ok(())
+    }
+
+    /// What an object says, as [`S3::put_saying`] takes it.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn said(&self, key: &str) -> Result<[String; 3]> {
+        let result = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        let answer = result.map_err(|error| anyhow::anyhow!("head {key}: {}", DisplayErrorContext(error)))?;
+        let note = answer.metadata().and_then(|metadata| metadata.get("note").cloned());
+        let text = |said: Option<&str>| said.unwrap_or_default().to_owned();
+        Ok([text(answer.content_type()), text(answer.content_encoding()), note.unwrap_or_default()])
+    }
+
     /// Stores many objects, 32 at a time.
     ///
     /// # Errors

@@ -87,6 +87,17 @@ impl<W: Around> UnderStore for W {
         self.around(what, || self.inner().create_multipart_as(key, content)).await
     }
 
+    async fn create_multipart_copy(
+        &self,
+        source: &Key,
+        version: &str,
+        key: &Key,
+        content: Option<ContentId>,
+    ) -> Result<String, UfsError> {
+        let what = Request { op: Op::CreateMultipart, key, sent: 0, repeatable: true };
+        self.around(what, || self.inner().create_multipart_copy(source, version, key, content)).await
+    }
+
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {
         let what = Request { op: Op::PutPart, key, sent: body.len() as u64, repeatable: true };
         self.around(what, || self.inner().put_part(key, upload, number, body.clone())).await

@@ -71,6 +71,22 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
     /// The same for an object that says which content it is, as [`UnderStore::put_as`].
     async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError>;
 
+    /// The same for what is to become a copy of the version `version` of `source`, in parts: it says of itself what that says, as its type and the
+    /// metadata of users, besides `content`.
+    ///
+    /// # Errors
+    /// As [`UnderStore::copy`].
+    async fn create_multipart_copy(
+        &self,
+        source: &Key,
+        version: &str,
+        key: &Key,
+        content: Option<ContentId>,
+    ) -> Result<String, UfsError> {
+        let _ = (source, version);
+        self.create_multipart_as(key, content).await
+    }
+
     /// Uploads part `number` (from 1) and answers its tag.
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError>;
 
@@ -122,7 +138,7 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
         self.copy_as(source, version, key, condition, None).await
     }
 
-    /// The same for a copy that says which content it is, as [`UnderStore::put_as`]; `None`: what the source says.
+    /// The same for a copy that says which content it is, as [`UnderStore::put_as`]; `None`: what the source says. All else it says as that.
     ///
     /// # Errors
     /// As [`UnderStore::copy`].

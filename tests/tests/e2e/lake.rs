@@ -47,6 +47,16 @@ impl Lake {
         self.runtime.block_on(self.s3.put(key, body))
     }
 
+    /// As [`S3::put_saying`](headpond_tests::S3::put_saying).
+    pub(crate) fn put_saying(&self, key: &str, body: impl Into<bytes::Bytes>, says: [&str; 3]) -> Result<()> {
+        self.runtime.block_on(self.s3.put_saying(key, body, says))
+    }
+
+    /// As [`S3::said`](headpond_tests::S3::said).
+    pub(crate) fn said(&self, key: &str) -> Result<[String; 3]> {
+        self.runtime.block_on(self.s3.said(key))
+    }
+
     /// Deletes an object behind the pond's back.
     pub(crate) fn delete(&self, key: &str) -> Result<()> {
         self.runtime.block_on(self.s3.delete(key))

@@ -119,7 +119,7 @@ impl Copy<'_> {
         relocator: &Relocator,
         condition: &Precondition,
     ) -> Result<Copied> {
-        let (upload, noted) = self.begin(mount, relocator).await?;
+        let Some((upload, noted)) = self.begin(mount, relocator).await? else { return Ok(Copied::SourceChanged) };
         let copied = self.upload_parts(mount, mount.store().await?, &upload, condition).await;
         if matches!(copied, Ok(Copied::Done(_))) {
             noted.done().await;
@@ -128,16 +128,18 @@ impl Copy<'_> {
     }
 
     /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
-    async fn begin(&self, mount: &Arc<LiveMount>, relocator: &Relocator) -> Result<(String, Noted)> {
-        let (mount, target, abandoned) = (mount.clone(), self.target.clone(), relocator.abandoned.clone());
-        let content = self.content;
+    async fn begin(&self, mount: &Arc<LiveMount>, relocator: &Relocator) -> Result<Option<(String, Noted)>> {
+        let (mount, abandoned, content) = (mount.clone(), relocator.abandoned.clone(), self.content);
+        let (source, version, target) = (self.source.clone(), self.version.to_owned(), self.target.clone());
         let begun = relocator.tasks.spawn(async move {
             let store = mount.store().await?;
-            let begun = mount.ask("begin an upload of", &target, store.create_multipart_as(&target, content)).await?;
-            let upload = begun.ok_or_else(|| gone(&target))?;
+            let begun = store.create_multipart_copy(&source, &version, &target, content);
+            let Verdict::Done(upload) = mount.attempt("begin a copy of", &source, begun).await? else {
+                return Ok(None);
+            };
             let noted = abandoned.note(mount.mount.id, &target, &upload).await;
             fail_point!("relocate::uploading");
-            Ok((upload, noted))
+            Ok(Some((upload, noted)))
         });
         begun.await.map_err(|error| Error::new(ErrorKind::Internal, "beginning an upload").with_source(error))?
     }

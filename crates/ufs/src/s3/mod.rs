@@ -5,6 +5,7 @@
 //! * The SDK's retries, deadlines for answers and stalled-stream checks are off: the retry wrapper does all three, with one clock.
 
 mod client;
+mod copies;
 mod failure;
 mod get;
 mod keys;
@@ -18,6 +19,7 @@ use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
+    operation::head_object::HeadObjectOutput,
 };
 use aws_smithy_runtime_api::http::Response;
 use bytes::Bytes;
@@ -111,6 +113,11 @@ impl S3 {
     }
 
     async fn describe(&self, key: &Key, version: Option<&str>) -> Result<ObjectMeta, UfsError> {
+        self.describe_all(key, version).await.map(|(meta, _)| meta)
+    }
+
+    /// With all that the object says of itself.
+    async fn describe_all(&self, key: &Key, version: Option<&str>) -> Result<(ObjectMeta, HeadObjectOutput), UfsError> {
         let request = self
             .client
             .head_object()
@@ -133,7 +140,7 @@ impl S3 {
         };
         match version {
             Some(expected) if expected != meta.version => Err(self.changed(key)),
-            _ => Ok(meta),
+            _ => Ok((meta, answer)),
         }
     }
 
@@ -196,6 +203,16 @@ impl UnderStore for S3 {
 
     async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
         self.create_upload(key, content).await
+    }
+
+    async fn create_multipart_copy(
+        &self,
+        source: &Key,
+        version: &str,
+        key: &Key,
+        content: Option<ContentId>,
+    ) -> Result<String, UfsError> {
+        self.create_upload_copy(source, version, key, content).await
     }
 
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {

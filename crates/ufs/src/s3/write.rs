@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use aws_sdk_s3::{
+    operation::create_multipart_upload::CreateMultipartUploadOutput,
     primitives::ByteStream,
-    types::{CompletedMultipartUpload, CompletedPart, MetadataDirective},
+    types::{CompletedMultipartUpload, CompletedPart},
 };
 use bytes::Bytes;
 use headpond_runtime::{Clock, SystemClock};
@@ -16,7 +17,7 @@ use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
 /// User metadata that says which content an object is: 32 hexadecimal digits. A copy within the store takes it along.
 pub(super) const CONTENT: &str = "headpond-content";
 
-fn metadata(content: Option<ContentId>) -> Option<HashMap<String, String>> {
+pub(super) fn metadata(content: Option<ContentId>) -> Option<HashMap<String, String>> {
     content.map(|content| HashMap::from([(CONTENT.to_owned(), content.to_string())]))
 }
 
@@ -64,6 +65,11 @@ impl S3 {
             .set_metadata(metadata(content))
             .send();
         let answer = self.send("begin an upload of", key, call).await?;
+        self.begun(key, &answer)
+    }
+
+    /// The id of an upload.
+    pub(super) fn begun(&self, key: &Key, answer: &CreateMultipartUploadOutput) -> Result<String, UfsError> {
         match answer.upload_id() {
             Some(id) if !id.is_empty() => Ok(id.to_owned()),
             _ => Err(self.protocol(key, "was answered without an upload id")),
@@ -168,45 +174,6 @@ impl S3 {
             Err(error) if error.kind() == UfsErrorKind::NotFound => Ok(()),
             other => other.map(|_| ()),
         }
-    }
-
-    pub(super) async fn copy_object(
-        &self,
-        source: &Key,
-        version: &str,
-        key: &Key,
-        condition: &Precondition,
-        content: Option<ContentId>,
-    ) -> Result<ObjectMeta, UfsError> {
-        if *condition != Precondition::None {
-            let why =
-                "cannot be the conditional target of a copy: complete a multipart upload with the condition instead";
-            return Err(self.error(UfsErrorKind::Unsupported, key, why));
-        }
-        // The answer to a copy has no length.
-        let ObjectMeta { size, content: said, .. } = self.describe(source, Some(version)).await?;
-        let call = self
-            .client
-            .copy_object()
-            .bucket(&self.bucket)
-            .key(self.text(key)?)
-            .copy_source(keys::copy_source(&self.bucket, self.text(source)?))
-            .copy_source_if_match(keys::quoted(version))
-            .set_metadata_directive(content.map(|_| MetadataDirective::Replace))
-            .set_metadata(metadata(content))
-            .send();
-        let answer = match self.send("copy", source, call).await {
-            Err(error) if error.kind() == UfsErrorKind::Precondition => return Err(self.changed(source)),
-            other => other?,
-        };
-        let result = answer.copy_object_result();
-        Ok(ObjectMeta {
-            key: key.clone(),
-            size,
-            mtime: result.and_then(|result| result.last_modified()).map_or_else(|| SystemClock.now(), keys::timestamp),
-            version: self.version(key, result.and_then(|result| result.e_tag()))?,
-            content: content.or(said),
-        })
     }
 
     pub(super) async fn delete_object(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {
