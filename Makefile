@@ -15,7 +15,7 @@ test: minio tools
 	@echo "tests that depend on what the user may do:" && sort -u target/test-summary
 
 bench: minio
-	cargo build --release --locked -p headpond-cli -p headpond-benches -p headpond-fuse --all-targets
+	cargo build --release --locked -p headpond-cli -p headpond-benches -p headpond-fuse -p headpond-tests --all-targets
 	cargo run --release --locked -p headpond-benches -- $(BENCH)
 
 lint:

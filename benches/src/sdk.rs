@@ -1,12 +1,10 @@
 //! Reads of a warm content through the SDK over TCP, against what loopback carries (iperf3, one stream).
 
-use std::process::Command;
-
 use anyhow::{Context as _, Result, ensure};
 use futures::StreamExt as _;
 use headpond_client::{Client, ClientConfig};
 use headpond_runtime::{Shutdown, Tasks};
-use headpond_tests::{Process, eventually, free_port, noise};
+use headpond_tests::{Command, Process, eventually, free_port, noise};
 
 use crate::{
     report::Report,
@@ -23,7 +21,7 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
     let port = free_port()?.to_string();
     let mut command = Command::new("iperf3");
     command.args(["-s", "-B", "127.0.0.1", "-p", &port, "--forceflush"]);
-    let mut server = Process::start("iperf3", command, &world.folder.path().join("iperf.log"))
+    let mut server = Process::start("iperf3", &command, &world.folder.path().join("iperf.log"))
         .context("the baseline needs iperf3: apt-get install iperf3")?;
     eventually("iperf3 listens", || {
         server.check_running()?;

@@ -4,11 +4,10 @@ use std::{
     fs::File,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use headpond_tests::{Mounted, Process, noise};
+use headpond_tests::{Command, Mounted, Process, noise};
 
 use crate::{
     report::Report,
@@ -127,7 +126,7 @@ impl Bare {
         let mounted = Mounted::at(world.folder.path().canonicalize()?.join("bare"))?;
         let mut command = Command::new(binary()?);
         command.arg(source).arg(mounted.path());
-        let mut process = Process::start("bare_passthrough", command, &world.folder.path().join("bare.log"))?;
+        let mut process = Process::start("bare_passthrough", &command, &world.folder.path().join("bare.log"))?;
         mounted.wait(&mut process)?;
         Ok(Self { _process: process, mounted })
     }

@@ -3,14 +3,14 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::Output,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use crate::{Minio, Mounted, Part, eventually, free_port, headpond_binary, new_folder};
+use crate::{Command, Minio, Mounted, Part, eventually, free_port, headpond_binary, new_folder};
 
 /// A cluster over one bucket, which the namespace's root shows. Worker `n` and mount `n` are on node `node-n`.
 ///

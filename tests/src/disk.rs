@@ -1,15 +1,12 @@
 //! Disks that fill up or break, for one test.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use tempfile::TempDir;
 
-use crate::new_folder;
+use crate::{Command, new_folder};
 
 /// A file system of its own, unmounted when dropped. Only root may make one.
 #[derive(Debug)]

@@ -1,15 +1,12 @@
 //! A real MinIO.
 
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Process, S3, free_port, tool, wait_ready};
+use crate::{Command, Process, S3, free_port, tool, wait_ready};
 
 /// A MinIO server of its own, with its data in a temporary folder.
 #[derive(Debug)]
@@ -147,7 +144,7 @@ fn launch(data: &Path, port: u16) -> Result<Process> {
         .env("MINIO_ROOT_PASSWORD", Minio::SECRET_KEY)
         .env("MINIO_BROWSER", "off")
         .env("MINIO_PROMETHEUS_AUTH_TYPE", "public");
-    Process::start("minio", command, &data.join("minio.log"))
+    Process::start("minio", &command, &data.join("minio.log"))
 }
 
 /// The binary that `HEADPOND_TEST_MINIO` names, or the one that `make minio` built.

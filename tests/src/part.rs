@@ -3,12 +3,11 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
 
-use crate::{Process, free_port, headpond_binary, metric, wait_ready};
+use crate::{Command, Process, free_port, headpond_binary, metric, wait_ready};
 
 /// A process of Headpond that is started, killed and started again on the same state and ports. It is configured in all three
 /// ways: a file, the environment and flags.
@@ -74,7 +73,7 @@ impl Part {
         line.push(headpond_binary()?.into());
         let mut command = Command::new(&line[0]);
         command.args(&line[1..]).current_dir(&self.folder).args(&self.arguments).envs(self.environment.iter().cloned());
-        self.process = Some(Process::start(&format!("headpond {}", self.name), command, &self.log())?);
+        self.process = Some(Process::start(&format!("headpond {}", self.name), &command, &self.log())?);
         Ok(())
     }
 

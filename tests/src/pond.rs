@@ -3,7 +3,6 @@
 use std::{
     ffi::OsString,
     path::{Path, PathBuf},
-    process::Command,
     time::Duration,
 };
 
@@ -11,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::mount::UnmountFlags;
 use tempfile::TempDir;
 
-use crate::{Minio, Process, eventually, free_port, is_root, metric, new_folder, wait_ready};
+use crate::{Command, Minio, Process, eventually, free_port, is_root, metric, new_folder, wait_ready};
 
 /// The binary under test: `HEADPOND_TEST_BINARY`, or the one beside the test that runs.
 ///
@@ -216,7 +215,7 @@ impl Pond {
             command.args(["--endpoint", endpoint]);
         }
         command.args(&self.builder.arguments).envs(self.builder.environment.iter().cloned());
-        let mut process = Process::start("headpond up", command, &self.log())?;
+        let mut process = Process::start("headpond up", &command, &self.log())?;
         wait_ready(&mut process, self.http_port, "/readyz")?;
         if self.builder.mount {
             self.mounted.wait(&mut process)?;

@@ -1,12 +1,10 @@
 //! Processes that end with their owner, and waiting for conditions.
 
 use std::{
-    fs::File,
     io::{Read as _, Write as _},
     net::TcpStream,
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
-    process::{Child, Command, ExitStatus, Stdio},
+    process::ExitStatus,
     sync::mpsc::RecvTimeoutError,
     time::{Duration, Instant},
 };
@@ -15,10 +13,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use crate::{Command, launcher::Child};
+
 /// How long servers may take to become ready, and conditions to come true, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A child process. It is killed when dropped, and by the kernel when the thread that started it ends.
+/// A process. It is killed when dropped, and by the kernel when the tests end.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -31,18 +31,8 @@ impl Process {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn start(name: &str, mut command: Command, log: &Path) -> Result<Self> {
-        let output = File::options().create(true).append(true).open(log)?;
-        command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
-        // SAFETY: prctl is async-signal-safe and touches no memory of the parent.
-        #[expect(unsafe_code, reason = "pre_exec is the only way to set the parent-death signal")]
-        unsafe {
-            command.pre_exec(|| {
-                rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
-                Ok(())
-            });
-        }
-        let child = command.spawn().with_context(|| format!("cannot start {name}: {command:?}"))?;
+    pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
+        let child = command.start(log, log).with_context(|| format!("cannot start {name}: {command:?}"))?;
         Ok(Self { child, name: name.to_owned(), log: log.to_owned() })
     }
 

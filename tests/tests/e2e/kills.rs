@@ -5,7 +5,6 @@ use std::{
     io::ErrorKind,
     os::unix::fs::{FileExt as _, MetadataExt as _},
     path::{Path, PathBuf},
-    process::Command,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -16,7 +15,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use headpond_tests::{
-    Behaviour, Cluster, Part, Process, Sample, can_guard, eventually, headpond_binary, noise, within,
+    Behaviour, Cluster, Command, Part, Process, Sample, can_guard, eventually, headpond_binary, noise, within,
 };
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
@@ -188,7 +187,7 @@ fn a_mount_killed_while_it_tells_the_kernel_of_a_change_leaves_nobody_hanging() 
     lake.proxy.behave(Behaviour { hang: true, only: "slow".to_owned(), ..Behaviour::default() });
     let mut command = Command::new("stat");
     command.arg(cluster.path(0, "d/slow"));
-    let mut waiting = Process::start("stat", command, &cluster.folder().join("stat.log"))?;
+    let mut waiting = Process::start("stat", &command, &cluster.folder().join("stat.log"))?;
     eventually("the store is asked for the name", || {
         Ok(lake.proxy.requests().iter().any(|request| request.target.contains("slow")))
     })?;

@@ -1,9 +1,9 @@
 //! Suites of others on a mount: pjdfstest for what calls answer, fsx for the bytes of one file.
 
-use std::{os::unix::fs::FileExt as _, path::Path, process::Command};
+use std::{os::unix::fs::FileExt as _, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Pond, can_passthrough, is_root, run_as, tool};
+use headpond_tests::{Command, Pond, can_passthrough, is_root, run_as, tool};
 
 use crate::lake::Lake;
 

@@ -3,11 +3,10 @@
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
-    process::Command,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::Sample;
+use headpond_tests::{Command, Sample};
 use sha2::{Digest as _, Sha256};
 
 use crate::lake::Lake;

@@ -52,7 +52,7 @@ fn a_copied_file_is_in_the_store() -> Result<()> {
         ensure!(lake.get(&name)? == bytes, "{name} has other bytes in the store");
         ensure!(fs::read(pond.path(&name))? == bytes, "{name} reads as other bytes");
     }
-    ensure!(std::process::Command::new("cp").arg(pond.path("f")).arg(pond.path("cp")).status()?.success(), "cp");
+    ensure!(headpond_tests::Command::new("cp").arg(pond.path("f")).arg(pond.path("cp")).status()?.success(), "cp");
     ensure!(lake.get("cp")? == bytes, "cp copied other bytes");
     pond.stop()
 }

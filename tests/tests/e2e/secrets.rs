@@ -86,7 +86,7 @@ fn no_secret_is_written_shown_or_told() -> Result<()> {
     // The settings of a process, with all of its environment.
     let file = cluster.folder().join("master.toml").display().to_string();
     for format in ["json", "text"] {
-        let mut show = std::process::Command::new(headpond_tests::headpond_binary()?);
+        let mut show = headpond_tests::Command::new(headpond_tests::headpond_binary()?);
         show.args(["config", "show", "--for", "master", "-c", &file, "-o", format]).envs(environment);
         let output = show.output()?;
         let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -1,9 +1,6 @@
 //! Nobody in who doesn't belong: TLS on which both sides show a certificate (P10).
 
-use std::{
-    path::Path,
-    process::{Command, Output},
-};
+use std::{path::Path, process::Output};
 
 use anyhow::{Context as _, Result, ensure};
 use headpond_proto::v1::{
@@ -12,7 +9,7 @@ use headpond_proto::v1::{
     registry_service_client::RegistryServiceClient, worker_service_client::WorkerServiceClient,
 };
 use headpond_tests::{
-    Authority, Cluster, Issued, Mounted, Process, eventually, free_port, headpond_binary, new_folder, noise,
+    Authority, Cluster, Command, Issued, Mounted, Process, eventually, free_port, headpond_binary, new_folder, noise,
 };
 use tempfile::TempDir;
 use tonic::{
@@ -153,7 +150,7 @@ fn nobody_gets_in_without_a_certificate_of_the_authority() -> Result<()> {
     let mountpoint = mounted.path().display().to_string();
     for (certificate, code) in [(Some(&foreign), 7), (None, 2)] {
         let command = fortress.command(certificate, &["mount", &mountpoint, "--http-bind", "127.0.0.1:0"])?;
-        let mut mount = Process::start("a mount that is refused", command, &elsewhere.path().join("mount.log"))?;
+        let mut mount = Process::start("a mount that is refused", &command, &elsewhere.path().join("mount.log"))?;
         let (status, said) = (mount.wait()?, mount.output());
         ensure!(status.code() == Some(code) && said.contains(&master), "a mount: {status} {said}");
     }
@@ -183,7 +180,7 @@ fn nobody_gets_in_without_a_certificate_of_the_authority() -> Result<()> {
     command.args(["worker", "--http-bind", "127.0.0.1:0", "--bind", &bind, "--master", &master]);
     command.arg("--dir").arg(format!("{}=64MiB", elsewhere.path().join("cache").display()));
     command.envs(Authority::new()?.issue(elsewhere.path(), "worker", &[NODE])?.environment());
-    let worker = Process::start("a foreign worker", command, &log)?;
+    let worker = Process::start("a foreign worker", &command, &log)?;
     eventually("the worker says why", || Ok(worker.output().contains("cannot be trusted")))?;
     ensure!(worker.output().contains(&master), "{}", worker.output());
     fortress.cluster.wait_workers(1)?;

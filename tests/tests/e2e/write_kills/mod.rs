@@ -8,15 +8,16 @@ mod uploads;
 
 use std::{
     collections::BTreeMap,
-    io::Write as _,
+    io::{self, Write as _},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::Output,
+    thread::JoinHandle,
     time::Duration,
 };
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use headpond_tests::{Behaviour, Cluster, Part, eventually_within};
+use headpond_tests::{Behaviour, Cluster, Command, Part, eventually_within};
 use tempfile::NamedTempFile;
 
 use crate::lake::Lake;
@@ -88,11 +89,10 @@ impl Ended {
     }
 }
 
-/// A file that another program writes and closes: what this one starts meanwhile would have a file that is open here closed in passing, which
-/// stores what is written of it.
+/// A file that a program writes and closes.
 #[derive(Debug)]
 pub(crate) struct Writing {
-    program: Child,
+    program: JoinHandle<io::Result<Output>>,
     _source: NamedTempFile,
 }
 
@@ -100,19 +100,15 @@ impl Writing {
     pub(crate) fn begin(body: &[u8], to: &Path) -> Result<Self> {
         let mut source = NamedTempFile::new()?;
         source.write_all(body)?;
-        let program = Command::new("cp")
-            .arg(source.path())
-            .arg(to)
-            .env("LC_ALL", "C")
-            .stderr(Stdio::piped())
-            .spawn()
-            .context("running cp")?;
+        let mut command = Command::new("cp");
+        command.arg(source.path()).arg(to).env("LC_ALL", "C");
+        let program = std::thread::spawn(move || command.output());
         Ok(Self { program, _source: source })
     }
 
     /// Waits for its end.
     pub(crate) fn end(self) -> Result<Ended> {
-        let Output { status, stderr, .. } = self.program.wait_with_output()?;
+        let Output { status, stderr, .. } = self.program.join().expect("it returns errors")?;
         let said = String::from_utf8_lossy(&stderr);
         Ok(if status.success() { Ended::Acknowledged } else { Ended::Failed(said.into_owned()) })
     }
