@@ -8,7 +8,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Pond, eventually, eventually_within};
+use headpond_tests::{Cluster, Part, Pond, eventually, eventually_within};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 
 use super::{
@@ -45,7 +45,7 @@ fn writers(seed: u64, mount: &Path) -> Result<Vec<Writer>> {
 fn kill_beside(
     writers: &mut [Writer],
     random: &mut SmallRng,
-    mut kill: impl FnMut(&dyn Fn() -> Result<()>) -> Result<()>,
+    mut kill: impl FnMut(&mut SmallRng, &dyn Fn() -> Result<()>) -> Result<()>,
 ) -> Result<()> {
     let (told, stop) = (Told::default(), AtomicBool::new(false));
     std::thread::scope(|scope| {
@@ -56,7 +56,7 @@ fn kill_beside(
                 progress(&told, random.random_range(1..60), &going)?;
                 let [done, failed] = [&told.done, &told.failed].map(|count| count.load(Ordering::SeqCst));
                 let stays_away = random.random_bool(0.5);
-                kill(&|| {
+                kill(random, &|| {
                     let noticed =
                         || told.failed.load(Ordering::SeqCst) > failed || told.done.load(Ordering::SeqCst) > done + 500;
                     if !stays_away {
@@ -112,6 +112,56 @@ fn must_agree(lake: &Lake, mount: &Path) -> Result<()> {
     }
 }
 
+/// Kills a part, or all, or the store, and starts it again.
+fn kill_one(lake: &mut Lake, cluster: &mut Cluster, victim: u8, wait: &dyn Fn() -> Result<()>) -> Result<()> {
+    let (master, workers, mounts) = (&mut cluster.master, &mut cluster.workers, &mut cluster.mounts);
+    let mut parts: Vec<&mut Part> = match victim {
+        0 => vec![master],
+        1 => vec![&mut workers[0]],
+        2 => vec![&mut mounts[0]],
+        3 => std::iter::once(master).chain(workers).chain(mounts).collect(),
+        _ => {
+            lake.minio.kill()?;
+            wait()?;
+            return lake.minio.restart();
+        }
+    };
+    parts.iter_mut().try_for_each(|part| part.kill())?;
+    wait()?;
+    parts.into_iter().try_for_each(Part::launch)
+}
+
+fn kill_parts(seed: u64, durability: &[&str]) -> Result<()> {
+    let mut random = SmallRng::seed_from_u64(seed);
+    let mut lake = Lake::empty()?;
+    let mut cluster = cluster(&lake, durability[0]).store(&durability[1..]).workers(2).start()?;
+    let mut writers = writers(seed, &cluster.path(0, ""))?;
+    kill_beside(&mut writers, &mut random, |random, wait| {
+        kill_one(&mut lake, &mut cluster, random.random_range(0..5), wait)
+    })?;
+    cluster.wait_workers(2)?;
+    must_settle(&writers).with_context(|| format!("in the bucket: {:?}", lake.list()))?;
+    // A store that was killed does not list the uploads that were begun before, so nobody can find those.
+    sync(&cluster)?;
+    must_agree(&lake, &cluster.path(0, ""))?;
+    // Once more without what the mount remembers.
+    cluster.mounts[0].kill()?;
+    cluster.mounts[0].launch()?;
+    writers.iter().try_for_each(Writer::check)
+}
+
+#[test]
+fn parts_killed_at_random_lose_nothing_that_was_acknowledged() -> Result<()> {
+    let seed = seed(20_263)?;
+    kill_parts(seed, &["async"]).with_context(|| format!("HEADPOND_TEST_SEED={seed}"))
+}
+
+#[test]
+fn parts_killed_at_random_lose_nothing_with_two_copies() -> Result<()> {
+    let seed = seed(20_264)?;
+    kill_parts(seed, &["async", "--copies", "2"]).with_context(|| format!("HEADPOND_TEST_SEED={seed}"))
+}
+
 #[test]
 fn one_process_killed_at_random_loses_nothing_that_was_acknowledged() -> Result<()> {
     let seed = seed(20_265)?;
@@ -119,7 +169,7 @@ fn one_process_killed_at_random_loses_nothing_that_was_acknowledged() -> Result<
     let arguments = ["--durability", "async", "--sync-interval", "1s"];
     let mut pond: Pond = arguments.iter().fold(lake.pond(), |pond, argument| pond.arg(argument)).start()?;
     let mut writers = writers(seed, &pond.path(""))?;
-    kill_beside(&mut writers, &mut SmallRng::seed_from_u64(seed), |wait| {
+    kill_beside(&mut writers, &mut SmallRng::seed_from_u64(seed), |_, wait| {
         pond.kill()?;
         wait()?;
         pond.launch()
