@@ -23,6 +23,9 @@ const KILLS: usize = 12;
 /// A file that was made by one who died goes when his lease has run out, which takes a lease's term at most.
 const SETTLED: Duration = Duration::from_secs(90);
 
+/// All writers may be closing files at a worker that is away, which takes them two minutes to give up.
+const NOTICED: Duration = Duration::from_secs(180);
+
 fn seed(default: u64) -> Result<u64> {
     let seed = std::env::var("HEADPOND_TEST_SEED").ok().map_or(Ok(default), |seed| seed.parse())?;
     println!("HEADPOND_TEST_SEED={seed}");
@@ -62,7 +65,7 @@ fn kill_beside(
                     if !stays_away {
                         return Ok(());
                     }
-                    eventually("writers have noticed", || Ok(noticed() || !going()))
+                    eventually_within(NOTICED, "writers have noticed", || Ok(noticed() || !going()))
                 })?;
             }
             progress(&told, 20, &going)
@@ -79,7 +82,7 @@ fn kill_beside(
 /// Waits until so many more calls were acknowledged.
 fn progress(told: &Told, more: u64, going: &dyn Fn() -> bool) -> Result<()> {
     let before = told.done.load(Ordering::SeqCst);
-    eventually("writers get on", || {
+    eventually_within(NOTICED, "writers get on", || {
         ensure!(going(), "a writer gave up");
         Ok(told.done.load(Ordering::SeqCst) >= before + more)
     })
