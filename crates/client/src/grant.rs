@@ -11,15 +11,16 @@ pub(crate) struct Grant {
     signed: SignedGrant,
     renew_at: Instant,
     expires_at: Instant,
+    dirty: bool,
 }
 
 impl Grant {
-    /// A grant that was asked for at `asked` and is accepted for `valid` from then on. Its bytes are copied: as they came, they
-    /// hold all of the buffer that the answer was received in, a hundred times as large.
-    pub(crate) fn new(signed: &SignedGrant, asked: Instant, valid: Duration) -> Self {
+    /// A grant that was asked for at `asked` and is accepted for `valid` from then on, for what no store had yet if it is `dirty`. Its bytes are
+    /// copied: as they came, they hold all of the buffer that the answer was received in, a hundred times as large.
+    pub(crate) fn new(signed: &SignedGrant, asked: Instant, valid: Duration, dirty: bool) -> Self {
         let SignedGrant { grant, signature } = signed;
         let signed = SignedGrant { grant: Bytes::copy_from_slice(grant), signature: Bytes::copy_from_slice(signature) };
-        Self { signed, renew_at: asked + valid / 2, expires_at: asked + valid }
+        Self { signed, renew_at: asked + valid / 2, expires_at: asked + valid, dirty }
     }
 
     /// What workers are shown.
@@ -30,6 +31,11 @@ impl Grant {
     /// Less than half of its life is over.
     pub(crate) fn is_fresh(&self) -> bool {
         Instant::now() < self.renew_at
+    }
+
+    /// It names workers that have what no store had: once it is persisted they need not have it any more, and another grant will do.
+    pub(crate) const fn is_dirty(&self) -> bool {
+        self.dirty
     }
 
     /// It is still accepted, if the workers' clocks are right.
@@ -52,7 +58,7 @@ mod tests {
     fn a_grant_holds_nothing_of_the_answer_it_came_in() {
         let answer = Bytes::from(vec![7; 8192]);
         let signed = SignedGrant { grant: answer.slice(..90), signature: answer.slice(90..154) };
-        let grant = Grant::new(&signed, Instant::now(), Duration::from_secs(1));
+        let grant = Grant::new(&signed, Instant::now(), Duration::from_secs(1), false);
         assert_eq!(grant.signed(), signed);
         drop(signed);
         assert!(answer.is_unique());
@@ -61,7 +67,7 @@ mod tests {
     #[tokio::test]
     async fn a_grant_is_not_shown() {
         let signed = SignedGrant { grant: Bytes::from_static(b"bearer"), signature: Bytes::from_static(b"signed") };
-        let shown = format!("{:?}", Grant::new(&signed, Instant::now(), Duration::from_secs(1)));
+        let shown = format!("{:?}", Grant::new(&signed, Instant::now(), Duration::from_secs(1), false));
         assert!(!shown.contains("bearer") && !shown.contains("signed"), "{shown}");
     }
 }

@@ -154,7 +154,7 @@ mod tests {
             content: Some(ContentId(id)),
             version: "v".to_owned(),
         };
-        let grant = Grant::new(&SignedGrant::default(), Instant::now(), Duration::from_secs(1));
+        let grant = Grant::new(&SignedGrant::default(), Instant::now(), Duration::from_secs(1), false);
         let source = Source::new(Arc::clone(shared), Arc::new(attr), ContentId(id), Arc::new(grant));
         OpenFile::new(Arc::new(source)).await.expect("an empty file needs nobody")
     }

@@ -29,7 +29,7 @@ pub(crate) async fn open(shared: &Arc<Shared>, inode: InodeId) -> Result<Arc<Ope
             return Ok(file);
         }
         let grant = attr.content.and_then(|content| shared.grants.get(&content)).filter(|grant| grant.is_fresh());
-        if let Some(grant) = grant {
+        if let Some(grant) = grant.filter(|grant| attr.dirty || !grant.is_dirty()) {
             return build(shared, attr, grant).await;
         }
     }
@@ -109,7 +109,7 @@ async fn ask_master(shared: &Shared, inode: InodeId, retry: Retry) -> Result<(Ar
         };
         return Err(Error::new(kind, message).into());
     };
-    let grant = Arc::new(Grant::new(&signed, ticket.asked(), Duration::from_millis(answer.grant_valid_ms)));
+    let grant = Arc::new(Grant::new(&signed, ticket.asked(), Duration::from_millis(answer.grant_valid_ms), attr.dirty));
     shared.grants.insert(content, Arc::clone(&grant));
     let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
     shared.cache.put_attr(&answered, Arc::clone(&attr));

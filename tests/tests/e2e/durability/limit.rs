@@ -260,7 +260,7 @@ fn a_disk_that_is_full_before_the_bound_is_no_space_and_loses_nothing() -> Resul
     // What is cached then fills the disk, which is smaller than the cache was told.
     cluster.run_ok(&["fs", "free", "/f0", "/f1"])?;
     write_and_close(&path(100), &noise(100, 4 * MIB)).context("writing after all was persisted")?;
-    sync(&cluster)?;
+    must_be_persisted(&lake, &cluster)?;
     ensure!(lake.get("f100")? == noise(100, 4 * MIB), "other bytes arrived");
     Ok(())
 }
