@@ -228,6 +228,16 @@ impl Client {
         self.shared().remove(parent, name, directory).await
     }
 
+    /// Removes a directory with all that lies below in one step: nobody sees a part of it, and a client that ends meanwhile leaves no half. The under store
+    /// has it deleted in the background; files below that somebody has open to write are lost to him, but for those that have a name elsewhere.
+    ///
+    /// # Errors
+    /// `NotFound`; `NotADirectory`; `PermissionDenied` also for a directory below that the caller may not list or change names in; `Busy` for mount points
+    /// and what has some below, and while a file below is stored; otherwise as of [`Client::create`].
+    pub async fn remove_tree(&self, parent: InodeId, name: &Name) -> Result<()> {
+        self.shared().remove_tree(parent, name).await
+    }
+
     /// Renames a file or a directory in one step; `mode` says what becomes of what has the new name.
     ///
     /// # Errors

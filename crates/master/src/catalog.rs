@@ -136,6 +136,7 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::MakeUnstored { request, .. }
         | Command::Link { request, .. }
         | Command::Remove { request, .. }
+        | Command::RemoveTree { request, .. }
         | Command::Rename { request, .. }
         | Command::Exchange { request, .. } => (request, Locks::Names),
         Command::SetAttr { request, .. } | Command::SetXattr { request, .. } => (request, Locks::Inodes),
@@ -160,7 +161,8 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::EndTree { .. }
         | Command::DropDirty { .. }
         | Command::Overwrite { .. }
-        | Command::Leave { .. } => return None,
+        | Command::Leave { .. }
+        | Command::Reap { .. } => return None,
     };
     let in_place = matches!(command, Command::Commit { .. } | Command::CommitDirty { .. });
     Some(Change { request: *request, locks, in_place })
@@ -181,6 +183,8 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         Command::Remove { inode, parent, later, leaves, .. } => {
             Some((vec![*inode, *parent], *later || !leaves.is_empty()))
         }
+        // Whoever has it journalled has all looked at again.
+        Command::RemoveTree { parent, .. } => Some((vec![*parent], true)),
         // Who renames names what was renamed.
         Command::Rename { from: (dir, _), later, leaves, marker, .. } => {
             Some((vec![*dir], *later || !leaves.is_empty() || marker.is_some()))
@@ -206,6 +210,7 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         | Command::SetAttr { .. }
         | Command::SetXattr { .. }
         | Command::Moved { .. }
+        | Command::Reap { .. }
         | Command::Leave { .. } => None,
     }
 }

@@ -128,6 +128,7 @@ impl Core {
             names: names.clone(),
             relocator: relocator.clone(),
             replaced: Default::default(),
+            stores: Default::default(),
             workers: workers.clone(),
             metrics: metrics.write.clone(),
             clock: clock.clone(),

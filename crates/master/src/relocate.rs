@@ -24,6 +24,8 @@
 //!
 //! A relocation whose turn it is not yet (`order`) moves nothing to its place, but is asked for the same, as the last.
 //!
+//! A directory that was removed with all below has a relocation that goes nowhere (`removal`): it deletes.
+//!
 //! What stops a relocation is told by `admin status`, and it is tried again, after a second at first and after half a minute at last. Others go on.
 
 mod compare;
@@ -33,6 +35,7 @@ mod moving;
 mod order;
 mod owners;
 mod remains;
+mod removal;
 mod running;
 mod stragglers;
 
@@ -279,11 +282,16 @@ impl Relocator {
             }
             Err(error) => {
                 self.metrics.relocation_failures.inc();
+                let is_removed = self.catalog.snapshot().and_then(|snapshot| snapshot.removed_at(relocation.inode));
                 let path = self.catalog.snapshot().map(|snapshot| describe(&snapshot, relocation.inode));
                 let path = path.unwrap_or_else(|_| format!("inode {}", relocation.inode));
                 let from = String::from_utf8_lossy(&relocation.from).into_owned();
                 tracing::warn!(id, path, from, %error, "moving objects after a rename stopped, trying again later");
-                let why = format!("objects of {path} are still at {from:?} of its mount since a rename: {error}");
+                let why = if is_removed.is_ok_and(|at| at.is_some()) {
+                    format!("objects of a directory that was removed are still at {from:?} of its mount: {error}")
+                } else {
+                    format!("objects of {path} are still at {from:?} of its mount since a rename: {error}")
+                };
                 self.progress.stop(id, why);
                 (id, None)
             }

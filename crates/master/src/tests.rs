@@ -23,6 +23,7 @@ mod removals;
 mod resolving;
 mod services;
 mod sessions;
+mod trees;
 mod uploads;
 mod walks;
 mod writes;

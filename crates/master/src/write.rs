@@ -4,6 +4,7 @@
 //! * `names` locks a name in a directory while it is changed; `leases` says who may write which file.
 //! * `entries` looks names up as fresh as reads do, and checks who may change them.
 //! * `files`, `persist`, `copies`: made, opened for writing, stored or held by workers, committed. `turns`: what waits for what was changed before.
+//! * `trees`: removing directories with all below: the namespace alone; the store follows by [`crate::relocate`].
 //! * `directories`, `removal`: first the store, then the namespace; where the mount persists later, the namespace alone (`later`).
 //!   `renames`: the namespace alone; objects follow by [`crate::relocate`]. `attributes`. `pending`: what is still under way.
 //! * `links`: further names of files. `nodes`, `xattrs`: what no store holds.
@@ -30,6 +31,7 @@ mod persist;
 mod removal;
 mod renames;
 mod replaced;
+mod trees;
 mod turns;
 mod xattrs;
 
@@ -83,6 +85,8 @@ pub(crate) struct Writing {
     pub(crate) names: Arc<NameLocks>,
     pub(crate) relocator: Arc<Relocator>,
     pub(crate) replaced: Replaced,
+    /// Shared by who begins to store a file's object at its close, and by nobody while a directory is removed with all below.
+    pub(crate) stores: tokio::sync::RwLock<()>,
     pub(crate) workers: Arc<Workers>,
     pub(crate) metrics: WriteMetrics,
     pub(crate) clock: Arc<dyn Clock>,

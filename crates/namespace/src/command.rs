@@ -336,6 +336,33 @@ pub enum Command {
         /// When it was asked for.
         now: Timestamp,
     },
+    /// Removes a directory with all that lies below, in one step. A [`crate::Relocation`] of it, which goes nowhere, is begun unless no under
+    /// store has anything of it: what was known below is in [`crate::Snapshot::remains`] until that ends, or it was reaped. What is dirty there is given up.
+    /// Answers [`Reply::Done`], or [`Refusal::Gone`], [`Refusal::NoDirectory`] or [`Refusal::Fixed`].
+    RemoveTree {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The directory above.
+        parent: InodeId,
+        /// The name.
+        name: Name,
+        /// What the name must lead to.
+        inode: InodeId,
+        /// Objects that files below which the under store has not yet were to replace: they are left to be deleted.
+        leaves: Vec<Left>,
+        /// When the directory above is to get its marker, should this be the last entry in it; `None`: it has it, or needs none.
+        marker: Option<Due>,
+        /// When it was asked for.
+        now: Timestamp,
+    },
+    /// Files below a directory that is being removed have no objects any more, or other versions than these, which are nobody's. Those that
+    /// have other versions by now are passed over. Answers [`Reply::Done`].
+    Reap {
+        /// The directory.
+        tree: InodeId,
+        /// Files, and the versions that are gone.
+        files: Vec<(InodeId, String)>,
+    },
 }
 
 /// A namespace path bound to an under store.

@@ -46,7 +46,7 @@ pub use command::{
 pub use displaced::{RESERVED, displaced_inode, displaced_key};
 pub use namespace::Namespace;
 pub use relocation::{Relocation, overlap};
-pub use snapshot::Snapshot;
+pub use snapshot::{Remain, Remaining, Snapshot};
 pub use unstored::Unstored;
 pub use view::{Counts, Listed, Location};
 pub use xattr::{Xattr, XattrChange};

@@ -26,7 +26,7 @@ use crate::{
     mounts::Mounts,
     rows::{ENTRIES, INODES, Rows, WriteRows},
     snapshot::{Snapshot, View},
-    unsettled::{LEFT, MASKS, RELOCATING, RELOCATIONS, UNPERSISTED, Unsettled, WriteUnsettled},
+    unsettled::{LEFT, MASKS, RELOCATING, RELOCATIONS, REMOVALS, UNPERSISTED, Unsettled, WriteUnsettled},
 };
 
 /// Rows changed since the last durable commit that call for another: pages that later commits free are reused only then, so
@@ -141,6 +141,7 @@ impl Namespace {
         let tables = Unsettled {
             relocations: txn.open_table(RELOCATIONS).expect("opens"),
             relocating: txn.open_table(RELOCATING).expect("opens"),
+            removals: txn.open_table(REMOVALS).expect("opens"),
             masks: txn.open_table(MASKS).expect("opens"),
             left: txn.open_table(LEFT).expect("opens"),
             unpersisted: txn.open_table(UNPERSISTED).expect("opens"),
@@ -152,6 +153,10 @@ impl Namespace {
         for row in tables.relocating.iter().expect("reads") {
             let (inode, id) = row.expect("reads");
             rows.push((inode.value().to_be_bytes().to_vec(), id.value().to_be_bytes().to_vec()));
+        }
+        for row in tables.removals.iter().expect("reads") {
+            let (inode, at) = row.expect("reads");
+            rows.push((inode.value().to_be_bytes().to_vec(), at.value().to_be_bytes().to_vec()));
         }
         for row in tables.masks.iter().expect("reads") {
             rows.push((row.expect("reads").0.value().to_vec(), Vec::new()));
@@ -252,6 +257,7 @@ fn view(database: &Database, applied: &Applied) -> Result<Arc<View>, TableError>
     let unsettled = Unsettled {
         relocations: txn.open_table(RELOCATIONS)?,
         relocating: txn.open_table(RELOCATING)?,
+        removals: txn.open_table(REMOVALS)?,
         masks: txn.open_table(MASKS)?,
         left: txn.open_table(LEFT)?,
         unpersisted: txn.open_table(UNPERSISTED)?,
@@ -276,6 +282,7 @@ pub(crate) fn write_unsettled(txn: &WriteTransaction) -> Result<WriteUnsettled<'
     Ok(Unsettled {
         relocations: txn.open_table(RELOCATIONS)?,
         relocating: txn.open_table(RELOCATING)?,
+        removals: txn.open_table(REMOVALS)?,
         masks: txn.open_table(MASKS)?,
         left: txn.open_table(LEFT)?,
         unpersisted: txn.open_table(UNPERSISTED)?,
@@ -324,6 +331,7 @@ mod tests {
         for deleted in [
             txn.delete_table(RELOCATIONS),
             txn.delete_table(RELOCATING),
+            txn.delete_table(REMOVALS),
             txn.delete_table(MASKS),
             txn.delete_table(LEFT),
             txn.delete_table(UNPERSISTED),

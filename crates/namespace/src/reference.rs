@@ -14,6 +14,7 @@ mod relocations;
 mod renames;
 mod seen;
 mod steps;
+mod trees;
 
 use headpond_journal::{Position, StateMachine};
 use proptest::prelude::*;
@@ -67,6 +68,15 @@ proptest! {
             model.check(&namespace.snapshot().expect("a snapshot"));
         }
         let mut index = history.len() as u64;
+        while let Some(tree) = model.removed.keys().next() {
+            let relocation = model.relocation_at(*tree).expect("what is being removed has a relocation");
+            let command = Command::EndRelocation { relocation };
+            let expected = model.apply(&command);
+            index += 1;
+            let outcome = namespace.apply(Position { term: 1, index }, &[&command]).expect("applies");
+            prop_assert_eq!(outcome, [expected]);
+            model.check(&namespace.snapshot().expect("a snapshot"));
+        }
         while namespace.snapshot().expect("a snapshot").has_remains() {
             index += 1;
             namespace.apply(Position { term: 1, index }, &[&Command::Sweep]).expect("applies");

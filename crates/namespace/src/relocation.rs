@@ -43,6 +43,15 @@ impl Relocation {
         self.places().any(|place| overlap(place, key))
     }
 
+    /// Whether the place `key` is one of those, or lies below one.
+    #[must_use]
+    pub fn holds(&self, key: &[u8]) -> bool {
+        self.places().any(|place| {
+            let bare = place.strip_suffix(b"/").unwrap_or(place);
+            key.strip_prefix(bare).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
+        })
+    }
+
     pub(crate) fn add_place(&mut self, key: Vec<u8>) {
         if !self.places().any(|place| place == key) {
             self.also.push(key);

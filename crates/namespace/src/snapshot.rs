@@ -2,6 +2,7 @@
 
 mod dirty;
 mod links;
+mod removals;
 mod unsettled;
 
 use std::{
@@ -12,6 +13,8 @@ use std::{
 
 use headpond_types::{Attr, FileKind, InodeId, MountId, Name, NsPath, RequestId, Result};
 use redb::{ReadOnlyTable, ReadableTableMetadata};
+
+pub use removals::{Remain, Remaining};
 
 use crate::{
     alone::ReadAlone,

@@ -1,7 +1,9 @@
-//! The tables of what under stores do not hold where the paths say: relocations, the names that they mask, and files without a version.
+//! The tables of what under stores do not hold where the paths say: relocations, the names that they mask, directories that are being removed with
+//! all below, and files without a version.
 //!
 //! Invariants: an inode has at most one relocation. Relocations may lie below others: files belong to the innermost. Only a directory that
-//! is being relocated has an explicit prefix. What is relocated, masked or without a version may already be out of the tree.
+//! is being relocated has an explicit prefix. What is relocated, masked or without a version may already be out of the tree. What is being removed
+//! has a relocation and an explicit prefix, is out of the tree, and its parent is no inode.
 //!
 //! *Masks* are of places, not of names: what an under store shows at a place of a relocation, or at what leads to one, is passed over. So an
 //! object that is not where its path says is never taken for a new file, wherever directories were renamed to meanwhile. Below a place, too,
@@ -9,7 +11,7 @@
 //!
 //! The same code reads inside a write transaction and in a snapshot.
 
-use headpond_types::{InodeId, MountId, Name};
+use headpond_types::{InodeId, MountId, Name, Timestamp};
 use redb::{ReadOnlyTable, ReadableTable, Table, TableDefinition};
 
 use crate::{error::TableError, header::unpack, mounts::Mounts, relocation::Relocation, rows::Rows};
@@ -20,6 +22,8 @@ pub(crate) const RELOCATIONS: TableDefinition<'static, u64, &'static [u8]> = Tab
 pub(crate) const RELOCATING: TableDefinition<'static, u64, u64> = TableDefinition::new("relocating");
 /// [`mask_key`]. A place may be masked by several relocations.
 pub(crate) const MASKS: TableDefinition<'static, &'static [u8], ()> = TableDefinition::new("mask");
+/// A directory that is being removed with all below → when that was asked for. It has a relocation.
+pub(crate) const REMOVALS: TableDefinition<'static, u64, u64> = TableDefinition::new("removal");
 /// Files without a version.
 pub(crate) const UNPERSISTED: TableDefinition<'static, u64, ()> = TableDefinition::new("unpersisted");
 
@@ -31,6 +35,7 @@ pub(crate) const LEFT: TableDefinition<'static, &'static [u8], &'static str> = T
 pub(crate) struct Unsettled<R, I, M, U, L> {
     pub(crate) relocations: R,
     pub(crate) relocating: I,
+    pub(crate) removals: I,
     pub(crate) masks: M,
     pub(crate) unpersisted: U,
     pub(crate) left: L,
@@ -74,6 +79,28 @@ where
             unpack("relocation", &id.value(), row.value())
         })
         .collect()
+    }
+
+    /// When the removal of a directory with all below was asked for, if it is being removed.
+    pub(crate) fn removed_at(&self, dir: InodeId) -> Result<Option<Timestamp>, TableError> {
+        Ok(self.removals.get(dir.0)?.map(|at| Timestamp(at.value().cast_signed())))
+    }
+
+    /// The directory that is being removed with `inode` in it, itself included.
+    pub(crate) fn removal_of<E, N>(
+        &self,
+        rows: &Rows<E, N>,
+        mounts: &Mounts,
+        inode: InodeId,
+    ) -> Result<Option<InodeId>, TableError>
+    where
+        E: ReadableTable<&'static [u8], u64>,
+        N: ReadableTable<u64, &'static [u8]>,
+    {
+        if self.removals.is_empty()? {
+            return Ok(None);
+        }
+        rows.climb(mounts, inode, |at, _| Ok(self.removed_at(at)?.map(|_| at)))
     }
 
     /// The relocation that began with this very inode.

@@ -192,6 +192,8 @@ fn files_are_put_moved_and_removed_in_the_store_too() -> Result<()> {
 
     assert_eq!(text(&ground, &["fs", "rm", "-r", "/dir", "/a.txt"])?, "");
     assert_eq!(text(&ground, &["fs", "rm", "-f", "/a.txt"])?, "");
+    // What was below a directory is deleted in the background.
+    text(&ground, &["fs", "sync", "/"])?;
     assert!(!ground.path("data/dir").exists() && !ground.path("data/a.txt").exists());
     assert_eq!(text(&ground, &["fs", "ls", "/"])?, "moved\nnew\n");
     Ok(())

@@ -153,6 +153,7 @@ impl Shared {
             directory,
             caller: self.caller.clone(),
             request_id: request_id(),
+            recursive: false,
         };
         let call = |channel| {
             let request = request.clone();
@@ -164,6 +165,25 @@ impl Shared {
         };
         let as_of = unlinking(writer.filter(|_| !directory), remove).await?;
         self.cache.invalidate(as_of, parent, Some(name), inode);
+        Ok(())
+    }
+
+    pub(crate) async fn remove_tree(self: &Arc<Self>, parent: InodeId, name: &Name) -> Result<()> {
+        let inode = self.remembered(parent, name);
+        let request = v1::RemoveRequest {
+            parent: parent.0,
+            name: bytes_of(name),
+            directory: true,
+            caller: self.caller.clone(),
+            request_id: request_id(),
+            recursive: true,
+        };
+        let call = |channel| {
+            let request = request.clone();
+            async move { master::writing(channel).remove(request).await }
+        };
+        let removed = self.masters.call("remove", Retry::Change, call).await?;
+        self.cache.invalidate(removed.as_of, parent, Some(name), inode);
         Ok(())
     }
 

@@ -34,13 +34,15 @@ pub struct Amount {
     pub bytes: u64,
 }
 
-/// Something whose objects are being moved.
+/// Something whose objects are being moved, or deleted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Moving {
     /// Where it is, or was.
     pub path: NsPath,
     /// Where its objects were, relative to the mount's prefix.
     pub from: Vec<u8>,
+    /// It was removed with all below, and they are deleted.
+    pub removed: bool,
     /// Why it does not go on; it is tried again after a pause of at most 30 s.
     pub problem: Option<String>,
 }
@@ -131,7 +133,8 @@ impl TryFrom<v1::PendingMove> for Moving {
     type Error = Error;
 
     fn try_from(moving: v1::PendingMove) -> Result<Self> {
-        Ok(Self { path: path_of(&moving.path)?, from: moving.from.to_vec(), problem: text(moving.problem) })
+        let (path, from, removed) = (path_of(&moving.path)?, moving.from.to_vec(), moving.removed);
+        Ok(Self { path, from, removed, problem: text(moving.problem) })
     }
 }
 

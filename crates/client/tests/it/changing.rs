@@ -43,6 +43,17 @@ async fn what_was_changed_is_in_memory_at_once() {
 }
 
 #[tokio::test]
+async fn a_tree_is_removed_by_one_call_and_forgotten() {
+    let cluster = Cluster::start(0).await;
+    let client = &cluster.client;
+    client.make_directory(ROOT, &name("d"), OWNER).await.expect("made");
+    client.remove_tree(ROOT, &name("d")).await.expect("removed");
+    assert_eq!((cluster.master.calls("tree"), cluster.master.calls("remove")), (1, 0));
+    assert!(matches!(cached(&cluster, "d"), None | Some(None)));
+    assert!(client.lookup(ROOT, &name("d")).await.expect("answered").attr.is_none());
+}
+
+#[tokio::test]
 async fn a_rename_is_seen_under_both_names() {
     let cluster = Cluster::start(0).await;
     let client = &cluster.client;

@@ -111,7 +111,7 @@ async fn what_is_pending_is_told_with_its_reasons() {
     assert_eq!(cluster.client.pending(&path("/"), None).await.expect("answered"), Pending::default());
     cluster.master.state().writing.pending = v1::PendingResponse {
         writing: vec!["/w".into()],
-        moving: vec![v1::PendingMove { path: "/m".into(), from: "k/".into(), problem: String::new() }],
+        moving: vec![v1::PendingMove { path: "/m".into(), from: "k/".into(), problem: String::new(), removed: false }],
         dirty: vec![v1::PendingPersist {
             path: "/d".into(),
             number: 4,

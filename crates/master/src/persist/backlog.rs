@@ -249,6 +249,12 @@ impl Backlog {
         self.note(&begun);
     }
 
+    /// Has all of a mount looked at again: a directory was removed with all below.
+    pub(crate) fn tree_removed(&self, mount: MountId) {
+        let known: Vec<_> = self.line(mount).map(|line| line.lock().inodes().collect()).unwrap_or_default();
+        self.note(&known);
+    }
+
     /// How much is due, and how much is not, of all mounts.
     pub(crate) fn amounts(&self) -> (Amount, Amount) {
         let sum = |a: Amount, b: Amount| Amount { items: a.items + b.items, bytes: a.bytes + b.bytes };

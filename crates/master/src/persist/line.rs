@@ -324,6 +324,11 @@ impl Line {
         self.get(inode).is_some_and(|item| item.tree && !self.walked.contains(&item.number))
     }
 
+    /// All that is in it.
+    pub(crate) fn inodes(&self) -> impl Iterator<Item = InodeId> + '_ {
+        self.entries.keys().copied()
+    }
+
     /// Inodes that may have an object which the namespace does not have as a version yet.
     pub(crate) fn begun(&self) -> impl Iterator<Item = InodeId> + '_ {
         self.begun.iter().copied()

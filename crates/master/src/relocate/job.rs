@@ -110,7 +110,18 @@ impl<'j> Job<'j> {
             if aside == Aside::All {
                 return Ok(Progress::Waits { advanced: false, wait: Wait::Others });
             }
-            job.clear_gone().await?;
+            let (removed, is_below) = {
+                let snapshot = relocator.catalog.snapshot()?;
+                (snapshot.removed_at(relocation.inode)?, snapshot.is_being_removed(relocation.inode)?)
+            };
+            match removed {
+                Some(at) => job.clear_removed(at).await?,
+                // Where its objects are is said until the directory above is done.
+                None if is_below => {
+                    return Ok(Progress::Waits { advanced: false, wait: Wait::Above });
+                }
+                None => job.clear_gone().await?,
+            }
             return job.end(None).await;
         };
         job.clear_left().await?;

@@ -116,7 +116,8 @@ impl Job<'_> {
             return Ok(Step::Orphaned);
         }
         let is_taken = owners.file_at(&file.to)?.is_some_and(|owner| owner != file.inode)
-            || self.relocator.leases.is_persisting_at(&file.to);
+            || self.relocator.leases.is_persisting_at(&file.to)
+            || owners.is_removed_at(&file.to)?;
         if is_taken || self.aside == Aside::All {
             let aside = displaced_key(file.inode);
             if self.aside == Aside::No || file.from == aside {

@@ -69,7 +69,21 @@ impl Relocator {
         let moves = moves_of(&before);
         let mut held = BTreeSet::new();
         let mut clear = Vec::new();
+        let removals = self.removals(&before)?;
         for relocation in pending {
+            if !removals.is_empty() {
+                if self.is_removal(relocation)? {
+                    let limit = self.limit_of_removal(relocation, &before, &removals)?;
+                    if !backlog.has_no_barrier_below(mount, limit, moves) {
+                        held.insert(relocation.id);
+                    }
+                    continue;
+                }
+                if self.waits_for_removal(relocation, &removals)? {
+                    held.insert(relocation.id);
+                    continue;
+                }
+            }
             let limit = self.limit(relocation, &before);
             let waits = if relocation.barrier {
                 !backlog.is_clear_below(mount, limit)
@@ -91,6 +105,44 @@ impl Relocator {
             }
         }
         Ok(held)
+    }
+
+    /// Those of `all` that go nowhere: of directories that are being removed with all below, and of what lies there.
+    fn removals<'r>(&self, all: &'r [Relocation]) -> Result<Vec<&'r Relocation>> {
+        let snapshot = self.catalog.snapshot()?;
+        let mut removals = Vec::new();
+        for relocation in all {
+            if snapshot.is_being_removed(relocation.inode)? {
+                removals.push(relocation);
+            }
+        }
+        Ok(removals)
+    }
+
+    /// Whether objects would be moved to where others are still to be deleted, or those of the relocation itself go with a directory above.
+    fn waits_for_removal(&self, relocation: &Relocation, removals: &[&Relocation]) -> Result<bool> {
+        let snapshot = self.catalog.snapshot()?;
+        if snapshot.is_being_removed(relocation.inode)? {
+            return Ok(true);
+        }
+        let Some(location) = snapshot.location(relocation.inode)? else { return Ok(false) };
+        let target = path_key(&location.names);
+        Ok(removals.iter().any(|removal| removal.holds(&target)))
+    }
+
+    /// The number up to which a removal waits for barriers: its own, or the first place of what waits for it.
+    fn limit_of_removal(&self, removal: &Relocation, all: &[Relocation], removals: &[&Relocation]) -> Result<u64> {
+        let mut limit = removal.since;
+        for other in all {
+            if other.since < limit && !self.is_removal(other)? && self.waits_for_removal(other, removals)? {
+                limit = other.since;
+            }
+        }
+        Ok(limit)
+    }
+
+    fn is_removal(&self, relocation: &Relocation) -> Result<bool> {
+        Ok(self.catalog.snapshot()?.removed_at(relocation.inode)?.is_some())
     }
 
     /// Whether an object is still to be deleted where a file is to be moved to.

@@ -94,6 +94,19 @@ impl Owners {
         replaced.find(|(at, _)| at == key).map(|(_, version)| version.as_str())
     }
 
+    /// Whether what is at `key` may be of a directory that is being removed.
+    ///
+    /// # Errors
+    /// When the namespace cannot be read.
+    pub(super) fn is_removed_at(&self, key: &[u8]) -> Result<bool> {
+        for relocation in &self.relocations {
+            if relocation.holds(key) && self.snapshot.is_being_removed(relocation.inode)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Adds to `shown` where the store's `key`, what leads to it and what lies below is shown.
     ///
     /// # Errors

@@ -113,7 +113,10 @@ impl Job<'_> {
     }
 
     /// Deletes the objects of files that are gone.
-    async fn clear_replaced(&self) -> Result<()> {
+    ///
+    /// # Errors
+    /// Those of the store.
+    pub(super) async fn clear_replaced(&self) -> Result<()> {
         for (key, version) in &self.relocation.replaced {
             if self.owners()?.file_at(key)?.is_none() {
                 delete_version(&self.mount, &self.mount.object_key(key), version).await?;

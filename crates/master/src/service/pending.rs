@@ -18,6 +18,7 @@ pub(super) fn pending_response(
         path: moving.path.to_bytes().into(),
         from: moving.from.into(),
         problem: moving.problem.unwrap_or_default(),
+        removed: moving.removed,
     });
     let dirty = dirty.into_iter().map(|dirty| PendingPersist {
         path: dirty.path.to_bytes().into(),

@@ -185,7 +185,15 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            asker.settle(removal.request, self.0.writing.remove(removal)).await
+            let id = removal.request;
+            if request.recursive {
+                if !removal.directory {
+                    return Err(Error::new(ErrorKind::InvalidArgument, "only directories are removed with all below"));
+                }
+                let removed = async { Ok((self.0.writing.remove_tree(removal).await?, 0)) };
+                return asker.settle(id, removed).await;
+            }
+            asker.settle(id, self.0.writing.remove(removal)).await
         };
         remove().await.map(|(as_of, links)| Response::new(RemoveResponse { as_of, links })).map_err(refuse)
     }

@@ -95,6 +95,50 @@ async fn a_rename_ends_well_wherever_the_master_ends() {
 }
 
 #[tokio::test]
+async fn a_directory_goes_with_all_below_wherever_the_master_ends() {
+    let _turn = TURN.lock().await;
+    let points = [
+        ("remove-tree::begun", 1),
+        (JOURNAL[0], 1),
+        (JOURNAL[1], 1),
+        ("removal::deleted", 1),
+        ("removal::deleted", 30),
+        ("removal::deleted", 50),
+        ("removal::journal", 1),
+        ("removal::journalled", 1),
+        ("relocate::end", 1),
+        ("relocate::ended", 1),
+    ];
+    for (point, pass) in points {
+        let mut keys: Vec<_> = (0..60).map(|n| format!("old/{}/k{n:03}", n % 3)).collect();
+        keys.push("other".to_owned());
+        let rig = Rig::writable(&keys.iter().map(String::as_str).collect::<Vec<_>>()).await;
+        rig.come_later();
+        rig.put("old/empty/", "").await;
+        // Half of them are known.
+        rig.list("/m/old/0").await.expect("listed");
+        rig.list("/m/old/1").await.expect("listed");
+        let crash = Crash::at(point, pass);
+        let removal = rig.removal("/m/old", true).await;
+        let removed = rig.writing().remove_tree(removal.clone()).await;
+        assert!(removed.is_ok() || crash.has_happened(), "{point}");
+        while !crash.has_happened() {
+            tokio::task::yield_now().await;
+        }
+        drop(crash);
+        let rig = rig.restart(Some(INTERVAL)).await;
+        rig.writing().remove_tree(removal).await.expect("repeated");
+        assert_eq!(rig.list("/m").await.expect("listed"), ["other"], "{point}");
+        rig.make_directory("/m/old").await.expect("made");
+        rig.write("/m/old/k", "new").await;
+        rig.relocated().await;
+        assert_eq!(rig.keys().await, ["old/", "old/k", "other"], "{point} {pass}");
+        rig.advance(INTERVAL);
+        assert_eq!(rig.tree("/m").await.expect("listed"), ["old/", "other", "old/k"], "{point} {pass}");
+    }
+}
+
+#[tokio::test]
 async fn removals_and_directories_end_well_wherever_the_master_ends() {
     let _turn = TURN.lock().await;
     for point in ["remove::stored", JOURNAL[0], JOURNAL[1]] {

@@ -39,6 +39,7 @@ impl Play {
         } else {
             Rig::with(Some(INTERVAL), &keys, false, Plain::in_parts).await
         };
+        rig.come_later();
         let mut tree = Tree::new();
         for key in keys {
             for (at, _) in key.match_indices('/') {
@@ -71,7 +72,7 @@ impl Play {
     }
 
     async fn step(&mut self, number: usize) {
-        match self.dice.roll(14) {
+        match self.dice.roll(15) {
             0 | 1 => {
                 let path = self.place();
                 if self.tree.get(&path) != Some(&None) {
@@ -107,6 +108,14 @@ impl Play {
                 }
             }
             5 | 6 => self.exchange().await,
+            7 => {
+                if let Some(path) = self.pick(Option::is_none) {
+                    self.log.push(format!("remove {path} with all below"));
+                    self.repeat(async |rig| rig.remove_tree(&format!("/m/{path}")).await).await;
+                    let below = format!("{path}/");
+                    self.tree.retain(|other, _| *other != path && !other.starts_with(&below));
+                }
+            }
             _ => self.rename().await,
         }
         for _ in 0..[0, 0, 3, 40, 400][self.dice.roll(5)] {

@@ -1,10 +1,11 @@
 //! What tests of writing have in common: a client's and a worker's part.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use headpond_namespace::Owner;
 use headpond_proto::{grant::GrantVerifier, v1::PersistGrant};
+use headpond_runtime::{Clock, SystemClock};
 use headpond_types::{InodeId, Name, NsPath, RenameMode, RequestId, Result};
 use headpond_ufs::{Key, ListRequest, ObjectMeta, Precondition, UfsError, UnderStore};
 
@@ -58,6 +59,15 @@ impl Rig {
 
     pub(super) async fn remove_directory(&self, path: &str) -> Result<u64> {
         Ok(self.writing().remove(self.removal(path, true).await).await?.0)
+    }
+
+    pub(super) async fn remove_tree(&self, path: &str) -> Result<u64> {
+        self.writing().remove_tree(self.removal(path, true).await).await
+    }
+
+    /// From now on what is in the store was stored long ago, and so is what will be for the next hour.
+    pub(super) fn come_later(&self) {
+        self.advance(Duration::from_secs(3600) + Duration::from_nanos(SystemClock.now().0.cast_unsigned()));
     }
 
     pub(super) async fn renaming(&self, from: &str, to: &str) -> Renaming {

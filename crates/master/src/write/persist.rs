@@ -111,8 +111,10 @@ impl Writing {
     async fn try_prepare(&self, lease: u64, worker: Option<WorkerId>) -> Result<Try<SignedGrant>> {
         let inode = self.leases.inode(lease)?;
         // Under it nobody moves the object.
-        let (_guard, attr, _) = self.lock_inode(inode).await?;
+        let (_guard, ..) = self.lock_inode(inode).await?;
+        let _stores = self.stores.read().await;
         let snapshot = self.catalog.snapshot()?;
+        let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         let mount = self.writable(&snapshot, &attr)?;
         let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
         if let Some(due) = mount.policy.due(&location.names) {

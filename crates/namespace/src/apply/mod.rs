@@ -19,6 +19,7 @@ mod renames;
 pub(crate) mod requests;
 mod stop;
 mod sweep;
+mod trees;
 mod unlinked;
 mod unstored;
 mod xattrs;
@@ -248,6 +249,14 @@ impl<'t> Apply<'t> {
                 let orders = (order(released.0, barriers.0), order(released.1, barriers.1));
                 let (one, other) = ((one.0, &one.1), (other.0, &other.1));
                 self.once(*request, |apply| apply.exchange(one, other, orders, leaves, *now))?
+            }
+            Command::RemoveTree { request, parent, name, inode, leaves, marker, now } => {
+                let after = After { later: true, leaves, marker: *marker };
+                self.once(*request, |apply| apply.remove_tree(*parent, name, *inode, after, *now))?
+            }
+            Command::Reap { tree, files } => {
+                self.reap(*tree, files)?;
+                Reply::Done
             }
             Command::Sweep => Reply::Done,
         };

@@ -124,8 +124,11 @@ impl Apply<'_> {
         let Some(relocation) = self.unsettled.relocation(id)? else { return Ok(()) };
         let row = self.rows.inode(relocation.inode)?;
         if let Some(row) = row.filter(|row| row.directory().is_some()) {
-            // Its prefix could not be said without it.
-            if self.relocation_of(self.mounts.directory(row.parent))?.is_some() {
+            // Its prefix could not be said without it. What is swept has none to say.
+            let above = self.mounts.directory(row.parent);
+            if self.relocation_of(above)?.is_some()
+                && (self.rows.mount_of(&self.mounts, above)?.is_some() || self.removal_of(above)?.is_some())
+            {
                 return Ok(());
             }
         }
@@ -142,6 +145,9 @@ impl Apply<'_> {
 
     fn give_up_relocation(&mut self, id: u64) -> Result<(), TableError> {
         let Some(relocation) = self.take_relocation(id)? else { return Ok(()) };
+        if self.end_removal(relocation.inode)? {
+            return Ok(());
+        }
         let Some(mut row) = self.rows.inode(relocation.inode)? else { return Ok(()) };
         match (&row.node, row.key.take()) {
             (_, None) => return Ok(()),
@@ -229,6 +235,11 @@ impl Apply<'_> {
     /// The relocation under way that an inode is, or lies below.
     pub(super) fn relocation_of(&self, inode: InodeId) -> Result<Option<u64>, TableError> {
         self.unsettled.relocation_of(&self.rows, &self.mounts, inode)
+    }
+
+    /// The directory that is being removed with `inode` in it, itself included.
+    fn removal_of(&self, inode: InodeId) -> Result<Option<InodeId>, TableError> {
+        self.unsettled.removal_of(&self.rows, &self.mounts, inode)
     }
 
     /// Whether something that is being relocated is `dir` or lies below.

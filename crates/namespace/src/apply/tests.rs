@@ -16,6 +16,7 @@ mod names;
 mod relocations;
 mod renames;
 mod requests;
+mod trees;
 mod unsettled;
 mod unstored;
 mod xattrs;

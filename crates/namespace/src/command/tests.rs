@@ -36,6 +36,20 @@ fn what_was_journalled_before_there_was_writing_is_read() {
     }
 }
 
+#[test]
+fn the_numbers_of_commands_for_trees_stay() {
+    let (request, now, inode, name) = (RequestId(1), Timestamp(0), InodeId(3), Name::new("f").expect("a name"));
+    let commands = [
+        Command::RemoveTree { request, parent: inode, name, inode, leaves: vec![], marker: None, now },
+        Command::Reap { tree: inode, files: vec![(inode, String::new())] },
+    ];
+    for (number, command) in (31..).zip(commands) {
+        let bytes = postcard::to_allocvec(&command).expect("encodes");
+        assert_eq!(bytes[0], number, "{command:?}");
+        assert_eq!(postcard::from_bytes(&bytes), Ok(command));
+    }
+}
+
 /// Later releases read what this one journals.
 #[test]
 fn the_numbers_of_commands_of_writing_stay() {

@@ -116,6 +116,16 @@ impl Model {
                 let orders = ((released.0, barriers.0), (released.1, barriers.1));
                 self.once_checked(*request, |model| model.exchange(one, other, orders, leaves, *now))
             }
+            Command::RemoveTree { request, parent, name, inode, leaves, marker, now } => self
+                .once_checked(*request, |model| model.remove_tree((parent.0, name), inode.0, (leaves, *marker), *now)),
+            Command::Reap { tree, files } => {
+                if let Some(removed) = self.removed.get_mut(&tree.0) {
+                    for (file, version) in files {
+                        removed.files.retain(|id, (_, known)| (*id, &*known) != (file.0, version));
+                    }
+                }
+                Reply::Done
+            }
             Command::Moved { relocation, files } => {
                 let files = files.iter().filter(|file| !self.moved(*relocation, file));
                 Reply::Moved(files.map(|file| file.inode).collect())

@@ -21,6 +21,8 @@ pub(super) enum Change {
     Remove { which: Index, wrong: bool, after: After, now: i64 },
     Rename { which: Index, to: Index, name: Name, no_replace: bool, order: (bool, bool), after: After, now: i64 },
     Exchange { which: [Index; 2], orders: [(bool, bool); 2], after: After, now: i64 },
+    RemoveTree { which: Index, wrong: bool, after: After, now: i64 },
+    Reap { which: Index, stale: bool, skip: usize },
     Moved { which: Index, stale: bool, renamed: bool, skip: usize },
     EndRelocation { which: Index },
     Leave { mount: u32, key: Name, gone: Name },
@@ -85,6 +87,9 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
         ),
         6 => (any::<[Index; 2]>(), any::<[(bool, bool); 2]>(), after(), now())
             .prop_map(|(which, orders, after, now)| Change::Exchange { which, orders, after, now }),
+        3 => (index(), seldom(), after(), now())
+            .prop_map(|(which, wrong, after, now)| Change::RemoveTree { which, wrong, after, now }),
+        2 => (index(), seldom(), 0..2usize).prop_map(|(which, stale, skip)| Change::Reap { which, stale, skip }),
         6 => (index(), seldom(), any::<bool>(), 0..3usize)
             .prop_map(|(which, stale, renamed, skip)| Change::Moved { which, stale, renamed, skip }),
         3 => index().prop_map(|which| Change::EndRelocation { which }),
@@ -197,6 +202,27 @@ impl Change {
                 leaves: after.leaves(),
                 now: Timestamp(*now),
             },
+            Self::RemoveTree { which, wrong, after, now } => {
+                let top = pick(which, model, |id| id != 1 && model.is_directory(id));
+                let node = model.nodes.get(&top.0)?;
+                Command::RemoveTree {
+                    request: request(after.repeat),
+                    parent: InodeId(node.parent),
+                    name: node.name.clone()?,
+                    inode: InodeId(top.0 + u64::from(*wrong)),
+                    leaves: after.leaves(),
+                    marker: after.marker,
+                    now: Timestamp(*now),
+                }
+            }
+            Self::Reap { which, stale, skip } => {
+                let known: Vec<_> = model.removed.keys().collect();
+                let tree = **known.get(which.index(known.len().max(1)))?;
+                let version = |known: &String| if *stale { "stale".to_owned() } else { known.clone() };
+                let files = model.removed[&tree].files.iter().skip(*skip);
+                let files = files.map(|(file, (_, known))| (InodeId(*file), version(known)));
+                Command::Reap { tree: InodeId(tree), files: files.collect() }
+            }
             Self::Moved { which, stale, renamed, skip } => {
                 let id = relocation(which)?;
                 let files = model.nodes.keys().filter(|file| model.relocation_of(**file) == Some(id)).skip(*skip);

@@ -71,6 +71,7 @@ impl Model {
                 }
             }
         }
+        self.check_removed(snapshot);
         let mounts: Vec<_> = self.mounts.values().map(|(_, mount)| mount.clone()).collect();
         assert_eq!(snapshot.mounts().expect("reads"), mounts);
         let relocations: Vec<_> = self.relocations.values().cloned().collect();

@@ -341,7 +341,9 @@ impl Model {
 
     pub(super) fn end_relocation(&mut self, id: u64) {
         let Some(inode) = self.relocations.get(&id).map(|relocation| relocation.inode.0) else { return };
-        if self.is_directory(inode) && self.relocation_of(self.nodes[&inode].parent).is_some() {
+        if self.lies_in_removed(inode)
+            || self.is_directory(inode) && self.relocation_of(self.nodes[&inode].parent).is_some()
+        {
             return;
         }
         let begun = self.begun_elsewhere(inode);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use headpond_types::{InodeId, MountId, Name, NsPath, RequestId, Timestamp};
 
-use super::links::Link;
+use super::{links::Link, trees::Removed};
 use crate::{Command, Dirty, Effect, Mount, ObservedKind, Outcome, Refusal, Relocation, Reply, Unstored, own::Own};
 
 const ROOT: u64 = 1;
@@ -41,6 +41,8 @@ pub(super) struct Model {
     /// Of relocations, the same.
     pub(super) left: BTreeMap<(u32, Vec<u8>), String>,
     pub(super) links: BTreeMap<u64, Link>,
+    /// Directories that are being removed.
+    pub(super) removed: BTreeMap<u64, Removed>,
     /// What aliases that went with this command stood for.
     pub(super) unlinked: BTreeMap<u64, u64>,
     pub(super) answers: BTreeMap<RequestId, Reply>,
@@ -61,6 +63,7 @@ impl Model {
             orphans: BTreeMap::new(),
             left: BTreeMap::new(),
             links: BTreeMap::new(),
+            removed: BTreeMap::new(),
             unlinked: BTreeMap::new(),
             answers: BTreeMap::new(),
             effects: vec![],

@@ -10,12 +10,12 @@ use crate::{Left, Refusal, Reply};
 /// What is known of a node before it gets another name.
 pub(super) struct Lifted {
     has_object: bool,
-    key: Vec<u8>,
-    old_path: Vec<u8>,
-    around: Vec<Vec<u8>>,
+    pub(super) key: Vec<u8>,
+    pub(super) old_path: Vec<u8>,
+    pub(super) around: Vec<Vec<u8>>,
     /// Places in the order of the relocations of what it lies in, and whether they are barriers.
     orders: Vec<(u64, bool)>,
-    below: BTreeMap<u64, Vec<u8>>,
+    pub(super) below: BTreeMap<u64, Vec<u8>>,
 }
 
 impl Model {

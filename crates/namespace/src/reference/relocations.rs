@@ -88,6 +88,7 @@ impl Model {
     pub(super) fn give_up_relocation(&mut self, id: u64) {
         let Some(relocation) = self.relocations.remove(&id) else { return };
         let inode = relocation.inode.0;
+        self.removed.remove(&inode);
         if self.is_directory(inode) {
             self.nodes.get_mut(&inode).expect("is there").key = None;
         } else if self.nodes.get(&inode).is_some_and(|node| node.key.is_some()) {

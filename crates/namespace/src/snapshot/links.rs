@@ -40,6 +40,18 @@ impl Snapshot {
         Ok(!self.0.links.is_empty()?)
     }
 
+    /// All inodes that have more than one name.
+    ///
+    /// # Errors
+    /// As for all methods.
+    pub fn linked(&self) -> Result<Vec<InodeId>> {
+        let links = &self.0.links;
+        if links.is_empty()? {
+            return Ok(Vec::new());
+        }
+        Ok(links.targets()?.into_iter().collect())
+    }
+
     /// The inode that an alias is a name of; `None` of what is no alias.
     ///
     /// # Errors

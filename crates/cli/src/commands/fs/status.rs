@@ -45,6 +45,8 @@ struct MovingJson<'a> {
     #[serde(flatten)]
     path: PathJson,
     from: String,
+    /// They are deleted.
+    removed: bool,
     #[serde(skip_serializing_if = "Option::is_none")]
     problem: Option<&'a str>,
 }
@@ -106,8 +108,13 @@ fn details(out: &mut Output, pending: &Pending) -> Result<()> {
     for path in &pending.writing {
         out.line(&format!("  {} is being written", escape(&path.to_bytes())))?;
     }
-    for Moving { path, from, problem } in &pending.moving {
-        let line = format!("  objects of {} are being moved from {}", escape(&path.to_bytes()), escape(from));
+    for Moving { path, from, removed, problem } in &pending.moving {
+        let (path, from) = (escape(&path.to_bytes()), escape(from));
+        let line = if *removed {
+            format!("  {path} was removed, and its objects are being deleted at {from}")
+        } else {
+            format!("  objects of {path} are being moved from {from}")
+        };
         out.line(&with_reason(line, problem.as_deref()))?;
     }
     for dirty in &pending.dirty {
@@ -164,7 +171,8 @@ impl<'a> StatusJson<'a> {
 
 impl<'a> From<&'a Moving> for MovingJson<'a> {
     fn from(moving: &'a Moving) -> Self {
-        Self { path: (&moving.path).into(), from: escape(&moving.from), problem: moving.problem.as_deref() }
+        let Moving { path, from, removed, problem } = moving;
+        Self { path: path.into(), from: escape(from), removed: *removed, problem: problem.as_deref() }
     }
 }
 

@@ -101,7 +101,7 @@ impl<'a> Wait<'a> {
         let counts = [
             (self.left.due.files, "files to be persisted"),
             (self.writing.len() as u64, "files being written"),
-            (self.left.moving.len() as u64, "renames being followed"),
+            (self.left.moving.len() as u64, "renames and removals being followed"),
         ];
         let words = counts.into_iter().filter(|(count, _)| *count > 0).map(|(count, what)| format!("{count} {what}"));
         words.collect::<Vec<_>>().join(", ")

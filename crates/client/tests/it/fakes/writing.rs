@@ -289,7 +289,8 @@ impl WritingService for FakeMaster {
     async fn remove(&self, request: Request<v1::RemoveRequest>) -> Result<Response<v1::RemoveResponse>, Status> {
         let request = request.into_inner();
         self.changed(request.request_id);
-        self.enter("remove".to_owned()).await?;
+        let call = if request.recursive && request.directory { "tree" } else { "remove" };
+        self.enter(call.to_owned()).await?;
         let mut state = self.state();
         let removed = state.entries.remove(&(request.parent, request.name.to_vec()));
         let removed = removed.ok_or_else(|| refused(ErrorKind::NotFound))?;
