@@ -6,6 +6,7 @@ mod outages;
 mod outside;
 mod races;
 mod renames;
+mod trees;
 
 use std::path::Path;
 
