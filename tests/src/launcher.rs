@@ -35,8 +35,8 @@ pub struct Start {
     pub program: Vec<u8>,
     /// Without its name.
     pub arguments: Vec<Vec<u8>>,
-    /// On top of that of the tests.
-    pub environment: Vec<(Vec<u8>, Vec<u8>)>,
+    /// On top of that of the tests; `None` for what is left out of that.
+    pub environment: Vec<(Vec<u8>, Option<Vec<u8>>)>,
     /// That of the tests is left out.
     pub clear: bool,
     /// Where it runs, if not where the tests do.
@@ -101,7 +101,7 @@ impl Launcher {
 pub struct Command {
     program: OsString,
     arguments: Vec<OsString>,
-    environment: Vec<(OsString, OsString)>,
+    environment: Vec<(OsString, Option<OsString>)>,
     clear: bool,
     folder: Option<PathBuf>,
 }
@@ -129,7 +129,7 @@ impl Command {
 
     /// Sets a variable of the environment.
     pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Self {
-        self.environment.push((key.as_ref().to_owned(), value.as_ref().to_owned()));
+        self.environment.push((key.as_ref().to_owned(), Some(value.as_ref().to_owned())));
         self
     }
 
@@ -181,7 +181,11 @@ impl Command {
         let start = Start {
             program: bytes(&self.program),
             arguments: self.arguments.iter().map(|argument| bytes(argument)).collect(),
-            environment: self.environment.iter().map(|(key, value)| (bytes(key), bytes(value))).collect(),
+            environment: self
+                .environment
+                .iter()
+                .map(|(key, value)| (bytes(key), value.as_deref().map(bytes)))
+                .collect(),
             clear: self.clear,
             folder: self.folder.as_ref().map(|folder| bytes(folder.as_os_str())),
             stdout: file(stdout)?,
@@ -191,6 +195,26 @@ impl Command {
             Answer::Started(pid) => Ok(Child { pid, status: None }),
             Answer::Failed(error) => Err(io::Error::from_raw_os_error(error)),
             answer @ Answer::Ended(_) => Err(unexpected(&answer)),
+        }
+    }
+}
+
+impl From<&Self> for Command {
+    fn from(command: &Self) -> Self {
+        command.clone()
+    }
+}
+
+/// All but where its input and output go.
+impl From<std::process::Command> for Command {
+    fn from(command: std::process::Command) -> Self {
+        let owned = |text: &OsStr| text.to_owned();
+        Self {
+            program: owned(command.get_program()),
+            arguments: command.get_args().map(owned).collect(),
+            environment: command.get_envs().map(|(key, value)| (owned(key), value.map(owned))).collect(),
+            clear: false,
+            folder: command.get_current_dir().map(Path::to_owned),
         }
     }
 }

@@ -31,7 +31,8 @@ impl Process {
     ///
     /// # Errors
     /// The program cannot be started.
-    pub fn start(name: &str, command: &Command, log: &Path) -> Result<Self> {
+    pub fn start(name: &str, command: impl Into<Command>, log: &Path) -> Result<Self> {
+        let command = command.into();
         let child = command.start(log, log).with_context(|| format!("cannot start {name}: {command:?}"))?;
         Ok(Self { child, name: name.to_owned(), log: log.to_owned() })
     }

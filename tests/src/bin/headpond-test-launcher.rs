@@ -45,9 +45,13 @@ fn spawn(start: Start) -> io::Result<Child> {
     if clear {
         command.env_clear();
     }
-    command
-        .args(arguments.into_iter().map(text))
-        .envs(environment.into_iter().map(|(key, value)| (text(key), text(value))));
+    command.args(arguments.into_iter().map(text));
+    for (key, value) in environment {
+        match value {
+            Some(value) => command.env(text(key), text(value)),
+            None => command.env_remove(text(key)),
+        };
+    }
     if let Some(folder) = folder {
         command.current_dir(text(folder));
     }
