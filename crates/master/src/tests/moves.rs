@@ -293,10 +293,11 @@ async fn run(mut play: Play, steps: usize, faults: f64, restarts: bool) {
     play.check_store().await;
 }
 
+/// Always the same, unless another is asked for: what others find is looked for on purpose, and not when something else is checked.
 fn seeds() -> Vec<u64> {
     match std::env::var("HEADPOND_TEST_SEED") {
         Ok(seed) => vec![seed.parse().expect("a number")],
-        Err(_) => (0..4).map(|_| rand::random()).collect(),
+        Err(_) => (1..=4).collect(),
     }
 }
 
