@@ -147,20 +147,8 @@ impl Shared {
     pub(crate) async fn remove(self: &Arc<Self>, parent: InodeId, name: &Name, directory: bool) -> Result<()> {
         let inode = self.named(parent, name).await?;
         let writer = inode.and_then(|inode| self.writers.get(inode));
-        let request = v1::RemoveRequest {
-            parent: parent.0,
-            name: bytes_of(name),
-            directory,
-            caller: self.caller.clone(),
-            request_id: request_id(),
-            recursive: false,
-        };
-        let call = |channel| {
-            let request = request.clone();
-            async move { master::writing(channel).remove(request).await }
-        };
         let remove = async {
-            let removed = self.masters.call("remove", Retry::Change, call).await?;
+            let removed = self.ask_to_remove(parent, name, directory, false).await?;
             Ok((removed.as_of, removed.links))
         };
         let as_of = unlinking(writer.filter(|_| !directory), remove).await?;
@@ -170,21 +158,31 @@ impl Shared {
 
     pub(crate) async fn remove_tree(self: &Arc<Self>, parent: InodeId, name: &Name) -> Result<()> {
         let inode = self.remembered(parent, name);
+        let removed = self.ask_to_remove(parent, name, true, true).await?;
+        self.cache.invalidate(removed.as_of, parent, Some(name), inode);
+        Ok(())
+    }
+
+    async fn ask_to_remove(
+        &self,
+        parent: InodeId,
+        name: &Name,
+        directory: bool,
+        recursive: bool,
+    ) -> Result<v1::RemoveResponse> {
         let request = v1::RemoveRequest {
             parent: parent.0,
             name: bytes_of(name),
-            directory: true,
+            directory,
             caller: self.caller.clone(),
             request_id: request_id(),
-            recursive: true,
+            recursive,
         };
         let call = |channel| {
             let request = request.clone();
             async move { master::writing(channel).remove(request).await }
         };
-        let removed = self.masters.call("remove", Retry::Change, call).await?;
-        self.cache.invalidate(removed.as_of, parent, Some(name), inode);
-        Ok(())
+        Ok(self.masters.call("remove", Retry::Change, call).await?)
     }
 
     pub(crate) async fn rename(

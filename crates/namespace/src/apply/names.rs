@@ -52,6 +52,17 @@ impl Apply<'_> {
         Ok(Reply::Inode(inode))
     }
 
+    /// The entry `name` of `parent`, if it is `inode` and may go, and its mount.
+    pub(super) fn removable(&self, parent: InodeId, name: &Name, inode: InodeId) -> Result<(MountId, Entry), Stop> {
+        let mount = self.changeable(parent, name)?;
+        let found = self.rows.entry(self.mounts.key(parent), name)?.filter(|entry| entry.inode == inode);
+        let entry = found.ok_or(Refusal::Gone(inode))?;
+        if self.mounts.keeps(inode) {
+            return Err(Refusal::Fixed(name.clone()).into());
+        }
+        Ok((mount, entry))
+    }
+
     pub(super) fn remove(
         &mut self,
         parent: InodeId,
@@ -60,12 +71,7 @@ impl Apply<'_> {
         after: After<'_>,
         now: Timestamp,
     ) -> Result<Reply, Stop> {
-        self.changeable(parent, name)?;
-        let found = self.rows.entry(self.mounts.key(parent), name)?.filter(|entry| entry.inode == inode);
-        let entry = found.ok_or(Refusal::Gone(inode))?;
-        if self.mounts.keeps(inode) {
-            return Err(Refusal::Fixed(name.clone()).into());
-        }
+        let (_, entry) = self.removable(parent, name, inode)?;
         if entry.is_directory && self.directory_row(inode)?.1.children > 0 {
             return Err(Refusal::NotEmpty(name.clone()).into());
         }

@@ -28,14 +28,9 @@ impl Apply<'_> {
         after: After<'_>,
         now: Timestamp,
     ) -> Result<Reply, Stop> {
-        let mount = self.changeable(parent, name)?;
-        let found = self.rows.entry(self.mounts.key(parent), name)?.filter(|entry| entry.inode == inode);
-        let entry = found.ok_or(Refusal::Gone(inode))?;
+        let (mount, entry) = self.removable(parent, name, inode)?;
         if !entry.is_directory {
             return Err(Refusal::NoDirectory(name.clone()).into());
-        }
-        if self.mounts.keeps(inode) {
-            return Err(Refusal::Fixed(name.clone()).into());
         }
         let (row, _) = self.directory_row(inode)?;
         let is_bare = self.object_key(inode, &row)?.is_none();
