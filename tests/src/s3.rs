@@ -102,6 +102,16 @@ impl S3 {
         Ok([text(answer.content_type()), text(answer.content_encoding()), note.unwrap_or_default()])
     }
 
+    /// The metadata of users that an object has.
+    ///
+    /// # Errors
+    /// There is none.
+    pub async fn metadata(&self, key: &str) -> Result<BTreeMap<String, String>> {
+        let result = self.client.head_object().bucket(&self.bucket).key(key).send().await;
+        let answer = result.map_err(|error| anyhow::anyhow!("head {key}: {}", DisplayErrorContext(error)))?;
+        Ok(answer.metadata().cloned().unwrap_or_default().into_iter().collect())
+    }
+
     /// Stores many objects, 32 at a time.
     ///
     /// # Errors

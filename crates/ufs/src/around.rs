@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use headpond_types::{ByteRange, ContentId};
 
 use crate::{
-    BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Op, Precondition, UfsError, UnderStore,
+    BodyStream, Capabilities, Key, Label, ListPage, ListRequest, ObjectMeta, Op, Precondition, UfsError, UnderStore,
     UploadMark, UploadPage,
 };
 
@@ -74,17 +74,17 @@ impl<W: Around> UnderStore for W {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
-        content: Option<ContentId>,
+        label: Label,
     ) -> Result<ObjectMeta, UfsError> {
         let repeatable = *condition == Precondition::None;
         let what = Request { op: Op::Put, key, sent: body.len() as u64, repeatable };
-        self.around(what, || self.inner().put_as(key, body.clone(), condition, content)).await
+        self.around(what, || self.inner().put_as(key, body.clone(), condition, label)).await
     }
 
-    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError> {
         // An upload begun twice leaves one without parts, which the store's own rules clear away.
         let what = Request { op: Op::CreateMultipart, key, sent: 0, repeatable: true };
-        self.around(what, || self.inner().create_multipart_as(key, content)).await
+        self.around(what, || self.inner().create_multipart_as(key, label)).await
     }
 
     async fn create_multipart_copy(

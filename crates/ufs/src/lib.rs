@@ -36,7 +36,7 @@ pub use memory::Memory;
 pub use metered::{Counters, Metered, Outcome};
 pub use meters::Meters;
 pub use object::{
-    Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, UploadMark, UploadPage, path_key,
+    Capabilities, Key, Label, ListPage, ListRequest, Listed, ObjectMeta, Precondition, UploadMark, UploadPage, path_key,
 };
 pub use op::Op;
 pub use retry::{Retry, RetryPolicy};

@@ -18,8 +18,8 @@ use headpond_types::{ByteRange, ContentId, Timestamp};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    BodyStream, Capabilities, Key, ListPage, ListRequest, Listed, ObjectMeta, Precondition, UfsError, UfsErrorKind,
-    UnderStore, UploadMark, UploadPage,
+    BodyStream, Capabilities, Key, Label, ListPage, ListRequest, Listed, ObjectMeta, Precondition, UfsError,
+    UfsErrorKind, UnderStore, UploadMark, UploadPage,
     listing::{Resume, page_size},
 };
 
@@ -248,17 +248,17 @@ impl UnderStore for Memory {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
-        content: Option<ContentId>,
+        label: Label,
     ) -> Result<ObjectMeta, UfsError> {
-        self.store(key, body, condition, content)
+        self.store(key, body, condition, label.content)
     }
 
-    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError> {
         self.check_key(key)?;
         let mut state = self.state();
         state.uploads_begun += 1;
         let id = format!("upload-{}", state.uploads_begun);
-        state.uploads.insert(id.clone(), Upload { key: key.clone(), content, parts: BTreeMap::new() });
+        state.uploads.insert(id.clone(), Upload { key: key.clone(), content: label.content, parts: BTreeMap::new() });
         drop(state);
         Ok(id)
     }

@@ -52,6 +52,24 @@ pub struct ObjectMeta {
     pub content: Option<ContentId>,
 }
 
+/// What an object says of itself beside its bytes, to whoever finds it. A store that keeps nothing beside the bytes drops it, or a part of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Label {
+    /// The content that it is, so that whoever made it knows it again ([`ObjectMeta::content`]).
+    pub content: Option<ContentId>,
+    /// Permission bits of the file, without its type.
+    pub mode: Option<u32>,
+    /// When the bytes of the file were modified last.
+    pub mtime: Option<Timestamp>,
+}
+
+impl From<Option<ContentId>> for Label {
+    /// Of an object that is no file's, or of whose file nothing is known.
+    fn from(content: Option<ContentId>) -> Self {
+        Self { content, ..Self::default() }
+    }
+}
+
 /// Which keys to list.
 #[derive(Clone, Debug, Default)]
 pub struct ListRequest {

@@ -8,7 +8,8 @@ use futures::stream::BoxStream;
 use headpond_types::{ByteRange, ContentId};
 
 use crate::{
-    Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UploadMark, UploadPage,
+    Capabilities, Key, Label, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UploadMark,
+    UploadPage,
 };
 
 /// Bytes of an object as they arrive. An error ends the stream; a stream that ends early without one is a defect of the
@@ -48,10 +49,11 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Precondition` when `condition` does not hold; nothing is changed then.
     async fn put(&self, key: &Key, body: Bytes, condition: &Precondition) -> Result<ObjectMeta, UfsError> {
-        self.put_as(key, body, condition, None).await
+        self.put_as(key, body, condition, Label::default()).await
     }
 
-    /// The same for an object that says which content it is ([`ObjectMeta::content`]), so that whoever made it knows it again.
+    /// The same for an object that says so much of itself. What it says of a file's mode and modification time is for other programs: nothing here
+    /// reads it.
     ///
     /// # Errors
     /// As [`UnderStore::put`].
@@ -60,16 +62,16 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
-        content: Option<ContentId>,
+        label: Label,
     ) -> Result<ObjectMeta, UfsError>;
 
     /// Begins a multipart upload and answers its id.
     async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
-        self.create_multipart_as(key, None).await
+        self.create_multipart_as(key, Label::default()).await
     }
 
-    /// The same for an object that says which content it is, as [`UnderStore::put_as`].
-    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError>;
+    /// The same for an object that says so much of itself, as [`UnderStore::put_as`].
+    async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError>;
 
     /// The same for what is to become a copy of the version `version` of `source`, in parts: it says of itself what that says, as its type and the
     /// metadata of users, besides `content`.
@@ -84,7 +86,7 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
         content: Option<ContentId>,
     ) -> Result<String, UfsError> {
         let _ = (source, version);
-        self.create_multipart_as(key, content).await
+        self.create_multipart_as(key, content.into()).await
     }
 
     /// Uploads part `number` (from 1) and answers its tag.
@@ -138,7 +140,7 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
         self.copy_as(source, version, key, condition, None).await
     }
 
-    /// The same for a copy that says which content it is, as [`UnderStore::put_as`]; `None`: what the source says. All else it says as that.
+    /// The same for a copy that says which content it is; `None`: what the source says. All else it says as that.
     ///
     /// # Errors
     /// As [`UnderStore::copy`].

@@ -57,6 +57,11 @@ impl Lake {
         self.runtime.block_on(self.s3.said(key))
     }
 
+    /// As [`S3::metadata`](headpond_tests::S3::metadata).
+    pub(crate) fn metadata(&self, key: &str) -> Result<BTreeMap<String, String>> {
+        self.runtime.block_on(self.s3.metadata(key))
+    }
+
     /// Deletes an object behind the pond's back.
     pub(crate) fn delete(&self, key: &str) -> Result<()> {
         self.runtime.block_on(self.s3.delete(key))

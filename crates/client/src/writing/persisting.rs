@@ -135,7 +135,7 @@ impl FileWriter {
         }
         let round = self.ahead.end_round();
         let mut still = (length <= STILL).then_some(changing);
-        let request = v1::PersistRequest { length, round, ..order };
+        let request = v1::PersistRequest { length, round, mtime_ns: Some(mtime.0), ..order };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);
         let storing = staged.persist(request, patience);
         tokio::pin!(storing);

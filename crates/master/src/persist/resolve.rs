@@ -106,7 +106,7 @@ impl Persister {
                     Error::new(ErrorKind::InvalidArgument, format!("{path} is no file: it can be skipped or retried"))
                 })?;
                 let other = beside(path, content)?;
-                self.put_beside(&mount, &other, content, &dirty).await?;
+                self.put_beside(&mount, &other, (content, &attr), &dirty).await?;
                 self.give_up(&attr, path, number).await?;
                 Some(other)
             }
@@ -135,7 +135,13 @@ impl Persister {
         })
     }
 
-    async fn put_beside(&self, mount: &LiveMount, path: &NsPath, content: ContentId, dirty: &Dirty) -> Result<()> {
+    async fn put_beside(
+        &self,
+        mount: &LiveMount,
+        path: &NsPath,
+        (content, attr): (ContentId, &Attr),
+        dirty: &Dirty,
+    ) -> Result<()> {
         let names = &path.names()[mount.mount.path.names().len()..];
         let key = mount.object_key(&path_key(names));
         let sign = || {
@@ -143,6 +149,8 @@ impl Persister {
                 mount: mount.mount.id.0,
                 key: key.0.clone(),
                 content: Some(content.into()),
+                mode: Some(attr.mode),
+                mtime_ns: Some(attr.mtime.0),
                 ..PersistGrant::default()
             })
         };

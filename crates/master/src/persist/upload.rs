@@ -122,6 +122,8 @@ impl Persister {
         let Upload { content, holders, replaces, earlier, .. } = upload;
         let object_key = mount.object_key(key);
         let earlier: Vec<_> = earlier.iter().copied().filter(|other| other != content).collect();
+        // As they are by now: nothing else is told to the store when they change.
+        let attr = self.catalog.snapshot()?.attr(inode)?;
         let sign = || {
             self.grants.persist(PersistGrant {
                 mount: mount.mount.id.0,
@@ -129,6 +131,8 @@ impl Persister {
                 replaces: replaces.clone(),
                 content: Some((*content).into()),
                 earlier: earlier.iter().copied().map(Into::into).collect(),
+                mode: attr.as_ref().map(|attr| attr.mode),
+                mtime_ns: attr.as_ref().map(|attr| attr.mtime.0),
                 ..PersistGrant::default()
             })
         };

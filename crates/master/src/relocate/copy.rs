@@ -92,7 +92,7 @@ impl Copy<'_> {
         }
         let condition = if conditional { self.condition } else { &Precondition::None };
         match mount
-            .attempt("write", self.target, store.put_as(self.target, Bytes::new(), condition, self.content))
+            .attempt("write", self.target, store.put_as(self.target, Bytes::new(), condition, self.content.into()))
             .await?
         {
             Verdict::Done(meta) => Ok(Copied::Done(meta)),

@@ -150,7 +150,7 @@ impl Holder {
         let key = Key(grant.key.clone());
         let mut condition = grant.replaces.clone().map_or(Precondition::Absent, Precondition::Matches);
         loop {
-            match self.0.store.put_as(&key, body.clone(), &condition, Some(content)).await {
+            match self.0.store.put_as(&key, body.clone(), &condition, Some(content).into()).await {
                 Ok(meta) => return Ok(meta),
                 Err(error) if matches!(error.kind(), UfsErrorKind::Precondition | UfsErrorKind::NotFound) => {}
                 Err(error) => return Err(error.into()),

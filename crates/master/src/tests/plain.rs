@@ -9,7 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use headpond_types::{ByteRange, ContentId};
 use headpond_ufs::{
-    BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UnderStore,
+    BodyStream, Capabilities, Key, Label, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind,
+    UnderStore,
 };
 use tokio::sync::Notify;
 
@@ -99,14 +100,14 @@ impl UnderStore for Plain {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
-        content: Option<ContentId>,
+        label: Label,
     ) -> Result<ObjectMeta, UfsError> {
         allowed(condition, self.capabilities.conditional_put)?;
-        self.inner.put_as(key, body, condition, content).await
+        self.inner.put_as(key, body, condition, label).await
     }
 
-    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
-        self.inner.create_multipart_as(key, content).await
+    async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError> {
+        self.inner.create_multipart_as(key, label).await
     }
 
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {

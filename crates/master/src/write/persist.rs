@@ -95,7 +95,8 @@ impl Writing {
             return Err(Error::new(ErrorKind::NotSupported, message));
         }
         let Destination { object_key: key, .. } = self.destination(&snapshot, &mount, &attr, location)?;
-        Ok(self.grants.upload(UploadGrant { lease, mount: attr.mount.0, key, ..UploadGrant::default() }))
+        let (mount, mode) = (attr.mount.0, Some(attr.mode));
+        Ok(self.grants.upload(UploadGrant { lease, mount, key, mode, ..UploadGrant::default() }))
     }
 
     /// The right to have the staged bytes of a lease, which `worker` has, persisted as the mount says: stored where the file's object is or is to
@@ -138,6 +139,7 @@ impl Writing {
             replaces,
             content: Some(content.into()),
             earlier: earlier.into_iter().map(Into::into).collect(),
+            mode: Some(attr.mode),
             ..PersistGrant::default()
         };
         self.leases.begin_persist(lease, Persist { content, key: Some(key) })?;

@@ -5,6 +5,7 @@
 //!   10 ms before Linux 6.13) that leave the length alone cannot be told apart; files replaced by a rename always can.
 //! * Paths are resolved by the kernel below the root (`openat2`, `RESOLVE_BENEATH`): no symbolic link leads out. Links to
 //!   files within the root are followed, links to directories are not listed.
+//! * Files keep owner, mode and time that the system gives them, whatever their [`Label`] says: who stores a file has to be able to read it.
 //! * What is written appears by a rename of a file in [`STAGING`], which no key reaches.
 //! * A root that is gone, or lies on another file system than at the start, is an error and never an empty store.
 
@@ -31,7 +32,8 @@ use rustix::{
 };
 
 use crate::{
-    BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UnderStore,
+    BodyStream, Capabilities, Key, Label, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind,
+    UnderStore,
 };
 
 /// The directory below the root for files being written; hidden from every operation.
@@ -195,15 +197,15 @@ impl UnderStore for Local {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
-        content: Option<ContentId>,
+        label: Label,
     ) -> Result<ObjectMeta, UfsError> {
         let (key, condition) = (key.clone(), condition.clone());
-        self.run(move |shared| shared.put(&key, &body, &condition, content)).await
+        self.run(move |shared| shared.put(&key, &body, &condition, label.content)).await
     }
 
-    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError> {
         let key = key.clone();
-        self.run(move |shared| shared.create_upload(&key, content)).await
+        self.run(move |shared| shared.create_upload(&key, label.content)).await
     }
 
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {

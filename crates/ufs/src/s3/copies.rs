@@ -7,7 +7,7 @@ use aws_sdk_s3::{operation::head_object::HeadObjectOutput, types::MetadataDirect
 use headpond_runtime::{Clock, SystemClock};
 use headpond_types::ContentId;
 
-use super::{S3, keys, write};
+use super::{S3, keys, metadata::metadata};
 use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
 
 impl S3 {
@@ -83,6 +83,6 @@ impl S3 {
 /// User metadata of a copy.
 fn said_by_copy(source: &HeadObjectOutput, content: Option<ContentId>) -> Option<HashMap<String, String>> {
     let mut said = source.metadata().cloned().unwrap_or_default();
-    said.extend(write::metadata(content).into_iter().flatten());
+    said.extend(metadata(content.into()));
     Some(said)
 }

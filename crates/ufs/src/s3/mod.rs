@@ -10,6 +10,7 @@ mod failure;
 mod get;
 mod keys;
 mod list;
+mod metadata;
 mod uploads;
 mod write;
 
@@ -28,7 +29,7 @@ use headpond_types::{ByteRange, ContentId, Timestamp};
 pub(crate) use client::OPTIONS;
 
 use crate::{
-    BodyStream, Capabilities, CredentialSource, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError,
+    BodyStream, Capabilities, CredentialSource, Key, Label, ListPage, ListRequest, ObjectMeta, Precondition, UfsError,
     UfsErrorKind, UnderStore, UploadMark, UploadPage, options::Options,
 };
 
@@ -136,7 +137,7 @@ impl S3 {
             size: size.ok_or_else(|| self.protocol(key, "was described without a length"))?,
             mtime: answer.last_modified().map_or_else(Timestamp::default, keys::timestamp),
             version: self.version(key, answer.e_tag())?,
-            content: answer.metadata().and_then(|metadata| metadata.get(write::CONTENT)?.parse().ok()),
+            content: answer.metadata().and_then(|said| said.get(metadata::CONTENT)?.parse().ok()),
         };
         match version {
             Some(expected) if expected != meta.version => Err(self.changed(key)),
@@ -196,13 +197,13 @@ impl UnderStore for S3 {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
-        content: Option<ContentId>,
+        label: Label,
     ) -> Result<ObjectMeta, UfsError> {
-        self.put_object(key, body, condition, content).await
+        self.put_object(key, body, condition, label).await
     }
 
-    async fn create_multipart_as(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
-        self.create_upload(key, content).await
+    async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError> {
+        self.create_upload(key, label).await
     }
 
     async fn create_multipart_copy(

@@ -1,7 +1,5 @@
 //! Mutations.
 
-use std::collections::HashMap;
-
 use aws_sdk_s3::{
     operation::create_multipart_upload::CreateMultipartUploadOutput,
     primitives::ByteStream,
@@ -9,17 +7,10 @@ use aws_sdk_s3::{
 };
 use bytes::Bytes;
 use headpond_runtime::{Clock, SystemClock};
-use headpond_types::{ByteRange, ContentId};
+use headpond_types::ByteRange;
 
-use super::{S3, keys};
-use crate::{Key, ObjectMeta, Precondition, UfsError, UfsErrorKind};
-
-/// User metadata that says which content an object is: 32 hexadecimal digits. A copy within the store takes it along.
-pub(super) const CONTENT: &str = "headpond-content";
-
-pub(super) fn metadata(content: Option<ContentId>) -> Option<HashMap<String, String>> {
-    content.map(|content| HashMap::from([(CONTENT.to_owned(), content.to_string())]))
-}
+use super::{S3, keys, metadata::metadata};
+use crate::{Key, Label, ObjectMeta, Precondition, UfsError, UfsErrorKind};
 
 /// `If-Match` and `If-None-Match` of a condition.
 fn headers(condition: &Precondition) -> (Option<String>, Option<String>) {
@@ -36,7 +27,7 @@ impl S3 {
         key: &Key,
         body: Bytes,
         condition: &Precondition,
-        content: Option<ContentId>,
+        label: Label,
     ) -> Result<ObjectMeta, UfsError> {
         let (if_match, if_none_match) = self.put_condition(key, condition)?;
         let size = body.len() as u64;
@@ -47,22 +38,22 @@ impl S3 {
             .key(self.text(key)?)
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
-            .set_metadata(metadata(content))
+            .set_metadata(Some(metadata(label)))
             .body(ByteStream::from(body))
             .send();
         let answer = self.settled(key, condition, self.send("write", key, call).await)?;
         let version = self.version(key, answer.e_tag())?;
         // The answer has no time, and asking for it would be a second request for each object.
-        Ok(ObjectMeta { key: key.clone(), size, mtime: SystemClock.now(), version, content })
+        Ok(ObjectMeta { key: key.clone(), size, mtime: SystemClock.now(), version, content: label.content })
     }
 
-    pub(super) async fn create_upload(&self, key: &Key, content: Option<ContentId>) -> Result<String, UfsError> {
+    pub(super) async fn create_upload(&self, key: &Key, label: Label) -> Result<String, UfsError> {
         let call = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(self.text(key)?)
-            .set_metadata(metadata(content))
+            .set_metadata(Some(metadata(label)))
             .send();
         let answer = self.send("begin an upload of", key, call).await?;
         self.begun(key, &answer)

@@ -14,8 +14,8 @@ use axum::{
 };
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
-use headpond_types::ByteRange;
-use headpond_ufs::{Key, ListRequest, Listed, UfsError, UfsErrorKind, UnderStore};
+use headpond_types::{ByteRange, ContentId, Timestamp};
+use headpond_ufs::{Key, Label, ListRequest, Listed, Precondition, UfsError, UfsErrorKind, UnderStore};
 use tokio::{net::TcpListener, task::AbortHandle};
 
 use super::s3::connect_to;
@@ -333,4 +333,23 @@ async fn objects_and_prefixes_of_a_page_are_merged_in_byte_order() {
     let entries = server.store().await.list(&request).await.expect("a page").entries;
     assert_eq!(entries.iter().map(|entry| entry.key().to_string()).collect::<Vec<_>>(), ["a.b", "a/", "a0"]);
     assert!(matches!(entries[1], Listed::Prefix(_)));
+}
+
+#[tokio::test]
+async fn what_an_object_says_is_in_the_metadata_of_users() {
+    let mut put = plain(200, "");
+    put.headers_mut().insert("etag", "\"e\"".parse().unwrap());
+    let begun = plain(200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>");
+    let server = Server::start([put, begun]).await;
+    let (store, key) = (server.store().await, Key::from("k"));
+    let mtime = Some(Timestamp(1_700_000_000_000_000_042));
+    let label = Label { content: Some(ContentId(7)), mode: Some(0o640), mtime };
+    store.put_as(&key, "x".into(), &Precondition::None, label).await.expect("a put");
+    store.create_multipart_as(&key, Label { mode: Some(0o640), ..Label::default() }).await.expect("an upload");
+    let seen = server.seen();
+    let said = |at: usize, name: &str| seen[at].headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+    let names = ["x-amz-meta-headpond-content", "x-amz-meta-mode", "x-amz-meta-mtime"];
+    let all = ["00000000000000000000000000000007", "0100640", "1700000000.000000042"];
+    assert_eq!(names.map(|name| said(0, name)), all.map(|value| Some(value.to_owned())));
+    assert_eq!(names.map(|name| said(1, name)), [None, Some("0100640".to_owned()), None]);
 }

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use headpond_types::{Error, ErrorKind, Result};
+use headpond_ufs::Label;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
@@ -44,7 +45,7 @@ impl Rounds {
     pub(super) fn tell(
         &mut self,
         (stager, staged): (&Arc<Stager>, &Arc<Staged>),
-        target: Target,
+        (target, label): (Target, Label),
         round: u64,
         up_to: u64,
     ) -> Result<()> {
@@ -57,7 +58,7 @@ impl Rounds {
             Some((latest, ahead)) if *latest == round && ahead.target == target => ahead.reach(up_to),
             _ => {
                 let (stager, staged) = (Arc::clone(stager), Arc::clone(staged));
-                self.now = Some((round, Ahead::begin(stager, staged, target, up_to)));
+                self.now = Some((round, Ahead::begin(stager, staged, (target, label), up_to)));
                 Ok(())
             }
         }
@@ -77,11 +78,11 @@ impl Rounds {
 }
 
 impl Ahead {
-    fn begin(stager: Arc<Stager>, staged: Arc<Staged>, target: Target, up_to: u64) -> Self {
+    fn begin(stager: Arc<Stager>, staged: Arc<Staged>, (target, label): (Target, Label), up_to: u64) -> Self {
         let (reach, reached) = watch::channel(Reach { up_to, is_whole: false });
         let tasks = stager.tasks.clone();
         let to = target.clone();
-        let sending = tasks.spawn(async move { send(&stager, &staged, &to, reached).await });
+        let sending = tasks.spawn(async move { send(&stager, &staged, (&to, label), reached).await });
         Self { target, reach, sending: AbortOnDropHandle::new(sending) }
     }
 
@@ -117,7 +118,12 @@ impl Ahead {
     }
 }
 
-async fn send(stager: &Stager, staged: &Arc<Staged>, target: &Target, reach: watch::Receiver<Reach>) -> Result<Parts> {
+async fn send(
+    stager: &Stager,
+    staged: &Arc<Staged>,
+    (target, label): (&Target, Label),
+    reach: watch::Receiver<Reach>,
+) -> Result<Parts> {
     let store = stager.cluster.mounts.store(target.mount).await?;
     let capabilities = store.capabilities();
     if capabilities.min_part_size == 0 {
@@ -125,7 +131,6 @@ async fn send(stager: &Stager, staged: &Arc<Staged>, target: &Target, reach: wat
     }
     let part = part_size(PART, capabilities);
     let origin = Origin::Staged(Arc::clone(staged), None);
-    // What the object is to be called is not known yet.
     let buffers = Buffers::default();
-    Sender { stager, origin: &origin, store: &store, target, buffers }.send(part, reach, None).await
+    Sender { stager, origin: &origin, store: &store, target, buffers }.send(part, reach, label).await
 }

@@ -20,7 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::{
     Stager,
     origin::Origin,
-    persist::{content_of, ids, patience},
+    persist::{content_of, ids, label_of, patience},
     upload::{Target, Upload},
 };
 use crate::shared_error::SharedError;
@@ -113,6 +113,7 @@ fn begin(stager: &Arc<Stager>, content: ContentId, grant: PersistGrant) -> Answe
 }
 
 async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Result<PersistResponse> {
+    let label = label_of(content, &grant);
     let PersistGrant { mount, key, replaces, earlier, .. } = grant;
     let target = Target { mount: MountId(mount), key: key.into() };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
@@ -120,7 +121,7 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
     let time = patience(length);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
-        let upload = Upload { stager, origin, store, target: &target, content, earlier: ids(earlier), length };
+        let upload = Upload { stager, origin, store, target: &target, content, earlier: ids(earlier), label, length };
         upload.run(condition, None).await
     });
     let meta = stored.await.map_err(|_| {

@@ -30,7 +30,7 @@ use bytes::Bytes;
 use headpond_proto::v1::{PersistRequest, PersistResponse, SignedGrant, StagingGrant};
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
-use headpond_ufs::Abandoned;
+use headpond_ufs::{Abandoned, Label};
 use tokio::sync::{Notify, Semaphore};
 
 use self::{
@@ -208,7 +208,9 @@ impl Stager {
         let staged = self.table.find(grant.lease).ok_or_else(|| lost(grant.lease))?;
         staged.touch();
         let target = Target { mount: MountId(grant.mount), key: grant.key.into() };
-        staged.with_rounds(|rounds| rounds.tell((self, &staged), target, round, up_to))
+        // What the object is to be called, and when the file was modified last, is not known yet.
+        let label = Label { mode: grant.mode, ..Label::default() };
+        staged.with_rounds(|rounds| rounds.tell((self, &staged), (target, label), round, up_to))
     }
 
     /// Stores the staged bytes as one object, or makes them durable here, as the grant says. What was sent ahead in a round need not be sent again. Goes on
@@ -218,7 +220,7 @@ impl Stager {
     /// Those of the grant; `Stale` when the store holds another version than the grant says, or the staged file is lost; `Unavailable` when too few
     /// workers have the bytes; what the store answered else.
     pub(crate) async fn persist(self: &Arc<Self>, request: PersistRequest) -> Result<PersistResponse> {
-        let PersistRequest { grant: signed, length, round, closing: _, staging, is_copy } = request;
+        let PersistRequest { grant: signed, length, round, closing: _, staging, is_copy, mtime_ns } = request;
         let grant = self.cluster.grants.check_persist(signed.as_ref(), self.clock.now())?;
         let lease = grant.lease;
         let staged = self.table.find(lease).ok_or_else(|| lost(lease))?;
@@ -229,7 +231,7 @@ impl Stager {
             let message = "no right to stage was shown, which further copies need: show it";
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        let wanted = Wanted { length, round, copies };
+        let wanted = Wanted { length, round, mtime: mtime_ns.map(Timestamp), copies };
         persist::run(Arc::clone(self), staged, (signed, wanted), grant).await
     }
 

@@ -7,8 +7,8 @@ use fail::fail_point;
 use futures::{StreamExt as _, stream::FuturesOrdered};
 use headpond_runtime::{Shutdown, Tasks};
 use headpond_store::checksums;
-use headpond_types::{ContentId, Error, ErrorKind, PAGE_SIZE, Result};
-use headpond_ufs::{Capabilities, Noted, UnderStore};
+use headpond_types::{Error, ErrorKind, PAGE_SIZE, Result};
+use headpond_ufs::{Capabilities, Label, Noted, UnderStore};
 use tokio::sync::{SemaphorePermit, watch};
 
 use super::{Stager, UPLOAD_MEMORY, buffers::Buffers, origin::Origin, settle::told, upload::Target};
@@ -56,15 +56,10 @@ impl Sender<'_> {
     /// # Errors
     /// What the store answered, naming mount and key; `Stale` when the staged file was ended; `Unavailable` when nobody can extend `reach`, or the
     /// worker ends before that.
-    pub(super) async fn send(
-        &self,
-        part: u64,
-        mut reach: watch::Receiver<Reach>,
-        content: Option<ContentId>,
-    ) -> Result<Parts> {
+    pub(super) async fn send(&self, part: u64, mut reach: watch::Receiver<Reach>, label: Label) -> Result<Parts> {
         let shutdown = self.stager.tasks.shutdown();
         next(&mut reach, shutdown, 0..part).await?;
-        let (upload, noted) = self.begin(content).await?;
+        let (upload, noted) = self.begin(label).await?;
         let (mut tags, mut checksums) = (Vec::new(), Vec::new());
         let (mut sending, mut last, mut number) = (FuturesOrdered::new(), false, 1);
         loop {
@@ -104,12 +99,12 @@ impl Sender<'_> {
     }
 
     /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
-    async fn begin(&self, content: Option<ContentId>) -> Result<(String, Noted)> {
+    async fn begin(&self, label: Label) -> Result<(String, Noted)> {
         let (store, target) = (Arc::clone(self.store), self.target.clone());
         let (abandoned, refresh) = (Arc::clone(&self.stager.abandoned), Arc::clone(&self.stager.cluster.refresh));
         let tasks: &Tasks = &self.stager.tasks;
         let begun = tasks.spawn(async move {
-            let upload = store.create_multipart_as(&target.key, content).await.map_err(|error| told(&target, error))?;
+            let upload = store.create_multipart_as(&target.key, label).await.map_err(|error| told(&target, error))?;
             let noted = abandoned.note(target.mount, &target.key, &upload).await;
             // Until the master hears of it, it is lost with this worker's disk.
             refresh.notify_one();

@@ -8,8 +8,8 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use headpond_proto::v1::{PersistGrant, PersistResponse, SignedGrant};
-use headpond_types::{ContentId, Error, ErrorKind, MountId, Result};
-use headpond_ufs::Precondition;
+use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
+use headpond_ufs::{Label, Precondition};
 
 use super::{
     Stager, durable,
@@ -38,6 +38,8 @@ pub(super) struct Wanted {
     pub(super) length: u64,
     /// The round in which they may have been sent ahead.
     pub(super) round: u64,
+    /// When they were modified last.
+    pub(super) mtime: Option<Timestamp>,
     /// Other workers are to have them, too.
     pub(super) copies: Option<Wish>,
 }
@@ -112,7 +114,7 @@ async fn persist(
     stager: &Stager,
     staged: &Arc<Staged>,
     grant: PersistGrant,
-    Wanted { length, round, copies }: Wanted,
+    Wanted { length, round, mtime, copies }: Wanted,
 ) -> Result<PersistResponse> {
     let _turn = staged.turn.lock().await;
     if grant.copies > 0 {
@@ -120,6 +122,7 @@ async fn persist(
     }
     let ahead = staged.with_rounds(|rounds| rounds.take(round));
     let content = content_of(stager, &grant)?;
+    let label = Label { mtime, ..label_of(content, &grant) };
     let PersistGrant { mount, key, replaces, earlier, .. } = grant;
     let target = Target { mount: MountId(mount), key: key.into() };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
@@ -132,7 +135,7 @@ async fn persist(
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
         let (origin, earlier) = (Origin::Staged(Arc::clone(staged), Some(content)), ids(earlier));
-        Upload { stager, origin, store, target: &target, content, earlier, length }.run(condition, ahead).await
+        Upload { stager, origin, store, target: &target, content, earlier, label, length }.run(condition, ahead).await
     });
     let meta = stored.await.map_err(|_| {
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
@@ -152,6 +155,11 @@ pub(super) fn content_of(stager: &Stager, grant: &PersistGrant) -> Result<Conten
     }
     let content = grant.content.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "a grant without a content"))?;
     Ok(content.into())
+}
+
+/// What the object is to say, as far as the master knows.
+pub(super) fn label_of(content: ContentId, grant: &PersistGrant) -> Label {
+    Label { content: Some(content), mode: grant.mode, mtime: grant.mtime_ns.map(Timestamp) }
 }
 
 pub(super) fn ids(contents: Vec<headpond_proto::v1::ContentId>) -> Vec<ContentId> {

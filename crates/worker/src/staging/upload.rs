@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use futures::FutureExt as _;
 use headpond_store::checksums;
 use headpond_types::{ContentId, MountId, Result};
-use headpond_ufs::{Key, ObjectMeta, Precondition, UnderStore};
+use headpond_ufs::{Key, Label, ObjectMeta, Precondition, UnderStore};
 use tokio::sync::watch;
 
 use super::{
@@ -41,6 +41,8 @@ pub(super) struct Upload<'a> {
     pub(super) content: ContentId,
     /// What may have been stored under the key before, by whomever: that is replaced.
     pub(super) earlier: Vec<ContentId>,
+    /// What the object says of itself, unless its upload was begun before that was known.
+    pub(super) label: Label,
     pub(super) length: u64,
 }
 
@@ -64,7 +66,7 @@ impl Upload<'_> {
             None => {
                 let part = part_size(self.length, capabilities);
                 let (_, whole) = watch::channel(Reach { up_to: self.length, is_whole: true });
-                self.sender().send(part, whole, Some(self.content)).await?
+                self.sender().send(part, whole, self.label).await?
             }
         };
         self.complete(condition, parts).await
@@ -75,10 +77,10 @@ impl Upload<'_> {
         let sender = self.sender();
         let (_memory, body) = sender.read(0, self.length).await?;
         let checksums = checksums(&body).into();
-        let (key, content) = (&self.target.key, Some(self.content));
+        let (key, label) = (&self.target.key, self.label);
         let send = |condition: Precondition| {
             let body = body.clone();
-            async move { self.store.put_as(key, body, &condition, content).await }.boxed()
+            async move { self.store.put_as(key, body, &condition, label).await }.boxed()
         };
         let (Made::Answered(meta) | Made::Found(meta)) = self.make(checksums, condition, send).await?;
         Ok(meta)

@@ -12,7 +12,8 @@ use futures::{StreamExt as _, future::BoxFuture, stream};
 use headpond_proto::v1::Mount;
 use headpond_types::{ByteRange, ContentId, Result, Timestamp};
 use headpond_ufs::{
-    BodyStream, Capabilities, Key, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind, UnderStore,
+    BodyStream, Capabilities, Key, Label, ListPage, ListRequest, ObjectMeta, Precondition, UfsError, UfsErrorKind,
+    UnderStore,
 };
 use tokio::sync::watch;
 
@@ -180,20 +181,14 @@ impl UnderStore for Lake {
         Ok(ObjectMeta { key: key.clone(), size: body.len() as u64, mtime: Timestamp(7), version, content: None })
     }
 
-    async fn put_as(
-        &self,
-        key: &Key,
-        body: Bytes,
-        condition: &Precondition,
-        _: Option<ContentId>,
-    ) -> Result<ObjectMeta, UfsError> {
+    async fn put_as(&self, key: &Key, body: Bytes, condition: &Precondition, _: Label) -> Result<ObjectMeta, UfsError> {
         assert_eq!(*condition, Precondition::None, "this store has no conditions");
         let version = ContentId::of_object("lake", &body, "", 0).to_string();
         self.objects.lock().expect("lock").insert(key.clone(), Object { version, body });
         self.head(key).await
     }
 
-    async fn create_multipart_as(&self, _: &Key, _: Option<ContentId>) -> Result<String, UfsError> {
+    async fn create_multipart_as(&self, _: &Key, _: Label) -> Result<String, UfsError> {
         Self::unsupported()
     }
 

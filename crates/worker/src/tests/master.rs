@@ -105,7 +105,7 @@ impl Master {
     /// The right to send what is staged for a lease ahead, in mount 1.
     pub(super) fn upload(&self, lease: u64, key: &str) -> SignedGrant {
         let key = key.to_owned().into();
-        self.signer.sign_upload(UploadGrant { lease, mount: 1, key, expires_ns: i64::MAX, cluster: 0 })
+        self.signer.sign_upload(UploadGrant { lease, mount: 1, key, expires_ns: i64::MAX, ..UploadGrant::default() })
     }
 
     /// The right to store what is staged for a lease, in mount 1.

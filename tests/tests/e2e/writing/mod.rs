@@ -2,6 +2,7 @@
 
 mod exchanges;
 mod files;
+mod labels;
 mod outages;
 mod outside;
 mod races;

@@ -11,7 +11,7 @@ pub(crate) async fn objects_say_which_content_they_are(place: Place) {
     let key = place.key("tagged");
     let said = async |name: &str| place.store.head(&place.key(name)).await.expect("a head").content;
 
-    let put = place.store.put_as(&key, "first".into(), &Precondition::None, Some(first)).await.expect("a put");
+    let put = place.store.put_as(&key, "first".into(), &Precondition::None, Some(first).into()).await.expect("a put");
     assert_eq!(put.content, Some(first));
     describes(&place, "tagged", &put).await;
     place.store.copy(&key, &put.version, &place.key("copy"), &Precondition::None).await.expect("a copy");
@@ -21,7 +21,7 @@ pub(crate) async fn objects_say_which_content_they_are(place: Place) {
     assert_eq!(said("copy").await, Some(second));
 
     let part = vec![1; usize::try_from(place.store.capabilities().min_part_size.max(1)).expect("few bytes")];
-    let upload = place.store.create_multipart_as(&key, Some(second)).await.expect("an upload");
+    let upload = place.store.create_multipart_as(&key, Some(second).into()).await.expect("an upload");
     let tag = place.store.put_part(&key, &upload, 1, Bytes::from(part)).await.expect("a part");
     assert_eq!(said("tagged").await, Some(first), "nothing is said before the object is there");
     let condition = Precondition::Matches(put.version);
