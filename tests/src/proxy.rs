@@ -33,6 +33,8 @@ pub struct Behaviour {
     pub only: String,
     /// Only requests by this method are; empty for all.
     pub method: String,
+    /// Only requests that copy what the store has are.
+    pub copies: bool,
     /// Of these requests, only every so manieth is; 0 and 1 for all.
     pub every: u64,
     /// Take requests and never answer.
@@ -78,6 +80,7 @@ struct Shared {
     behaviour: Mutex<Behaviour>,
     requests: Mutex<Vec<Request>>,
     sent: AtomicU64,
+    taken: AtomicU64,
     connections: AtomicU64,
     /// Requests that the behaviour is about.
     concerned: AtomicU64,
@@ -97,6 +100,7 @@ impl Proxy {
             behaviour: Mutex::default(),
             requests: Mutex::default(),
             sent: AtomicU64::new(0),
+            taken: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             concerned: AtomicU64::new(0),
         });
@@ -135,6 +139,12 @@ impl Proxy {
         self.shared.sent.load(Ordering::SeqCst)
     }
 
+    /// Bytes of bodies that clients have sent so far, as far as they passed.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.shared.taken.load(Ordering::SeqCst)
+    }
+
     /// Connections made so far, also those that a dead server took nothing from.
     #[must_use]
     pub fn connections(&self) -> u64 {
@@ -145,6 +155,7 @@ impl Proxy {
     pub fn reset(&self) {
         self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner).clear();
         self.shared.sent.store(0, Ordering::SeqCst);
+        self.shared.taken.store(0, Ordering::SeqCst);
         self.shared.connections.store(0, Ordering::SeqCst);
     }
 }
@@ -165,6 +176,7 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
         let behaviour = shared.behaviour.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let concerned = request.target.contains(&behaviour.only)
             && (behaviour.method.is_empty() || request.method == behaviour.method)
+            && (!behaviour.copies || request.copies.is_some())
             && shared.concerned.fetch_add(1, Ordering::SeqCst).is_multiple_of(behaviour.every.max(1));
         if concerned && behaviour.hang {
             return std::future::pending().await;
@@ -174,7 +186,11 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
                 // Closed before it is read to its end, a connection is reset and the answer lost.
                 copy(&mut from_client, &mut tokio::io::sink(), head.body(), None, None).await?;
             }
-            let code = if status == 503 { "SlowDown" } else { "AccessDenied" };
+            let code = match status {
+                501 => "NotImplemented",
+                503 => "SlowDown",
+                _ => "AccessDenied",
+            };
             let body = format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as told</Message></Error>");
             let body = if request.method == "HEAD" { String::new() } else { body };
             let answer = format!(
@@ -190,7 +206,7 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
             let go_on = Head::read(&mut from_server).await?;
             to_client.write_all(&go_on.bytes).await.ok()?;
         }
-        copy(&mut from_client, &mut to_server, head.body(), None, None).await?;
+        copy(&mut from_client, &mut to_server, head.body(), None, Some(&shared.taken)).await?;
         let answer = Head::read(&mut from_server).await?;
         let limit = if concerned { behaviour.bytes_per_second } else { None };
         if concerned && !behaviour.first_byte.is_zero() {

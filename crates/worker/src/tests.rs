@@ -5,6 +5,7 @@
 mod ahead;
 mod faults;
 mod fills;
+mod heads;
 mod lake;
 mod later;
 mod local;

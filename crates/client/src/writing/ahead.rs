@@ -9,9 +9,12 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use headpond_proto::v1;
-use headpond_types::{Error, ErrorKind, Result};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, Result};
 
-use super::staged::{Staged, call_worker};
+use super::{
+    heads::Heads,
+    staged::{Staged, call_worker},
+};
 use crate::{
     master::{self, Retry},
     shared::Shared,
@@ -23,7 +26,7 @@ const BEGIN: u64 = 32 << 20;
 /// Bytes between two calls of the worker: one of its parts.
 const STEP: u64 = 16 << 20;
 
-/// How far a file was written from front to end, and what of it the worker was told.
+/// How far a file was written from front to end, what of it the worker was told, and what of it was not written at all.
 pub(super) struct WrittenAhead(Mutex<Progress>);
 
 /// A leaf lock.
@@ -39,6 +42,8 @@ struct Progress {
     told: u64,
     /// The worker is being told.
     is_telling: bool,
+    /// What of the bytes the under store may have from before.
+    heads: Heads,
     /// The right to send ahead, and the round that it was asked for in: the file may have got another name since.
     granted: Option<(u64, v1::SignedGrant)>,
 }
@@ -63,10 +68,11 @@ impl Changed {
 }
 
 impl WrittenAhead {
-    /// Of a file without bytes, or else of one that is not written from its front.
-    pub(super) const fn new(is_empty: bool) -> Self {
+    /// Of a file that is the version `origin`, which is not written from its front, or else has no bytes.
+    pub(super) fn new(origin: Option<&Attr>) -> Self {
         Self(Mutex::new(Progress {
-            in_order: if is_empty { Some(0) } else { None },
+            in_order: if origin.is_none() { Some(0) } else { None },
+            heads: Heads::new(origin.and_then(|origin| Some((origin.content?, origin.size)))),
             is_changing: false,
             round: 1,
             from: BEGIN,
@@ -84,6 +90,7 @@ impl WrittenAhead {
             progress.in_order = None;
         }
         progress.is_changing = true;
+        progress.heads.begin(change.first());
         if change.first() < progress.told {
             progress.next_round();
         }
@@ -93,6 +100,7 @@ impl WrittenAhead {
     pub(super) fn made(&self, change: Changed) {
         let mut progress = self.lock();
         progress.is_changing = false;
+        progress.heads.end();
         progress.in_order = match (change, progress.in_order) {
             (Changed::Cut(0), _) => Some(0),
             (Changed::Cut(length), Some(up_to)) => Some(up_to.min(length)),
@@ -106,15 +114,17 @@ impl WrittenAhead {
 
     /// The change has ended, and is going to be made once more.
     pub(super) fn failed(&self) {
-        self.lock().is_changing = false;
+        let mut progress = self.lock();
+        progress.is_changing = false;
+        progress.heads.end();
     }
 
-    /// The bytes are about to be stored: the round that ends thereby.
-    pub(super) fn end_round(&self) -> u64 {
+    /// All `length` bytes are about to be stored as `content`: the round that ends thereby, and what of them need not be sent.
+    pub(super) fn end_round(&self, content: ContentId, length: u64) -> (u64, Vec<v1::Head>) {
         let mut progress = self.lock();
         let round = progress.round;
         progress.next_round();
-        round
+        (round, progress.heads.store(content, length))
     }
 
     /// Nothing more is sent, unless the file is written anew.

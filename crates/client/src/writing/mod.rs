@@ -17,6 +17,7 @@
 mod ahead;
 mod copying;
 mod ending;
+mod heads;
 mod holes;
 mod lease;
 mod mutations;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use fail::fail_point;
 use headpond_proto::v1;
-use headpond_types::{Attr, Error, ErrorKind, Result, Timestamp};
+use headpond_types::{Attr, ContentId, Error, ErrorKind, Result, Timestamp};
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 
@@ -87,7 +87,9 @@ impl FileWriter {
         })?;
         let staging = (grant.copies > 0).then(|| self.lease().staging.clone());
         let order = v1::PersistRequest { grant: Some(signed), closing, staging, ..v1::PersistRequest::default() };
-        let (changes, mtime, stored) = self.send(order).await?;
+        let content = grant.content.map(Into::into).unwrap_or_default();
+        // Boxed, for what is sent to the worker would be part of every caller's future.
+        let (changes, mtime, stored) = Box::pin(self.send(order, content)).await?;
         let request = v1::CommitRequest {
             lease: self.lease().id,
             content: grant.content,
@@ -121,8 +123,12 @@ impl FileWriter {
         }
     }
 
-    /// Answers how many of the changes are stored, when the last of them was made, and as what.
-    async fn send(&self, order: v1::PersistRequest) -> Result<(u64, Timestamp, v1::PersistResponse)> {
+    /// Has them stored as `content`. Answers how many of the changes are, when the last of them was made, and as what.
+    async fn send(
+        &self,
+        order: v1::PersistRequest,
+        content: ContentId,
+    ) -> Result<(u64, Timestamp, v1::PersistResponse)> {
         let changing = self.changing.lock().await;
         let staged = self.staged().await?;
         let (unsure, changes, mtime, length) = {
@@ -133,9 +139,9 @@ impl FileWriter {
             staged.set_length(length).await.inspect_err(|error| self.note(error))?;
             self.lock().unsure = false;
         }
-        let round = self.ahead.end_round();
+        let (round, heads) = self.ahead.end_round(content, length);
         let mut still = (length <= STILL).then_some(changing);
-        let request = v1::PersistRequest { length, round, mtime_ns: Some(mtime.0), ..order };
+        let request = v1::PersistRequest { length, round, mtime_ns: Some(mtime.0), heads, ..order };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);
         let storing = staged.persist(request, patience);
         tokio::pin!(storing);

@@ -50,7 +50,7 @@ impl FileWriter {
             state.change(0);
         }
         let changing = tokio::sync::Mutex::new(Copied::default());
-        let ahead = Arc::new(WrittenAhead::new(state.origin.is_none()));
+        let ahead = Arc::new(WrittenAhead::new(state.origin.as_deref()));
         Self {
             shared,
             lease,

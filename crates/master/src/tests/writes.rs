@@ -34,6 +34,7 @@ async fn a_file_is_visible_when_made_and_stored_when_committed() {
 
     let again = rig.persist_grant(lease).await.expect("granted");
     assert_eq!(again.replaces.as_deref(), Some(&stored.version[..]));
+    assert_eq!((again.replaced.map(Into::into), again.mode), (stored.content, Some(0o640)));
     let meta = rig.store_staged(&again, "more bytes").await.expect("stored");
     rig.commit(&again, &meta, request()).await.expect("committed");
     rig.writing().end(lease).await.expect("ended");

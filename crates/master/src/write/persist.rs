@@ -42,6 +42,8 @@ struct Destination {
     object_key: Bytes,
     /// The version that it replaces; `None`: there must be no object.
     replaces: Option<String>,
+    /// What that version is called, where it is known.
+    replaced: Option<ContentId>,
     /// What may have been put there before.
     earlier: Vec<ContentId>,
 }
@@ -129,7 +131,7 @@ impl Writing {
         if let Some(way) = self.waits_its_turn(&snapshot, &mount, lease, &attr, &location)? {
             return Ok(Try::Wait(way));
         }
-        let Destination { key, object_key, replaces, earlier } =
+        let Destination { key, object_key, replaces, replaced, earlier } =
             self.destination(&snapshot, &mount, &attr, location)?;
         let content = ContentId(rand::random());
         let grant = PersistGrant {
@@ -137,6 +139,7 @@ impl Writing {
             mount: attr.mount.0,
             key: object_key,
             replaces,
+            replaced: replaced.map(Into::into),
             content: Some(content.into()),
             earlier: earlier.into_iter().map(Into::into).collect(),
             mode: Some(attr.mode),
@@ -157,17 +160,18 @@ impl Writing {
         let inode = attr.inode;
         let dirty = snapshot.dirty(inode)?;
         let earlier = dirty.as_ref().map(|dirty| dirty.put.clone()).unwrap_or_default();
-        let (key, replaces) = if is_unpersisted(attr) {
+        let (key, replaces, replaced) = if is_unpersisted(attr) {
             let key = match dirty.as_ref().and_then(|dirty| dirty.key.clone()) {
                 Some(key) => key,
                 None => first_key(snapshot, attr, &location)?,
             };
             let old = self.replaced.get(inode).filter(|old| old.key == key).map(|old| old.version);
-            (key, old.or(dirty.and_then(|dirty| dirty.replaces)))
+            (key, old.or(dirty.and_then(|dirty| dirty.replaces)), None)
         } else {
-            (location.key, Some(attr.version.clone()))
+            // Of a file that is dirty the attributes tell what workers hold.
+            (location.key, Some(attr.version.clone()), attr.content.filter(|_| !attr.dirty))
         };
-        Ok(Destination { object_key: mount.object_key(&key).0, key, replaces, earlier })
+        Ok(Destination { object_key: mount.object_key(&key).0, key, replaces, replaced, earlier })
     }
 
     /// What was stored is the file's version from now on.

@@ -57,6 +57,7 @@ pub(crate) async fn run(store: Arc<dyn UnderStore>) {
         writing::a_multipart_upload_becomes_one_object,
         writing::conditions_of_completing_hold,
         writing::parts_are_copied_within_the_store,
+        writing::an_object_is_replaced_by_one_with_its_own_beginning,
         writing::an_aborted_upload_leaves_nothing,
         writing::uploads_that_nobody_ended_are_listed,
         writing::a_copy_is_of_one_version,

@@ -121,7 +121,17 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
     let time = patience(length);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
-        let upload = Upload { stager, origin, store, target: &target, content, earlier: ids(earlier), label, length };
+        let upload = Upload {
+            stager,
+            origin,
+            store,
+            target: &target,
+            content,
+            earlier: ids(earlier),
+            label,
+            head: None,
+            length,
+        };
         upload.run(condition, None).await
     });
     let meta = stored.await.map_err(|_| {

@@ -4,7 +4,7 @@
 //! * A staged file is one process's: a restart loses what was not acknowledged, and whoever goes on with it is told so.
 //! * [`durable`] acknowledges bytes that no store has. They outlive the process, the client and the staged file; [`later`] stores them,
 //!   [`mirrors`] has other workers hold them, too.
-//! * [`persist`] stores its bytes as one object; [`upload`] and [`parts`] are how, [`settle`] what to make of an answer that was lost.
+//! * [`persist`] stores its bytes as one object; [`upload`], [`parts`] and [`head`] are how, [`settle`] what to make of an answer that was lost.
 //! * [`room`] bounds what no store has.
 //! * [`ahead`] has begun with it while the file is still being written. Uploads that nobody goes on with are aborted ([`Abandoned`]).
 
@@ -12,6 +12,7 @@ mod account;
 mod ahead;
 mod buffers;
 mod durable;
+mod head;
 mod later;
 mod mirrors;
 mod origin;
@@ -220,7 +221,7 @@ impl Stager {
     /// Those of the grant; `Stale` when the store holds another version than the grant says, or the staged file is lost; `Unavailable` when too few
     /// workers have the bytes; what the store answered else.
     pub(crate) async fn persist(self: &Arc<Self>, request: PersistRequest) -> Result<PersistResponse> {
-        let PersistRequest { grant: signed, length, round, closing: _, staging, is_copy, mtime_ns } = request;
+        let PersistRequest { grant: signed, length, round, closing: _, staging, is_copy, mtime_ns, heads } = request;
         let grant = self.cluster.grants.check_persist(signed.as_ref(), self.clock.now())?;
         let lease = grant.lease;
         let staged = self.table.find(lease).ok_or_else(|| lost(lease))?;
@@ -231,7 +232,7 @@ impl Stager {
             let message = "no right to stage was shown, which further copies need: show it";
             return Err(Error::new(ErrorKind::InvalidArgument, message));
         }
-        let wanted = Wanted { length, round, mtime: mtime_ns.map(Timestamp), copies };
+        let wanted = Wanted { length, round, mtime: mtime_ns.map(Timestamp), heads, copies };
         persist::run(Arc::clone(self), staged, (signed, wanted), grant).await
     }
 

@@ -17,7 +17,7 @@ use super::{Stager, UPLOAD_MEMORY, buffers::Buffers, origin::Origin, settle::tol
 pub(super) const PART: u64 = 16 << 20;
 
 /// Parts of one upload under way at once.
-const PARTS_AT_ONCE: usize = 4;
+pub(super) const PARTS_AT_ONCE: usize = 4;
 
 /// How far parts may be sent.
 #[derive(Clone, Copy, Debug, Default)]
@@ -86,7 +86,7 @@ impl Sender<'_> {
     }
 
     /// Sends one part: its number and tag, and the checksums of its pages.
-    async fn part(&self, upload: &str, number: u32, range: Range<u64>) -> Result<((u32, String), Vec<u32>)> {
+    pub(super) async fn part(&self, upload: &str, number: u32, range: Range<u64>) -> Result<((u32, String), Vec<u32>)> {
         let most = self.store.capabilities().max_parts;
         if number > most {
             let message = format!("{} does not fit into {most} parts of that size", self.target);
@@ -99,7 +99,7 @@ impl Sender<'_> {
     }
 
     /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
-    async fn begin(&self, label: Label) -> Result<(String, Noted)> {
+    pub(super) async fn begin(&self, label: Label) -> Result<(String, Noted)> {
         let (store, target) = (Arc::clone(self.store), self.target.clone());
         let (abandoned, refresh) = (Arc::clone(&self.stager.abandoned), Arc::clone(&self.stager.cluster.refresh));
         let tasks: &Tasks = &self.stager.tasks;

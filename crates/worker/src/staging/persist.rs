@@ -7,12 +7,13 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use headpond_proto::v1::{PersistGrant, PersistResponse, SignedGrant};
+use headpond_proto::v1::{self, PersistGrant, PersistResponse, SignedGrant};
 use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::{Label, Precondition};
 
 use super::{
     Stager, durable,
+    head::Head,
     mirrors::Wish,
     origin::Origin,
     stored,
@@ -40,6 +41,8 @@ pub(super) struct Wanted {
     pub(super) round: u64,
     /// When they were modified last.
     pub(super) mtime: Option<Timestamp>,
+    /// Versions with which they have their beginning in common.
+    pub(super) heads: Vec<v1::Head>,
     /// Other workers are to have them, too.
     pub(super) copies: Option<Wish>,
 }
@@ -114,7 +117,7 @@ async fn persist(
     stager: &Stager,
     staged: &Arc<Staged>,
     grant: PersistGrant,
-    Wanted { length, round, mtime, copies }: Wanted,
+    Wanted { length, round, mtime, heads, copies }: Wanted,
 ) -> Result<PersistResponse> {
     let _turn = staged.turn.lock().await;
     if grant.copies > 0 {
@@ -123,6 +126,7 @@ async fn persist(
     let ahead = staged.with_rounds(|rounds| rounds.take(round));
     let content = content_of(stager, &grant)?;
     let label = Label { mtime, ..label_of(content, &grant) };
+    let head = head_of(&grant, heads);
     let PersistGrant { mount, key, replaces, earlier, .. } = grant;
     let target = Target { mount: MountId(mount), key: key.into() };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
@@ -135,7 +139,8 @@ async fn persist(
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
         let (origin, earlier) = (Origin::Staged(Arc::clone(staged), Some(content)), ids(earlier));
-        Upload { stager, origin, store, target: &target, content, earlier, label, length }.run(condition, ahead).await
+        let upload = Upload { stager, origin, store, target: &target, content, earlier, label, head, length };
+        upload.run(condition, ahead).await
     });
     let meta = stored.await.map_err(|_| {
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
@@ -160,6 +165,13 @@ pub(super) fn content_of(stager: &Stager, grant: &PersistGrant) -> Result<Conten
 /// What the object is to say, as far as the master knows.
 pub(super) fn label_of(content: ContentId, grant: &PersistGrant) -> Label {
     Label { content: Some(content), mode: grant.mode, mtime: grant.mtime_ns.map(Timestamp) }
+}
+
+/// What the staged bytes have in common with the version that is replaced.
+fn head_of(grant: &PersistGrant, heads: Vec<v1::Head>) -> Option<Head> {
+    let (version, replaced) = (grant.replaces.clone()?, grant.replaced?);
+    let head = heads.into_iter().find(|head| head.content == Some(replaced))?;
+    Some(Head { version, length: head.length })
 }
 
 pub(super) fn ids(contents: Vec<headpond_proto::v1::ContentId>) -> Vec<ContentId> {

@@ -57,7 +57,7 @@ async fn persist(stager: &Arc<Stager>, staged: &Arc<Staged>, grant: PersistGrant
     let length = staged.on_file(headpond_store::Staging::len).await.expect("a length");
     let content = Some(ContentId(1).into());
     let grant = PersistGrant { lease: 1, mount: 1, content, expires_ns: i64::MAX, ..grant };
-    let wanted = Wanted { length, round: 0, mtime: None, copies: None };
+    let wanted = Wanted { length, round: 0, mtime: None, heads: Vec::new(), copies: None };
     run(Arc::clone(stager), Arc::clone(staged), (SignedGrant::default(), wanted), grant).await
 }
 

@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use futures::FutureExt as _;
 use headpond_store::checksums;
-use headpond_types::{ContentId, MountId, Result};
+use headpond_types::{ContentId, ErrorKind, MountId, Result};
 use headpond_ufs::{Key, Label, ObjectMeta, Precondition, UnderStore};
 use tokio::sync::watch;
 
@@ -12,8 +12,10 @@ use super::{
     Stager,
     ahead::Ahead,
     buffers::Buffers,
+    head::Head,
     origin::Origin,
     parts::{PART, Parts, Reach, Sender, part_size},
+    persist::patience,
     settle::Made,
 };
 
@@ -43,6 +45,8 @@ pub(super) struct Upload<'a> {
     pub(super) earlier: Vec<ContentId>,
     /// What the object says of itself, unless its upload was begun before that was known.
     pub(super) label: Label,
+    /// What of it the store has already.
+    pub(super) head: Option<Head>,
     pub(super) length: u64,
 }
 
@@ -61,15 +65,41 @@ impl Upload<'_> {
             Some(ahead) => ahead.finish(self.length).await,
             None => None,
         };
-        let parts = match parts {
-            Some(parts) => parts,
-            None => {
-                let part = part_size(self.length, capabilities);
-                let (_, whole) = watch::channel(Reach { up_to: self.length, is_whole: true });
-                self.sender().send(part, whole, self.label).await?
+        if let Some(parts) = parts {
+            return self.complete(condition, parts).await;
+        }
+        let part = part_size(self.length, capabilities);
+        if let Some(parts) = self.behind_head(part).await {
+            match self.complete(condition.clone(), parts).await {
+                // Some stores want all parts but the last to be of one size, and say so only now.
+                Err(error) if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::NotSupported) => {
+                    tracing::debug!(%error, target = %self.target, "what was copied in part is sent as a whole");
+                }
+                done => return done,
             }
-        };
+        }
+        let (_, whole) = watch::channel(Reach { up_to: self.length, is_whole: true });
+        let parts = self.sender().send(part, whole, self.label).await?;
         self.complete(condition, parts).await
+    }
+
+    /// The parts of the file, of which those that the store has are copied; `None` when all of it is to be sent. That is not worse than it was
+    /// before, so no more is spent on it than a quarter of the time that there is.
+    async fn behind_head(&self, part: u64) -> Option<Parts> {
+        let head = self.head.as_ref()?;
+        let sender = self.sender();
+        let sending = sender.send_behind(head, (part, self.length), self.label);
+        match tokio::time::timeout(patience(self.length) / 4, sending).await {
+            Ok(Ok(parts)) => parts,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, target = %self.target, "what the store has of a file cannot be copied: sending all of it");
+                None
+            }
+            Err(late) => {
+                tracing::debug!(%late, target = %self.target, "what the store has of a file is not copied: sending all of it");
+                None
+            }
+        }
     }
 
     /// Without multipart uploads the whole file passes through memory.

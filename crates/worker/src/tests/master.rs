@@ -121,6 +121,20 @@ impl Master {
         })
     }
 
+    /// The same where the version that is replaced is known to be `replaced`.
+    pub(super) fn persist_over(&self, lease: u64, key: &str, replaces: &str, replaced: ContentId) -> SignedGrant {
+        self.signer.sign_persist(PersistGrant {
+            lease,
+            mount: 1,
+            key: key.to_owned().into(),
+            replaces: Some(replaces.to_owned()),
+            replaced: Some(replaced.into()),
+            content: Some(ContentId(lease.into()).into()),
+            expires_ns: i64::MAX,
+            ..PersistGrant::default()
+        })
+    }
+
     /// The right to make what is staged for a lease durable on so many workers.
     pub(super) fn copies(&self, lease: u64, content: ContentId, copies: u32, holders: &[&str]) -> SignedGrant {
         self.signer.sign_persist(PersistGrant {

@@ -1,5 +1,6 @@
 //! Writing through a mount whose files are persisted before close returns.
 
+mod appends;
 mod exchanges;
 mod files;
 mod labels;

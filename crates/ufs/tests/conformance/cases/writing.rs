@@ -101,6 +101,26 @@ pub(crate) async fn parts_are_copied_within_the_store(place: Place) {
     assert_eq!(place.read_all("target").await, [&body[5..5 + least], b"end"].concat());
 }
 
+pub(crate) async fn an_object_is_replaced_by_one_with_its_own_beginning(place: Place) {
+    let key = place.key("log");
+    let least = usize::try_from(place.store.capabilities().min_part_size).expect("a size");
+    let mut body: Vec<u8> = (0..=250).cycle().take(least + 10).collect();
+    let mut version = place.put("log", body.clone()).await.version;
+    // The second time it is one that was made of parts.
+    for tail in ["more", "and more"] {
+        let upload = place.store.create_multipart(&key).await.expect("an upload");
+        let head = 0..body.len() as u64;
+        let copied = place.store.copy_part(&key, &upload, 1, &key, head, &version).await.expect("a part");
+        let sent = place.store.put_part(&key, &upload, 2, tail.into()).await.expect("a part");
+        let parts = [(1, copied), (2, sent)];
+        let whole = place.store.complete_multipart(&key, &upload, &parts, &matches(&version)).await.expect("whole");
+        describes(&place, "log", &whole).await;
+        version = whole.version;
+        body.extend_from_slice(tail.as_bytes());
+        assert_eq!(place.read_all("log").await, body);
+    }
+}
+
 pub(crate) async fn an_aborted_upload_leaves_nothing(place: Place) {
     let key = place.key("gone");
     let upload = place.store.create_multipart(&key).await.expect("an upload");

@@ -1,0 +1,123 @@
+//! Large files that are changed behind a long beginning: the store copies that within itself.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write as _,
+    os::unix::fs::FileExt as _,
+    path::Path,
+};
+
+use anyhow::{Result, ensure};
+use headpond_tests::{Behaviour, close, eventually, noise};
+
+use super::must_read;
+use crate::lake::Lake;
+
+const MIB: usize = 1 << 20;
+
+fn append(path: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = OpenOptions::new().append(true).open(path)?;
+    file.write_all(bytes)?;
+    Ok(close(file)?)
+}
+
+/// Forgets what passed, makes a change, and fails unless the object is as expected and no more than `most` MiB were sent for it.
+fn must_cost(lake: &Lake, expected: &[u8], most: usize, change: impl FnOnce() -> Result<()>) -> Result<()> {
+    lake.proxy.reset();
+    change()?;
+    let (taken, copies) = (lake.proxy.taken(), lake.proxy.requests().iter().filter(|it| it.copies.is_some()).count());
+    ensure!(lake.get("f")? == expected, "the object has other bytes");
+    ensure!(taken <= (most * MIB) as u64, "{taken} bytes were sent, and {copies} parts copied");
+    Ok(())
+}
+
+#[test]
+fn of_a_large_file_only_what_was_changed_is_sent() -> Result<()> {
+    let mut expected = noise(1, 70 * MIB + 5).to_vec();
+    let lake = Lake::of([("f", expected.clone())])?;
+    let mut cluster = lake.cluster().start()?;
+    for mount in [0, cluster.mount(9)?] {
+        let path = cluster.path(mount, "f");
+        expected.extend_from_slice(b"appended");
+        must_cost(&lake, &expected, 2, || append(&path, b"appended"))?;
+        must_read(&path, &expected)?;
+
+        // In the middle, and with many persists of one open file.
+        let file = OpenOptions::new().write(true).open(&path)?;
+        expected[40 * MIB..][..5].copy_from_slice(b"other");
+        must_cost(&lake, &expected, 33, || {
+            file.write_all_at(b"other", 40 * MIB as u64)?;
+            Ok(file.sync_all()?)
+        })?;
+        for round in 0..3 {
+            let bytes = noise(round + 10, 300_000);
+            let end = expected.len() as u64;
+            expected.extend_from_slice(&bytes);
+            must_cost(&lake, &expected, 3, || {
+                file.write_all_at(&bytes, end)?;
+                Ok(file.sync_all()?)
+            })?;
+        }
+        close(file)?;
+
+        // Cut off, to a length that is none of whole pages.
+        expected.truncate(71 * MIB - 3);
+        must_cost(&lake, &expected, 1, || {
+            let file = OpenOptions::new().write(true).open(&path)?;
+            file.set_len(expected.len() as u64)?;
+            Ok(close(file)?)
+        })?;
+        must_read(&path, &expected)?;
+        // What was stored is cached with the right checksums: nothing is fetched once more, however it is read.
+        cluster.run_ok(&["fs", "free", "/f"])?;
+        must_read(&path, &expected)?;
+    }
+
+    // An object that was moved has another version than the one that was read, and is the same content.
+    std::fs::rename(cluster.path(0, "f"), cluster.path(0, "g"))?;
+    cluster.run_ok(&["fs", "sync", "/", "--timeout", "60s"])?;
+    expected.extend_from_slice(b"moved");
+    lake.proxy.reset();
+    append(&cluster.path(0, "g"), b"moved")?;
+    ensure!(lake.get("g")? == expected, "the object has other bytes");
+    ensure!(lake.proxy.taken() < 2 * MIB as u64, "{} bytes were sent", lake.proxy.taken());
+    lake.must_have_no_uploads()
+}
+
+#[test]
+fn a_store_that_copies_nothing_is_sent_all() -> Result<()> {
+    let mut expected = noise(1, 40 * MIB).to_vec();
+    let lake = Lake::of([("f", expected.clone())])?;
+    let cluster = lake.cluster().start()?;
+    for status in [501, 403] {
+        lake.proxy.behave(Behaviour { answer: Some(status), copies: true, ..Behaviour::default() });
+        expected.extend_from_slice(b"appended");
+        append(&cluster.path(0, "f"), b"appended")?;
+        ensure!(lake.get("f")? == expected, "{status}: the object has other bytes");
+        must_read(&cluster.path(0, "f"), &expected)?;
+    }
+    lake.must_have_no_uploads()
+}
+
+#[test]
+fn an_object_that_was_replaced_meanwhile_lends_no_bytes() -> Result<()> {
+    let body = noise(1, 40 * MIB);
+    let lake = Lake::of([("f", body.clone()), ("gone", body)])?;
+    let cluster = lake.cluster().start()?;
+    let open = |key: &str| -> Result<File> {
+        let mut file = OpenOptions::new().append(true).open(cluster.path(0, key))?;
+        file.write_all(b"appended")?;
+        Ok(file)
+    };
+    let (file, gone) = (open("f")?, open("gone")?);
+    let another = noise(2, 50 * MIB);
+    lake.put("f", another.clone())?;
+    lake.delete("gone")?;
+    ensure!(close(file).is_err() && close(gone).is_err(), "closing says that all is well");
+    ensure!(lake.get("f")? == another, "another's object was overwritten");
+    ensure!(lake.get("gone").is_err(), "it came back");
+    eventually("another's bytes are seen", || {
+        Ok(std::fs::read(cluster.path(0, "f")).is_ok_and(|read| read == another))
+    })?;
+    lake.must_have_no_uploads()
+}
