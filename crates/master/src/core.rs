@@ -25,7 +25,7 @@ use crate::{
     sessions::Sessions,
     sync::SyncEngine,
     workers::Workers,
-    write::{Leases, NameLocks, Writing},
+    write::{Leases, Locks, NameLocks, Writing},
 };
 
 /// Everything that the services share. Clones are the same master.
@@ -126,6 +126,7 @@ impl Core {
             grants: grants.clone(),
             leases: leases.clone(),
             names: names.clone(),
+            requests: Arc::new(Locks::new()),
             relocator: relocator.clone(),
             replaced: Default::default(),
             stores: Default::default(),

@@ -41,7 +41,7 @@ pub(crate) use expiry::expire;
 pub(crate) use files::Opened;
 pub(crate) use leases::Leases;
 pub(crate) use links::Linking;
-pub(crate) use names::{NameGuard, NameLocks, Place};
+pub(crate) use names::{Locks, NameGuard, NameLocks, Place};
 pub(crate) use objects::{delete_version, make_marker};
 pub(crate) use pending::Pending;
 pub(crate) use persist::{Persisted, first_key};
@@ -83,6 +83,8 @@ pub(crate) struct Writing {
     pub(crate) grants: Arc<Grants>,
     pub(crate) leases: Arc<Leases>,
     pub(crate) names: Arc<NameLocks>,
+    /// Requests that are being answered.
+    pub(crate) requests: Arc<Locks<RequestId>>,
     pub(crate) relocator: Arc<Relocator>,
     pub(crate) replaced: Replaced,
     /// Shared by who begins to store a file's object at its close, and by nobody while a directory is removed with all below.
@@ -108,6 +110,22 @@ impl Writing {
     async fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
         let done = self.tasks.spawn(work).await;
         done.unwrap_or_else(|error| Err(Error::new(ErrorKind::Internal, "a change broke off").with_source(error)))
+    }
+
+    /// Does `work`, which answers `request`, in a task of its own. A repetition that comes meanwhile waits for the first, and finds its answer then.
+    ///
+    /// # Errors
+    /// Those of `work`.
+    fn run_once<'w, T: Send + 'static>(
+        &'w self,
+        request: RequestId,
+        work: impl Future<Output = Result<T>> + Send + 'static,
+    ) -> impl Future<Output = Result<T>> + 'w {
+        let (requests, work) = (self.requests.clone(), Box::pin(work));
+        self.run(async move {
+            let _turn = requests.lock_key(request).await;
+            work.await
+        })
     }
 
     /// Tries until a try is not in somebody's way any more, for as long as a caller can be expected to wait.

@@ -129,6 +129,27 @@ async fn what_is_removed_or_made_directories_is_answered_again_after_a_restart()
 }
 
 #[tokio::test]
+async fn what_comes_again_while_it_is_under_way_is_answered_once() {
+    let rig = Rig::writable(&["f", "old/a"]).await;
+    let slow = || Some(Fault::Latency(Duration::from_millis(50)));
+    let writing = rig.writing();
+    let new = rig.new_entry("/m/d", request()).await;
+    rig.store.script(Op::Put, [slow(), slow()]);
+    let (first, again) = tokio::join!(writing.make_directory(new.clone()), writing.make_directory(new));
+    assert_eq!(first.expect("made").attr, again.expect("made once").attr);
+    let removal = rig.removal("/m/f", false).await;
+    rig.store.script(Op::Delete, [slow(), slow()]);
+    let (first, again) = tokio::join!(writing.remove(removal.clone()), writing.remove(removal));
+    assert!(first.is_ok() && again.is_ok(), "{first:?} {again:?}");
+    let renaming = rig.renaming("/m/old", "/m/new").await;
+    let (first, again) = tokio::join!(writing.rename(renaming.clone()), writing.rename(renaming));
+    assert!(first.is_ok() && again.is_ok(), "{first:?} {again:?}");
+    let new = rig.new_entry("/m/g", request()).await;
+    let (first, again) = tokio::join!(writing.create(new.clone(), true), writing.create(new, true));
+    assert_eq!(first.expect("made").lease, again.expect("made once").lease);
+}
+
+#[tokio::test]
 async fn a_listing_that_began_before_undoes_nothing() {
     for recursive in [false, true] {
         let late = Arc::new(Late::default());

@@ -27,7 +27,7 @@ impl Writing {
     /// `Stale`, `ReadOnly`, `PermissionDenied` for who is not the owner (nor root, to give it away); those of a lookup.
     pub(crate) async fn set_attr(self: &Arc<Self>, change: Change<AttrChange>) -> Result<Answer> {
         let this = self.clone();
-        self.run(async move { this.do_set_attr(change).await }).await
+        self.run_once(change.request, async move { this.do_set_attr(change).await }).await
     }
 
     async fn do_set_attr(&self, change: Change<AttrChange>) -> Result<Answer> {

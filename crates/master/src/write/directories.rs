@@ -25,7 +25,7 @@ impl Writing {
     /// `AlreadyExists`, `ReadOnly`, `PermissionDenied`, those of lookup and store.
     pub(crate) async fn make_directory(self: &Arc<Self>, new: NewEntry) -> Result<Answer> {
         let this = self.clone();
-        self.run(async move { this.persevere(|| this.try_make_directory(&new)).await }).await
+        self.run_once(new.request, async move { this.persevere(|| this.try_make_directory(&new)).await }).await
     }
 
     async fn try_make_directory(&self, new: &NewEntry) -> Result<Try<Answer>> {

@@ -36,7 +36,7 @@ impl Writing {
     /// `PermissionDenied`; those of a lookup.
     pub(crate) async fn create(self: &Arc<Self>, new: NewEntry, exclusive: bool) -> Result<Opened> {
         let this = self.clone();
-        self.run(async move { this.persevere(|| this.try_create(&new, exclusive)).await }).await
+        self.run_once(new.request, async move { this.persevere(|| this.try_create(&new, exclusive)).await }).await
     }
 
     async fn try_create(&self, new: &NewEntry, exclusive: bool) -> Result<Try<Opened>> {
@@ -92,7 +92,8 @@ impl Writing {
         request: RequestId,
     ) -> Result<Opened> {
         let this = self.clone();
-        self.run(async move { this.persevere(|| this.try_open(inode, caller.as_ref(), request)).await }).await
+        self.run_once(request, async move { this.persevere(|| this.try_open(inode, caller.as_ref(), request)).await })
+            .await
     }
 
     async fn try_open(&self, inode: InodeId, caller: Option<&Caller>, request: RequestId) -> Result<Try<Opened>> {

@@ -49,7 +49,7 @@ impl Writing {
     /// is gone; those of lookup.
     pub(crate) async fn link(self: &Arc<Self>, linking: Linking) -> Result<Answer> {
         let this = self.clone();
-        self.run(async move { this.do_link(&linking).await }).await
+        self.run_once(linking.request, async move { this.do_link(&linking).await }).await
     }
 
     async fn do_link(&self, linking: &Linking) -> Result<Answer> {

@@ -1,60 +1,89 @@
-//! Locks on names: of two changes of one name one waits, nobody else does.
+//! Locks on names: of two changes of one name one waits, nobody else does. And on requests, of which a repetition may come while the first is under way.
 //!
-//! They may be held across a request to a store. Lock order: names by directory and bytes; whoever needs several takes them by
+//! They may be held across a request to a store. Lock order: a request, then names by directory and bytes; whoever needs several takes them by
 //! [`NameLocks::lock_all`]. Nothing else that waits is taken under them but the store and the journal.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
     fmt,
-    hash::{BuildHasher, RandomState},
+    hash::{BuildHasher, Hash, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use headpond_types::{InodeId, Name};
 use tokio::sync::{Mutex as AsyncMutex, OwnedMutexGuard};
 
-/// Tables that the names in use are spread over.
+/// Tables that the keys in use are spread over.
 const SHARDS: usize = 64;
 
 /// A name in a directory.
 pub(crate) type Place = (InodeId, Name);
 
-type Shard = HashMap<Place, Arc<AsyncMutex<()>>>;
+/// What can be locked.
+pub(crate) trait Lockable: Hash + Eq + Clone + fmt::Debug {}
 
-/// The names that are locked or waited for.
-pub(crate) struct NameLocks {
+impl<K: Hash + Eq + Clone + fmt::Debug> Lockable for K {}
+
+type Shard<K> = HashMap<K, Arc<AsyncMutex<()>>>;
+
+/// The keys that are locked or waited for.
+pub(crate) struct Locks<K: Lockable> {
     /// Never held across an await.
-    shards: [Mutex<Shard>; SHARDS],
+    shards: [Mutex<Shard<K>>; SHARDS],
     hasher: RandomState,
 }
 
-/// A locked name; dropped, it is free.
-pub(crate) struct NameGuard {
+/// The names that are.
+pub(crate) type NameLocks = Locks<Place>;
+
+/// A locked key; dropped, it is free.
+pub(crate) struct Guard<K: Lockable> {
     /// Goes first: the ticket looks at who else is interested.
     guard: Option<OwnedMutexGuard<()>>,
-    ticket: Ticket,
+    ticket: Ticket<K>,
 }
 
-/// Somebody's interest in a name. The last one takes it off the table.
-struct Ticket {
-    locks: Arc<NameLocks>,
-    place: Place,
+/// A locked name.
+pub(crate) type NameGuard = Guard<Place>;
+
+/// Somebody's interest in a key. The last one takes it off the table.
+struct Ticket<K: Lockable> {
+    locks: Arc<Locks<K>>,
+    key: K,
     lock: Option<Arc<AsyncMutex<()>>>,
 }
 
-impl NameLocks {
+impl<K: Lockable> Locks<K> {
     pub(crate) fn new() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new() }
     }
 
-    /// Locks one name. Cancel-safe.
-    pub(crate) async fn lock(self: &Arc<Self>, dir: InodeId, name: &Name) -> NameGuard {
-        let ticket = self.ticket((dir, name.clone()));
+    /// Locks one key. Cancel-safe.
+    pub(crate) async fn lock_key(self: &Arc<Self>, key: K) -> Guard<K> {
+        let ticket = self.ticket(key);
         let guard = match &ticket.lock {
             Some(lock) => Some(lock.clone().lock_owned().await),
             None => None,
         };
-        NameGuard { guard, ticket }
+        Guard { guard, ticket }
+    }
+
+    fn ticket(self: &Arc<Self>, key: K) -> Ticket<K> {
+        let lock = self.shard(&key).entry(key.clone()).or_default().clone();
+        Ticket { locks: self.clone(), key, lock: Some(lock) }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "a remainder of 64")]
+    fn shard(&self, key: &K) -> MutexGuard<'_, Shard<K>> {
+        let index = (self.hasher.hash_one(key) % SHARDS as u64) as usize;
+        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl NameLocks {
+    /// Locks one name. Cancel-safe.
+    pub(crate) async fn lock(self: &Arc<Self>, dir: InodeId, name: &Name) -> NameGuard {
+        self.lock_key((dir, name.clone())).await
     }
 
     /// Locks one name unless it is locked.
@@ -74,24 +103,13 @@ impl NameLocks {
         }
         guards
     }
-
-    fn ticket(self: &Arc<Self>, place: Place) -> Ticket {
-        let lock = self.shard(&place).entry(place.clone()).or_default().clone();
-        Ticket { locks: self.clone(), place, lock: Some(lock) }
-    }
-
-    #[expect(clippy::cast_possible_truncation, reason = "a remainder of 64")]
-    fn shard(&self, place: &Place) -> MutexGuard<'_, Shard> {
-        let index = (self.hasher.hash_one(place) % SHARDS as u64) as usize;
-        self.shards[index].lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
-impl Drop for Ticket {
+impl<K: Lockable> Drop for Ticket<K> {
     fn drop(&mut self) {
-        let mut shard = self.locks.shard(&self.place);
+        let mut shard = self.locks.shard(&self.key);
         self.lock = None;
-        if let Entry::Occupied(entry) = shard.entry(self.place.clone())
+        if let Entry::Occupied(entry) = shard.entry(self.key.clone())
             && Arc::strong_count(entry.get()) == 1
         {
             entry.remove();
@@ -99,16 +117,16 @@ impl Drop for Ticket {
     }
 }
 
-impl fmt::Debug for NameLocks {
+impl<K: Lockable> fmt::Debug for Locks<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("NameLocks").finish_non_exhaustive()
+        f.debug_struct("Locks").finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for NameGuard {
+impl<K: Lockable> fmt::Debug for Guard<K> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let held = self.guard.is_some();
-        f.debug_struct("NameGuard").field("place", &self.ticket.place).field("held", &held).finish()
+        f.debug_struct("Guard").field("key", &self.ticket.key).field("held", &held).finish()
     }
 }
 

@@ -19,7 +19,7 @@ impl Writing {
     /// targets that no path can be; those of lookup.
     pub(crate) async fn make_node(self: &Arc<Self>, new: NewEntry, what: Unstored) -> Result<Answer> {
         let this = self.clone();
-        self.run(async move { this.do_make_node(&new, what).await }).await
+        self.run_once(new.request, async move { this.do_make_node(&new, what).await }).await
     }
 
     async fn do_make_node(&self, new: &NewEntry, what: Unstored) -> Result<Answer> {

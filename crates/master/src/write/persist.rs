@@ -185,7 +185,7 @@ impl Writing {
         request: RequestId,
     ) -> Result<Answer> {
         let this = self.clone();
-        self.run(async move { this.do_commit(lease, persisted, request).await }).await
+        self.run_once(request, async move { this.do_commit(lease, persisted, request).await }).await
     }
 
     async fn do_commit(&self, lease: u64, persisted: Persisted, request: RequestId) -> Result<Answer> {

@@ -41,7 +41,7 @@ impl Writing {
     pub(crate) async fn remove(self: &Arc<Self>, removal: Removal) -> Result<(u64, u32)> {
         let this = self.clone();
         let number = self.catalog.snapshot()?.number();
-        self.run(async move { this.persevere(|| this.try_remove(&removal, number)).await }).await
+        self.run_once(removal.request, async move { this.persevere(|| this.try_remove(&removal, number)).await }).await
     }
 
     async fn try_remove(&self, removal: &Removal, number: u64) -> Result<Try<(u64, u32)>> {

@@ -44,13 +44,14 @@ impl Writing {
     pub(crate) async fn rename(self: &Arc<Self>, renaming: Renaming) -> Result<(u64, u32)> {
         let this = self.clone();
         let number = self.catalog.snapshot()?.number();
+        let request = renaming.request;
         let work = async move {
             match renaming.mode {
                 RenameMode::Exchange => this.persevere(|| Box::pin(this.try_exchange(&renaming, number))).await,
                 _ => this.persevere(|| Box::pin(this.try_rename(&renaming, number))).await,
             }
         };
-        self.run(work).await
+        self.run_once(request, work).await
     }
 
     async fn try_rename(&self, renaming: &Renaming, number: u64) -> Result<Try<(u64, u32)>> {

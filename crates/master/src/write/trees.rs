@@ -30,7 +30,7 @@ impl Writing {
     /// leads to them, and while a file below is stored; those of lookup and store.
     pub(crate) async fn remove_tree(self: &Arc<Self>, removal: Removal) -> Result<u64> {
         let this = self.clone();
-        self.run(async move { this.persevere(|| this.try_remove_tree(&removal)).await }).await
+        self.run_once(removal.request, async move { this.persevere(|| this.try_remove_tree(&removal)).await }).await
     }
 
     async fn try_remove_tree(&self, removal: &Removal) -> Result<Try<u64>> {

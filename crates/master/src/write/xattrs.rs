@@ -30,7 +30,7 @@ impl Writing {
     /// files; `ReadOnly`, `Stale`; those of a lookup.
     pub(crate) async fn set_xattr(self: &Arc<Self>, setting: Change<XattrChange>) -> Result<Answer> {
         let this = self.clone();
-        self.run(async move { this.do_set_xattr(setting).await }).await
+        self.run_once(setting.request, async move { this.do_set_xattr(setting).await }).await
     }
 
     async fn do_set_xattr(&self, setting: Change<XattrChange>) -> Result<Answer> {
