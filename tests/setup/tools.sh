@@ -1,11 +1,12 @@
 #!/bin/sh
-# Gets the programs that end-to-end tests run on a mount: rsync, Python with pyarrow in a folder of its own, the helper that
+# Gets the programs that end-to-end tests run on a mount: rsync, fio, Python with pyarrow in a folder of its own, the helper that
 # mounts for those who may not, and two suites for file systems.
 set -eu
 missing=""
 command -v rsync >/dev/null || missing="$missing rsync"
 command -v python3 >/dev/null || missing="$missing python3"
 python3 -c 'import venv, ensurepip' 2>/dev/null || missing="$missing python3-venv"
+command -v fio >/dev/null || missing="$missing fio"
 command -v fusermount3 >/dev/null || missing="$missing fuse3"
 if [ -n "$missing" ]; then
     if [ "$(id -u)" != 0 ]; then

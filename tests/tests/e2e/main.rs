@@ -10,6 +10,7 @@ mod crashes;
 mod disks;
 mod durability;
 mod faults;
+mod fio;
 mod free;
 mod freshness;
 mod keys;
