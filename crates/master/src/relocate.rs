@@ -22,6 +22,9 @@
 //! while nothing is renamed. Nor is it ever stuck: one that is aside waits only for a file that is away at an ordinary key, and such a
 //! one can be moved aside, whatever it waits for. So each object is copied at most twice for each rename.
 //!
+//! A directory waits at its end for files whose objects cover it (`covered`). They are away at ordinary keys, too, as the path of a directory is no
+//! file's place, and nothing that is aside or in its place is waited for: so they can be moved aside, whatever they wait for.
+//!
 //! A relocation whose turn it is not yet (`order`) moves nothing to its place, but is asked for the same, as the last.
 //!
 //! A directory that was removed with all below has a relocation that goes nowhere (`removal`): it deletes.
@@ -30,6 +33,8 @@
 
 mod compare;
 mod copy;
+mod covered;
+mod directories;
 mod job;
 mod moving;
 mod order;

@@ -1,6 +1,7 @@
 //! The master as a whole, over a store in memory with injected faults and a clock that stands still.
 
 mod check;
+mod covered;
 #[cfg(feature = "failpoints")]
 mod crashes;
 mod exchanges;

@@ -36,6 +36,8 @@ static STORES: LazyLock<Mutex<BTreeMap<String, Arc<Mutex<State>>>>> = LazyLock::
 pub struct Memory {
     identity: String,
     capabilities: Capabilities,
+    /// See [`Memory::hiding`].
+    hides: bool,
     state: Arc<Mutex<State>>,
 }
 
@@ -82,8 +84,16 @@ impl Memory {
                 max_put_size: u64::MAX,
                 max_key: usize::MAX,
             },
+            hides: false,
             state,
         }
+    }
+
+    /// The same store, as stores are that keep each object in a directory of its name, as MinIO does: a listing shows nothing below an object that is
+    /// at its prefix or below that, but for a marker under the very name. What is asked for by its key is found.
+    #[must_use]
+    pub fn hiding(self) -> Self {
+        Self { hides: true, ..self }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -183,7 +193,15 @@ fn describe(key: &Bytes, object: &Object) -> ObjectMeta {
     }
 }
 
-fn page(state: &State, request: &ListRequest, mut resume: Resume) -> ListPage {
+/// Whether a listing of `prefix` does not show `key`, since what leads from there to it is an object.
+fn is_hidden(state: &State, prefix: &Bytes, key: &Bytes) -> bool {
+    let top = prefix.iter().rposition(|byte| *byte == b'/').unwrap_or(0);
+    let names = key.strip_suffix(b"/").unwrap_or(key);
+    let slashes = (top..names.len()).filter(|at| names[*at] == b'/');
+    slashes.into_iter().any(|at| state.objects.contains_key(&names[..at]))
+}
+
+fn page(state: &State, request: &ListRequest, mut resume: Resume, hides: bool) -> ListPage {
     let prefix = &request.prefix.0;
     let most = page_size(request);
     let mut entries: Vec<Listed> = Vec::new();
@@ -196,6 +214,10 @@ fn page(state: &State, request: &ListRequest, mut resume: Resume) -> ListPage {
         let Some((key, object)) = next.filter(|(key, _)| key.starts_with(prefix)) else {
             return ListPage { entries, continuation: None };
         };
+        if hides && is_hidden(state, prefix, key) {
+            resume = Resume::After(key.clone());
+            continue;
+        }
         if entries.len() == most {
             let continuation = entries.last().map(Resume::token);
             return ListPage { entries, continuation };
@@ -231,7 +253,7 @@ impl UnderStore for Memory {
 
     async fn list(&self, request: &ListRequest) -> Result<ListPage, UfsError> {
         let resume = Resume::of(request)?;
-        Ok(page(&self.state(), request, resume))
+        Ok(page(&self.state(), request, resume, self.hides))
     }
 
     async fn head(&self, key: &Key) -> Result<ObjectMeta, UfsError> {

@@ -1,6 +1,6 @@
 //! One relocation, from its beginning or from wherever the last try ended.
 
-use std::sync::Arc;
+use std::{collections::HashSet, sync::Arc};
 
 use fail::fail_point;
 use headpond_namespace::{Command, Due, Relocation, Snapshot, overlap};
@@ -8,6 +8,7 @@ use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Result, Timestam
 
 use super::{
     Relocator,
+    directories::Directories,
     owners::{Owners, Shown},
     stragglers::Search,
 };
@@ -64,7 +65,7 @@ pub(super) enum Progress {
 /// What a relocation waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Wait {
-    /// Other files whose objects are where those of this one belong.
+    /// Other files whose objects are where those of this one belong, or where a directory does.
     Others,
     /// A persist under way, or what the persister is to delete.
     Persist,
@@ -149,6 +150,9 @@ impl<'j> Job<'j> {
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
         }
+        if let Some(wait) = job.is_covered(&top).await? {
+            return Ok(Progress::Waits { advanced, wait });
+        }
         job.clear_remains(&top).await?;
         job.end(Some(&top)).await
     }
@@ -167,6 +171,17 @@ impl<'j> Job<'j> {
     /// Whose objects are where.
     pub(super) fn owners(&self) -> Result<Owners> {
         Owners::new(self.relocator.catalog.snapshot()?, self.relocation.mount, self.mount.root)
+    }
+
+    /// What other relocations move.
+    fn other_inodes(&self) -> Result<HashSet<InodeId>> {
+        let inodes = self.owners()?.relocations().iter().map(|other| other.inode).collect::<HashSet<_>>();
+        Ok(inodes.into_iter().filter(|inode| *inode != self.relocation.inode).collect())
+    }
+
+    /// The directories that this moves.
+    pub(super) fn directories(&self, top: &Attr) -> Result<Directories> {
+        Ok(Directories::below(top, self.other_inodes()?))
     }
 
     /// Lists what is not known yet of this and of others whose places it is about to use or to clear: what is put there later is not to be taken
@@ -219,9 +234,7 @@ impl<'j> Job<'j> {
 
     /// Moves all that is found in one search.
     async fn pass(&self, top: &Attr) -> Result<Pass> {
-        let owners = self.owners()?;
-        let others = owners.relocations().iter().map(|other| other.inode).filter(|other| *other != top.inode);
-        let mut search = Search::below(top, others.collect());
+        let mut search = Search::below(top, self.other_inodes()?);
         let mut pass = Pass::default();
         loop {
             let Some(snapshot) = self.snapshot()? else {

@@ -1,7 +1,5 @@
 //! What is left at an old key or prefix when every file has a new key: markers of directories, and sources whose deletion was lost.
 
-use std::collections::HashSet;
-
 use fail::fail_point;
 use futures::{StreamExt, stream};
 use headpond_namespace::{Command, Snapshot, displaced_inode};
@@ -12,6 +10,7 @@ use super::{
     Relocator,
     compare::are_same,
     copy::{Copied, Copy, mark},
+    covered::Covered,
     job::{AT_ONCE, Job},
     owners::Owners,
 };
@@ -20,9 +19,6 @@ use crate::{
     sync::is_unpersisted,
     write::{delete_version, make_marker},
 };
-
-/// Entries of a directory that are looked at in one go.
-const ENTRIES: usize = 1000;
 
 impl Relocator {
     /// Deletes objects that are nobody's at the keys `is_here`, which no job but the caller's is at.
@@ -63,8 +59,10 @@ impl Job<'_> {
                 continue;
             }
             if top.kind == FileKind::Directory {
+                let mut covered = self.covered_at(place).await?;
                 // A store with directories shows one as empty only when those in it are gone.
-                while self.clear_once(top, &key).await? {}
+                while self.clear_once(top, &key, &mut covered).await? {}
+                self.move_covered(top, &key, &covered).await?;
                 continue;
             }
             let store = self.mount.store().await?;
@@ -83,22 +81,13 @@ impl Job<'_> {
 
     /// Makes markers for the directories that the store shows nothing in: theirs may be with others, or not made at all.
     async fn keep_empty(&self, top: &Attr) -> Result<()> {
-        let others: HashSet<_> = self.owners()?.relocations().iter().map(|other| other.inode).collect();
-        let mut open = if top.kind == FileKind::Directory { vec![top.inode] } else { Vec::new() };
-        while let Some(dir) = open.pop() {
-            let Some(snapshot) = self.snapshot()? else { return Ok(()) };
-            let (mut after, mut is_empty) = (None, true);
-            loop {
-                let entries = snapshot.list(dir, after.as_ref(), ENTRIES)?;
-                let Some((last, _)) = entries.last() else { break };
-                after = Some(last.clone());
-                is_empty &= entries.iter().all(|(_, attr)| is_unpersisted(attr) || others.contains(&attr.inode));
-                let below = entries.into_iter().map(|(_, attr)| attr);
-                let below = below.filter(|attr| attr.kind == FileKind::Directory && attr.mount == top.mount);
-                open.extend(below.map(|attr| attr.inode).filter(|inode| !others.contains(inode)));
-            }
-            if is_empty {
-                self.make_marker_of(dir).await?;
+        let mut directories = self.directories(top)?;
+        while let Some(snapshot) = self.snapshot()?
+            && let Some(dir) = directories.next(&snapshot)?
+        {
+            drop(snapshot);
+            if dir.is_bare {
+                self.make_marker_of(dir.inode).await?;
             }
         }
         Ok(())
@@ -168,8 +157,29 @@ impl Job<'_> {
         Ok(())
     }
 
-    /// Lists what is left once; whether anything could be cleared away.
-    async fn clear_once(&self, top: &Attr, prefix: &Key) -> Result<bool> {
+    /// Moves the markers of directories that no listing of `prefix` shows.
+    async fn move_covered(&self, top: &Attr, prefix: &Key, covered: &Covered) -> Result<()> {
+        if covered.is_empty() {
+            return Ok(());
+        }
+        let store = self.mount.store().await?;
+        let mut directories = self.directories(top)?;
+        while let Some(snapshot) = self.snapshot()?
+            && let Some(dir) = directories.next(&snapshot)?
+        {
+            drop(snapshot);
+            if covered.holds(&dir.way) {
+                let key = Key::from([prefix.as_bytes(), &dir.way].concat());
+                if let Some(marker) = self.mount.ask("find", &key, store.head(&key)).await? {
+                    self.move_marker(dir.inode, &marker).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Lists what is left once; whether anything could be cleared away. Adds to `covered` what it does not show.
+    async fn clear_once(&self, top: &Attr, prefix: &Key, covered: &mut Covered) -> Result<bool> {
         let store = self.mount.store().await?;
         let mut request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
         let (mut markers, mut stray) = (Vec::new(), Vec::new());
@@ -188,6 +198,7 @@ impl Job<'_> {
                     }
                     _ if is_marker && meta.size == 0 => stray.push(meta),
                     Some(found) if !is_marker && found.kind == FileKind::File => sources.push((found.inode, meta)),
+                    Some(found) if !is_marker && found.kind == FileKind::Directory => covered.add(path),
                     _ => {}
                 }
             }

@@ -19,9 +19,10 @@ use fail::fail_point;
 use futures::{StreamExt, stream};
 use headpond_namespace::{Command, Remaining, Snapshot};
 use headpond_types::{Error, InodeId, Name, Result, Timestamp};
-use headpond_ufs::{ListRequest, Listed, ObjectMeta, Precondition};
+use headpond_ufs::{Key, ListRequest, Listed, ObjectMeta, Precondition};
 
 use super::{
+    covered::Covered,
     job::{AT_ONCE, BATCH, Job},
     owners::Owners,
 };
@@ -224,18 +225,24 @@ impl Job<'_> {
         for place in self.relocation.places().filter(|place| place.ends_with(b"/")) {
             let prefix = self.mount.object_key(place);
             let mut request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
-            let mut markers = Vec::new();
+            let (mut markers, mut covered) = (Vec::new(), self.covered_at(place).await?);
             loop {
                 let page = self.mount.ask("list", &prefix, store.list(&request)).await?.unwrap_or_default();
-                markers.extend(page.entries.into_iter().filter_map(|listed| match listed {
-                    Listed::Object(meta) if meta.key.as_bytes().ends_with(b"/") => Some(meta),
-                    Listed::Object(_) | Listed::Prefix(_) => None,
-                }));
+                for listed in page.entries {
+                    match listed {
+                        Listed::Object(meta) if meta.key.as_bytes().ends_with(b"/") => markers.push(meta),
+                        Listed::Object(meta) => {
+                            covered.add(meta.key.as_bytes().strip_prefix(prefix.as_bytes()).unwrap_or_default());
+                        }
+                        Listed::Prefix(_) => {}
+                    }
+                }
                 request.continuation = page.continuation;
                 if request.continuation.is_none() {
                     break;
                 }
             }
+            markers.extend(self.covered_markers(&prefix, &covered).await?);
             // Those in a directory before it.
             for meta in markers.into_iter().rev() {
                 let relative = self.mount.relative(meta.key.as_bytes()).unwrap_or_default();
@@ -252,6 +259,35 @@ impl Job<'_> {
             }
         }
         Ok(cleared)
+    }
+
+    /// Markers that no listing of `prefix` shows.
+    async fn covered_markers(&self, prefix: &Key, covered: &Covered) -> Result<Vec<ObjectMeta>> {
+        let mut markers = Vec::new();
+        if covered.is_empty() {
+            return Ok(markers);
+        }
+        let store = self.mount.store().await?;
+        let mut open = vec![(self.relocation.inode, Vec::new())];
+        while let Some((dir, way)) = open.pop() {
+            if covered.holds(&way) {
+                let key = Key::from([prefix.as_bytes(), &way].concat());
+                markers.extend(self.mount.ask("find", &key, store.head(&key)).await?);
+            }
+            let mut after = None;
+            loop {
+                let entries = self.relocator.catalog.snapshot()?.remains(dir, after.as_ref(), BATCH)?;
+                let Some((last, _)) = entries.last() else { break };
+                after = Some(last.clone());
+                for (name, remain) in entries {
+                    if matches!(remain.what, Remaining::Directory { .. }) {
+                        open.push((remain.inode, [&way, name.as_bytes(), b"/"].concat()));
+                    }
+                }
+            }
+        }
+        markers.sort_unstable_by(|one, other| one.key.cmp(&other.key));
+        Ok(markers)
     }
 
     /// Where what was renamed, and is not being removed with this, may have objects.

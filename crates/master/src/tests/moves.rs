@@ -1,12 +1,12 @@
 //! Any sequence of changes, with the relocator at work in between and masters that end: the tree is what a plain model says at every
 //! moment, and when all is quiet the store holds exactly the files of the tree.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use headpond_types::Result;
-use headpond_ufs::{Fault, Op, UfsErrorKind};
+use headpond_types::{InodeId, Result};
+use headpond_ufs::{Fault, Memory, Op, UfsErrorKind, UnderStore};
 
-use super::{INTERVAL, Rig, plain::Plain};
+use super::{INTERVAL, Rig, plain::Plain, writing::keys_of};
 
 /// Paths without a slash before; `None` for a directory, else the bytes of the file.
 type Tree = BTreeMap<String, Option<String>>;
@@ -25,20 +25,46 @@ impl Dice {
 
 struct Play {
     rig: Rig,
+    /// The store, which shows all that it holds.
+    all: Memory,
     dice: Dice,
     tree: Tree,
+    /// What directories were when they were looked at last: they keep their attributes as long as they are the same.
+    inodes: BTreeMap<String, InodeId>,
     log: Vec<String>,
 }
 
+/// Whether a path is another, or lies below it.
+fn is_within(path: &str, other: &str) -> bool {
+    path.strip_prefix(other).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// Moves what is at or below `from` to `to`, which is replaced.
+fn carry<V>(paths: &mut BTreeMap<String, V>, from: &str, to: &str) {
+    paths.remove(to);
+    let moved: Vec<_> = paths.keys().filter(|path| is_within(path, from)).cloned().collect();
+    for path in moved {
+        let value = paths.remove(&path).expect("is there");
+        paths.insert(format!("{to}{}", &path[from.len()..]), value);
+    }
+}
+
+/// Exchanges what is at or below two paths.
+fn swap<V>(paths: &mut BTreeMap<String, V>, one: &str, other: &str) {
+    carry(paths, one, "\0");
+    carry(paths, other, one);
+    carry(paths, "\0", other);
+}
+
 impl Play {
-    /// With some keys that no listing has shown yet; for odd seeds in a store where copies have versions of their own.
-    async fn begin(seed: u64) -> Self {
+    /// With some keys that no listing has shown yet; for odd seeds in a store where copies have versions of their own. One that `hides` shows nothing below
+    /// what is an object.
+    async fn begin(seed: u64, hides: bool) -> Self {
         let keys = ["a/a/a", "a/a/b", "a/b", "b/a", "b/c/d", "c"];
-        let rig = if seed.is_multiple_of(2) {
-            Rig::writable(&keys).await
-        } else {
-            Rig::with(Some(INTERVAL), &keys, false, Plain::in_parts).await
-        };
+        let all = Memory::named(&format!("moves-{}", rand::random::<u64>()));
+        let store: Arc<dyn UnderStore> = Arc::new(if hides { all.clone().hiding() } else { all.clone() });
+        let store = if seed.is_multiple_of(2) { store } else { Plain::in_parts(store) };
+        let rig = Rig::with(Some(INTERVAL), &keys, false, |_| store).await;
         rig.come_later();
         let mut tree = Tree::new();
         for key in keys {
@@ -47,7 +73,7 @@ impl Play {
             }
             tree.insert(key.to_owned(), Some(key.to_owned()));
         }
-        Self { rig, dice: Dice(seed | 1), tree, log: Vec::new() }
+        Self { rig, all, dice: Dice(seed | 1), tree, inodes: BTreeMap::new(), log: Vec::new() }
     }
 
     fn pick(&mut self, wanted: impl Fn(&Option<String>) -> bool) -> Option<String> {
@@ -105,6 +131,7 @@ impl Play {
                     self.log.push(format!("rmdir {path}"));
                     self.repeat(async |rig| rig.remove_directory(&format!("/m/{path}")).await).await;
                     self.tree.remove(&path);
+                    self.inodes.remove(&path);
                 }
             }
             5 | 6 => self.exchange().await,
@@ -112,8 +139,8 @@ impl Play {
                 if let Some(path) = self.pick(Option::is_none) {
                     self.log.push(format!("remove {path} with all below"));
                     self.repeat(async |rig| rig.remove_tree(&format!("/m/{path}")).await).await;
-                    let below = format!("{path}/");
-                    self.tree.retain(|other, _| *other != path && !other.starts_with(&below));
+                    self.tree.retain(|other, _| !is_within(other, &path));
+                    self.inodes.retain(|other, _| !is_within(other, &path));
                 }
             }
             _ => self.rename().await,
@@ -137,32 +164,19 @@ impl Play {
         }
         self.log.push(format!("rename {from} {to}"));
         self.repeat(async |rig| rig.rename(&format!("/m/{from}"), &format!("/m/{to}")).await.map(|_| ())).await;
-        let below = format!("{from}/");
-        let moved: Vec<_> =
-            self.tree.keys().filter(|path| **path == from || path.starts_with(&below)).cloned().collect();
-        for path in moved {
-            let node = self.tree.remove(&path).expect("is there");
-            self.tree.insert(format!("{to}{}", &path[from.len()..]), node);
-        }
+        carry(&mut self.tree, &from, &to);
+        carry(&mut self.inodes, &from, &to);
     }
 
     async fn exchange(&mut self) {
         let (Some(one), Some(other)) = (self.pick(|_| true), self.pick(|_| true)) else { return };
-        let lies_below = |one: &str, other: &str| one == other || one.starts_with(&format!("{other}/"));
-        if lies_below(&one, &other) || lies_below(&other, &one) {
+        if is_within(&one, &other) || is_within(&other, &one) {
             return;
         }
         self.log.push(format!("exchange {one} {other}"));
         self.repeat(async |rig| rig.exchange(&format!("/m/{one}"), &format!("/m/{other}")).await).await;
-        let tree = std::mem::take(&mut self.tree).into_iter().map(|(path, node)| {
-            let path = match (path.strip_prefix(&one), path.strip_prefix(&other)) {
-                (Some(rest), _) if lies_below(&path, &one) => format!("{other}{rest}"),
-                (_, Some(rest)) if lies_below(&path, &other) => format!("{one}{rest}"),
-                _ => path,
-            };
-            (path, node)
-        });
-        self.tree = tree.collect();
+        swap(&mut self.tree, &one, &other);
+        swap(&mut self.inodes, &one, &other);
     }
 
     /// Tries until the store lets it.
@@ -190,7 +204,7 @@ impl Play {
             let location = attr.as_ref().map(|attr| snapshot.location(attr.inode));
             println!("{path} {body:?}: {:?} {location:?}", attr.map(|attr| (attr.inode, attr.version)));
         }
-        for key in self.rig.keys().await {
+        for key in keys_of(&self.all).await {
             println!("{key}: {:?}", self.rig.object(&key).await);
         }
     }
@@ -205,17 +219,22 @@ impl Play {
         shown
     }
 
-    async fn check_tree(&self) {
+    async fn check_tree(&mut self) {
         let mut listed = self.rig.tree("/m").await.expect("listed");
         listed.sort_unstable();
         if listed != self.shown() {
             self.dump().await;
         }
         assert_eq!(listed, self.shown(), "after {:#?}", self.log);
+        for path in self.tree.iter().filter(|(_, node)| node.is_none()).map(|(path, _)| path) {
+            let inode = self.rig.inode(&format!("/m/{path}")).await;
+            let before = self.inodes.insert(path.clone(), inode).unwrap_or(inode);
+            assert_eq!(inode, before, "{path} was forgotten after {:#?}", self.log);
+        }
     }
 
     /// Waits until all is moved, and compares with the store.
-    async fn check_store(&self) {
+    async fn check_store(&mut self) {
         let relocator = &self.rig.master.core.relocator;
         let mut rounds = 0;
         while relocator.pending() > 0 || !relocator.littered().expect("readable").is_empty() {
@@ -226,7 +245,7 @@ impl Play {
             let left = self.rig.master.core.catalog.snapshot().expect("readable").relocations().expect("readable");
             assert!(rounds < 5000, "{left:#?} {:?} after {:#?}", relocator.problems(), self.log);
         }
-        let mut keys = self.rig.keys().await;
+        let mut keys = keys_of(&self.all).await;
         let markers: Vec<_> = keys.extract_if(.., |key| key.ends_with('/')).collect();
         let files: Vec<_> = self.tree.iter().filter(|(_, node)| node.is_some()).map(|(path, _)| path.clone()).collect();
         if keys != files {
@@ -235,6 +254,9 @@ impl Play {
         assert_eq!(keys, files, "after {:#?}", self.log);
         for marker in markers {
             let dir = marker.trim_end_matches('/');
+            if self.tree.get(dir) != Some(&None) {
+                self.dump().await;
+            }
             assert_eq!(self.tree.get(dir), Some(&None), "marker {marker} after {:#?}", self.log);
         }
         for (path, node) in &self.tree {
@@ -247,10 +269,16 @@ impl Play {
     }
 }
 
-/// Plays while time goes on.
+/// Plays in stores of both kinds.
 async fn play(seed: u64, steps: usize, faults: f64, restarts: bool) {
-    println!("seed {seed}");
-    let play = Play::begin(seed).await;
+    for hides in [false, true] {
+        println!("seed {seed}, {}", if hides { "in a store that hides what lies below an object" } else { "plain" });
+        play_in(Play::begin(seed, hides).await, steps, faults, restarts).await;
+    }
+}
+
+/// Plays while time goes on.
+async fn play_in(play: Play, steps: usize, faults: f64, restarts: bool) {
     let clock = play.rig.clock.clone();
     let time = async {
         loop {
@@ -282,8 +310,7 @@ async fn run(mut play: Play, steps: usize, faults: f64, restarts: bool) {
             }
             2 if restarts => {
                 play.log.push("restart".to_owned());
-                let Play { rig, dice, tree, log } = play;
-                play = Play { rig: rig.restart(Some(INTERVAL)).await, dice, tree, log };
+                play = Play { rig: play.rig.restart(Some(INTERVAL)).await, ..play };
             }
             3 => play.rig.advance(INTERVAL),
             4..8 => play.rig.master.core.relocator.retry_now(),

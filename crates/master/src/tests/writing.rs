@@ -139,16 +139,7 @@ impl Rig {
 
     /// All keys in the store.
     pub(super) async fn keys(&self) -> Vec<String> {
-        let mut request = ListRequest::default();
-        let mut keys = Vec::new();
-        loop {
-            let page = self.store.list(&request).await.expect("listed");
-            keys.extend(page.entries.iter().map(|listed| listed.key().to_string()));
-            request.continuation = page.continuation;
-            if request.continuation.is_none() {
-                return keys;
-            }
-        }
+        keys_of(&self.store).await
     }
 
     /// The bytes under a key.
@@ -168,6 +159,20 @@ impl Rig {
         while relocator.pending() > 0 {
             assert!(relocator.problems().is_empty(), "{:?}", relocator.problems());
             let _ = tokio::time::timeout(std::time::Duration::from_millis(50), ended.changed()).await;
+        }
+    }
+}
+
+/// All keys that a store lists.
+pub(super) async fn keys_of(store: &dyn UnderStore) -> Vec<String> {
+    let mut request = ListRequest::default();
+    let mut keys = Vec::new();
+    loop {
+        let page = store.list(&request).await.expect("listed");
+        keys.extend(page.entries.iter().map(|listed| listed.key().to_string()));
+        request.continuation = page.continuation;
+        if request.continuation.is_none() {
+            return keys;
         }
     }
 }
