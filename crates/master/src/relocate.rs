@@ -103,7 +103,7 @@ pub(crate) struct Relocator {
 pub(crate) struct Progress {
     /// Counts those that were begun while their mount's task ran.
     begun: watch::Sender<u64>,
-    /// Counts those that ended.
+    /// Counts those that ended, or moved the last of their objects.
     ended: watch::Sender<u64>,
     /// Tells that one stopped.
     stopped: Notify,
@@ -119,6 +119,8 @@ struct State {
     stopped: BTreeMap<u64, Stopped>,
     /// Relocations that wait for what is to be persisted before.
     held: BTreeMap<u64, MountId>,
+    /// Relocations whose objects are all where they belong, and that end after those above them.
+    in_place: BTreeSet<u64>,
 }
 
 #[derive(Debug)]
@@ -177,7 +179,7 @@ impl Relocator {
         }
     }
 
-    /// Tells of every relocation that ends from now on.
+    /// Tells of every relocation that ends from now on, or moves the last of its objects.
     pub(crate) fn watch(&self) -> watch::Receiver<u64> {
         self.progress.ended.subscribe()
     }
@@ -225,7 +227,9 @@ impl Relocator {
         pending.sort_unstable_by_key(|relocation| relocation.id);
         let now = Instant::now();
         let mut state = self.progress.state();
-        state.stopped.retain(|id, _| pending.iter().any(|relocation| relocation.id == *id));
+        let is_pending = |id: &u64| pending.iter().any(|relocation| relocation.id == *id);
+        state.stopped.retain(|id, _| is_pending(id));
+        state.in_place.retain(is_pending);
         pending.retain(|relocation| state.stopped.get(&relocation.id).is_none_or(|stopped| stopped.retry_at <= now));
         Ok(pending)
     }
@@ -336,6 +340,13 @@ impl Progress {
         state.stopped.insert(id, Stopped { why, failures, retry_at });
         drop(state);
         self.stopped.notify_one();
+    }
+
+    /// Notes that all objects of the relocation `id` are where they belong. That stays so: what is renamed goes on under another id.
+    fn note_in_place(&self, id: u64) {
+        if self.state().in_place.insert(id) {
+            self.ended.send_modify(|count| *count += 1);
+        }
     }
 
     /// When the next one that stopped is tried again, `latest` at the latest.

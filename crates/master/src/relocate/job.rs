@@ -271,6 +271,7 @@ impl<'j> Job<'j> {
             && let Some(top) = catalog.snapshot()?.attr(top.inode)?
             && catalog.snapshot()?.relocation_of(top.parent)?.is_some()
         {
+            self.relocator.progress.note_in_place(*id);
             return Ok(Progress::Waits { advanced: false, wait: Wait::Above });
         }
         // What listings under way have seen of it counts no more, whether they merge it before or after: neither that it was there, nor that

@@ -7,6 +7,9 @@
 //! it goes on to wait. It waits itself for what came between, too, but only up to the first barrier there, since that waits for it. So whatever
 //! waits, waits for something that comes before it in the order of these places, and nothing waits in a circle.
 //!
+//! One whose objects are all where they belong is waited for no more, though it may have to wait for the end of one above it, which may come later in
+//! the order: as when a directory was renamed, then another one, and then that around the first.
+//!
 //! What has to wait may be in the place of what it waits for, as when two directories change names. Its objects are moved aside then, where
 //! nobody sees them.
 
@@ -24,7 +27,7 @@ impl Relocator {
     /// # Errors
     /// Those of the namespace.
     pub(crate) fn moves(&self, mount: MountId) -> Result<Moves> {
-        Ok(moves_of(&relocations_of(&self.catalog.snapshot()?, mount)?))
+        Ok(moves_of(&self.waited_for(relocations_of(&self.catalog.snapshot()?, mount)?)))
     }
 
     /// Whether the object of `inode` may be put at any moment.
@@ -65,15 +68,16 @@ impl Relocator {
         let Some(mount) = pending.first().map(|relocation| relocation.mount) else { return Ok(BTreeSet::new()) };
         let backlog = self.catalog.backlog();
         let persists_later = self.mounts.table().get(mount).is_some_and(|live| live.policy.persists_later());
-        let before = relocations_of(&self.catalog.snapshot()?, mount)?;
+        let known = relocations_of(&self.catalog.snapshot()?, mount)?;
+        let before = self.waited_for(known.clone());
         let moves = moves_of(&before);
         let mut held = BTreeSet::new();
         let mut clear = Vec::new();
-        let removals = self.removals(&before)?;
+        let removals = self.removals(&known)?;
         for relocation in pending {
             if !removals.is_empty() {
                 if self.is_removal(relocation)? {
-                    let limit = self.limit_of_removal(relocation, &before, &removals)?;
+                    let limit = self.limit_of_removal(relocation, &known, &removals)?;
                     if !backlog.has_no_barrier_below(mount, limit, moves) {
                         held.insert(relocation.id);
                     }
@@ -98,13 +102,20 @@ impl Relocator {
         }
         // Later than the backlog: what is put elsewhere than its path says is relocated from then on.
         let snapshot = self.catalog.snapshot()?;
-        let all = relocations_of(&snapshot, mount)?;
+        let all = self.waited_for(relocations_of(&snapshot, mount)?);
         for (relocation, limit) in clear {
             if waits_for_other(&snapshot, relocation, limit, &all)? {
                 held.insert(relocation.id);
             }
         }
         Ok(held)
+    }
+
+    /// Those that others may have to wait for: what is in place only waits for the end of one above, which may have to wait for these others.
+    fn waited_for(&self, mut pending: Vec<Relocation>) -> Vec<Relocation> {
+        let state = self.progress.state();
+        pending.retain(|relocation| !state.in_place.contains(&relocation.id));
+        pending
     }
 
     /// Those of `all` that go nowhere: of directories that are being removed with all below, and of what lies there.

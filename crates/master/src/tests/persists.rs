@@ -384,3 +384,17 @@ async fn what_was_removed_makes_way_for_what_a_commit_before_it_waits_for() {
         (vec!["_SUCCESS".to_owned(), "y".to_owned()], "x".to_owned())
     );
 }
+
+#[tokio::test]
+async fn a_directory_that_was_renamed_before_the_one_around_it_holds_nothing_up() {
+    let bed = Bed::new(Durability::Async, &["a/d/f", "b/g"]).await;
+    bed.tree("/m").await.expect("listed");
+    bed.holder.close();
+    bed.hold("/m/first", "first").await;
+    bed.rename("/m/a/d", "/m/a/e").await.expect("renamed");
+    bed.rename("/m/b", "/m/c").await.expect("renamed");
+    bed.rename("/m/a", "/m/d").await.expect("renamed");
+    bed.holder.open();
+    bed.persisted().await;
+    assert_eq!(bed.keys().await, ["c/g", "d/", "d/e/f", "first"]);
+}
