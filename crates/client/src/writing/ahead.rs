@@ -127,6 +127,11 @@ impl WrittenAhead {
         (round, progress.heads.store(content, length))
     }
 
+    /// How much of what was stored as `content` is still the beginning of the file.
+    pub(super) fn unchanged_in(&self, content: ContentId) -> u64 {
+        self.lock().heads.unchanged_in(content)
+    }
+
     /// Nothing more is sent, unless the file is written anew.
     pub(super) fn stop(&self) {
         self.lock().in_order = None;

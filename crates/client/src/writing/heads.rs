@@ -53,6 +53,11 @@ impl Heads {
         self.known.push((content, length.min(self.unsettled).min(self.changing.unwrap_or(u64::MAX))));
         heads
     }
+
+    /// The length of the head of a version; 0 when it is not known any more.
+    pub(super) fn unchanged_in(&self, content: ContentId) -> u64 {
+        self.known.iter().rfind(|(known, _)| *known == content).map_or(0, |(_, length)| *length)
+    }
 }
 
 #[cfg(test)]
@@ -105,7 +110,9 @@ mod tests {
     fn a_change_while_the_file_is_stored_may_be_in_what_is_stored() {
         let mut heads = of_old(100);
         store(&mut heads, FIRST, 100);
+        assert_eq!(heads.unchanged_in(FIRST), 100);
         change(&mut heads, 70);
+        assert_eq!((heads.unchanged_in(FIRST), heads.unchanged_in(SECOND)), (70, 0));
         assert_eq!(store(&mut heads, SECOND, 100), [(OLD, 70), (FIRST, 70)]);
     }
 

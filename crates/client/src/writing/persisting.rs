@@ -53,8 +53,12 @@ impl FileWriter {
             // The object is there: until the master knows, it takes it for somebody else's.
             self.commit(commit, &mut unanswered).await?;
         }
+        let mut with_heads = true;
         while self.lock().is_dirty() {
-            let commit = self.store(closing).await?;
+            let Some(commit) = self.store(closing, with_heads).await? else {
+                with_heads = false;
+                continue;
+            };
             if self.commit(commit, &mut unanswered).await? {
                 break;
             }
@@ -68,8 +72,9 @@ impl FileWriter {
         Ok(self.attr())
     }
 
-    /// Has the worker store the bytes.
-    async fn store(&self, closing: bool) -> Result<Unanswered> {
+    /// Has the worker store the bytes, of which those that the under store has need not be sent `with_heads`. `None` when they were not, and changed
+    /// meanwhile: then all of it is to be sent.
+    async fn store(&self, closing: bool, with_heads: bool) -> Result<Option<Unanswered>> {
         let worker = self.staged().await?.member().id.0;
         let reclaims = *self.reclaims.lock().await;
         let mut prepared = match self.lease().take_offer() {
@@ -89,7 +94,10 @@ impl FileWriter {
         let order = v1::PersistRequest { grant: Some(signed), closing, staging, ..v1::PersistRequest::default() };
         let content = grant.content.map(Into::into).unwrap_or_default();
         // Boxed, for what is sent to the worker would be part of every caller's future.
-        let (changes, mtime, stored) = Box::pin(self.send(order, content)).await?;
+        let (changes, mtime, stored) = Box::pin(self.send(order, content, with_heads)).await?;
+        if self.ahead.unchanged_in(content) < stored.copied {
+            return Ok(None);
+        }
         let request = v1::CommitRequest {
             lease: self.lease().id,
             content: grant.content,
@@ -101,7 +109,7 @@ impl FileWriter {
             holders: stored.holders,
             request_id: request_id(),
         };
-        Ok(Unanswered { request, changes, reclaims })
+        Ok(Some(Unanswered { request, changes, reclaims }))
     }
 
     /// The right to persist, once nothing is in the way: what was changed before a commit file reaches the under store before it.
@@ -128,6 +136,7 @@ impl FileWriter {
         &self,
         order: v1::PersistRequest,
         content: ContentId,
+        with_heads: bool,
     ) -> Result<(u64, Timestamp, v1::PersistResponse)> {
         let changing = self.changing.lock().await;
         let staged = self.staged().await?;
@@ -139,7 +148,8 @@ impl FileWriter {
             staged.set_length(length).await.inspect_err(|error| self.note(error))?;
             self.lock().unsure = false;
         }
-        let (round, heads) = self.ahead.end_round(content, length);
+        let (round, mut heads) = self.ahead.end_round(content, length);
+        heads.retain(|_| with_heads);
         let mut still = (length <= STILL).then_some(changing);
         let request = v1::PersistRequest { length, round, mtime_ns: Some(mtime.0), heads, ..order };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);

@@ -191,6 +191,31 @@ async fn a_short_file_is_stored_in_one_state() {
 }
 
 #[tokio::test]
+async fn what_the_store_has_need_not_be_sent_unless_it_changes_meanwhile() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.put(1, "f", file(7, OLD));
+    let writer = cluster.client.open_writer(InodeId(7), false).await.expect("opened");
+    let heads = || cluster.workers[0].state().staging.heads.clone();
+    writer.append(Bytes::from_static(b"more")).await.expect("appended");
+    writer.persist(false).await.expect("persisted");
+    assert_eq!(heads(), [vec![OLD]]);
+
+    writer.append(Bytes::from_static(b"more")).await.expect("appended");
+    let flowing = cluster.workers[0].state().staging.flowing.clone();
+    flowing.send_replace(false);
+    let change = async {
+        until(|| stored(&cluster).len() == 2).await;
+        write(&writer, 5, "late").await;
+        flowing.send_replace(true);
+    };
+    future::join(writer.persist(false), change).await.0.expect("persisted");
+    assert!(!writer.is_dirty());
+    assert_eq!(heads(), [vec![OLD], vec![OLD, OLD + 4], vec![]], "of what changed all is sent");
+    let (stored, commits) = (stored(&cluster), cluster.master.state().writing.commits.len());
+    assert_eq!((stored.len(), commits, &stored[2][5..9]), (3, 2, &b"late"[..]));
+}
+
+#[tokio::test]
 async fn a_store_that_hangs_does_not_hold_up_writers() {
     let cluster = Cluster::start(1).await;
     let writer = create(&cluster, "f").await;

@@ -185,7 +185,7 @@ impl Holder {
             return Err(Error::new(ErrorKind::Unavailable, "an answer that is lost"));
         }
         let (size, mtime_ns, version) = (meta.size, meta.mtime.0, meta.version);
-        Ok(PersistResponse { size, mtime_ns, version, holders: Vec::new() })
+        Ok(PersistResponse { size, mtime_ns, version, ..PersistResponse::default() })
     }
 }
 

@@ -48,5 +48,5 @@ pub(super) async fn keep(
     }
     staged.touch();
     stored::show_dirty(stager, staged, content, length);
-    Ok(PersistResponse { size: length, mtime_ns: stager.clock.now().0, version: String::new(), holders })
+    Ok(PersistResponse { size: length, mtime_ns: stager.clock.now().0, version: String::new(), holders, copied: 0 })
 }

@@ -1,6 +1,7 @@
 //! The beginning of a file that is still that of the version to be replaced: the store copies it within itself, and only what comes behind it is sent.
 //!
-//! Each copy is made on condition of that version, so a part is of no other bytes than those that are staged. Where it cannot be made, as of an object that
+//! Each copy is made on condition of that version, so a part is of no other bytes than those that are staged, unless they are changed meanwhile: of those who
+//! write only the client knows, so it is told what was copied, and has the file stored again then. Where it cannot be made, as of an object that
 //! was moved or replaced meanwhile, or by a store that copies no parts, all bytes are sent: whether that may replace what is there is decided by the condition
 //! of the request that makes the object, as always.
 

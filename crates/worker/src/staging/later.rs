@@ -21,7 +21,7 @@ use super::{
     Stager,
     origin::Origin,
     persist::{content_of, ids, label_of, patience},
-    upload::{Target, Upload},
+    upload::{Stored, Target, Upload},
 };
 use crate::shared_error::SharedError;
 
@@ -134,11 +134,12 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
         };
         upload.run(condition, None).await
     });
-    let meta = stored.await.map_err(|_| {
+    let Stored { meta, copied: _ } = stored.await.map_err(|_| {
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
-    Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version, holders: Vec::new() })
+    let (size, mtime_ns) = (meta.size, meta.mtime.0);
+    Ok(PersistResponse { size, mtime_ns, version: meta.version, ..PersistResponse::default() })
 }
 
 /// Whether all bytes of `content` are here.

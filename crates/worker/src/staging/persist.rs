@@ -18,7 +18,7 @@ use super::{
     origin::Origin,
     stored,
     table::Staged,
-    upload::{Target, Upload},
+    upload::{Stored, Target, Upload},
 };
 use crate::shared_error::SharedError;
 
@@ -142,14 +142,15 @@ async fn persist(
         let upload = Upload { stager, origin, store, target: &target, content, earlier, label, head, length };
         upload.run(condition, ahead).await
     });
-    let meta = stored.await.map_err(|_| {
+    let Stored { meta, copied } = stored.await.map_err(|_| {
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
     fail_point!("persist::stored");
     staged.touch();
     stored::show_stored(stager, staged, content, length).await;
-    Ok(PersistResponse { size: meta.size, mtime_ns: meta.mtime.0, version: meta.version, holders: Vec::new() })
+    let (size, mtime_ns) = (meta.size, meta.mtime.0);
+    Ok(PersistResponse { size, mtime_ns, version: meta.version, holders: Vec::new(), copied })
 }
 
 /// The content that a grant is for; it may have expired while another persist was under way.

@@ -50,27 +50,42 @@ pub(super) struct Upload<'a> {
     pub(super) length: u64,
 }
 
+/// A file that arrived.
+#[derive(Debug)]
+pub(super) struct Stored {
+    pub(super) meta: ObjectMeta,
+    /// Bytes from its beginning that the store had before.
+    pub(super) copied: u64,
+}
+
+impl Stored {
+    const fn sent(meta: ObjectMeta) -> Self {
+        Self { meta, copied: 0 }
+    }
+}
+
 impl Upload<'_> {
     /// Stores the file under `condition`, of which what is `ahead` may be there already. Dropped, it leaves nothing but what the store was doing; a
     /// multipart upload is then aborted in the background, as after an error.
     ///
     /// # Errors
     /// `Stale` when the condition does not hold; what the store answered else, naming mount and key.
-    pub(super) async fn run(&self, condition: Precondition, ahead: Option<Ahead>) -> Result<ObjectMeta> {
+    pub(super) async fn run(&self, condition: Precondition, ahead: Option<Ahead>) -> Result<Stored> {
         let capabilities = self.store.capabilities();
         if self.length <= PART || capabilities.min_part_size == 0 {
-            return self.put(condition).await;
+            return self.put(condition).await.map(Stored::sent);
         }
         let parts = match ahead.filter(|ahead| ahead.target() == self.target) {
             Some(ahead) => ahead.finish(self.length).await,
             None => None,
         };
         if let Some(parts) = parts {
-            return self.complete(condition, parts).await;
+            return self.complete(condition, parts).await.map(Stored::sent);
         }
         let part = part_size(self.length, capabilities);
-        if let Some(parts) = self.behind_head(part).await {
-            match self.complete(condition.clone(), parts).await {
+        if let Some((parts, copied)) = self.behind_head(part).await {
+            let done = self.complete(condition.clone(), parts).await;
+            match done.map(|meta| Stored { meta, copied }) {
                 // Some stores want all parts but the last to be of one size, and say so only now.
                 Err(error) if matches!(error.kind(), ErrorKind::InvalidArgument | ErrorKind::NotSupported) => {
                     tracing::debug!(%error, target = %self.target, "what was copied in part is sent as a whole");
@@ -80,17 +95,17 @@ impl Upload<'_> {
         }
         let (_, whole) = watch::channel(Reach { up_to: self.length, is_whole: true });
         let parts = self.sender().send(part, whole, self.label).await?;
-        self.complete(condition, parts).await
+        self.complete(condition, parts).await.map(Stored::sent)
     }
 
-    /// The parts of the file, of which those that the store has are copied; `None` when all of it is to be sent. That is not worse than it was
+    /// The parts of the file, of which those that the store has are copied, and how many bytes were; `None` when all of it is to be sent. That is not worse than it was
     /// before, so no more is spent on it than a quarter of the time that there is.
-    async fn behind_head(&self, part: u64) -> Option<Parts> {
+    async fn behind_head(&self, part: u64) -> Option<(Parts, u64)> {
         let head = self.head.as_ref()?;
         let sender = self.sender();
         let sending = sender.send_behind(head, (part, self.length), self.label);
         match tokio::time::timeout(patience(self.length) / 4, sending).await {
-            Ok(Ok(parts)) => parts,
+            Ok(Ok(parts)) => Some((parts?, head.length.min(self.length))),
             Ok(Err(error)) => {
                 tracing::debug!(%error, target = %self.target, "what the store has of a file cannot be copied: sending all of it");
                 None

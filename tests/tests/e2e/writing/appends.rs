@@ -5,6 +5,7 @@ use std::{
     io::Write as _,
     os::unix::fs::FileExt as _,
     path::Path,
+    time::Duration,
 };
 
 use anyhow::{Result, ensure};
@@ -81,6 +82,34 @@ fn of_a_large_file_only_what_was_changed_is_sent() -> Result<()> {
     append(&cluster.path(0, "g"), b"moved")?;
     ensure!(lake.get("g")? == expected, "the object has other bytes");
     ensure!(lake.proxy.taken() < 2 * MIB as u64, "{} bytes were sent", lake.proxy.taken());
+    lake.must_have_no_uploads()
+}
+
+#[test]
+fn bytes_that_change_while_they_are_copied_are_stored_as_they_are() -> Result<()> {
+    let mut expected = noise(1, 70 * MIB).to_vec();
+    let lake = Lake::of([("f", expected.clone())])?;
+    let cluster = lake.cluster().start()?;
+    let file = OpenOptions::new().write(true).open(cluster.path(0, "f"))?;
+    file.write_all_at(b"appended", 70 * MIB as u64)?;
+    expected.extend_from_slice(b"appended");
+    lake.proxy.behave(Behaviour { first_byte: Duration::from_secs(2), copies: true, ..Behaviour::default() });
+    let changed = std::thread::scope(|scope| -> Result<()> {
+        let syncing = scope.spawn(|| file.sync_all());
+        eventually("a part is being copied", || Ok(lake.proxy.requests().iter().any(|it| it.copies.is_some())))?;
+        file.write_all_at(b"other", 5)?;
+        Ok(syncing.join().expect("no panic")?)
+    });
+    changed?;
+    expected[5..10].copy_from_slice(b"other");
+    // What was stored is what is read, be it with the change or without.
+    let object = lake.get("f")?;
+    ensure!(object.len() == expected.len() && object[10..] == expected[10..], "the object has other bytes");
+    close(file)?;
+    ensure!(lake.get("f")? == expected, "the object has other bytes once all is closed");
+    must_read(&cluster.path(0, "f"), &expected)?;
+    cluster.run_ok(&["fs", "free", "/f"])?;
+    must_read(&cluster.path(0, "f"), &expected)?;
     lake.must_have_no_uploads()
 }
 

@@ -40,6 +40,8 @@ pub(crate) struct Staging {
     pub(crate) orders: Vec<(bool, Option<u64>)>,
     /// What each attempt to store ended.
     pub(crate) rounds: Vec<u64>,
+    /// The lengths of the heads that each attempt to store told.
+    pub(crate) heads: Vec<Vec<u64>>,
     /// Storing waits while it is false.
     pub(crate) flowing: tokio::sync::watch::Sender<bool>,
 }
@@ -61,6 +63,7 @@ impl Default for Staging {
             full: Vec::new(),
             orders: Vec::new(),
             rounds: Vec::new(),
+            heads: Vec::new(),
             flowing: tokio::sync::watch::Sender::new(true),
         }
     }
@@ -154,12 +157,13 @@ impl StagingService for FakeWorker {
     }
 
     async fn persist(&self, request: Request<v1::PersistRequest>) -> Result<Response<v1::PersistResponse>, Status> {
-        let v1::PersistRequest { grant, length, round, closing, staging, .. } = request.into_inner();
+        let v1::PersistRequest { grant, length, round, closing, staging, heads, .. } = request.into_inner();
         let grant = v1::PersistGrant::decode(grant.expect("a grant").grant).expect("a grant");
         let flowing = {
             let mut state = self.state();
             state.staging.calls.push("persist");
             state.staging.rounds.push(round);
+            state.staging.heads.push(heads.iter().map(|head| head.length).collect());
             state.staging.orders.push((closing, staging.map(|staging| lease(Some(staging)))));
             if let Some(kind) = state.staging.failures.pop() {
                 return Err(status::from_error(&Error::new(kind, "told to fail")));
@@ -181,10 +185,12 @@ impl StagingService for FakeWorker {
                 mtime_ns: 77,
                 version: String::new(),
                 holders,
+                copied: 0,
             }));
         }
         let version = format!("stored-{}", self.state().staging.stored.len());
-        Ok(Response::new(v1::PersistResponse { size: length, mtime_ns: 77, version, holders: Vec::new() }))
+        let copied = heads.iter().map(|head| head.length).max().unwrap_or_default();
+        Ok(Response::new(v1::PersistResponse { size: length, mtime_ns: 77, version, holders: Vec::new(), copied }))
     }
 
     async fn persist_dirty(
