@@ -87,6 +87,11 @@ impl<W: Around> UnderStore for W {
         self.around(what, || self.inner().create_multipart_as(key, label)).await
     }
 
+    async fn create_multipart_mixed(&self, key: &Key, label: Label) -> Result<String, UfsError> {
+        let what = Request { op: Op::CreateMultipart, key, sent: 0, repeatable: true };
+        self.around(what, || self.inner().create_multipart_mixed(key, label)).await
+    }
+
     async fn create_multipart_copy(
         &self,
         source: &Key,

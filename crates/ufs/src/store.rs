@@ -65,13 +65,19 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
         label: Label,
     ) -> Result<ObjectMeta, UfsError>;
 
-    /// Begins a multipart upload and answers its id.
+    /// Begins a multipart upload of which all parts are sent, and answers its id.
     async fn create_multipart(&self, key: &Key) -> Result<String, UfsError> {
         self.create_multipart_as(key, Label::default()).await
     }
 
     /// The same for an object that says so much of itself, as [`UnderStore::put_as`].
     async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError>;
+
+    /// The same for one of which parts are to be copied within the store, too ([`UnderStore::copy_part`]): some stores do not copy into uploads whose
+    /// parts have checksums.
+    async fn create_multipart_mixed(&self, key: &Key, label: Label) -> Result<String, UfsError> {
+        self.create_multipart_as(key, label).await
+    }
 
     /// The same for what is to become a copy of the version `version` of `source`, in parts: it says of itself what that says, as its type and the
     /// metadata of users, besides `content`.
@@ -92,7 +98,7 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
     /// Uploads part `number` (from 1) and answers its tag.
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError>;
 
-    /// Makes `range` of the version `version` of `source` part `number` of an upload, within the store.
+    /// Makes `range` of the version `version` of `source` part `number` of an upload that was begun for it, within the store.
     async fn copy_part(
         &self,
         key: &Key,

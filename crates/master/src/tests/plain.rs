@@ -112,6 +112,10 @@ impl UnderStore for Plain {
         self.inner.create_multipart_as(key, label).await
     }
 
+    async fn create_multipart_mixed(&self, key: &Key, label: Label) -> Result<String, UfsError> {
+        self.inner.create_multipart_mixed(key, label).await
+    }
+
     async fn put_part(&self, key: &Key, upload: &str, number: u32, body: Bytes) -> Result<String, UfsError> {
         self.inner.put_part(key, upload, number, body).await
     }

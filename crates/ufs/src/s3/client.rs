@@ -20,7 +20,7 @@ use crate::{Capabilities, CredentialSource, UfsError, options::Options};
 
 /// The options of this driver.
 pub(crate) const OPTIONS: &[&str] =
-    &["endpoint", "region", "path_style", "credentials", "conditional_put", "conditional_delete"];
+    &["endpoint", "region", "path_style", "credentials", "conditional_put", "conditional_delete", "signed_payload"];
 
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -40,6 +40,8 @@ pub(super) struct Target {
     /// Without a trailing slash; `None` for AWS.
     pub(super) endpoint: Option<String>,
     pub(super) capabilities: Capabilities,
+    /// Whether the SHA-256 of a body is part of its signature; otherwise its CRC32C is.
+    pub(super) signed_payload: bool,
 }
 
 impl Target {
@@ -48,6 +50,7 @@ impl Target {
         let path_style = options.parse("path_style", "true or false")?;
         let conditional_put = options.parse("conditional_put", "true or false")?.unwrap_or(true);
         let conditional_delete = options.parse("conditional_delete", "true or false")?.unwrap_or(false);
+        let signed_payload = options.parse("signed_payload", "true or false")?.unwrap_or(true);
         let credentials = options.text("credentials").map(|name| credentials.resolve(name)).transpose()?;
 
         let http = aws_smithy_http_client::Builder::new()
@@ -100,6 +103,7 @@ impl Target {
         Ok(Self {
             client: Client::from_conf(config.build()),
             endpoint,
+            signed_payload,
             capabilities: Capabilities {
                 conditional_put,
                 conditional_copy: false,

@@ -77,6 +77,8 @@ fn kind_of(status: u16, code: &str) -> UfsErrorKind {
         (_, "InternalError" | "RequestTimeout" | "OperationAborted" | "ConditionalRequestConflict") => {
             UfsErrorKind::Transient
         }
+        // What arrived is not what was sent.
+        (_, "BadDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch") => UfsErrorKind::Transient,
         (_, "NotImplemented") => UfsErrorKind::Unsupported,
         // "NotFound" is what the SDK makes of a 404 to HEAD, which has no body.
         (404, "NoSuchKey" | "NotFound" | "NoSuchUpload" | "NoSuchVersion") => UfsErrorKind::NotFound,
@@ -136,6 +138,7 @@ mod tests {
             (502, "", UfsErrorKind::Transient),
             (400, "InvalidArgument", UfsErrorKind::Invalid),
             (400, "RequestTimeout", UfsErrorKind::Transient),
+            (400, "BadDigest", UfsErrorKind::Transient),
             (501, "NotImplemented", UfsErrorKind::Unsupported),
             (301, "PermanentRedirect", UfsErrorKind::NoSuchStore),
         ] {

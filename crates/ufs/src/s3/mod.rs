@@ -2,8 +2,10 @@
 //!
 //! * No request for the empty key or `/`; every GET has a closed range and `If-Match`, and the answer's ETag and length are compared.
 //! * Keys travel url-encoded in listings, so any byte that XML cannot carry survives.
+//! * What vouches for a body is its SHA-256 in the signature, or, where a mount's options say so, its CRC32C beside it ([`checksum`]).
 //! * The SDK's retries, deadlines for answers and stalled-stream checks are off: the retry wrapper does all three, with one clock.
 
+mod checksum;
 mod client;
 mod copies;
 mod failure;
@@ -14,13 +16,19 @@ mod metadata;
 mod uploads;
 mod write;
 
-use std::{fmt, future::Future};
+use std::{
+    collections::HashSet,
+    fmt,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
 
 use async_trait::async_trait;
 use aws_sdk_s3::{
     Client,
     error::{ProvideErrorMetadata, SdkError},
     operation::head_object::HeadObjectOutput,
+    types::ChecksumAlgorithm,
 };
 use aws_smithy_runtime_api::http::Response;
 use bytes::Bytes;
@@ -42,6 +50,10 @@ pub(crate) struct S3 {
     /// The endpoint for messages; "AWS" without one.
     endpoint: String,
     capabilities: Capabilities,
+    /// Whether the SHA-256 of a body is part of its signature; otherwise its CRC32C is.
+    signed_payload: bool,
+    /// Uploads of which parts have no checksums. A leaf lock.
+    unchecked: Arc<Mutex<HashSet<String>>>,
 }
 
 impl S3 {
@@ -62,6 +74,8 @@ impl S3 {
             identity,
             endpoint: target.endpoint.unwrap_or_else(|| "AWS".to_owned()),
             capabilities: target.capabilities,
+            signed_payload: target.signed_payload,
+            unchecked: Arc::default(),
         })
     }
 
@@ -88,6 +102,10 @@ impl S3 {
 
     fn protocol(&self, key: &Key, why: &str) -> UfsError {
         self.error(UfsErrorKind::Protocol, key, why)
+    }
+
+    fn unchecked(&self) -> MutexGuard<'_, HashSet<String>> {
+        self.unchecked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Runs a request on `key` and classifies its failure.
@@ -203,7 +221,14 @@ impl UnderStore for S3 {
     }
 
     async fn create_multipart_as(&self, key: &Key, label: Label) -> Result<String, UfsError> {
-        self.create_upload(key, label).await
+        let checksums = (!self.signed_payload).then_some(ChecksumAlgorithm::Crc32C);
+        self.create_upload(key, label, checksums).await
+    }
+
+    async fn create_multipart_mixed(&self, key: &Key, label: Label) -> Result<String, UfsError> {
+        let upload = self.create_upload(key, label, None).await?;
+        self.unchecked().insert(upload.clone());
+        Ok(upload)
     }
 
     async fn create_multipart_copy(

@@ -3,13 +3,13 @@
 use aws_sdk_s3::{
     operation::create_multipart_upload::CreateMultipartUploadOutput,
     primitives::ByteStream,
-    types::{CompletedMultipartUpload, CompletedPart},
+    types::{ChecksumAlgorithm, CompletedMultipartUpload},
 };
 use bytes::Bytes;
 use headpond_runtime::{Clock, SystemClock};
 use headpond_types::ByteRange;
 
-use super::{S3, keys, metadata::metadata};
+use super::{S3, checksum, keys, metadata::metadata};
 use crate::{Key, Label, ObjectMeta, Precondition, UfsError, UfsErrorKind};
 
 /// `If-Match` and `If-None-Match` of a condition.
@@ -31,6 +31,7 @@ impl S3 {
     ) -> Result<ObjectMeta, UfsError> {
         let (if_match, if_none_match) = self.put_condition(key, condition)?;
         let size = body.len() as u64;
+        let checksum = (!self.signed_payload).then(|| checksum::of(&body));
         let call = self
             .client
             .put_object()
@@ -39,21 +40,29 @@ impl S3 {
             .set_if_match(if_match)
             .set_if_none_match(if_none_match)
             .set_metadata(Some(metadata(label)))
+            .set_checksum_crc32_c(checksum.clone())
             .body(ByteStream::from(body))
-            .send();
+            .customize();
+        let call = if checksum.is_none() { call } else { call.disable_payload_signing() }.send();
         let answer = self.settled(key, condition, self.send("write", key, call).await)?;
         let version = self.version(key, answer.e_tag())?;
         // The answer has no time, and asking for it would be a second request for each object.
         Ok(ObjectMeta { key: key.clone(), size, mtime: SystemClock.now(), version, content: label.content })
     }
 
-    pub(super) async fn create_upload(&self, key: &Key, label: Label) -> Result<String, UfsError> {
+    pub(super) async fn create_upload(
+        &self,
+        key: &Key,
+        label: Label,
+        checksums: Option<ChecksumAlgorithm>,
+    ) -> Result<String, UfsError> {
         let call = self
             .client
             .create_multipart_upload()
             .bucket(&self.bucket)
             .key(self.text(key)?)
             .set_metadata(Some(metadata(label)))
+            .set_checksum_algorithm(checksums)
             .send();
         let answer = self.send("begin an upload of", key, call).await?;
         self.begun(key, &answer)
@@ -74,6 +83,8 @@ impl S3 {
         number: u32,
         body: Bytes,
     ) -> Result<String, UfsError> {
+        let is_signed = self.signed_payload || self.unchecked().contains(upload);
+        let checksum = (!is_signed).then(|| checksum::of(&body));
         let call = self
             .client
             .upload_part()
@@ -81,10 +92,12 @@ impl S3 {
             .key(self.text(key)?)
             .upload_id(upload)
             .part_number(self.part_number(key, number)?)
+            .set_checksum_crc32_c(checksum.clone())
             .body(ByteStream::from(body))
-            .send();
+            .customize();
+        let call = if is_signed { call } else { call.disable_payload_signing() }.send();
         let answer = self.send("write a part of", key, call).await?;
-        self.version(key, answer.e_tag())
+        Ok(checksum::tag(self.version(key, answer.e_tag())?, checksum.as_deref()))
     }
 
     pub(super) async fn upload_part_copy(
@@ -132,8 +145,7 @@ impl S3 {
         let (if_match, if_none_match) = self.put_condition(key, condition)?;
         let mut list = CompletedMultipartUpload::builder();
         for (number, tag) in parts {
-            let number = self.part_number(key, *number)?;
-            list = list.parts(CompletedPart::builder().part_number(number).e_tag(keys::quoted(tag)).build());
+            list = list.parts(checksum::completed(self.part_number(key, *number)?, tag));
         }
         let call = self
             .client
@@ -154,6 +166,7 @@ impl S3 {
             }
             other => other?,
         };
+        self.unchecked().remove(upload);
         let version = self.version(key, answer.e_tag())?;
         self.describe(key, Some(&version)).await
     }
@@ -161,6 +174,7 @@ impl S3 {
     pub(super) async fn abort_upload(&self, key: &Key, upload: &str) -> Result<(), UfsError> {
         let call =
             self.client.abort_multipart_upload().bucket(&self.bucket).key(self.text(key)?).upload_id(upload).send();
+        self.unchecked().remove(upload);
         match self.send("abort an upload of", key, call).await {
             Err(error) if error.kind() == UfsErrorKind::NotFound => Ok(()),
             other => other.map(|_| ()),

@@ -9,7 +9,7 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
-    http::{HeaderMap, Method, Uri},
+    http::{HeaderMap, HeaderValue, Method, Uri},
     response::Response,
 };
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use headpond_types::{ByteRange, ContentId, Timestamp};
 use headpond_ufs::{Key, Label, ListRequest, Listed, Precondition, UfsError, UfsErrorKind, UnderStore};
 use tokio::{net::TcpListener, task::AbortHandle};
 
-use super::s3::connect_to;
+use super::s3::{connect_to, connect_with};
 
 #[derive(Debug)]
 struct Seen {
@@ -337,10 +337,8 @@ async fn objects_and_prefixes_of_a_page_are_merged_in_byte_order() {
 
 #[tokio::test]
 async fn what_an_object_says_is_in_the_metadata_of_users() {
-    let mut put = plain(200, "");
-    put.headers_mut().insert("etag", "\"e\"".parse().unwrap());
     let begun = plain(200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>");
-    let server = Server::start([put, begun]).await;
+    let server = Server::start([stored(), begun]).await;
     let (store, key) = (server.store().await, Key::from("k"));
     let mtime = Some(Timestamp(1_700_000_000_000_000_042));
     let label = Label { content: Some(ContentId(7)), mode: Some(0o640), mtime };
@@ -352,4 +350,38 @@ async fn what_an_object_says_is_in_the_metadata_of_users() {
     let all = ["00000000000000000000000000000007", "0100640", "1700000000.000000042"];
     assert_eq!(names.map(|name| said(0, name)), all.map(|value| Some(value.to_owned())));
     assert_eq!(names.map(|name| said(1, name)), [None, Some("0100640".to_owned()), None]);
+}
+
+/// An answer to a PUT.
+fn stored() -> Response {
+    let mut answer = plain(200, "");
+    answer.headers_mut().insert("etag", HeaderValue::from_static("\"e\""));
+    answer
+}
+
+#[tokio::test]
+async fn a_body_is_vouched_for_by_its_signature_or_its_checksum() {
+    let begun = || plain(200, "<InitiateMultipartUploadResult><UploadId>u</UploadId></InitiateMultipartUploadResult>");
+    let names = ["x-amz-content-sha256", "x-amz-checksum-crc32c"];
+    // RFC 3720, B.4: 32 bytes of zeros.
+    let (sha, crc) = ("66687aadf862bd776c8fc18b8e9f8e20089714856ee233b3902a591d0d5f2925", "ipE2qg==");
+    let (signed, checked) = ([Some(sha), None], [Some("UNSIGNED-PAYLOAD"), Some(crc)]);
+    for (options, expected) in [
+        (&[("credentials", "good")][..], [signed, signed, signed]),
+        // What is copied into an upload has no checksum at some stores, so none of its parts has one.
+        (&[("credentials", "good"), ("signed_payload", "false")][..], [checked, checked, signed]),
+    ] {
+        let server = Server::start([stored(), begun(), stored(), begun(), stored()]).await;
+        let store = connect_with(&server.endpoint, "bucket", options).await;
+        let (key, zeros) = (Key::from("k"), Bytes::from_static(&[0; 32]));
+        store.put(&key, zeros.clone(), &Precondition::None).await.expect("a put");
+        let upload = store.create_multipart(&key).await.expect("an upload");
+        store.put_part(&key, &upload, 1, zeros.clone()).await.expect("a part");
+        let upload = store.create_multipart_mixed(&key, Label::default()).await.expect("an upload");
+        store.put_part(&key, &upload, 1, zeros).await.expect("a part");
+        let seen = server.seen();
+        let said = [0, 2, 4]
+            .map(|at: usize| names.map(|name| seen[at].headers.get(name).map(|value| value.to_str().expect("text"))));
+        assert_eq!(said, expected, "{options:?}");
+    }
 }

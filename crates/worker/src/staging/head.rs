@@ -68,7 +68,7 @@ impl Sender<'_> {
         let Some(pieces) = pieces(head.length, length, part) else {
             return Ok(None);
         };
-        let (upload, noted) = self.begin(label).await?;
+        let (upload, noted) = self.begin(label, true).await?;
         let sending = (1..).zip(pieces).map(|(number, piece)| {
             let upload = &upload;
             async move {

@@ -59,7 +59,7 @@ impl Sender<'_> {
     pub(super) async fn send(&self, part: u64, mut reach: watch::Receiver<Reach>, label: Label) -> Result<Parts> {
         let shutdown = self.stager.tasks.shutdown();
         next(&mut reach, shutdown, 0..part).await?;
-        let (upload, noted) = self.begin(label).await?;
+        let (upload, noted) = self.begin(label, false).await?;
         let (mut tags, mut checksums) = (Vec::new(), Vec::new());
         let (mut sending, mut last, mut number) = (FuturesOrdered::new(), false, 1);
         loop {
@@ -98,13 +98,18 @@ impl Sender<'_> {
         Ok(((number, tag.map_err(|error| told(self.target, error))?), checksums))
     }
 
-    /// In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
-    pub(super) async fn begin(&self, label: Label) -> Result<(String, Noted)> {
+    /// Begins an upload, of which parts are to be copied if it `is_mixed`. In a task of its own: dropped between the store's answer and the note, the upload would be nobody's.
+    pub(super) async fn begin(&self, label: Label, is_mixed: bool) -> Result<(String, Noted)> {
         let (store, target) = (Arc::clone(self.store), self.target.clone());
         let (abandoned, refresh) = (Arc::clone(&self.stager.abandoned), Arc::clone(&self.stager.cluster.refresh));
         let tasks: &Tasks = &self.stager.tasks;
         let begun = tasks.spawn(async move {
-            let upload = store.create_multipart_as(&target.key, label).await.map_err(|error| told(&target, error))?;
+            let begun = if is_mixed {
+                store.create_multipart_mixed(&target.key, label).await
+            } else {
+                store.create_multipart_as(&target.key, label).await
+            };
+            let upload = begun.map_err(|error| told(&target, error))?;
             let noted = abandoned.note(target.mount, &target.key, &upload).await;
             // Until the master hears of it, it is lost with this worker's disk.
             refresh.notify_one();

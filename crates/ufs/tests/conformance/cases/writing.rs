@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use headpond_types::ContentId;
-use headpond_ufs::{Listed, Precondition, UfsError, UfsErrorKind, UploadMark};
+use headpond_ufs::{Label, Listed, Precondition, UfsError, UfsErrorKind, UploadMark};
 
 use super::{Place, describes, fails};
 
@@ -86,7 +86,7 @@ pub(crate) async fn parts_are_copied_within_the_store(place: Place) {
     let least = usize::try_from(place.store.capabilities().min_part_size).expect("a size");
     let body: Vec<u8> = (0..=252).cycle().take(least + 10).collect();
     let meta = place.put("source", body.clone()).await;
-    let upload = place.store.create_multipart(&key).await.expect("an upload");
+    let upload = place.store.create_multipart_mixed(&key, Label::default()).await.expect("an upload");
     let range = 5..5 + least as u64;
     let copy = |version: String| {
         let (store, key, upload, source, range) = (&place.store, &key, &upload, &source, range.clone());
@@ -109,7 +109,7 @@ pub(crate) async fn an_object_is_replaced_by_one_with_its_own_beginning(place: P
     let mut version = place.put("log", body.clone()).await.version;
     // The second time it is one that was made of parts.
     for tail in ["more", "and more"] {
-        let upload = place.store.create_multipart(&key).await.expect("an upload");
+        let upload = place.store.create_multipart_mixed(&key, Label::default()).await.expect("an upload");
         let head = 0..body.len() as u64;
         let copied = place.store.copy_part(&key, &upload, 1, &key, head, &version).await.expect("a part");
         let sent = place.store.put_part(&key, &upload, 2, tail.into()).await.expect("a part");
