@@ -124,6 +124,11 @@ impl WrittenAhead {
         let mut progress = self.lock();
         let round = progress.round;
         progress.next_round();
+        // What the store then has it can copy, and sending it once more would cost as much as all that was written before: that is worth it only when as
+        // much comes behind.
+        if let Some(up_to) = progress.in_order {
+            progress.from = progress.from.max(up_to.saturating_mul(2));
+        }
         (round, progress.heads.store(content, length))
     }
 

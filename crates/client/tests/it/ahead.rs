@@ -98,7 +98,7 @@ async fn a_cut_below_what_was_told_ends_the_round_and_one_above_does_not() {
 }
 
 #[tokio::test]
-async fn a_file_that_was_persisted_is_sent_ahead_anew() {
+async fn a_file_that_was_persisted_is_sent_ahead_anew_when_as_much_was_added() {
     let cluster = Cluster::start(1).await;
     let writer = create(&cluster, "f").await;
     // As a shell does with the descriptor that it redirects.
@@ -108,8 +108,10 @@ async fn a_file_that_was_persisted_is_sent_ahead_anew() {
     writer.persist(true).await.expect("persisted");
     write(&writer, 32, 63).await;
     writer.persist(true).await.expect("persisted");
-    write(&writer, 63, 95).await;
-    until(|| told(&cluster) == [(2, 32), (4, 95)]).await;
+    write(&writer, 63, 125).await;
+    assert_eq!(told(&cluster), [(2, 32)], "what the store has it can copy");
+    write(&writer, 125, 126).await;
+    until(|| told(&cluster) == [(2, 32), (4, 126)]).await;
     assert_eq!(rounds(&cluster), [1, 2, 3]);
 }
 

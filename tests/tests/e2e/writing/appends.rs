@@ -86,6 +86,24 @@ fn of_a_large_file_only_what_was_changed_is_sent() -> Result<()> {
 }
 
 #[test]
+fn a_file_that_is_synced_as_it_grows_costs_what_it_grows_by() -> Result<()> {
+    let lake = Lake::empty()?;
+    let cluster = lake.cluster().start()?;
+    let (mut file, mut expected) = (File::create_new(cluster.path(0, "f"))?, Vec::new());
+    for (round, grows) in (0..).zip([70, 40, 40]) {
+        let bytes = noise(round, grows * MIB);
+        expected.extend_from_slice(&bytes);
+        must_cost(&lake, &expected, grows + 1, || {
+            file.write_all(&bytes)?;
+            Ok(file.sync_all()?)
+        })?;
+    }
+    close(file)?;
+    must_read(&cluster.path(0, "f"), &expected)?;
+    lake.must_have_no_uploads()
+}
+
+#[test]
 fn bytes_that_change_while_they_are_copied_are_stored_as_they_are() -> Result<()> {
     let mut expected = noise(1, 70 * MIB).to_vec();
     let lake = Lake::of([("f", expected.clone())])?;
