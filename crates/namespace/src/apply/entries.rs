@@ -21,17 +21,18 @@ impl Apply<'_> {
     pub(super) fn upsert(&mut self, dir: InodeId, entries: &[Observed], at: Timestamp) -> Result<(), TableError> {
         let Some((mut row, mut directory)) = self.mounted_directory(dir)? else { return Ok(()) };
         let before = self.effects.len();
+        let mut has_changed = false;
         let is_relocating = self.relocation_of(dir)?.is_some();
         for observed in entries {
             if !self.is_passed_over(dir, observed)? {
-                self.upsert_entry(dir, &mut directory, is_relocating, observed, at)?;
+                has_changed |= self.upsert_entry(dir, &mut directory, is_relocating, observed, at)?;
             }
         }
         if self.effects.len() == before {
             return Ok(());
         }
-        // Loading a directory is no change of it; a change after that is.
-        if directory.listed.is_some() && directory.mtime < at {
+        // Loading a directory is no change of it; a change after that is, if not only of what the store says of a file.
+        if has_changed && directory.listed.is_some() && directory.mtime < at {
             directory.mtime = at;
             row.own.mtime = false;
         }
@@ -39,6 +40,7 @@ impl Apply<'_> {
         self.fill(dir, true)
     }
 
+    /// Whether the name leads to something else than before.
     fn upsert_entry(
         &mut self,
         dir: InodeId,
@@ -46,26 +48,33 @@ impl Apply<'_> {
         is_relocating: bool,
         observed: &Observed,
         at: Timestamp,
-    ) -> Result<(), TableError> {
+    ) -> Result<bool, TableError> {
         let name = &observed.name;
         let old = self.rows.entry(self.mounts.key(dir), name)?;
         if is_relocating && (old.is_some() || directory.listed.is_some()) {
-            return Ok(());
+            return Ok(false);
         }
         let mut own = Own::default();
         let node = match (&observed.object, old) {
             (ObservedKind::Directory, Some(Entry { is_directory: true, inode })) => {
-                return if self.mounts.keeps(inode) { self.set_made(inode, false) } else { Ok(()) };
+                if self.mounts.keeps(inode) {
+                    self.set_made(inode, false)?;
+                }
+                return Ok(false);
             }
-            (_, Some(entry)) if self.is_unsettled(entry)? => return Ok(()),
-            (_, Some(entry)) if self.mounts.keeps(entry.inode) => return self.set_made(entry.inode, true),
+            (_, Some(entry)) if self.is_unsettled(entry)? => return Ok(false),
+            (_, Some(entry)) if self.mounts.keeps(entry.inode) => {
+                self.set_made(entry.inode, true)?;
+                return Ok(false);
+            }
             (ObservedKind::Directory, _) => Node::Directory(new_directory(at, false)),
             (ObservedKind::File { size, mtime, version, content }, old) => {
                 let file = File { size: *size, mtime: *mtime, version: version.clone(), content: *content };
                 if let Some(entry) = old.filter(|entry| !entry.is_directory) {
                     let (row, known) = self.file_row(entry.inode)?;
                     if is_same(&known, &file) {
-                        return self.refresh_file(entry.inode, dir, row, &known, file);
+                        self.refresh_file(entry.inode, dir, row, &known, file)?;
+                        return Ok(false);
                     }
                     own = row.own.of_replaced();
                 }
@@ -92,7 +101,7 @@ impl Apply<'_> {
             None if directory.listed.is_none() => Effect::Discovered { parent, name },
             old => Effect::Entry { parent, name, old: old.map(|entry| entry.inode) },
         });
-        Ok(())
+        Ok(true)
     }
 
     /// Brings the row of a file up to date whose content is still the `known` one.

@@ -78,9 +78,11 @@ impl Model {
             Command::Upsert { dir, entries, at } => {
                 let before = self.effects.len();
                 if self.mount_of(dir.0).is_some_and(|mount| mount != 0) && self.is_directory(dir.0) {
-                    entries.iter().for_each(|observed| self.upsert(dir.0, observed, *at));
-                    let changed = self.effects.len() > before;
-                    if changed {
+                    let mut changed = false;
+                    for observed in entries {
+                        changed |= self.upsert(dir.0, observed, *at);
+                    }
+                    if self.effects.len() > before {
                         self.fill(dir.0, true);
                     }
                     if let Some(Node { kind: Kind::Directory { mtime, listed: Some(_), .. }, own, .. }) =

@@ -6,14 +6,15 @@ use super::model::{Kind, Model, directory};
 use crate::{Effect, Observed, ObservedKind, own::Own};
 
 impl Model {
-    pub(super) fn upsert(&mut self, dir: u64, observed: &Observed, at: Timestamp) {
+    /// Whether the name leads to something else than before.
+    pub(super) fn upsert(&mut self, dir: u64, observed: &Observed, at: Timestamp) -> bool {
         let name = &observed.name;
         let is_directory = matches!(observed.object, ObservedKind::Directory);
         let old = self.child(dir, name);
         let relocates = self.relocation_of(dir).is_some();
         let is_listed = matches!(self.nodes[&dir].kind, Kind::Directory { listed: Some(_), .. });
         if self.is_masked(dir, name) || self.is_nobodys(dir, observed) || relocates && (old.is_some() || is_listed) {
-            return;
+            return false;
         }
         let mut own = Own::default();
         let mut replaced = None;
@@ -23,13 +24,14 @@ impl Model {
                 if self.keeps(old) {
                     self.set_made(old, false);
                 }
-                return;
+                return false;
             }
             if self.is_unsettled(old) {
-                return;
+                return false;
             }
             if self.keeps(old) {
-                return self.set_made(old, true);
+                self.set_made(old, true);
+                return false;
             }
             let node = self.nodes.get_mut(&old).expect("is there");
             if let (Kind::File(known), new @ ObservedKind::File { .. }) = (&mut node.kind, &observed.object) {
@@ -38,7 +40,7 @@ impl Model {
                         *known = seen;
                         self.effect(dir, name, None);
                     }
-                    return;
+                    return false;
                 }
                 own = Own { ctime: None, mtime: false, ..node.own };
             }
@@ -56,6 +58,7 @@ impl Model {
         } else {
             self.effect(dir, name, old);
         }
+        true
     }
 
     pub(super) fn forget(&mut self, dir: u64, name: &Name, inode: u64) {

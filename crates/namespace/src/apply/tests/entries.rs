@@ -3,7 +3,7 @@
 use headpond_types::{ContentId, FileKind, MountId, Timestamp};
 
 use super::{Bed, ROOT, dir, discovered, entry, file, file_at, name};
-use crate::Command;
+use crate::{AttrChange, Command};
 
 #[test]
 fn what_the_store_holds_appears_with_the_mounts_owner_and_modes() {
@@ -162,6 +162,20 @@ fn loading_a_directory_leaves_its_time_and_a_later_change_moves_it() {
     assert_eq!(see(1, 60), Timestamp(50));
     assert_eq!(see(1, 70), Timestamp(50));
     assert_eq!(see(2, 80), Timestamp(80));
+}
+
+#[test]
+fn a_new_time_of_a_file_leaves_that_of_its_directory() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[dir("d")]);
+    let d = bed.id("/d");
+    bed.upsert(d, &[file("f", 1)]);
+    bed.effects(&Command::MarkListed { dir: d, at: Timestamp(30), skipped: 0 });
+    bed.set_attr(d, AttrChange { mtime: Some(Timestamp(20)), ..AttrChange::default() });
+    assert_eq!(bed.upsert(d, &[file_at("f", 1, 200)]), [entry(d, "f", None)]);
+    assert_eq!((bed.attr(d).mtime, bed.attr(d).own_mtime), (Timestamp(20), true));
+    bed.upsert(d, &[file("g", 2)]);
+    assert_eq!((bed.attr(d).mtime, bed.attr(d).own_mtime), (Timestamp(50), false));
 }
 
 #[test]
