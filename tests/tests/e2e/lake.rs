@@ -149,18 +149,21 @@ impl Lake {
             let listed = self.list()?.into_iter().filter(|(key, ..)| !either.contains(key));
             Ok(listed.map(|(key, size, _)| (key, size)).collect())
         };
-        let converged = eventually("the bucket holds what the namespace says", || Ok(list()? == keys));
-        if let Err(error) = converged {
+        let (names, bodies): (Vec<_>, Vec<_>) = expected.iter().map(|(key, body)| (key.clone(), body)).unzip();
+        let differ = || {
+            let found = self.bodies(&names).into_iter().zip(&bodies);
+            found.zip(&names).find(|((found, body), _)| found.as_ref() != Some(**body)).map(|(_, key)| key)
+        };
+        let holds = || Ok(list()? == keys && differ().is_none());
+        if let Err(error) = eventually("the bucket holds what the namespace says", holds) {
             let (found, keys) = (BTreeSet::from_iter(list()?), BTreeSet::from_iter(keys));
             let (missing, more) = (keys.difference(&found), found.difference(&keys));
             return Err(error.context(format!(
-                "missing: {:?}\ntoo much: {:?}",
+                "missing: {:?}\ntoo much: {:?}\nother bytes: {:?}",
                 missing.collect::<Vec<_>>(),
-                more.collect::<Vec<_>>()
+                more.collect::<Vec<_>>(),
+                differ()
             )));
-        }
-        for (key, body) in expected {
-            ensure!(self.get(key)? == body, "the object {key} has other bytes");
         }
         Ok(())
     }

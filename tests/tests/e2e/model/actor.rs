@@ -145,6 +145,13 @@ impl Actor {
             }
             Step::Rename(from, to) => self.rename((None, from), (None, to), RenameFlags::empty()),
             Step::RenameNoReplace(from, to) => self.rename((None, from), (None, to), RenameFlags::NOREPLACE),
+            Step::RenameExchange(one, other) => self.rename((None, one), (None, other), RenameFlags::EXCHANGE),
+            Step::RenameInCircle(one, other, aside) => {
+                for (from, to) in [(one, aside), (other, one), (aside, other)] {
+                    self.rename((None, from), (None, to), RenameFlags::NOREPLACE)?;
+                }
+                Ok(Outcome::Done)
+            }
             Step::Link(from, to) => {
                 let root = self.root()?;
                 done(self.call(|| rustix::fs::linkat(&root, from.as_str(), &root, to.as_str(), AtFlags::empty())))
