@@ -164,7 +164,10 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::Leave { .. }
         | Command::Reap { .. } => return None,
     };
-    let in_place = matches!(command, Command::Commit { .. } | Command::CommitDirty { .. });
+    let in_place = matches!(
+        command,
+        Command::Commit { .. } | Command::CommitDirty { .. } | Command::SetAttr { .. } | Command::SetXattr { .. }
+    );
     Some(Change { request: *request, locks, in_place })
 }
 

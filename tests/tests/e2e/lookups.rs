@@ -1,5 +1,7 @@
 //! What names cost: questions to the master, and requests to the store.
 
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+
 use anyhow::{Result, ensure};
 use headpond_tests::noise;
 
@@ -36,5 +38,23 @@ fn names_that_nobody_listed_soon_cost_no_request_each() -> Result<()> {
     }
     let heads = lake.proxy.requests().iter().filter(|request| request.method == "HEAD").count();
     ensure!(heads as u64 <= FILES / 2, "{heads} requests for {FILES} names");
+    Ok(())
+}
+
+#[test]
+fn who_changes_what_a_file_is_looks_no_name_up_again() -> Result<()> {
+    let lake = lake()?;
+    let pond = lake.pond().start()?;
+    let listed = std::fs::read_dir(pond.path("d"))?.collect::<std::io::Result<Vec<_>>>()?;
+    let mode = |n: u32| std::fs::Permissions::from_mode(0o600 + n % 8);
+    std::fs::set_permissions(listed[0].path(), mode(0))?;
+    let before = pond.metric("headpond_master_lookups_total")?;
+    for (entry, n) in listed.iter().zip(1..) {
+        std::fs::set_permissions(entry.path(), mode(n))?;
+        let shown = std::fs::metadata(entry.path())?.mode() & 0o777;
+        ensure!(shown == 0o600 + n % 8, "{} has the mode {shown:o}", entry.path().display());
+    }
+    let asked = pond.metric("headpond_master_lookups_total")? - before;
+    ensure!(asked <= 5.0, "{asked} questions for {FILES} changes");
     Ok(())
 }
