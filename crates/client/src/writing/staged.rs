@@ -145,9 +145,22 @@ impl Staged {
         }
     }
 
-    /// Whether the worker gives it up when it hears nothing for long.
-    pub(super) const fn must_be_kept_alive(&self) -> bool {
-        matches!(self.way, Way::Remote { .. })
+    /// Lets the worker know that the bytes are still wanted: it gives up what it hears nothing of for long. How many there are may change at this
+    /// moment.
+    ///
+    /// # Errors
+    /// As of [`Staged::read`].
+    pub(super) async fn keep_alive(&self) -> Result<()> {
+        let Way::Remote { service, begun } = &self.way else { return Ok(()) };
+        if !begun.load(Ordering::Acquire) {
+            return Ok(());
+        }
+        let request = v1::ReadStagedRequest { grant: Some(self.grant.clone()), offset: 0, length: 1 };
+        let kept = self.call("keeping staged bytes", || {
+            let (mut service, request) = (service.clone(), request.clone());
+            async move { service.read_staged(request).await }
+        });
+        kept.await.map(drop)
     }
 
     /// The file on this node's disk, if it is there.

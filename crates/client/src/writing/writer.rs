@@ -282,9 +282,8 @@ impl FileWriter {
 
     /// Lets the worker know that the bytes are still wanted.
     pub(super) async fn keep_staged(&self) {
-        let Some(staged) = self.staged.get().filter(|staged| staged.must_be_kept_alive()) else { return };
-        if self.length() > 0
-            && let Err(error) = staged.read(0, 1).await
+        let Some(staged) = self.staged.get() else { return };
+        if let Err(error) = staged.keep_alive().await
             && self.staged.has(&staged)
         {
             self.note(&error);

@@ -294,6 +294,22 @@ async fn without_a_place_on_this_node_a_file_is_written_over_the_network() {
 }
 
 #[tokio::test]
+async fn a_file_that_is_cut_while_it_is_kept_alive_is_not_lost() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.set_term(Duration::from_millis(30));
+    let writer = create(&cluster, "f").await;
+    write(&writer, 0, "bytes").await;
+    // The worker has cut it, and the writer has not heard of that yet.
+    cluster.workers[0].state().staging.files.values_mut().for_each(Vec::clear);
+    let asked = || cluster.workers[0].state().staging.calls.iter().filter(|call| **call == "read").count();
+    until(|| asked() > 2).await;
+    writer.set_length(0).await.expect("cut");
+    write(&writer, 0, "more").await;
+    writer.persist(true).await.expect("persisted");
+    assert_eq!(stored(&cluster), [b"more"]);
+}
+
+#[tokio::test]
 async fn a_file_that_lost_its_name_is_written_on_and_persisted_no_more() {
     let cluster = Cluster::start(1).await;
     cluster.master.set_term(Duration::from_millis(30));
