@@ -74,7 +74,6 @@ impl Memory {
             capabilities: Capabilities {
                 conditional_put: true,
                 conditional_copy: true,
-                copy_through: None,
                 conditional_delete: true,
                 ordered_listing: true,
                 native_directories: false,

@@ -1,7 +1,7 @@
 //! Copying one object within a store, only if the destination is as expected.
 //!
 //! Stores differ in what they take a condition on (see [`Capabilities`]): some on a copy, most on completing a multipart upload, so that is how an
-//! object is copied where a copy takes none, or where it is large; a short one is read and put again under the condition. An upload that does not become the copy is aborted in the background, by the next
+//! object is copied where a copy takes none, or where it is large. An upload that does not become the copy is aborted in the background, by the next
 //! master if this one ends (see [`Abandoned`](headpond_ufs::Abandoned)).
 
 use std::sync::Arc;
@@ -66,11 +66,6 @@ impl Copy<'_> {
         let can = store.capabilities();
         let has_parts = can.min_part_size > 0;
         let in_one = self.size <= if has_parts { can.max_put_size.min(PART) } else { can.max_put_size };
-        if can.copy_through.is_some_and(|most| self.size <= most) {
-            let source = (self.source, self.version, self.size);
-            let copy = store.copy_through(source, self.target, self.condition, self.content);
-            return self.what_became(mount, store, mount.attempt("copy", self.source, copy).await?).await;
-        }
         if self.size == 0 {
             return self.make_empty(mount, store).await;
         }
@@ -107,16 +102,7 @@ impl Copy<'_> {
 
     async fn in_one(&self, mount: &LiveMount, store: &Arc<dyn UnderStore>, condition: &Precondition) -> Result<Copied> {
         let copy = store.copy_as(self.source, self.version, self.target, condition, self.content);
-        self.what_became(mount, store, mount.attempt("copy", self.source, copy).await?).await
-    }
-
-    async fn what_became(
-        &self,
-        mount: &LiveMount,
-        store: &Arc<dyn UnderStore>,
-        verdict: Verdict<ObjectMeta>,
-    ) -> Result<Copied> {
-        match verdict {
+        match mount.attempt("copy", self.source, copy).await? {
             Verdict::Done(meta) => Ok(Copied::Done(meta)),
             Verdict::Missing => Ok(Copied::SourceChanged),
             // Which of the two is not as expected?
@@ -215,7 +201,6 @@ mod tests {
         let can = Capabilities {
             conditional_put: true,
             conditional_copy: false,
-            copy_through: None,
             conditional_delete: false,
             ordered_listing: true,
             native_directories: false,

@@ -54,11 +54,9 @@ impl Plain {
         Arc::new(Self { inner, capabilities, late: late.clone() })
     }
 
-    /// As S3: honours conditions at the end of an upload, and not on a copy. What was copied so has another version than its source. What has no more than
-    /// 4 bytes is read and put instead.
+    /// As S3: honours conditions at the end of an upload, and not on a copy. What was copied so has another version than its source.
     pub(super) fn in_parts(inner: Arc<dyn UnderStore>) -> Arc<dyn UnderStore> {
-        let capabilities =
-            Capabilities { conditional_copy: false, copy_through: Some(4), ..inner.capabilities().clone() };
+        let capabilities = Capabilities { conditional_copy: false, ..inner.capabilities().clone() };
         Arc::new(Self { inner, capabilities, late: Arc::default() })
     }
 }

@@ -224,32 +224,6 @@ async fn a_store_without_conditions_on_copies_is_copied_in_parts() {
 }
 
 #[tokio::test]
-async fn short_objects_pass_through_where_a_copy_takes_no_condition() {
-    let rig = Rig::with(Some(INTERVAL), &["s", "empty"], false, |inner| {
-        let capabilities =
-            Capabilities { conditional_copy: false, copy_through: Some(1), ..inner.capabilities().clone() };
-        Arc::new(Plain { inner, capabilities, late: Arc::default() })
-    })
-    .await;
-    rig.put("empty", "").await;
-    rig.store.chance(Some(Op::CreateMultipart), 1.0, Fault::Error(UfsErrorKind::Unsupported));
-    for (from, to) in [("s", "t"), ("empty", "void")] {
-        rig.rename(&format!("/m/{from}"), &format!("/m/{to}")).await.expect("renamed");
-    }
-    rig.relocated().await;
-    assert_eq!(rig.keys().await, ["t", "void"]);
-    assert_eq!((rig.object("t").await, rig.object("void").await), ("s".into(), "".into()));
-    // What lies there meanwhile is not overwritten.
-    rig.rename("/m/t", "/m/taken").await.expect("renamed");
-    rig.put("taken", "another's").await;
-    while rig.master.core.relocator.problems().is_empty() {
-        tokio::task::yield_now().await;
-    }
-    assert_eq!(rig.object("taken").await, "another's");
-    assert_eq!(rig.keys().await, ["t", "taken", "void"]);
-}
-
-#[tokio::test]
 async fn a_change_outside_while_objects_move_is_taken_over() {
     let rig = Rig::writable(&["old/a", "old/b", "old/c"]).await;
     rig.tree("/m").await.expect("listed");

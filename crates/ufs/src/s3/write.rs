@@ -198,11 +198,7 @@ impl S3 {
         }
     }
 
-    pub(super) fn put_condition(
-        &self,
-        key: &Key,
-        condition: &Precondition,
-    ) -> Result<(Option<String>, Option<String>), UfsError> {
+    fn put_condition(&self, key: &Key, condition: &Precondition) -> Result<(Option<String>, Option<String>), UfsError> {
         if *condition == Precondition::None || self.capabilities.conditional_put {
             Ok(headers(condition))
         } else {
@@ -215,12 +211,7 @@ impl S3 {
     }
 
     /// A 404 to a request that demands a version says that the condition does not hold.
-    pub(super) fn settled<T>(
-        &self,
-        key: &Key,
-        condition: &Precondition,
-        result: Result<T, UfsError>,
-    ) -> Result<T, UfsError> {
+    fn settled<T>(&self, key: &Key, condition: &Precondition, result: Result<T, UfsError>) -> Result<T, UfsError> {
         match (result, condition) {
             (Err(error), Precondition::Matches(_)) if error.kind() == UfsErrorKind::NotFound => {
                 Err(self.error(UfsErrorKind::Precondition, key, "does not exist").with_source(error))
