@@ -229,13 +229,14 @@ fn the_model_finds_what_differs() -> Result<()> {
         }),
     ];
     for (what, break_it) in break_it {
-        let (mode, time) = (std::fs::metadata(&file)?.permissions(), std::fs::metadata(&file)?.modified()?);
+        let before = std::fs::metadata(&file)?;
         break_it()?;
         ensure!(run.compare().is_err(), "{what} is not found");
         let _absent = std::fs::remove_file(other.path().join("too much"));
         std::fs::write(&file, &sound)?;
-        std::fs::set_permissions(&file, mode)?;
-        std::fs::File::options().write(true).open(&file)?.set_modified(time)?;
+        std::os::unix::fs::chown(&file, Some(before.uid()), Some(before.gid()))?;
+        std::fs::set_permissions(&file, before.permissions())?;
+        std::fs::File::options().write(true).open(&file)?.set_modified(before.modified()?)?;
         run.compare().with_context(|| format!("{what} was mended"))?;
     }
     Ok(())
