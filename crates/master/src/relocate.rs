@@ -31,6 +31,7 @@
 //!
 //! What stops a relocation is told by `admin status`, and it is tried again, after a second at first and after half a minute at last. Others go on.
 
+mod below;
 mod compare;
 mod copy;
 mod covered;

@@ -175,8 +175,9 @@ impl<'j> Job<'j> {
 
     /// What other relocations move.
     fn other_inodes(&self) -> Result<HashSet<InodeId>> {
-        let inodes = self.owners()?.relocations().iter().map(|other| other.inode).collect::<HashSet<_>>();
-        Ok(inodes.into_iter().filter(|inode| *inode != self.relocation.inode).collect())
+        let owners = self.owners()?;
+        let inodes = owners.relocations().iter().map(|other| other.inode);
+        Ok(inodes.filter(|inode| *inode != self.relocation.inode).collect())
     }
 
     /// The directories that this moves.

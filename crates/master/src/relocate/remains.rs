@@ -4,10 +4,11 @@ use fail::fail_point;
 use futures::{StreamExt, stream};
 use headpond_namespace::{Command, Snapshot, displaced_inode};
 use headpond_types::{Attr, Error, FileKind, InodeId, Name, Result};
-use headpond_ufs::{Key, ListRequest, Listed, ObjectMeta, Precondition};
+use headpond_ufs::{Key, ObjectMeta, Precondition};
 
 use super::{
     Relocator,
+    below::Below,
     compare::are_same,
     copy::{Copied, Copy, mark},
     covered::Covered,
@@ -121,24 +122,14 @@ impl Job<'_> {
     pub(super) async fn clear_gone(&self) -> Result<()> {
         self.clear_replaced().await?;
         self.clear_left().await?;
-        let store = self.mount.store().await?;
         for place in self.relocation.places().filter(|place| place.ends_with(b"/")) {
             let prefix = self.mount.object_key(place);
-            let mut request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
-            loop {
-                let page = self.mount.ask("list", &prefix, store.list(&request)).await?.unwrap_or_default();
-                let objects = page.entries.into_iter().filter_map(|listed| match listed {
-                    Listed::Object(meta) => Some(meta),
-                    Listed::Prefix(_) => None,
-                });
+            let mut below = Below::new(&prefix);
+            while let Some(objects) = below.next(self).await? {
                 // Its own goes whatever is in it.
                 let is_stray =
                     |meta: &ObjectMeta| meta.key == prefix || meta.key.as_bytes().ends_with(b"/") && meta.size == 0;
-                self.clear_stray(objects.filter(is_stray).collect()).await?;
-                request.continuation = page.continuation;
-                if request.continuation.is_none() {
-                    break;
-                }
+                self.clear_stray(objects.into_iter().filter(is_stray).collect()).await?;
             }
         }
         Ok(())
@@ -180,16 +171,13 @@ impl Job<'_> {
 
     /// Lists what is left once; whether anything could be cleared away. Adds to `covered` what it does not show.
     async fn clear_once(&self, top: &Attr, prefix: &Key, covered: &mut Covered) -> Result<bool> {
-        let store = self.mount.store().await?;
-        let mut request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
+        let mut below = Below::new(prefix);
         let (mut markers, mut stray) = (Vec::new(), Vec::new());
         let mut cleared = false;
-        loop {
-            let page = self.mount.ask("list", prefix, store.list(&request)).await?.unwrap_or_default();
+        while let Some(objects) = below.next(self).await? {
             let snapshot = self.relocator.catalog.snapshot()?;
             let mut sources = Vec::new();
-            for listed in page.entries {
-                let Listed::Object(meta) = listed else { continue };
+            for meta in objects {
                 let Some(path) = meta.key.as_bytes().strip_prefix(prefix.as_bytes()) else { continue };
                 let is_marker = path.is_empty() || path.ends_with(b"/");
                 match find(&snapshot, top, path)? {
@@ -207,10 +195,6 @@ impl Job<'_> {
             let mut clearings = stream::iter(sources).map(clear).buffer_unordered(AT_ONCE);
             while let Some(done) = clearings.next().await {
                 cleared |= done?;
-            }
-            request.continuation = page.continuation;
-            if request.continuation.is_none() {
-                break;
             }
         }
         self.clear_stray(stray).await?;

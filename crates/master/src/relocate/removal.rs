@@ -19,9 +19,10 @@ use fail::fail_point;
 use futures::{StreamExt, stream};
 use headpond_namespace::{Command, Remaining, Snapshot};
 use headpond_types::{Error, InodeId, Name, Result, Timestamp};
-use headpond_ufs::{Key, ListRequest, Listed, ObjectMeta, Precondition};
+use headpond_ufs::{Key, ObjectMeta, Precondition};
 
 use super::{
+    below::Below,
     covered::Covered,
     job::{AT_ONCE, BATCH, Job},
     owners::Owners,
@@ -104,15 +105,11 @@ impl Job<'_> {
     /// Lists `dir` with all below, and deletes what was there at `at` and is not known.
     async fn clear_listing(&self, dir: InodeId, at: Timestamp) -> Result<()> {
         let Some((prefix, base)) = self.relocator.catalog.snapshot()?.remaining_prefix(dir)? else { return Ok(()) };
-        let store = self.mount.store().await?;
-        let key = self.mount.object_key(&prefix);
-        let mut request = ListRequest { prefix: key.clone(), ..ListRequest::default() };
-        loop {
-            let page = self.mount.ask("list", &key, store.list(&request)).await?.unwrap_or_default();
+        let mut below = Below::new(&self.mount.object_key(&prefix));
+        while let Some(objects) = below.next(self).await? {
             let (owners, others) = (self.owners()?, self.others()?);
             let mut doomed = Vec::new();
-            for listed in page.entries {
-                let Listed::Object(meta) = listed else { continue };
+            for meta in objects {
                 let Some(place) = self.mount.relative(meta.key.as_bytes()) else { continue };
                 let Some(rest) = place.strip_prefix(&prefix[..]) else { continue };
                 if is_older(&meta, at)
@@ -125,11 +122,8 @@ impl Job<'_> {
             }
             drop(owners);
             self.delete_all(doomed).await?;
-            request.continuation = page.continuation;
-            if request.continuation.is_none() {
-                return Ok(());
-            }
         }
+        Ok(())
     }
 
     /// Whether what is at `key` is a file's, or may become one's, or is to be deleted in its turn.
@@ -224,22 +218,15 @@ impl Job<'_> {
         let mut cleared = Vec::new();
         for place in self.relocation.places().filter(|place| place.ends_with(b"/")) {
             let prefix = self.mount.object_key(place);
-            let mut request = ListRequest { prefix: prefix.clone(), ..ListRequest::default() };
             let (mut markers, mut covered) = (Vec::new(), self.covered_at(place).await?);
-            loop {
-                let page = self.mount.ask("list", &prefix, store.list(&request)).await?.unwrap_or_default();
-                for listed in page.entries {
-                    match listed {
-                        Listed::Object(meta) if meta.key.as_bytes().ends_with(b"/") => markers.push(meta),
-                        Listed::Object(meta) => {
-                            covered.add(meta.key.as_bytes().strip_prefix(prefix.as_bytes()).unwrap_or_default());
-                        }
-                        Listed::Prefix(_) => {}
+            let mut below = Below::new(&prefix);
+            while let Some(objects) = below.next(self).await? {
+                for meta in objects {
+                    if meta.key.as_bytes().ends_with(b"/") {
+                        markers.push(meta);
+                    } else {
+                        covered.add(meta.key.as_bytes().strip_prefix(prefix.as_bytes()).unwrap_or_default());
                     }
-                }
-                request.continuation = page.continuation;
-                if request.continuation.is_none() {
-                    break;
                 }
             }
             markers.extend(self.covered_markers(&prefix, &covered).await?);
