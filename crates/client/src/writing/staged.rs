@@ -155,12 +155,7 @@ impl Staged {
         if !begun.load(Ordering::Acquire) {
             return Ok(());
         }
-        let request = v1::ReadStagedRequest { grant: Some(self.grant.clone()), offset: 0, length: 1 };
-        let kept = self.call("keeping staged bytes", || {
-            let (mut service, request) = (service.clone(), request.clone());
-            async move { service.read_staged(request).await }
-        });
-        kept.await.map(drop)
+        self.ask_for(service, 0, 1).await.map(drop)
     }
 
     /// The file on this node's disk, if it is there.
@@ -183,12 +178,7 @@ impl Staged {
         let mut whole = BytesMut::with_capacity(length);
         while whole.len() < length {
             let (at, left) = (offset + whole.len() as u64, (length - whole.len()).min(PIECE));
-            let request = v1::ReadStagedRequest { grant: Some(self.grant.clone()), offset: at, length: left as u64 };
-            let answer = self.call("read of staged bytes", || {
-                let (mut service, request) = (service.clone(), request.clone());
-                async move { service.read_staged(request).await }
-            });
-            let data = answer.await?.data;
+            let data = self.ask_for(service, at, left as u64).await?;
             if data.is_empty() || data.len() > left {
                 let message =
                     format!("worker {} has fewer staged bytes than it took: write the file anew", self.member.address);
@@ -197,6 +187,16 @@ impl Staged {
             whole.extend_from_slice(&data);
         }
         Ok(whole.freeze())
+    }
+
+    /// What the worker has of `length` bytes.
+    async fn ask_for(&self, service: &StagingServiceClient<Channel>, offset: u64, length: u64) -> Result<Bytes> {
+        let request = v1::ReadStagedRequest { grant: Some(self.grant.clone()), offset, length };
+        let answer = self.call("read of staged bytes", || {
+            let (mut service, request) = (service.clone(), request.clone());
+            async move { service.read_staged(request).await }
+        });
+        Ok(answer.await?.data)
     }
 
     /// Writes all of `bytes`.

@@ -52,7 +52,7 @@ pub(crate) struct S3 {
     capabilities: Capabilities,
     /// Whether the SHA-256 of a body is part of its signature; otherwise its CRC32C is.
     signed_payload: bool,
-    /// Uploads of which parts have no checksums. A leaf lock.
+    /// Uploads of which parts have no checksums, where others' have. A leaf lock.
     unchecked: Arc<Mutex<HashSet<String>>>,
 }
 
@@ -227,7 +227,9 @@ impl UnderStore for S3 {
 
     async fn create_multipart_mixed(&self, key: &Key, label: Label) -> Result<String, UfsError> {
         let upload = self.create_upload(key, label, None).await?;
-        self.unchecked().insert(upload.clone());
+        if !self.signed_payload {
+            self.unchecked().insert(upload.clone());
+        }
         Ok(upload)
     }
 
