@@ -39,6 +39,8 @@ pub struct Behaviour {
     pub every: u64,
     /// Take requests and never answer.
     pub hang: bool,
+    /// Take requests whole and pass them on so much later, whether or not the client is there by then.
+    pub late: Duration,
 }
 
 /// A request that passed.
@@ -84,6 +86,8 @@ struct Shared {
     connections: AtomicU64,
     /// Requests that the behaviour is about.
     concerned: AtomicU64,
+    /// Requests that were passed on late and are answered.
+    late: AtomicU64,
 }
 
 impl Proxy {
@@ -103,6 +107,7 @@ impl Proxy {
             taken: AtomicU64::new(0),
             connections: AtomicU64::new(0),
             concerned: AtomicU64::new(0),
+            late: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
         runtime.spawn(async move {
@@ -149,6 +154,12 @@ impl Proxy {
     #[must_use]
     pub fn connections(&self) -> u64 {
         self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Requests that were passed on late so far, and that the server has answered.
+    #[must_use]
+    pub fn late(&self) -> u64 {
+        self.shared.late.load(Ordering::SeqCst)
     }
 
     /// Forgets the requests, bytes and connections so far.
@@ -200,6 +211,26 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
             );
             to_client.write_all(answer.as_bytes()).await.ok()?;
             return None;
+        }
+        if concerned && !behaviour.late.is_zero() {
+            if head.expects_continue() {
+                to_client.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.ok()?;
+            }
+            let mut whole = head.bytes.clone();
+            copy(&mut from_client, &mut whole, head.body(), None, Some(&shared.taken)).await?;
+            tokio::time::sleep(behaviour.late).await;
+            to_server.write_all(&whole).await.ok()?;
+            if head.expects_continue() {
+                Head::read(&mut from_server).await?;
+            }
+            let answer = Head::read(&mut from_server).await?;
+            let mut whole = answer.bytes.clone();
+            let body = if request.method == "HEAD" { Body::Length(0) } else { answer.body() };
+            copy(&mut from_server, &mut whole, body, None, None).await?;
+            shared.late.fetch_add(1, Ordering::SeqCst);
+            to_client.write_all(&whole).await.ok()?;
+            shared.sent.fetch_add(whole.len() as u64, Ordering::SeqCst);
+            continue;
         }
         to_server.write_all(&head.bytes).await.ok()?;
         if head.expects_continue() {

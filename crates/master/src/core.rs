@@ -21,7 +21,7 @@ use crate::{
     mounting::Mounting,
     mounts::Mounts,
     persist::{Backlog, Holders, Persister},
-    relocate::{Progress, Relocator},
+    relocate::{Progress, Relocator, Unanswered},
     sessions::Sessions,
     sync::SyncEngine,
     workers::Workers,
@@ -105,6 +105,7 @@ impl Core {
         };
         let abandoned = Arc::new(abandoned(&config.state_dir).await?);
         let (leases, names) = (Arc::new(Leases::new(config.write_lease)), Arc::new(NameLocks::new()));
+        let unanswered = Unanswered::at_start(&catalog.snapshot()?)?;
         let relocator = Arc::new(Relocator {
             catalog: catalog.clone(),
             mounts: mounts.clone(),
@@ -113,6 +114,7 @@ impl Core {
             leases: leases.clone(),
             names: names.clone(),
             abandoned,
+            unanswered,
             metrics: metrics.write.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),

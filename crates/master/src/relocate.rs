@@ -12,6 +12,7 @@
 //!   overwrites nothing.
 //! * Before a copy is made its key is journalled as nobody's, and with the new key of a file the old one; so whatever happens to the file,
 //!   copies and sources are found again and deleted, in the version that was copied and only while they are no file's.
+//! * What a master asked for that ended meanwhile, or what the store gave no answer to, comes to an end first (`unanswered`).
 //! * Two relocations whose keys overlap are never at work together: what one is about to delete is not taken by the other for its own.
 //!
 //! # Files in each other's place
@@ -44,9 +45,11 @@ mod remains;
 mod removal;
 mod running;
 mod stragglers;
+mod unanswered;
 
 pub(crate) use compare::are_same;
 pub(crate) use copy::{Copied, Copy};
+pub(crate) use unanswered::{LATE, Unanswered};
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -93,6 +96,8 @@ pub(crate) struct Relocator {
     pub(crate) names: Arc<NameLocks>,
     /// Uploads that copies are made by.
     pub(crate) abandoned: Arc<Abandoned>,
+    /// Other requests that may still be carried out.
+    pub(crate) unanswered: Unanswered,
     pub(crate) metrics: WriteMetrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
@@ -260,6 +265,12 @@ impl Relocator {
         mount.store().await.cloned()
     }
 
+    /// Before anything is moved or deleted: what was asked for before comes to its end.
+    async fn end_earlier(&self, mount: MountId) -> Result<()> {
+        self.settle(mount).await?;
+        self.abort_uploads_of(mount).await
+    }
+
     /// Before anything is moved: a copy that was given up must not appear at a key that has another use by then.
     async fn abort_uploads_of(&self, mount: MountId) -> Result<()> {
         let store = self.store(mount).await?;
@@ -278,7 +289,7 @@ impl Relocator {
     async fn attempt(&self, id: u64, aside: Aside) -> (u64, Option<job::Progress>) {
         // It may have gone on under another id.
         let Ok(Some(relocation)) = self.current(id) else { return (id, Some(job::Progress::Ended)) };
-        let done = match self.abort_uploads_of(relocation.mount).await {
+        let done = match self.end_earlier(relocation.mount).await {
             Ok(()) => Job::perform(self, &relocation, aside).await,
             Err(error) => Err(error),
         };

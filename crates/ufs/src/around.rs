@@ -159,6 +159,18 @@ impl<W: Around> UnderStore for W {
         self.around(what, || self.inner().copy_as(source, version, key, condition, content)).await
     }
 
+    async fn copy_through(
+        &self,
+        source: (&Key, &str, u64),
+        key: &Key,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
+        // The bytes go both ways.
+        let what = Request { op: Op::Copy, key, sent: 2 * source.2, repeatable: false };
+        self.around(what, || self.inner().copy_through(source, key, condition, content)).await
+    }
+
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {
         let repeatable = *condition == Precondition::None;
         let what = Request { op: Op::Delete, key, sent: 0, repeatable };

@@ -74,6 +74,7 @@ impl Memory {
             capabilities: Capabilities {
                 conditional_put: true,
                 conditional_copy: true,
+                copy_through: None,
                 conditional_delete: true,
                 ordered_listing: true,
                 native_directories: false,

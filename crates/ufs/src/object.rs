@@ -152,6 +152,8 @@ pub struct Capabilities {
     pub conditional_put: bool,
     /// `copy` honours a precondition on its destination.
     pub conditional_copy: bool,
+    /// Largest object, in bytes, that is copied on a condition better by [`copy_through`](crate::UnderStore::copy_through) than in parts; `None`: none.
+    pub copy_through: Option<u64>,
     /// `delete` honours a precondition.
     pub conditional_delete: bool,
     /// `list` honours `start_after` and gives byte order.

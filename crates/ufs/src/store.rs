@@ -3,8 +3,8 @@
 use std::fmt;
 
 use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::BoxStream;
+use bytes::{Bytes, BytesMut};
+use futures::{TryStreamExt as _, stream::BoxStream};
 use headpond_types::{ByteRange, ContentId};
 
 use crate::{
@@ -158,6 +158,30 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
         condition: &Precondition,
         content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError>;
+
+    /// The same, of the version `version` with `size` bytes of `source`, by reading it here and putting it: a store that takes a condition on `put` but not
+    /// on `copy` need not be asked for an upload in parts then.
+    ///
+    /// # Errors
+    /// As [`UnderStore::put`]; `Changed` when the source has another version by now, `NotFound` when it is gone.
+    async fn copy_through(
+        &self,
+        (source, version, size): (&Key, &str, u64),
+        key: &Key,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
+        let content = match content {
+            None => self.head(source).await?.content,
+            said => said,
+        };
+        let body = self.get(source, 0..size, version).await?;
+        let body = body.try_fold(BytesMut::new(), async |mut whole, chunk| {
+            whole.extend_from_slice(&chunk);
+            Ok(whole)
+        });
+        self.put_as(key, body.await?.freeze(), condition, content.into()).await
+    }
 
     /// Deletes the object under `key`; one that does not exist is not an error.
     ///

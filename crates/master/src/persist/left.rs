@@ -18,11 +18,9 @@ use headpond_ufs::{Key, Precondition};
 use super::{Persister, Resolution, upload::Failure};
 use crate::{
     mount::{LiveMount, Verdict, path_key},
+    relocate::LATE,
     write::{Place, delete_version},
 };
-
-/// Pause before a key is looked at again at which something may still come.
-const AGAIN: Duration = Duration::from_secs(5);
 
 /// Which object is to be deleted.
 #[derive(Debug)]
@@ -89,7 +87,7 @@ impl Persister {
                 if !is_first {
                     self.missed.all().remove(&inode);
                 }
-                return Ok(is_first.then_some(AGAIN));
+                return Ok(is_first.then_some(LATE));
             };
             let is_ours =
                 version.as_ref() == Some(&meta.version) || meta.content.is_some_and(|content| put.contains(&content));

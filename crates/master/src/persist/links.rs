@@ -79,7 +79,15 @@ impl Persister {
         let (source, place) = (mount.object_key(from), mount.object_key(key));
         let condition = upload.replaces.clone().map_or(Precondition::Absent, Precondition::Matches);
         let content = Some(upload.content);
-        let copy = Copy { source: &source, version, size: *size, target: &place, condition: &condition, content };
+        let copy = Copy {
+            source: &source,
+            version,
+            size: *size,
+            target: &place,
+            condition: &condition,
+            content,
+            through: false,
+        };
         let made = |size, version| Version { size, mtime: *mtime, version, content: upload.content };
         match copy.perform(mount, &self.relocator).await? {
             Copied::Done(meta) => {

@@ -1,8 +1,9 @@
 //! Copying one object within a store, only if the destination is as expected.
 //!
 //! Stores differ in what they take a condition on (see [`Capabilities`]): some on a copy, most on completing a multipart upload, so that is how an
-//! object is copied where a copy takes none, or where it is large. An upload that does not become the copy is aborted in the background, by the next
-//! master if this one ends (see [`Abandoned`](headpond_ufs::Abandoned)).
+//! object is copied where a copy takes none, or where it is large; a short one is read and put again under the condition. An upload that does not become
+//! the copy is aborted in the background, by the next master if this one ends (see [`Abandoned`](headpond_ufs::Abandoned)); of what was put, and not
+//! answered, see [`Unanswered`](super::Unanswered).
 
 use std::sync::Arc;
 
@@ -34,6 +35,9 @@ pub(crate) struct Copy<'c> {
     pub(crate) condition: &'c Precondition,
     /// What the copy says that it is; `None`: what the source says, as far as the store copies that.
     pub(crate) content: Option<ContentId>,
+    /// Whether it may be read and put again. A PUT without an answer may be carried out later, so only where the target is known for nobody's until it is
+    /// not any more.
+    pub(crate) through: bool,
 }
 
 /// What the copy of the version `version` at `target` says that it is. It is known before the copy is made, so one that was not journalled is known again;
@@ -66,6 +70,15 @@ impl Copy<'_> {
         let can = store.capabilities();
         let has_parts = can.min_part_size > 0;
         let in_one = self.size <= if has_parts { can.max_put_size.min(PART) } else { can.max_put_size };
+        // A version may come again when the same bytes do; that there is none is told of no other object.
+        let through = self.through && *self.condition == Precondition::Absent;
+        if through && can.copy_through.is_some_and(|most| self.size <= most) {
+            let source = (self.source, self.version, self.size);
+            let asked = relocator.unanswered.ask(mount.mount.id);
+            let copy = store.copy_through(source, self.target, self.condition, self.content);
+            let verdict = asked.answered(mount.attempt("copy", self.source, copy).await)?;
+            return self.what_became(mount, store, verdict).await;
+        }
         if self.size == 0 {
             return self.make_empty(mount, store).await;
         }
@@ -102,7 +115,16 @@ impl Copy<'_> {
 
     async fn in_one(&self, mount: &LiveMount, store: &Arc<dyn UnderStore>, condition: &Precondition) -> Result<Copied> {
         let copy = store.copy_as(self.source, self.version, self.target, condition, self.content);
-        match mount.attempt("copy", self.source, copy).await? {
+        self.what_became(mount, store, mount.attempt("copy", self.source, copy).await?).await
+    }
+
+    async fn what_became(
+        &self,
+        mount: &LiveMount,
+        store: &Arc<dyn UnderStore>,
+        verdict: Verdict<ObjectMeta>,
+    ) -> Result<Copied> {
+        match verdict {
             Verdict::Done(meta) => Ok(Copied::Done(meta)),
             Verdict::Missing => Ok(Copied::SourceChanged),
             // Which of the two is not as expected?
@@ -201,6 +223,7 @@ mod tests {
         let can = Capabilities {
             conditional_put: true,
             conditional_copy: false,
+            copy_through: None,
             conditional_delete: false,
             ordered_listing: true,
             native_directories: false,

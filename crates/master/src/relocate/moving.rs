@@ -1,13 +1,16 @@
 //! Moving objects: copied, journalled, and then deleted where they were.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use fail::fail_point;
 use futures::{StreamExt, stream};
 use headpond_namespace::{Command, MovedFile, Reply, Version, displaced_key};
 use headpond_types::{ContentId, Error, ErrorKind, RequestId, Result};
 use headpond_ufs::Precondition;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Relocator,
@@ -15,6 +18,7 @@ use super::{
     copy::{Copied, Copy, mark},
     job::{AT_ONCE, Aside, BATCH, Job, Pass},
     stragglers::Straggler,
+    unanswered::LATE,
 };
 use crate::{catalog::unexpected, mount::Verdict, write::delete_version};
 
@@ -64,19 +68,30 @@ impl Job<'_> {
         let versions = page.iter().map(|file| file.version.clone()).cycle();
         self.leave(left.iter().cloned().zip(versions).collect(), Vec::new()).await?;
         let mut outcome = Ok(());
+        let is_over = AtomicBool::new(false);
+        let copy = |file| async { if is_over.load(Relaxed) { Ok(Step::Later) } else { self.copy(file).await } };
         // While these are not asked on, they may hold slots for requests to the store: only the journal is waited for meanwhile.
-        let mut copies = stream::iter(page).map(|file| self.copy(file)).buffer_unordered(AT_ONCE);
-        while let Some(step) = copies.next().await {
-            match step {
-                Ok(Step::Copied(copy)) => fresh.push(copy),
-                Ok(Step::SourceChanged(file)) => done.changed.push(file),
-                Ok(Step::Later) => {}
-                Ok(Step::Taken) => pass.taken += 1,
-                Ok(Step::Orphaned) => pass.orphaned += 1,
-                Err(error) => {
+        let mut copies = stream::iter(page).map(copy).buffer_unordered(AT_ONCE);
+        // No more are begun after a failure. What is under way is waited for, but not longer than it would have to be left alone unanswered.
+        let mut end = None;
+        loop {
+            let next = match end {
+                None => copies.next().await,
+                Some(end) => timeout_at(end, copies.next()).await.unwrap_or_default(),
+            };
+            match next {
+                None => break,
+                Some(Ok(Step::Copied(copy))) => fresh.push(copy),
+                Some(Ok(Step::SourceChanged(file))) => done.changed.push(file),
+                Some(Ok(Step::Later)) => {}
+                Some(Ok(Step::Taken)) => pass.taken += 1,
+                Some(Ok(Step::Orphaned)) => pass.orphaned += 1,
+                Some(Err(error)) if outcome.is_ok() => {
                     outcome = Err(error);
-                    break;
+                    is_over.store(true, Relaxed);
+                    end = Some(Instant::now() + LATE);
                 }
+                Some(Err(_)) => {}
             }
             if fresh.len() >= BATCH || since.elapsed() >= GATHER {
                 self.note(std::mem::take(&mut fresh), &mut done).await?;
@@ -141,8 +156,15 @@ impl Job<'_> {
         loop {
             let (version, size) = (&file.version[..], file.size);
             let mark = mark(&target, version);
-            let copy =
-                Copy { source: &source, version, size, target: &target, condition: &condition, content: Some(mark) };
+            let copy = Copy {
+                source: &source,
+                version,
+                size,
+                target: &target,
+                condition: &condition,
+                content: Some(mark),
+                through: true,
+            };
             match copy.perform(&self.mount, self.relocator).await? {
                 Copied::Done(meta) if meta.size == size => {
                     fail_point!("relocate::copied");

@@ -28,11 +28,15 @@ impl Relocator {
     /// Those of store and journal.
     pub(super) async fn clear_left(&self, mount: &LiveMount, is_here: impl Fn(&[u8]) -> bool) -> Result<()> {
         let id = mount.mount.id;
-        let mut left = self.catalog.snapshot()?.left_objects(id)?;
-        left.retain(|(key, _)| is_here(key));
-        if left.is_empty() {
+        let left_here = || -> Result<Vec<_>> {
+            let left = self.catalog.snapshot()?.left_objects(id)?;
+            Ok(left.into_iter().filter(|(key, _)| is_here(key)).collect())
+        };
+        if left_here()?.is_empty() {
             return Ok(());
         }
+        self.settle(id).await?;
+        let mut left = left_here()?;
         let owners = Owners::new(self.catalog.snapshot()?, id, mount.root)?;
         // What is stored there meanwhile is told from them as long as they are known.
         left.retain(|(key, _)| !self.leases.is_persisting_at(key));
@@ -247,7 +251,8 @@ impl Job<'_> {
         }
         if old.size > 0 {
             let (version, size, condition) = (&old.version[..], old.size, &Precondition::Absent);
-            let copy = Copy { source: key, version, size, target: &target, condition, content: old.content };
+            let content = old.content;
+            let copy = Copy { source: key, version, size, target: &target, condition, content, through: false };
             let Copied::Done(_) = copy.perform(&self.mount, self.relocator).await? else { return Ok(false) };
             return Ok(delete_version(&self.mount, key, version).await? != Verdict::Unmet);
         }

@@ -1,7 +1,7 @@
 //! A store that can do less than the one behind it, and one that answers late.
 
 use std::sync::{
-    Arc,
+    Arc, Mutex,
     atomic::{AtomicBool, Ordering},
 };
 
@@ -22,12 +22,15 @@ pub(super) struct Plain {
     pub(super) late: Arc<Late>,
 }
 
-/// Holds the answer to a listing back. What it shows is of before.
+/// Holds the answer to a listing back: what it shows is of before. Or takes what is put under a key, and does not do it yet.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     armed: AtomicBool,
     answered: Notify,
     released: Notify,
+    /// The key under which what is put next is held.
+    holds: Mutex<Option<Key>>,
+    held: Mutex<Option<(Key, Bytes, Precondition, Label)>>,
 }
 
 impl Late {
@@ -45,6 +48,23 @@ impl Late {
     pub(super) fn release(&self) {
         self.released.notify_one();
     }
+
+    /// What is put next under `key` is held, and never answered.
+    pub(super) fn hold(&self, key: &str) {
+        *self.holds.lock().expect("whole") = Some(Key::from(key.to_owned()));
+    }
+
+    /// Whether something is held.
+    pub(super) fn holds(&self) -> bool {
+        self.held.lock().expect("whole").is_some()
+    }
+
+    /// Has what is held done in `store`.
+    pub(super) async fn do_held(&self, store: &dyn UnderStore) -> Result<ObjectMeta, UfsError> {
+        let held = self.held.lock().expect("whole").take();
+        let (key, body, condition, label) = held.expect("something is held");
+        store.put_as(&key, body, &condition, label).await
+    }
 }
 
 impl Plain {
@@ -58,6 +78,17 @@ impl Plain {
     pub(super) fn in_parts(inner: Arc<dyn UnderStore>) -> Arc<dyn UnderStore> {
         let capabilities = Capabilities { conditional_copy: false, ..inner.capabilities().clone() };
         Arc::new(Self { inner, capabilities, late: Arc::default() })
+    }
+
+    /// As MinIO: honours no condition on a copy, nor on a deletion. Short objects are read and put.
+    pub(super) fn through(inner: Arc<dyn UnderStore>, late: &Arc<Late>) -> Arc<dyn UnderStore> {
+        let capabilities = Capabilities {
+            conditional_copy: false,
+            copy_through: Some(1 << 20),
+            conditional_delete: false,
+            ..inner.capabilities().clone()
+        };
+        Arc::new(Self { inner, capabilities, late: late.clone() })
     }
 }
 
@@ -103,6 +134,10 @@ impl UnderStore for Plain {
         label: Label,
     ) -> Result<ObjectMeta, UfsError> {
         allowed(condition, self.capabilities.conditional_put)?;
+        if self.late.holds.lock().expect("whole").take_if(|held| held == key).is_some() {
+            *self.late.held.lock().expect("whole") = Some((key.clone(), body, condition.clone(), label));
+            return std::future::pending().await;
+        }
         self.inner.put_as(key, body, condition, label).await
     }
 

@@ -69,6 +69,7 @@ impl Local {
                 capabilities: Capabilities {
                     conditional_put: true,
                     conditional_copy: true,
+                    copy_through: None,
                     conditional_delete: true,
                     ordered_listing: true,
                     native_directories: true,

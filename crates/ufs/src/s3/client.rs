@@ -107,6 +107,7 @@ impl Target {
             capabilities: Capabilities {
                 conditional_put,
                 conditional_copy: false,
+                copy_through: conditional_put.then_some(super::copies::THROUGH),
                 conditional_delete,
                 ordered_listing: true,
                 native_directories: false,

@@ -288,6 +288,16 @@ impl UnderStore for S3 {
         self.copy_object(source, version, key, condition, content).await
     }
 
+    async fn copy_through(
+        &self,
+        source: (&Key, &str, u64),
+        key: &Key,
+        condition: &Precondition,
+        content: Option<ContentId>,
+    ) -> Result<ObjectMeta, UfsError> {
+        self.copy_here(source, key, condition, content).await
+    }
+
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {
         self.delete_object(key, condition).await
     }

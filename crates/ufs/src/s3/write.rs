@@ -198,7 +198,11 @@ impl S3 {
         }
     }
 
-    fn put_condition(&self, key: &Key, condition: &Precondition) -> Result<(Option<String>, Option<String>), UfsError> {
+    pub(super) fn put_condition(
+        &self,
+        key: &Key,
+        condition: &Precondition,
+    ) -> Result<(Option<String>, Option<String>), UfsError> {
         if *condition == Precondition::None || self.capabilities.conditional_put {
             Ok(headers(condition))
         } else {
@@ -211,7 +215,12 @@ impl S3 {
     }
 
     /// A 404 to a request that demands a version says that the condition does not hold.
-    fn settled<T>(&self, key: &Key, condition: &Precondition, result: Result<T, UfsError>) -> Result<T, UfsError> {
+    pub(super) fn settled<T>(
+        &self,
+        key: &Key,
+        condition: &Precondition,
+        result: Result<T, UfsError>,
+    ) -> Result<T, UfsError> {
         match (result, condition) {
             (Err(error), Precondition::Matches(_)) if error.kind() == UfsErrorKind::NotFound => {
                 Err(self.error(UfsErrorKind::Precondition, key, "does not exist").with_source(error))

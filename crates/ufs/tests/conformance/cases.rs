@@ -62,6 +62,7 @@ pub(crate) async fn run(store: Arc<dyn UnderStore>) {
         writing::uploads_that_nobody_ended_are_listed,
         writing::a_copy_is_of_one_version,
         writing::conditions_of_copy_hold_or_are_refused,
+        writing::what_passes_through_is_of_one_version_and_under_a_condition,
         writing::deleting_is_idempotent,
         writing::markers_come_and_go,
         tags::objects_say_which_content_they_are,

@@ -162,6 +162,7 @@ mod tests {
         let capabilities = |min_part_size, max_parts| Capabilities {
             conditional_put: true,
             conditional_copy: true,
+            copy_through: None,
             conditional_delete: true,
             ordered_listing: true,
             native_directories: false,

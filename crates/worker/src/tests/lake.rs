@@ -54,6 +54,7 @@ impl Lake {
         let capabilities = Capabilities {
             conditional_put: false,
             conditional_copy: false,
+            copy_through: None,
             conditional_delete: false,
             ordered_listing: true,
             native_directories: false,

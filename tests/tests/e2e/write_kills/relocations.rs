@@ -3,18 +3,21 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     io::ErrorKind,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use headpond_tests::{Behaviour, eventually, noise};
 
-use super::keeps_answers;
-use crate::lake::Lake;
+use super::{CONVERGED, keeps_answers};
+use crate::{check::must_be_clean, lake::Lake};
 
 #[test]
 fn a_relocation_goes_on_after_a_kill_at_any_of_its_steps() -> Result<()> {
-    let files: BTreeMap<_, _> = (0..40u64).map(|n| (format!("f{n:02}"), noise(n, 1_000))).collect();
+    // Each second is copied in parts.
+    let size = |n: u64| if n.is_multiple_of(2) { 1_000 } else { 1_100_000 };
+    let files: BTreeMap<_, _> = (0..40u64).map(|n| (format!("f{n:02}"), noise(n, size(n)))).collect();
     // What the store does with these is done, but nobody hears of it: copies, and deletions of sources. Then: nothing is done.
     let steps = [
         keeps_answers("PUT", "/lake/new/f2"),
@@ -71,4 +74,45 @@ fn a_relocation_goes_on_after_a_kill_at_any_of_its_steps() -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+#[test]
+fn what_a_killed_master_put_may_come_late_and_brings_nothing_back() -> Result<()> {
+    let files: BTreeMap<_, _> = (0..6u64).map(|n| (format!("f{n}"), noise(n, 1_000))).collect();
+    let lake = Lake::of(files.iter().map(|(name, body)| (format!("old/{name}"), body.clone())))?;
+    let mut cluster = lake.cluster().start()?;
+    ensure!(std::fs::read_dir(cluster.path(0, "old"))?.count() == files.len(), "not all are listed");
+    lake.proxy.reset();
+    // Longer than it takes until another master has seen that nothing is there.
+    let (only, method) = ("/lake/new/f".to_owned(), "PUT".to_owned());
+    lake.proxy.behave(Behaviour { late: Duration::from_secs(4), only, method, ..Behaviour::default() });
+    std::fs::rename(cluster.path(0, "old"), cluster.path(0, "new")).context("renaming")?;
+    let puts = |lake: &Lake| lake.puts().iter().filter(|target| target.contains("/lake/new/f")).count();
+    eventually("all are being put", || Ok(puts(&lake) == files.len()))?;
+    cluster.master.kill()?;
+    lake.proxy.behave(Behaviour::default());
+    cluster.master.launch()?;
+    eventually("the mount is in session again", || Ok(cluster.path(0, "new/f0").exists()))?;
+    std::fs::remove_file(cluster.path(0, "new/f1")).context("removing")?;
+    std::fs::rename(cluster.path(0, "new/f2"), cluster.path(0, "f2")).context("renaming on")?;
+    std::fs::write(cluster.path(0, "new/f3"), "newer").context("writing")?;
+    std::fs::remove_file(cluster.path(0, "new/f4")).context("removing")?;
+    std::fs::write(cluster.path(0, "new/f4"), "anew").context("writing anew")?;
+    std::fs::remove_file(cluster.path(0, "new/f4")).context("removing again")?;
+    cluster.run_ok(&["fs", "sync", "/", "--timeout", "60s"])?;
+    eventually("the store has done what was asked of it", || Ok(lake.proxy.late() == files.len() as u64))?;
+    let expected = BTreeMap::from([
+        ("f2".to_owned(), files["f2"].clone()),
+        ("new/f0".to_owned(), files["f0"].clone()),
+        ("new/f3".to_owned(), Bytes::from("newer")),
+        ("new/f5".to_owned(), files["f5"].clone()),
+    ]);
+    lake.must_hold(&expected, &BTreeSet::from(["new/".to_owned()]))?;
+    cluster.run_ok(&["fs", "ls", "-R", "--refresh", "/"])?;
+    let mut names: Vec<_> = std::fs::read_dir(cluster.path(0, "new"))?
+        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<_>>()?;
+    names.sort_unstable();
+    ensure!(names == ["f0", "f3", "f5"], "removed files are back: {names:?}");
+    must_be_clean(&cluster, CONVERGED)
 }

@@ -106,14 +106,14 @@ fn an_object_in_the_way_of_a_renamed_directory_is_left_alone_until_it_goes() -> 
 fn what_an_object_says_of_itself_moves_along() -> Result<()> {
     let lake = Lake::empty()?;
     let says = ["text/csv", "gzip", "of somebody else"];
-    for (key, length) in [("d/small", 1_000), ("d/large", 20 << 20)] {
+    for (key, length) in [("d/empty", 0), ("d/small", 1_000), ("d/middle", 2 << 20), ("d/large", 70 << 20)] {
         lake.put_saying(key, noise(1, length), says)?;
     }
     let cluster = lake.cluster().start()?;
     std::fs::rename(cluster.path(0, "d"), cluster.path(0, "e"))?;
     std::fs::hard_link(cluster.path(0, "e/small"), cluster.path(0, "link"))?;
     cluster.run_ok(&["fs", "sync", "/", "--timeout", "60s"])?;
-    for key in ["e/small", "e/large", "link"] {
+    for key in ["e/empty", "e/small", "e/middle", "e/large", "link"] {
         eventually(&format!("{key} has been stored"), || Ok(lake.said(key).is_ok()))?;
         ensure!(lake.said(key)? == says, "{key} says {:?}", lake.said(key));
     }

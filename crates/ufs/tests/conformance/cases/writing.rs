@@ -1,6 +1,7 @@
 //! Mutations.
 
 use bytes::Bytes;
+use headpond_types::ContentId;
 use headpond_ufs::{Label, Listed, Precondition, UfsError, UfsErrorKind, UploadMark};
 
 use super::{Place, describes, fails};
@@ -200,6 +201,30 @@ pub(crate) async fn conditions_of_copy_hold_or_are_refused(place: Place) {
         place.store.copy(&source, &new.version, &key, &matches(&old.version)).await.expect("a copy");
         assert_eq!(place.read_all("target").await, "new");
     }
+}
+
+pub(crate) async fn what_passes_through_is_of_one_version_and_under_a_condition(place: Place) {
+    let (source, key) = (place.key("sou+rce ü"), place.key("deep/er/target %"));
+    let old = place.put("sou+rce ü", "old").await;
+    let new = place.put("sou+rce ü", "newer").await;
+    let copy = async |version: &str, size: u64, condition: &Precondition| {
+        place.store.copy_through((&source, version, size), &key, condition, Some(ContentId(7))).await
+    };
+    fails(copy(&old.version, old.size, &Precondition::Absent).await, UfsErrorKind::Changed);
+    fails(copy(&new.version, new.size, &matches("other")).await, UfsErrorKind::Precondition);
+    let nothing = place.key("no");
+    let missing = place.store.copy_through((&nothing, "v", 1), &key, &Precondition::Absent, None).await;
+    fails(missing, UfsErrorKind::NotFound);
+    fails(place.store.head(&key).await, UfsErrorKind::NotFound);
+    let first = copy(&new.version, new.size, &Precondition::Absent).await.expect("a copy");
+    assert_eq!((first.size, first.content), (5, Some(ContentId(7))));
+    describes(&place, "deep/er/target %", &first).await;
+    assert_eq!(place.read_all("deep/er/target %").await, "newer");
+    fails(copy(&new.version, new.size, &Precondition::Absent).await, UfsErrorKind::Precondition);
+    let empty = place.put("sou+rce ü", "").await;
+    let second = copy(&empty.version, 0, &matches(&first.version)).await.expect("a copy");
+    describes(&place, "deep/er/target %", &second).await;
+    assert_eq!(place.read_all("deep/er/target %").await, "");
 }
 
 pub(crate) async fn deleting_is_idempotent(place: Place) {
