@@ -36,6 +36,7 @@ mod below;
 mod compare;
 mod copy;
 mod covered;
+mod deletions;
 mod directories;
 mod job;
 mod moving;

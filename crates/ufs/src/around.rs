@@ -176,4 +176,11 @@ impl<W: Around> UnderStore for W {
         let what = Request { op: Op::Delete, key, sent: 0, repeatable };
         self.around(what, || self.inner().delete(key, condition)).await
     }
+
+    async fn delete_all(&self, keys: &[Key]) -> Result<Vec<Result<(), UfsError>>, UfsError> {
+        let nowhere = Key::default();
+        // Whoever wants them gone has looked at them just before, which a second try is not.
+        let what = Request { op: Op::DeleteAll, key: keys.first().unwrap_or(&nowhere), sent: 0, repeatable: false };
+        self.around(what, || self.inner().delete_all(keys)).await
+    }
 }

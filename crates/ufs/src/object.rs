@@ -156,6 +156,8 @@ pub struct Capabilities {
     pub copy_through: Option<u64>,
     /// `delete` honours a precondition.
     pub conditional_delete: bool,
+    /// Most keys that one [`delete_all`](crate::UnderStore::delete_all) takes in one request; 1: each is a request of its own.
+    pub max_deletes: usize,
     /// `list` honours `start_after` and gives byte order.
     pub ordered_listing: bool,
     /// Directories exist on their own, without entries (HDFS, POSIX).

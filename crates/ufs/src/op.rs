@@ -29,11 +29,13 @@ pub enum Op {
     Copy,
     /// `delete`
     Delete,
+    /// `delete_all`
+    DeleteAll,
 }
 
 impl Op {
     /// Every operation, in the order of their discriminants.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::List,
         Self::Head,
         Self::Get,
@@ -46,6 +48,7 @@ impl Op {
         Self::Uploads,
         Self::Copy,
         Self::Delete,
+        Self::DeleteAll,
     ];
 
     /// The name in metrics and messages: the method's.
@@ -64,6 +67,7 @@ impl Op {
             Self::Uploads => "uploads",
             Self::Copy => "copy",
             Self::Delete => "delete",
+            Self::DeleteAll => "delete_all",
         }
     }
 }

@@ -188,4 +188,17 @@ pub trait UnderStore: fmt::Debug + Send + Sync + 'static {
     /// # Errors
     /// `Unsupported` for a `condition` that the store cannot honour.
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError>;
+
+    /// Deletes the objects under `keys`, each whatever its version, and answers for each in their order. At most [`Capabilities::max_deletes`] of them
+    /// are one request; no two are the same.
+    ///
+    /// # Errors
+    /// Those of the request as a whole: which of them were deleted is then not known, unless it is `Unsupported` or `Invalid`, and none was.
+    async fn delete_all(&self, keys: &[Key]) -> Result<Vec<Result<(), UfsError>>, UfsError> {
+        let mut answers = Vec::with_capacity(keys.len());
+        for key in keys {
+            answers.push(self.delete(key, &Precondition::None).await);
+        }
+        Ok(answers)
+    }
 }

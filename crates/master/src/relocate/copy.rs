@@ -225,6 +225,7 @@ mod tests {
             conditional_copy: false,
             copy_through: None,
             conditional_delete: false,
+            max_deletes: 1,
             ordered_listing: true,
             native_directories: false,
             native_rename: false,

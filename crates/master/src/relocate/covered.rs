@@ -15,7 +15,6 @@ use std::collections::BTreeSet;
 use headpond_types::{Attr, FileKind, Result};
 
 use super::job::{Job, Wait};
-use crate::write::delete_version;
 
 /// Which directories at one place of a relocation no listing of it shows.
 #[derive(Debug, Default)]
@@ -60,7 +59,7 @@ impl Job<'_> {
                 return Ok(Some(Wait::Persist));
             }
             if let Some(version) = owners.replaced_at(key) {
-                delete_version(&self.mount, &self.mount.object_key(key), version).await?;
+                self.delete_version(&self.mount.object_key(key), version).await?;
             }
         }
         Ok(None)

@@ -16,11 +16,12 @@ use super::{
     Relocator,
     compare::are_same,
     copy::{Copied, Copy, mark},
+    deletions::Doomed,
     job::{AT_ONCE, Aside, BATCH, Job, Pass},
     stragglers::Straggler,
     unanswered::LATE,
 };
-use crate::{catalog::unexpected, mount::Verdict, write::delete_version};
+use crate::{catalog::unexpected, mount::Verdict};
 
 /// A copy waits for others to be journalled with for so long.
 const GATHER: Duration = Duration::from_secs(1);
@@ -105,7 +106,7 @@ impl Job<'_> {
         self.delete_sources(done.noted).await?;
         for Fresh { file, version } in done.passed_over {
             if self.owners()?.file_at(&file.to)?.is_none() {
-                delete_version(&self.mount, &self.mount.object_key(&file.to), &version).await?;
+                self.delete_version(&self.mount.object_key(&file.to), &version).await?;
             }
         }
         if outcome.is_ok() {
@@ -272,25 +273,24 @@ impl Job<'_> {
 
     async fn delete_sources(&self, moved: Vec<Straggler>) -> Result<()> {
         let owners = self.owners()?;
-        let owners = &owners;
-        let delete = |file: Straggler| async move {
-            if owners.file_at(&file.from)?.is_some() {
-                return Ok(());
+        let mut doomed = Vec::with_capacity(moved.len());
+        for file in moved {
+            if owners.file_at(&file.from)?.is_none() {
+                doomed.push(Doomed { key: self.mount.object_key(&file.from), version: file.version });
             }
-            let key = self.mount.object_key(&file.from);
-            if delete_version(&self.mount, &key, &file.version).await? == Verdict::Unmet {
+        }
+        drop(owners);
+        let (verdicts, outcome) = self.delete_versions(&doomed).await;
+        for (Doomed { key, .. }, verdict) in doomed.iter().zip(verdicts) {
+            let Some(verdict) = verdict else { continue };
+            if verdict == Verdict::Unmet {
                 tracing::warn!(
                     ?key,
                     "an object was changed outside while it was moved: it stays as a file at its old path"
                 );
             }
             fail_point!("relocate::deleted");
-            Ok::<_, Error>(())
-        };
-        let mut deletions = stream::iter(moved).map(delete).buffer_unordered(AT_ONCE);
-        while let Some(deleted) = deletions.next().await {
-            deleted?;
         }
-        Ok(())
+        outcome
     }
 }

@@ -40,11 +40,22 @@ impl Relocator {
         let owners = Owners::new(self.catalog.snapshot()?, id, mount.root)?;
         // What is stored there meanwhile is told from them as long as they are known.
         left.retain(|(key, _)| !self.leases.is_persisting_at(key));
+        let mut doomed = Vec::new();
         for (key, version) in &left {
             if owners.file_at(key)?.is_none() {
-                delete_copy(mount, &mount.object_key(key), version).await?;
+                doomed.push((mount.object_key(key), version.clone()));
             }
         }
+        drop(owners);
+        let delete = |(key, version): (Key, String)| async move {
+            let asked = self.unanswered.ask(id);
+            asked.answered(delete_copy(mount, &key, &version).await)
+        };
+        let mut deletions = stream::iter(doomed).map(delete).buffer_unordered(AT_ONCE);
+        while let Some(deleted) = deletions.next().await {
+            deleted?;
+        }
+        drop(deletions);
         let gone = left.into_iter().map(|(key, _)| key).collect();
         self.catalog.propose(Command::Leave { mount: id, objects: Vec::new(), gone }).await.map(|_| ())
     }
@@ -113,7 +124,7 @@ impl Job<'_> {
     pub(super) async fn clear_replaced(&self) -> Result<()> {
         for (key, version) in &self.relocation.replaced {
             if self.owners()?.file_at(key)?.is_none() {
-                delete_version(&self.mount, &self.mount.object_key(key), version).await?;
+                self.delete_version(&self.mount.object_key(key), version).await?;
             }
         }
         Ok(())
@@ -254,7 +265,7 @@ impl Job<'_> {
             let content = old.content;
             let copy = Copy { source: key, version, size, target: &target, condition, content, through: false };
             let Copied::Done(_) = copy.perform(&self.mount, self.relocator).await? else { return Ok(false) };
-            return Ok(delete_version(&self.mount, key, version).await? != Verdict::Unmet);
+            return Ok(self.delete_version(key, version).await? != Verdict::Unmet);
         }
         if self.make_marker_of(dir).await? != Some(target) {
             return Ok(false);
@@ -290,7 +301,7 @@ impl Job<'_> {
         if !are_same(&self.mount, left, &there).await? {
             return Ok(false);
         }
-        delete_version(&self.mount, &left.key, &left.version).await?;
+        self.delete_version(&left.key, &left.version).await?;
         Ok::<_, Error>(true)
     }
 }

@@ -16,18 +16,18 @@
 use std::time::Duration;
 
 use fail::fail_point;
-use futures::{StreamExt, stream};
 use headpond_namespace::{Command, Remaining, Snapshot};
-use headpond_types::{Error, InodeId, Name, Result, Timestamp};
+use headpond_types::{InodeId, Name, Result, Timestamp};
 use headpond_ufs::{Key, ObjectMeta, Precondition};
 
 use super::{
     below::Below,
     covered::Covered,
-    job::{AT_ONCE, BATCH, Job},
+    deletions::Doomed,
+    job::{BATCH, Job},
     owners::Owners,
 };
-use crate::{mount::Verdict, write::delete_version};
+use crate::mount::Verdict;
 
 /// What says that it was stored later than so long before the removal may have come after it: stores tell seconds, and their clocks are not ours.
 const MARGIN: Duration = Duration::from_secs(2);
@@ -137,16 +137,13 @@ impl Job<'_> {
     }
 
     async fn delete_all(&self, objects: Vec<ObjectMeta>) -> Result<()> {
-        let delete = |meta: ObjectMeta| async move {
-            let deleted = delete_version(&self.mount, &meta.key, &meta.version).await;
+        let doomed: Vec<_> =
+            objects.into_iter().map(|ObjectMeta { key, version, .. }| Doomed { key, version }).collect();
+        let (verdicts, outcome) = self.delete_versions(&doomed).await;
+        for _ in verdicts.into_iter().flatten() {
             fail_point!("removal::deleted");
-            deleted.map(|_| ())
-        };
-        let mut deletions = stream::iter(objects).map(delete).buffer_unordered(AT_ONCE);
-        while let Some(deleted) = deletions.next().await {
-            deleted?;
         }
-        Ok(())
+        outcome
     }
 
     /// Deletes the objects of files that were known, and forgets them.
@@ -177,34 +174,29 @@ impl Job<'_> {
 
     async fn delete_known(&self, known: Vec<Known>) -> Result<()> {
         let owners = self.owners()?;
-        let owners = &owners;
-        let delete = |known: Known| async move {
+        let (mut gone, mut left, mut doomed) = (Vec::with_capacity(known.len()), Vec::new(), Vec::new());
+        for Known { inode, key, version } in known {
             // Another file's by now.
-            if owners.file_at(&known.key)?.is_none() && !self.relocator.leases.is_persisting_at(&known.key) {
-                let key = self.mount.object_key(&known.key);
-                if delete_version(&self.mount, &key, &known.version).await? == Verdict::Unmet {
-                    tracing::warn!(
-                        ?key,
-                        "an object was changed outside before it was deleted with its directory: it stays as a file at its old path"
-                    );
-                }
-            }
-            fail_point!("removal::deleted");
-            Ok::<_, Error>((known.inode, known.version))
-        };
-        let mut gone = Vec::with_capacity(known.len());
-        let mut outcome = Ok(());
-        let mut deletions = stream::iter(known).map(delete).buffer_unordered(AT_ONCE);
-        while let Some(deleted) = deletions.next().await {
-            match deleted {
-                Ok(known) => gone.push(known),
-                Err(error) => {
-                    outcome = Err(error);
-                    break;
-                }
+            if owners.file_at(&key)?.is_some() || self.relocator.leases.is_persisting_at(&key) {
+                gone.push((inode, version));
+            } else {
+                left.push(inode);
+                doomed.push(Doomed { key: self.mount.object_key(&key), version });
             }
         }
-        drop(deletions);
+        drop(owners);
+        let (verdicts, outcome) = self.delete_versions(&doomed).await;
+        for ((Doomed { key, version }, inode), verdict) in doomed.into_iter().zip(left).zip(verdicts) {
+            let Some(verdict) = verdict else { continue };
+            if verdict == Verdict::Unmet {
+                tracing::warn!(
+                    ?key,
+                    "an object was changed outside before it was deleted with its directory: it stays as a file at its old path"
+                );
+            }
+            fail_point!("removal::deleted");
+            gone.push((inode, version));
+        }
         fail_point!("removal::journal");
         self.relocator.catalog.propose(Command::Reap { tree: self.relocation.inode, files: gone }).await?;
         fail_point!("removal::journalled");
@@ -240,7 +232,7 @@ impl Job<'_> {
                 if meta.size == 0 {
                     self.mount.ask("delete", &meta.key, store.delete(&meta.key, &Precondition::None)).await?;
                 } else if is_older(&meta, at) {
-                    delete_version(&self.mount, &meta.key, &meta.version).await?;
+                    self.delete_version(&meta.key, &meta.version).await?;
                 }
                 cleared.push(meta.key.as_bytes().to_vec());
             }

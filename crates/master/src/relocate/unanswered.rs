@@ -90,8 +90,10 @@ impl Unanswered {
 impl Asked<'_> {
     /// Hands on how it went. A failure may be none.
     pub(super) fn answered<T>(mut self, answer: Result<T>) -> Result<T> {
-        let is_refused =
-            |kind| matches!(kind, ErrorKind::StoreRefused | ErrorKind::NotSupported | ErrorKind::NameTooLong);
+        let is_refused = |kind| {
+            use ErrorKind::{InvalidArgument, NameTooLong, NotSupported, StoreRefused};
+            matches!(kind, StoreRefused | NotSupported | InvalidArgument | NameTooLong)
+        };
         if answer.as_ref().is_ok() || answer.as_ref().is_err_and(|error| is_refused(error.kind())) {
             self.mount = None;
         }

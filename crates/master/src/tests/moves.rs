@@ -57,13 +57,12 @@ fn swap<V>(paths: &mut BTreeMap<String, V>, one: &str, other: &str) {
 }
 
 impl Play {
-    /// With some keys that no listing has shown yet; for odd seeds in a store where copies have versions of their own. One that `hides` shows nothing below
-    /// what is an object.
-    async fn begin(seed: u64, hides: bool) -> Self {
+    /// With some keys that no listing has shown yet, in a store as `around` makes it. One that `hides` shows nothing below what is an object.
+    async fn begin(seed: u64, hides: bool, around: impl FnOnce(Arc<dyn UnderStore>) -> Arc<dyn UnderStore>) -> Self {
         let keys = ["a/a/a", "a/a/b", "a/b", "b/a", "b/c/d", "c"];
         let all = Memory::named(&format!("moves-{}", rand::random::<u64>()));
         let store: Arc<dyn UnderStore> = Arc::new(if hides { all.clone().hiding() } else { all.clone() });
-        let store = if seed.is_multiple_of(2) { store } else { Plain::in_parts(store) };
+        let store = around(store);
         let rig = Rig::with(Some(INTERVAL), &keys, false, |_| store).await;
         rig.come_later();
         let mut tree = Tree::new();
@@ -269,11 +268,12 @@ impl Play {
     }
 }
 
-/// Plays in stores of both kinds.
+/// Plays in stores of both kinds; for odd seeds copies have versions of their own.
 async fn play(seed: u64, steps: usize, faults: f64, restarts: bool) {
+    let around = |store| if seed.is_multiple_of(2) { store } else { Plain::in_parts(store) };
     for hides in [false, true] {
         println!("seed {seed}, {}", if hides { "in a store that hides what lies below an object" } else { "plain" });
-        play_in(Play::begin(seed, hides).await, steps, faults, restarts).await;
+        play_in(Play::begin(seed, hides, around).await, steps, faults, restarts).await;
     }
 }
 
@@ -347,4 +347,15 @@ async fn nothing_is_lost_when_masters_end() {
     for seed in seeds() {
         play(seed, 300, 0.0, true).await;
     }
+}
+
+#[tokio::test]
+async fn a_store_that_takes_no_condition_on_copies_and_deletions_comes_to_hold_it_too() {
+    let around = |store| Plain::through(store, &Arc::default());
+    for seed in seeds() {
+        println!("seed {seed}");
+        play_in(Play::begin(seed, true, around).await, 600, 0.0, false).await;
+    }
+    // Each end of a master costs seconds.
+    play_in(Play::begin(1, true, around).await, 120, 0.0, true).await;
 }

@@ -86,6 +86,7 @@ impl Plain {
             conditional_copy: false,
             copy_through: Some(1 << 20),
             conditional_delete: false,
+            max_deletes: 7,
             ..inner.capabilities().clone()
         };
         Arc::new(Self { inner, capabilities, late: late.clone() })

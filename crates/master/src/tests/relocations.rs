@@ -245,6 +245,87 @@ async fn short_objects_pass_through_where_a_copy_takes_no_condition() {
     assert_eq!(rig.keys().await, ["t", "taken", "void"]);
 }
 
+/// Like MinIO, with these keys, all listed.
+async fn minio_like(keys: &[String]) -> (Rig, Arc<Late>) {
+    let late = Arc::new(Late::default());
+    let rig = Rig::with(Some(INTERVAL), &refs(keys), false, |inner| Plain::through(inner, &late)).await;
+    rig.come_later();
+    rig.tree("/m").await.expect("listed");
+    (rig, late)
+}
+
+#[tokio::test]
+async fn sources_are_deleted_together_where_a_deletion_takes_no_condition() {
+    let keys = directory("old", 300);
+    let (rig, _) = minio_like(&keys).await;
+    // Of others, in between.
+    let others: Vec<_> = (0..20).map(|n| format!("old/1/k{:05}+", 10 * n)).collect();
+    for key in &others {
+        rig.put(key, "of somebody else").await;
+    }
+    rig.store.chance(Some(Op::Delete), 1.0, Fault::Error(UfsErrorKind::Refused));
+    rig.store.chance(Some(Op::Head), 0.2, Fault::Latency(Duration::from_millis(1)));
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    while rig.keys().await.iter().any(|key| key.starts_with("old/") && !others.contains(key)) {
+        let problems = rig.master.core.relocator.problems();
+        assert!(problems.is_empty(), "{problems:?}");
+        tokio::task::yield_now().await;
+    }
+    rig.store.heal();
+    retried(&rig).await;
+    let mut expected: Vec<_> = directory("new", 300).into_iter().chain(others).collect();
+    expected.sort_unstable();
+    let mut keys = rig.keys().await;
+    keys.retain(|key| !key.ends_with('/'));
+    assert_eq!(keys, expected);
+}
+
+#[tokio::test]
+async fn what_a_store_does_not_delete_together_is_deleted_one_by_one() {
+    for fault in [UfsErrorKind::Unsupported, UfsErrorKind::Invalid] {
+        let (rig, _) = minio_like(&directory("old", 40)).await;
+        rig.store.chance(Some(Op::DeleteAll), 1.0, Fault::Error(fault));
+        rig.rename("/m/old", "/m/new").await.expect("renamed");
+        rig.relocated().await;
+        let mut expected = directory("new", 40);
+        expected.sort_unstable();
+        let mut keys = rig.keys().await;
+        keys.retain(|key| !key.ends_with('/'));
+        assert_eq!(keys, expected, "{fault:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_was_seen_too_long_ago_is_looked_at_again() {
+    let (rig, late) = minio_like(&directory("d", 40)).await;
+    late.arm();
+    rig.remove_tree("/m/d").await.expect("removed");
+    // The page shows it as it was.
+    late.answered().await;
+    rig.put("d/0/k00004", "changed outside").await;
+    tokio::time::sleep(Duration::from_millis(400)).await;
+    late.release();
+    rig.relocated().await;
+    assert_eq!(rig.keys().await, ["d/0/k00004"]);
+    assert_eq!(rig.object("d/0/k00004").await, "changed outside");
+}
+
+#[tokio::test]
+async fn a_deletion_of_many_that_nobody_heard_of_is_done_again() {
+    let (rig, _) = minio_like(&directory("old", 40)).await;
+    rig.put("old/0/k00004", "changed outside").await;
+    rig.store.script(Op::DeleteAll, [None, Some(Fault::LostAnswer), Some(Fault::Error(UfsErrorKind::SlowDown))]);
+    rig.rename("/m/old", "/m/new").await.expect("renamed");
+    retried(&rig).await;
+    let mut expected = directory("new", 40);
+    expected.sort_unstable();
+    let mut keys = rig.keys().await;
+    keys.retain(|key| !key.ends_with('/'));
+    assert_eq!(keys, expected);
+    assert_eq!(rig.object("new/0/k00004").await, "changed outside");
+    assert_eq!(rig.store.scripted(Op::DeleteAll), 0);
+}
+
 /// What is done to the file `/m/new/f` when a master has gone that put its copy.
 #[derive(Clone, Copy, Debug)]
 enum Meanwhile {

@@ -71,6 +71,7 @@ impl Local {
                     conditional_copy: true,
                     copy_through: None,
                     conditional_delete: true,
+                    max_deletes: 1,
                     ordered_listing: true,
                     native_directories: true,
                     native_rename: true,

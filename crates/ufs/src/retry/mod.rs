@@ -3,7 +3,7 @@
 //! * Every request ends: each try has a time for its answer, all of them together a deadline.
 //! * A body that breaks off is resumed where it broke off, with the same version; the deadline starts anew with each byte that arrives.
 //! * What may have been carried out is repeated only when that changes nothing. A conditional mutation is tried again only after
-//!   `SlowDown`, which says that it was not carried out; else its failure is answered as it is.
+//!   `SlowDown`, which says that it was not carried out; else its failure is answered as it is. A deletion of many is never tried again.
 
 mod body;
 
@@ -170,7 +170,8 @@ impl Around for Retry {
                     let again = if request.repeatable {
                         error.kind().is_retryable()
                     } else {
-                        error.kind() == UfsErrorKind::SlowDown
+                        // What is deleted together was looked at before, which is too long ago after a pause.
+                        error.kind() == UfsErrorKind::SlowDown && request.op != Op::DeleteAll
                     };
                     if !again {
                         return Err(error);

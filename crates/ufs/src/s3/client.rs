@@ -109,6 +109,7 @@ impl Target {
                 conditional_copy: false,
                 copy_through: conditional_put.then_some(super::copies::THROUGH),
                 conditional_delete,
+                max_deletes: 1000,
                 ordered_listing: true,
                 native_directories: false,
                 native_rename: false,

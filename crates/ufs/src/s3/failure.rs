@@ -93,6 +93,16 @@ fn kind_of(status: u16, code: &str) -> UfsErrorKind {
     }
 }
 
+/// The kind of what is said of one of the keys of a request, which has no status.
+pub(super) fn kind_of_key(code: &str) -> UfsErrorKind {
+    let status = match code {
+        "NoSuchKey" | "NoSuchVersion" => 404,
+        "AccessDenied" => 403,
+        _ => 500,
+    };
+    kind_of(status, code)
+}
+
 fn has_cause<T: Error + 'static>(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -8,6 +8,7 @@
 mod checksum;
 mod client;
 mod copies;
+mod deletions;
 mod failure;
 mod get;
 mod keys;
@@ -300,5 +301,9 @@ impl UnderStore for S3 {
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {
         self.delete_object(key, condition).await
+    }
+
+    async fn delete_all(&self, keys: &[Key]) -> Result<Vec<Result<(), UfsError>>, UfsError> {
+        self.delete_objects(keys).await
     }
 }

@@ -385,3 +385,27 @@ async fn a_body_is_vouched_for_by_its_signature_or_its_checksum() {
         assert_eq!(said, expected, "{options:?}");
     }
 }
+
+#[tokio::test]
+async fn each_of_many_deletions_has_its_own_answer() {
+    let keys = ["gone", "kept", "busy", "unsaid", "never"].map(|key| Key::from(key.to_owned()));
+    let said = "<DeleteResult><Deleted><Key>gone</Key></Deleted>\
+                <Error><Key>kept</Key><Code>AccessDenied</Code><Message>no</Message></Error>\
+                <Error><Key>busy</Key><Code>SlowDown</Code><Message>later</Message></Error>\
+                <Error><Key>never</Key><Code>NoSuchKey</Code></Error></DeleteResult>";
+    let server = Server::start([plain(200, said), failure(501, "NotImplemented"), failure(503, "SlowDown")]).await;
+    let store = server.store().await;
+    let answers = store.delete_all(&keys).await.expect("an answer");
+    let kinds: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.kind())).collect();
+    assert_eq!(
+        kinds,
+        [Ok(()), Err(UfsErrorKind::Refused), Err(UfsErrorKind::SlowDown), Err(UfsErrorKind::Protocol), Ok(())]
+    );
+    for kind in [UfsErrorKind::Unsupported, UfsErrorKind::SlowDown] {
+        let error = store.delete_all(&keys).await.expect_err("refused as a whole");
+        assert_eq!(error.kind(), kind, "{error}");
+    }
+    let seen = server.seen();
+    assert_eq!(seen.len(), 3, "none is tried again: {seen:?}");
+    assert!(seen.iter().all(|seen| seen.method == Method::POST && seen.uri.query() == Some("delete")), "{seen:?}");
+}

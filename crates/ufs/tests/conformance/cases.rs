@@ -64,6 +64,7 @@ pub(crate) async fn run(store: Arc<dyn UnderStore>) {
         writing::conditions_of_copy_hold_or_are_refused,
         writing::what_passes_through_is_of_one_version_and_under_a_condition,
         writing::deleting_is_idempotent,
+        writing::many_are_deleted_together,
         writing::markers_come_and_go,
         tags::objects_say_which_content_they_are,
         writing::conditions_of_delete_hold_or_are_refused,

@@ -164,6 +164,7 @@ mod tests {
             conditional_copy: true,
             copy_through: None,
             conditional_delete: true,
+            max_deletes: 1,
             ordered_listing: true,
             native_directories: false,
             native_rename: false,

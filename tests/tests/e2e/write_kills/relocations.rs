@@ -22,9 +22,10 @@ fn a_relocation_goes_on_after_a_kill_at_any_of_its_steps() -> Result<()> {
     let steps = [
         keeps_answers("PUT", "/lake/new/f2"),
         keeps_answers("POST", "/lake/new/f2"),
-        keeps_answers("DELETE", "/lake/old/f3"),
+        keeps_answers("POST", "?delete"),
         Behaviour { answer: Some(503), only: "/lake/new/f1".to_owned(), ..Behaviour::default() },
-        Behaviour { hang: true, only: "/lake/old/f3".to_owned(), method: "DELETE".to_owned(), ..Behaviour::default() },
+        Behaviour { hang: true, only: "?delete".to_owned(), method: "POST".to_owned(), ..Behaviour::default() },
+        Behaviour { answer: Some(501), only: "?delete".to_owned(), method: "POST".to_owned(), ..Behaviour::default() },
     ];
     for (number, step) in steps.into_iter().enumerate() {
         let lake = Lake::of(files.iter().map(|(name, body)| (format!("old/{name}"), body.clone())))?;

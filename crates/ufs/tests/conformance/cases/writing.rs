@@ -236,6 +236,33 @@ pub(crate) async fn deleting_is_idempotent(place: Place) {
     assert_eq!(place.names(place.request("", false)).await, [""; 0]);
 }
 
+pub(crate) async fn many_are_deleted_together(place: Place) {
+    let odd = ["d/a b", "d/gr\u{fc}n+%&<>\"'", "d/line\nfeed", "d/e", "never"];
+    let names: Vec<_> = odd.into_iter().map(str::to_owned).chain((0..300).map(|n| format!("many/{n:03}"))).collect();
+    for name in names.iter().filter(|name| *name != "never") {
+        place.put(name, "x").await;
+    }
+    place.put("many/kept", "x").await;
+    let keys: Vec<_> = names.iter().map(|name| place.key(name)).collect();
+    for _ in 0..2 {
+        for keys in keys.chunks(place.store.capabilities().max_deletes.min(250)) {
+            let answers = loop {
+                match place.store.delete_all(keys).await {
+                    // Not tried again by itself: who wants them gone looks at them first.
+                    Err(error) if error.kind() == UfsErrorKind::SlowDown => {}
+                    answers => break answers.expect("deletions"),
+                }
+            };
+            assert_eq!(answers.len(), keys.len());
+            for (key, answer) in keys.iter().zip(answers) {
+                answer.unwrap_or_else(|error| panic!("{key}: {error}"));
+            }
+        }
+    }
+    assert_eq!(place.names(place.request("", false)).await, ["many/kept"]);
+    assert_eq!(place.store.delete_all(&[]).await.expect("nothing to do").len(), 0);
+}
+
 pub(crate) async fn markers_come_and_go(place: Place) {
     let marker = place.key("d/");
     let make = || place.store.put(&marker, Bytes::new(), &Precondition::Absent);
