@@ -34,6 +34,8 @@ pub(crate) struct LogStore<M: StateMachine> {
 struct Tail<M: StateMachine> {
     vote: Option<Vote>,
     committed: Option<LogId>,
+    /// `committed` is not in the files.
+    owes_committed: bool,
     purged: Option<LogId>,
     last: Option<LogId>,
     /// The newest entries: those that are not durable or not applied yet.
@@ -44,8 +46,14 @@ impl<M: StateMachine> LogStore<M> {
     /// The log in `log`, recovered with `state`.
     pub(crate) fn new(log: Arc<Log>, state: &State) -> Self {
         let last = log.last().map(log_id).max(state.purged);
-        let tail =
-            Tail { vote: state.vote, committed: state.committed, purged: state.purged, last, entries: VecDeque::new() };
+        let tail = Tail {
+            vote: state.vote,
+            committed: state.committed,
+            owes_committed: false,
+            purged: state.purged,
+            last,
+            entries: VecDeque::new(),
+        };
         Self { log, tail: Arc::new(Mutex::new(tail)) }
     }
 
@@ -163,10 +171,12 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for LogStore<M> {
         Ok(self.tail().vote)
     }
 
+    /// It is written with the entries that come next: nobody waits for it, and after a crash the only voter finds out anew.
     async fn save_committed(&mut self, committed: Option<LogId>) -> Result<(), StorageError> {
-        let Some(committed) = committed else { return Ok(()) };
-        self.tail().committed = Some(committed);
-        self.log.write(vec![Record::Committed(committed)], None).await.map_err(write_failed)
+        let mut tail = self.tail();
+        tail.committed = committed.max(tail.committed);
+        tail.owes_committed = true;
+        Ok(())
     }
 
     async fn read_committed(&mut self) -> Result<Option<LogId>, StorageError> {
@@ -180,9 +190,12 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for LogStore<M> {
     {
         let entries: Vec<_> = entries.into_iter().collect();
         let records = entries.iter().map(|entry| encode(entry).map(Record::Entry));
-        let records = records.collect::<Result<_, _>>().map_err(write_failed)?;
+        let mut records = records.collect::<Result<Vec<_>, _>>().map_err(write_failed)?;
         {
             let mut tail = self.tail();
+            if std::mem::take(&mut tail.owes_committed) {
+                records.extend(tail.committed.map(Record::Committed));
+            }
             tail.last = entries.last().map(|entry| entry.log_id).max(tail.last);
             tail.entries.extend(entries);
         }
