@@ -98,14 +98,16 @@ impl Staging {
         Ok(self.file.metadata().map_err(|error| self.dir.error("look at a staged file", error))?.len())
     }
 
-    /// The file, opened once more for reading and writing, to be handed to another process.
+    /// A further descriptor of the file for reading and writing, to be handed to another process. It shares the file's position, which nothing here
+    /// uses. Does no IO.
     pub fn descriptor(&self) -> Result<File> {
-        self.open(OFlags::RDWR)
+        self.file.try_clone().map_err(|error| self.dir.error("hand out a staged file", error))
     }
 
     /// The file, opened once more for reading. It also reads what the file was when it was dropped, or became a content.
     pub fn reader(&self) -> Result<File> {
-        self.open(OFlags::RDONLY)
+        let opened = self.dir.open_staged(self.generation, OFlags::RDONLY);
+        opened.map_err(|error| self.dir.error("open a staged file", error))
     }
 
     /// Makes what was written durable, as the content `id` of the first `length` bytes, which no store may have: from now on the file survives
@@ -151,11 +153,6 @@ impl Staging {
     /// Leaves the file for the next open to find.
     pub(crate) fn leave_behind(mut self) {
         self.moved = true;
-    }
-
-    fn open(&self, flags: OFlags) -> Result<File> {
-        let opened = self.dir.open_staged(self.generation, flags);
-        opened.map_err(|error| self.dir.error("open a staged file", error))
     }
 
     /// Counts what was written through descriptors, and makes room for it.

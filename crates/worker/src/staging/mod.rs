@@ -190,7 +190,7 @@ impl Stager {
     pub(crate) async fn lend(&self, grant: Option<&SignedGrant>, session: u64) -> Result<(File, u64)> {
         let staged = self.staged(grant, false).await?;
         staged.bind(session);
-        let file = staged.on_file(headpond_store::Staging::descriptor).await?;
+        let file = staged.descriptor().await?;
         if let Some(mount) = staged.later().filter(|_| staged.room() == Some(0)) {
             let offered = self.room.offer(mount);
             if !staged.add_room(offered) {

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashMap,
+    fs::File,
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
     time::Duration,
 };
@@ -179,6 +180,19 @@ impl Staged {
         });
         let done = done.await.expect("work on a staged file does not panic");
         Ok(done.ok_or_else(|| lost(self.lease))??)
+    }
+
+    /// A descriptor of the file for another process.
+    ///
+    /// # Errors
+    /// As of [`Staged::on_file`].
+    pub(super) async fn descriptor(self: &Arc<Self>) -> Result<File> {
+        // Without a switch to another thread while nobody is about to end the file.
+        let now = self.file.try_read().ok().map(|file| file.as_ref().map(Staging::descriptor));
+        match now {
+            Some(file) => Ok(file.ok_or_else(|| lost(self.lease))??),
+            None => self.on_file(Staging::descriptor).await,
+        }
     }
 
     /// Takes the file out, when all uses have ended. Blocks.
