@@ -83,18 +83,20 @@ pub(crate) fn claimed_content(signed: &SignedGrant) -> Option<ContentId> {
 pub(crate) struct Grants {
     verifier: RwLock<Option<GrantVerifier>>,
     good: Cache<SignedGrant, Arc<Grant>>,
+    staging: Cache<SignedGrant, StagingGrant>,
 }
 
 impl Grants {
     /// Accepts nothing until a key is set.
     pub(crate) fn new() -> Self {
-        Self { verifier: RwLock::default(), good: Cache::new(REMEMBERED) }
+        Self { verifier: RwLock::default(), good: Cache::new(REMEMBERED), staging: Cache::new(REMEMBERED) }
     }
 
     /// Accepts the grants of `cluster`, signed with the key that belongs to `public_key`, and no others.
     pub(crate) fn set_key(&self, public_key: Vec<u8>, cluster: u64) {
         *self.verifier.write().expect("no panic while held") = Some(GrantVerifier::new(public_key, cluster));
         self.good.invalidate_all();
+        self.staging.invalidate_all();
     }
 
     /// The grant in `signed`.
@@ -119,7 +121,15 @@ impl Grants {
     /// # Errors
     /// As [`Grants::check`].
     pub(crate) fn check_staging(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<StagingGrant> {
-        self.verifier()?.verify_staging(shown(signed)?, now)
+        let signed = shown(signed)?;
+        if let Some(grant) = self.staging.get(signed)
+            && now.0 <= grant.expires_ns
+        {
+            return Ok(grant);
+        }
+        let grant = self.verifier()?.verify_staging(signed, now)?;
+        self.staging.insert(signed.clone(), grant);
+        Ok(grant)
     }
 
     /// The right to send staged bytes ahead in `signed`.
