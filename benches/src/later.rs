@@ -202,8 +202,13 @@ fn job(world: &World, scale: Scale, report: &mut Report) -> Result<()> {
     let tasks = TASKS / scale.divisor;
     let body = noise(6, 64 << 10);
     let round = AtomicU64::new(0);
-    let pond = world.pond_through_proxy().arg("--durability").arg("deferred").start()?;
-    let mut requests = Vec::new();
+    let ours = |pond: &Pond| {
+        let output = format!("ours-{}", round.fetch_add(1, Ordering::Relaxed));
+        job_of_renames(&pond.path(&output), tasks, &body)?;
+        settle(pond)?;
+        world.check(&format!("{output}/"), tasks + 1, tasks * (64 << 10))
+    };
+    let pond = world.pond().arg("--durability").arg("deferred").start()?;
     report.compare(
         scale,
         "deferred: commit of a job's task files and fs sync, against copies and deletes, 16 at a time",
@@ -215,15 +220,16 @@ fn job(world: &World, scale: Scale, report: &mut Report) -> Result<()> {
             Ok(float(tasks))
         },
         || {
-            let output = format!("ours-{}", round.fetch_add(1, Ordering::Relaxed));
-            world.proxy.reset();
-            job_of_renames(&pond.path(&output), tasks, &body)?;
-            settle(&pond)?;
-            requests = world.proxy.requests();
-            world.check(&format!("{output}/"), tasks + 1, tasks * (64 << 10))?;
+            ours(&pond)?;
             Ok(float(tasks))
         },
     )?;
+    drop(pond);
+    // Counted by itself: the proxy takes its share of the processors.
+    let pond = world.pond_through_proxy().arg("--durability").arg("deferred").start()?;
+    world.proxy.reset();
+    ours(&pond)?;
+    let requests = world.proxy.requests();
     let puts = float(requests.iter().filter(|request| request.puts()).count() as u64) / float(tasks + 1);
     report.fact("the same: PUTs a file", "2", &format!("{puts:.3}"), "", "≤ 1.05");
     let copies = requests.iter().filter(|request| request.copies.is_some()).count() as u64;
