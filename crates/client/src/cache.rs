@@ -7,7 +7,10 @@
 //!   a change seen to the same directory or inode is given to its caller but not kept, and a change takes away belief in what is
 //!   older than it. What a question itself brought to light (an entry discovered in the under store) is in its answer,
 //!   so it is kept although its change is told, too.
+//! - Of a directory that is known whole, what is no name of it is absent; a name that is told of changed there is one that it may have.
 //! - Expired entries stay in memory while there is room: they serve reads while no master can be reached.
+
+mod whole;
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -22,6 +25,7 @@ use headpond_types::{Attr, ContentId, InodeId, Name};
 use moka::{ops::compute::Op, sync::Cache};
 use tokio::time::Instant;
 
+use self::whole::Wholes;
 use crate::Lookup;
 
 /// Slots of positions of inodes. Those that share one cost each other a question more after a change.
@@ -41,6 +45,7 @@ const DOUBTED: u64 = 0;
 pub(crate) struct MetaCache {
     attrs: Cache<InodeId, AttrEntry>,
     names: Cache<(InodeId, Box<[u8]>), NameEntry>,
+    wholes: Wholes,
     suspects: Cache<InodeId, ()>,
     /// Odd while a session is live; grows with every beginning, loss and reset.
     session: AtomicU64,
@@ -121,6 +126,7 @@ impl MetaCache {
         Self {
             attrs: Cache::new(entries),
             names: Cache::new(entries),
+            wholes: Wholes::new(),
             suspects: Cache::builder().max_capacity(4096).time_to_live(SUSPICION).build(),
             session: AtomicU64::new(0),
             changes: positions(SLOTS),
@@ -184,6 +190,18 @@ impl MetaCache {
         }
     }
 
+    /// Keeps that `dir` has these names and no others.
+    pub(crate) fn put_whole<'n>(&self, answered: &Answered, dir: InodeId, names: impl IntoIterator<Item = &'n [u8]>) {
+        if !self.shows_changes_of(answered, dir) {
+            return;
+        }
+        let taken = names.into_iter().map(|name| self.hash_of(dir, name)).collect();
+        self.wholes.put(*answered, dir, taken);
+        if !self.shows_changes_of(answered, dir) {
+            self.wholes.forget(dir);
+        }
+    }
+
     /// Says until when an absence of which nothing can be kept is valid: for its one caller only.
     pub(crate) const fn absent(&self, answered: &Answered) -> Lookup {
         Lookup { attr: None, valid_until: answered.asked }
@@ -198,16 +216,21 @@ impl MetaCache {
 
     /// A valid answer for a name, also that it does not exist.
     pub(crate) fn name(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
-        let entry = self.names.get(&(parent, Box::from(name)))?;
-        if !self.believes(entry.session, entry.valid_until)
-            || entry.as_of < self.relistings[self.slot(parent)].load(Ordering::Acquire)
-        {
-            return None;
-        }
+        let entry = self.names.get(&(parent, Box::from(name))).filter(|entry| {
+            self.believes(entry.session, entry.valid_until)
+                && entry.as_of >= self.relistings[self.slot(parent)].load(Ordering::Acquire)
+        });
+        let Some(entry) = entry else { return self.absence(parent, name) };
         let Some(inode) = entry.inode else { return Some(Lookup { attr: None, valid_until: entry.valid_until }) };
         let mut found = self.attr(inode)?;
         found.valid_until = found.valid_until.min(entry.valid_until);
         Some(found)
+    }
+
+    /// That a directory which is known whole lacks a name.
+    fn absence(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
+        let Answered { session, valid_until, .. } = self.wholes.without(parent, self.hash_of(parent, name))?.answered;
+        self.believes(session, valid_until).then_some(Lookup { attr: None, valid_until })
     }
 
     /// Attributes that expired less than `window` ago; to be used only while no master can be reached. Not valid.
@@ -251,10 +274,12 @@ impl MetaCache {
         match name {
             Some(name) => {
                 self.name_changes[self.name_slot(parent, name.as_bytes())].fetch_max(as_of, Ordering::AcqRel);
+                self.wholes.take(parent, self.hash_of(parent, name.as_bytes()));
                 self.doubt_name(as_of, parent, name, old);
             }
             None => {
                 self.relistings[self.slot(parent)].fetch_max(as_of, Ordering::AcqRel);
+                self.wholes.forget(parent);
             }
         }
         // The directory's own attributes (mtime) change with its entries, but it stays a known directory.
@@ -342,7 +367,11 @@ impl MetaCache {
     }
 
     fn name_slot(&self, parent: InodeId, name: &[u8]) -> usize {
-        slot_of(self.hasher.hash_one((parent, name)), NAME_SLOTS)
+        slot_of(self.hash_of(parent, name), NAME_SLOTS)
+    }
+
+    fn hash_of(&self, parent: InodeId, name: &[u8]) -> u64 {
+        self.hasher.hash_one((parent, name))
     }
 }
 

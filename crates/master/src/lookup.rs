@@ -233,6 +233,21 @@ impl Lookups {
         Ok(answer)
     }
 
+    /// How long it may be believed that a directory has no entries; `None`: it has, or the store is to be asked.
+    ///
+    /// # Errors
+    /// When the namespace cannot be read.
+    pub(crate) fn emptiness(&self, dir: InodeId) -> Result<Option<Duration>> {
+        let snapshot = self.catalog.snapshot()?;
+        let mounts = self.mounts.table();
+        let Some(mount) = snapshot.attr(dir)?.and_then(|attr| mounts.get(attr.mount)) else { return Ok(None) };
+        if !snapshot.list(dir, None, 1)?.is_empty() || snapshot.relocation_of(dir)?.is_some() {
+            return Ok(None);
+        }
+        let listed = self.engine.freshness().directory(&snapshot, dir)?;
+        Ok(listed.and_then(|at| self.mounts.bounds(mount).remaining(at, self.clock.now())))
+    }
+
     /// Whether what the namespace says of `name` is not for the store to correct: a file that it was never given, and what is being
     /// moved since a rename.
     fn is_ours(&self, snapshot: &Snapshot, dir: InodeId, name: &Name, found: Option<&Attr>) -> Result<bool> {

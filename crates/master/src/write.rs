@@ -186,7 +186,7 @@ impl Writing {
     ///
     /// # Errors
     /// `Stale` when it is gone again.
-    fn answer(&self, inode: InodeId) -> Result<Answer> {
+    pub(crate) fn answer(&self, inode: InodeId) -> Result<Answer> {
         let snapshot = self.catalog.snapshot()?;
         let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         let now = self.clock.now();

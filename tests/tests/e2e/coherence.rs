@@ -106,6 +106,34 @@ fn what_is_closed_on_one_mount_is_read_on_another() -> Result<()> {
 }
 
 #[test]
+fn what_appears_in_a_directory_that_the_other_made_is_seen_at_once() -> Result<()> {
+    let two = Two::with_lease(Duration::from_secs(30))?;
+    for round in 0..30 {
+        // A knows without a question what its own directory lacks.
+        let dir = format!("d{round}");
+        fs::create_dir(two.a(&dir))?;
+        let name = |of: &str| format!("{dir}/{of}");
+        let is_there = |of: &str| two.a(&name(of)).try_exists();
+        ensure!(!is_there("made")? && !is_there("moved")? && !is_there("linked")?, "round {round}: it is not empty");
+        fs::write(two.b(&name("made")), b"b")?;
+        ensure!(is_there("made")?, "round {round}: what was made is not there");
+        fs::rename(two.b(&name("made")), two.b(&name("moved")))?;
+        ensure!(!is_there("made")? && is_there("moved")?, "round {round}: what was moved is not where it was moved to");
+        fs::hard_link(two.b(&name("moved")), two.b(&name("linked")))?;
+        ensure!(is_there("linked")?, "round {round}: the further name is not there");
+        fs::remove_file(two.b(&name("moved")))?;
+        fs::remove_file(two.b(&name("linked")))?;
+        ensure!(!is_there("moved")? && !is_there("linked")?, "round {round}: what was removed is there");
+        fs::remove_dir(two.b(&dir))?;
+        ensure!(!two.a(&dir).try_exists()?, "round {round}: the directory is there");
+        fs::create_dir(two.b(&dir))?;
+        fs::write(two.b(&name("moved")), b"again")?;
+        ensure!(is_there("moved")? && !is_there("made")?, "round {round}: the second directory is not as it was made");
+    }
+    Ok(())
+}
+
+#[test]
 fn other_changes_are_seen_when_they_return() -> Result<()> {
     use std::os::unix::fs::PermissionsExt as _;
     let two = Two::start()?;

@@ -58,3 +58,48 @@ fn who_changes_what_a_file_is_looks_no_name_up_again() -> Result<()> {
     ensure!(asked <= 5.0, "{asked} questions for {FILES} changes");
     Ok(())
 }
+
+#[test]
+fn who_renames_to_and_fro_looks_nothing_up() -> Result<()> {
+    let lake = lake()?;
+    let pond = lake.pond().arg("--durability").arg("scratch").start()?;
+    std::fs::create_dir(pond.path("a"))?;
+    std::fs::create_dir(pond.path("b"))?;
+    for dir in ["", "a", "b"] {
+        std::fs::read_dir(pond.path(dir))?.count();
+    }
+    let names = [pond.path("a/x"), pond.path("b/y")];
+    std::fs::create_dir(&names[0])?;
+    std::fs::rename(&names[0], &names[1])?;
+    let before = pond.metric("headpond_master_lookups_total")?;
+    for turn in 1..100 {
+        std::fs::rename(&names[turn % 2], &names[(turn + 1) % 2])?;
+        ensure!(!names[turn % 2].exists(), "turn {turn}: the old name is there");
+    }
+    let asked = pond.metric("headpond_master_lookups_total")? - before;
+    ensure!(names[0].is_dir() && !names[1].exists(), "it is not where it was renamed to");
+    ensure!(asked <= 10.0, "{asked} questions for 99 renames");
+    Ok(())
+}
+
+#[test]
+fn who_fills_a_directory_that_it_made_looks_nothing_up() -> Result<()> {
+    let lake = Lake::empty()?;
+    let pond = lake.pond().arg("--durability").arg("scratch").start()?;
+    std::fs::create_dir(pond.path("job"))?;
+    let before = pond.metric("headpond_master_lookups_total")?;
+    for task in 0..100 {
+        let [attempt, done] = ["attempt", "task"].map(|what| pond.path(&format!("job/{what}-{task}")));
+        ensure!(!attempt.exists() && !done.exists(), "task {task} is there");
+        std::fs::create_dir(&attempt)?;
+        std::fs::write(attempt.join("part"), b"bytes")?;
+        std::fs::rename(&attempt, &done)?;
+        std::fs::rename(done.join("part"), pond.path(&format!("job/part-{task}")))?;
+        std::fs::remove_dir(&done)?;
+    }
+    let asked = pond.metric("headpond_master_lookups_total")? - before;
+    let found = std::fs::read_dir(pond.path("job"))?.count();
+    ensure!(found == 100, "{found} files");
+    ensure!(asked <= 20.0, "{asked} questions for 100 tasks");
+    Ok(())
+}

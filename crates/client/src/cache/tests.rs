@@ -219,3 +219,54 @@ async fn only_the_outdated_content_makes_an_inode_suspect_and_forgotten() {
     cache.clear(FILE);
     assert!(!cache.is_suspect(FILE));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_that_is_known_whole_lacks_what_it_never_had() {
+    let cache = live();
+    cache.put_whole(&answered(&cache), DIRECTORY, [&b"a"[..]]);
+    assert!(cache.name(DIRECTORY, b"b").is_some_and(|found| found.attr.is_none() && found.remaining() == VALID));
+    assert!(cache.name(DIRECTORY, b"a").is_none(), "what it is must be asked");
+    let other = Name::new("b").expect("a name");
+    cache.invalidate(NOW + 1, DIRECTORY, Some(&other), None);
+    assert!(cache.name(DIRECTORY, b"b").is_none(), "it may be there");
+    assert!(cache.name(DIRECTORY, b"c").is_some());
+    cache.invalidate(NOW + 1, DIRECTORY, None, None);
+    assert!(cache.name(DIRECTORY, b"c").is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_directory_is_known_whole_only_as_long_as_was_said_and_if_nothing_overtook_it() {
+    let lacks = |cache: &MetaCache| cache.name(DIRECTORY, b"a").is_some();
+    let cache = live();
+    cache.put_whole(&answered(&cache), DIRECTORY, []);
+    assert!(lacks(&cache));
+    tokio::time::advance(VALID).await;
+    assert!(!lacks(&cache));
+    for lose in [MetaCache::reset, MetaCache::end_session, |cache: &MetaCache| {
+        cache.invalidate(NOW + 1, DIRECTORY, Some(&name()), None);
+    }] {
+        for is_first in [false, true] {
+            let cache = live();
+            let whole = answered(&cache);
+            if is_first {
+                lose(&cache);
+            }
+            cache.put_whole(&whole, DIRECTORY, []);
+            if !is_first {
+                lose(&cache);
+            }
+            assert!(!lacks(&cache));
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn more_names_than_there_is_room_for_are_forgotten() {
+    let cache = live();
+    cache.put_whole(&answered(&cache), DIRECTORY, []);
+    let names: Vec<_> = (0..600_000_u32).map(u32::to_be_bytes).collect();
+    cache.put_whole(&answered(&cache), InodeId(6), names.iter().map(|name| &name[..]));
+    assert!(cache.name(DIRECTORY, b"a").is_none() && cache.name(InodeId(6), b"a").is_none());
+    cache.put_whole(&answered(&cache), DIRECTORY, []);
+    assert!(cache.name(DIRECTORY, b"a").is_some(), "there is room again");
+}

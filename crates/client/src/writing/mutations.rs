@@ -114,11 +114,28 @@ impl Shared {
         };
         let ticket = self.cache.ticket();
         let answer = self.masters.call("mkdir", Retry::Change, call).await?;
+        self.keep_made(ticket, parent, name, answer)
+    }
+
+    /// Keeps what was made, and what its directory is since.
+    pub(super) fn keep_made(
+        &self,
+        ticket: Ticket,
+        parent: InodeId,
+        name: &Name,
+        answer: v1::MadeResponse,
+    ) -> Result<Lookup> {
         let attr = attr_of(answer.attr)?
             .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the master made {name} and answered nothing")))?;
+        let answered = |valid_ms| ticket.answered(answer.as_of, Duration::from_millis(valid_ms));
         self.cache.invalidate(answer.as_of, parent, Some(name), None);
-        let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
-        Ok(self.cache.put_name(&answered, parent, name.as_bytes(), Some(attr)))
+        if answer.empty_ms > 0 {
+            self.cache.put_whole(&answered(answer.empty_ms), attr.inode, []);
+        }
+        if let Some(directory) = attr_of(answer.parent)? {
+            self.cache.put_attr(&answered(answer.valid_ms), directory);
+        }
+        Ok(self.cache.put_name(&answered(answer.valid_ms), parent, name.as_bytes(), Some(attr)))
     }
 
     pub(crate) async fn link(&self, inode: InodeId, parent: InodeId, name: &Name) -> Result<Lookup> {
@@ -147,19 +164,38 @@ impl Shared {
     pub(crate) async fn remove(self: &Arc<Self>, parent: InodeId, name: &Name, directory: bool) -> Result<()> {
         let inode = self.named(parent, name).await?;
         let writer = inode.and_then(|inode| self.writers.get(inode));
+        let (ticket, mut told) = (self.cache.ticket(), v1::RemoveResponse::default());
         let remove = async {
-            let removed = self.ask_to_remove(parent, name, directory, false).await?;
-            Ok((removed.as_of, removed.links))
+            told = self.ask_to_remove(parent, name, directory, false).await?;
+            Ok((told.as_of, told.links))
         };
-        let as_of = unlinking(writer.filter(|_| !directory), remove).await?;
-        self.cache.invalidate(as_of, parent, Some(name), inode);
-        Ok(())
+        unlinking(writer.filter(|_| !directory), remove).await?;
+        self.keep_removed(ticket, (parent, name), inode, told)
     }
 
     pub(crate) async fn remove_tree(self: &Arc<Self>, parent: InodeId, name: &Name) -> Result<()> {
         let inode = self.remembered(parent, name);
+        let ticket = self.cache.ticket();
         let removed = self.ask_to_remove(parent, name, true, true).await?;
-        self.cache.invalidate(removed.as_of, parent, Some(name), inode);
+        self.keep_removed(ticket, (parent, name), inode, removed)
+    }
+
+    /// Keeps that a name is gone, which was that of `old`.
+    fn keep_removed(
+        &self,
+        ticket: Ticket,
+        (parent, name): (InodeId, &Name),
+        old: Option<InodeId>,
+        told: v1::RemoveResponse,
+    ) -> Result<()> {
+        self.cache.invalidate(told.as_of, parent, Some(name), old);
+        if told.valid_ms > 0 {
+            let answered = ticket.answered(told.as_of, Duration::from_millis(told.valid_ms));
+            self.cache.put_name(&answered, parent, name.as_bytes(), None);
+            if let Some(directory) = attr_of(told.parent)? {
+                self.cache.put_attr(&answered, directory);
+            }
+        }
         Ok(())
     }
 
@@ -209,13 +245,26 @@ impl Shared {
             let request = request.clone();
             async move { master::writing(channel).rename(request).await }
         };
+        let (ticket, mut told) = (self.cache.ticket(), v1::RenameResponse::default());
         let rename = async {
-            let renamed = self.masters.call("rename", Retry::Change, call).await?;
-            Ok((renamed.as_of, renamed.links))
+            told = self.masters.call("rename", Retry::Change, call).await?;
+            Ok((told.as_of, told.links))
         };
         let as_of = unlinking(writer.filter(|_| mode == RenameMode::Replace), rename).await?;
         self.cache.invalidate(as_of, from.0, Some(from.1), moved);
         self.cache.invalidate(as_of, to.0, Some(to.1), replaced);
+        if told.valid_ms > 0 {
+            let answered = ticket.answered(as_of, Duration::from_millis(told.valid_ms));
+            for parent in told.parents {
+                if let Some(parent) = attr_of(Some(parent))? {
+                    self.cache.put_attr(&answered, parent);
+                }
+            }
+            self.cache.put_name(&answered, from.0, from.1.as_bytes(), None);
+            if let Some(moved) = attr_of(told.moved)? {
+                self.cache.put_name(&answered, to.0, to.1.as_bytes(), Some(moved));
+            }
+        }
         Ok(())
     }
 

@@ -1,10 +1,8 @@
 //! Symbolic links and special files.
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use headpond_proto::v1;
-use headpond_types::{Error, ErrorKind, FileKind, InodeId, Name, Result};
+use headpond_types::{FileKind, InodeId, Name, Result};
 use moka::sync::Cache;
 
 use super::Owner;
@@ -12,7 +10,6 @@ use crate::{
     Lookup,
     admin::request_id,
     master::{self, Retry},
-    metadata::attr_of,
     shared::Shared,
 };
 
@@ -65,14 +62,12 @@ impl Shared {
         };
         let ticket = self.cache.ticket();
         let answer = self.masters.call("make node", Retry::Change, call).await?;
-        let attr = attr_of(answer.attr)?
-            .ok_or_else(|| Error::new(ErrorKind::Internal, format!("the master made {name} and answered nothing")))?;
-        if kind == FileKind::Symlink {
-            self.targets.0.insert(attr.inode, target);
+        if kind == FileKind::Symlink
+            && let Some(attr) = &answer.attr
+        {
+            self.targets.0.insert(InodeId(attr.inode), target);
         }
-        self.cache.invalidate(answer.as_of, parent, Some(name), None);
-        let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
-        Ok(self.cache.put_name(&answered, parent, name.as_bytes(), Some(attr)))
+        self.keep_made(ticket, parent, name, answer)
     }
 
     pub(crate) async fn read_link(&self, inode: InodeId) -> Result<Bytes> {

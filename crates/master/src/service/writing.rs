@@ -1,16 +1,18 @@
 //! `WritingService`: what clients change.
 
+use std::time::Duration;
+
 use headpond_namespace::{AttrChange, Owner, XattrChange};
 use headpond_proto::v1::{
     self, CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LinkRequest, LookupResponse,
-    MakeDirectoryRequest, MakeNodeRequest, OpenForWritingRequest, PendingRequest, PendingResponse, PersistPathRequest,
-    PersistPathResponse, PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest, PrepareUploadResponse,
-    ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest, RenameResponse,
-    RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease, WriteResponse,
-    writing_service_server::WritingService as Service,
+    MadeResponse, MakeDirectoryRequest, MakeNodeRequest, OpenForWritingRequest, PendingRequest, PendingResponse,
+    PersistPathRequest, PersistPathResponse, PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest,
+    PrepareUploadResponse, ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest,
+    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease,
+    WriteResponse, writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
-use headpond_types::{Error, ErrorKind, InodeId, NsPath, Result, Timestamp, WorkerId};
+use headpond_types::{Error, ErrorKind, FileKind, InodeId, NsPath, Result, Timestamp, WorkerId};
 use tonic::{Request, Response, Status};
 
 use super::{
@@ -24,7 +26,7 @@ use crate::{
     access::Caller,
     core::Core,
     lookup::Answer,
-    write::{Change, Linking, NewEntry, Opened, Persisted, Removal, Renaming},
+    write::{Change, Linking, NewEntry, Opened, Persisted, Place, Removal, Renaming},
 };
 
 /// What is to be made, as the three messages say that ask for something new: they have the same fields.
@@ -137,17 +139,17 @@ impl Service for WritingService {
         Ok(Response::new(EndWritingResponse {}))
     }
 
-    async fn make_directory(&self, request: Request<MakeDirectoryRequest>) -> Result<Response<LookupResponse>, Status> {
+    async fn make_directory(&self, request: Request<MakeDirectoryRequest>) -> Result<Response<MadeResponse>, Status> {
         let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let make = async || {
             let new = new_entry!(request);
             asker.settle(new.request, self.0.writing.make_directory(new)).await
         };
-        make().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
+        make().await.map(|answer| Response::new(self.made(answer, &asker))).map_err(refuse)
     }
 
-    async fn make_node(&self, request: Request<MakeNodeRequest>) -> Result<Response<LookupResponse>, Status> {
+    async fn make_node(&self, request: Request<MakeNodeRequest>) -> Result<Response<MadeResponse>, Status> {
         let asker = Asker::of(&self.0, &request);
         let request = asked(request, |request| &mut request.caller)?;
         let make = async || {
@@ -155,7 +157,7 @@ impl Service for WritingService {
             let new = new_entry!(request);
             asker.settle(new.request, self.0.writing.make_node(new, what)).await
         };
-        make().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
+        make().await.map(|answer| Response::new(self.made(answer, &asker))).map_err(refuse)
     }
 
     async fn link(&self, request: Request<LinkRequest>) -> Result<Response<LookupResponse>, Status> {
@@ -185,17 +187,17 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            let id = removal.request;
+            let (id, from) = (removal.request, (removal.parent, removal.name.clone()));
             if request.recursive {
                 if !removal.directory {
                     return Err(Error::new(ErrorKind::InvalidArgument, "only directories are removed with all below"));
                 }
                 let removed = async { Ok((self.0.writing.remove_tree(removal).await?, 0)) };
-                return asker.settle(id, removed).await;
+                return Ok(self.removed(&from, asker.settle(id, removed).await?, &asker));
             }
-            asker.settle(id, self.0.writing.remove(removal)).await
+            Ok(self.removed(&from, asker.settle(id, self.0.writing.remove(removal)).await?, &asker))
         };
-        remove().await.map(|(as_of, links)| Response::new(RemoveResponse { as_of, links })).map_err(refuse)
+        remove().await.map(Response::new).map_err(refuse)
     }
 
     async fn persist_path(
@@ -234,9 +236,11 @@ impl Service for WritingService {
                 caller: request.caller.map(Caller::from),
                 request: request_id(&request.request_id)?,
             };
-            asker.settle(renaming.request, self.0.writing.rename(renaming)).await
+            let (from, to) = (renaming.from.clone(), renaming.to.clone());
+            let renamed = asker.settle(renaming.request, self.0.writing.rename(renaming)).await?;
+            Ok(self.renamed(&from, &to, renamed, &asker))
         };
-        rename().await.map(|(as_of, links)| Response::new(RenameResponse { as_of, links })).map_err(refuse)
+        rename().await.map(Response::new).map_err(refuse)
     }
 
     async fn set_xattr(&self, request: Request<SetXattrRequest>) -> Result<Response<LookupResponse>, Status> {
@@ -286,6 +290,61 @@ impl WritingService {
         let attr = snapshot.attr(dir).ok()?;
         let answer = asker.resolved(Answer { attr, valid: made.valid, as_of: made.as_of });
         answer.attr.filter(|_| answer.valid == made.valid).map(Into::into)
+    }
+
+    /// The answer to what was made.
+    fn made(&self, answer: Answer, asker: &Asker) -> MadeResponse {
+        let parent = self.beside(&answer, asker);
+        let inode = answer.attr.as_ref().filter(|attr| attr.kind == FileKind::Directory).map(|attr| attr.inode);
+        let empty = inode.and_then(|inode| self.0.lookups.emptiness(inode).ok().flatten());
+        // Only now, so that an entry that was added since takes the answer's validity.
+        let Answer { attr, valid, as_of } = asker.resolved(answer);
+        let empty_ms = millis(empty.unwrap_or_default().min(valid));
+        MadeResponse { attr: attr.map(Into::into), valid_ms: millis(valid), as_of, parent, empty_ms }
+    }
+
+    /// What `dirs` are since a change as of `as_of`, and how long that may be believed, and that nothing has the name that it took away. `None`:
+    /// something has it.
+    fn without(
+        &self,
+        (dir, name): &Place,
+        dirs: &[InodeId],
+        as_of: u64,
+        asker: &Asker,
+    ) -> Option<(Vec<v1::Attr>, Duration)> {
+        self.0.catalog.denials().note(*dir, name);
+        self.0.catalog.snapshot().ok()?.lookup(*dir, name).ok().filter(Option::is_none)?;
+        let (mut valid, mut attrs) = (Duration::MAX, Vec::new());
+        for dir in dirs {
+            let answer = self.0.writing.answer(*dir).ok()?;
+            let answer = asker.resolved(Answer { as_of, ..answer });
+            valid = valid.min(answer.valid);
+            attrs.extend(answer.attr.map(Into::into));
+        }
+        let valid = asker.named(*dir, Answer { attr: None, valid, as_of }).valid;
+        Some((attrs, valid))
+    }
+
+    fn removed(&self, from: &Place, (as_of, links): (u64, u32), asker: &Asker) -> RemoveResponse {
+        let (mut dirs, valid) = self.without(from, &[from.0], as_of, asker).unwrap_or_default();
+        RemoveResponse { as_of, links, parent: dirs.pop(), valid_ms: millis(valid) }
+    }
+
+    /// The answer to a rename that was made as of `as_of`. What is where by now is not told when something has the old name: as when both were names of
+    /// one file.
+    fn renamed(&self, from: &Place, to: &Place, (as_of, links): (u64, u32), asker: &Asker) -> RenameResponse {
+        let mut dirs = vec![from.0, to.0];
+        dirs.dedup();
+        let Some((parents, valid)) = self.without(from, &dirs, as_of, asker) else {
+            return RenameResponse { as_of, links, ..RenameResponse::default() };
+        };
+        let moved = self.0.catalog.snapshot().and_then(|snapshot| {
+            let found = snapshot.lookup(to.0, &to.1)?;
+            found.map_or(Ok(None), |found| snapshot.shown(found))
+        });
+        let moved = asker.named(to.0, Answer { attr: moved.ok().flatten(), valid, as_of });
+        let moved = moved.attr.filter(|_| moved.valid == valid).map(Into::into);
+        RenameResponse { as_of, links, parents, valid_ms: millis(valid), moved }
     }
 
     fn write_response(&self, opened: Opened, asker: &Asker) -> WriteResponse {

@@ -137,6 +137,11 @@ impl FakeMaster {
         }
     }
 
+    pub(super) fn made(&self, attr: Attr) -> Response<v1::MadeResponse> {
+        let v1::LookupResponse { attr, valid_ms, as_of } = self.answer(Some(attr)).into_inner();
+        Response::new(v1::MadeResponse { attr, valid_ms, as_of, ..v1::MadeResponse::default() })
+    }
+
     pub(super) fn answer(&self, attr: Option<Attr>) -> Response<v1::LookupResponse> {
         let state = self.state();
         let (valid_ms, as_of) = (state.valid_ms, state.position);

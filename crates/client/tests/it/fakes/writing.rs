@@ -241,16 +241,16 @@ impl WritingService for FakeMaster {
     async fn make_directory(
         &self,
         request: Request<v1::MakeDirectoryRequest>,
-    ) -> Result<Response<v1::LookupResponse>, Status> {
+    ) -> Result<Response<v1::MadeResponse>, Status> {
         let request = request.into_inner();
         self.changed(request.request_id);
         self.enter("mkdir".to_owned()).await?;
         let attr = super::directory(1000 + self.state().position);
         self.state().entries.insert((request.parent, request.name.to_vec()), attr.clone());
-        Ok(self.answer(Some(attr)))
+        Ok(self.made(attr))
     }
 
-    async fn make_node(&self, request: Request<v1::MakeNodeRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+    async fn make_node(&self, request: Request<v1::MakeNodeRequest>) -> Result<Response<v1::MadeResponse>, Status> {
         let request = request.into_inner();
         self.changed(request.request_id.clone());
         self.enter("make_node".to_owned()).await?;
@@ -260,7 +260,7 @@ impl WritingService for FakeMaster {
         state.entries.insert((request.parent, request.name.to_vec()), attr.clone());
         state.targets.insert(attr.inode.0, request.target);
         drop(state);
-        Ok(self.answer(Some(attr)))
+        Ok(self.made(attr))
     }
 
     async fn set_xattr(&self, request: Request<v1::SetXattrRequest>) -> Result<Response<v1::LookupResponse>, Status> {
@@ -299,7 +299,8 @@ impl WritingService for FakeMaster {
         if links == 0 {
             state.writing.held.retain(|_, held| *held != inode);
         }
-        Ok(Response::new(v1::RemoveResponse { as_of: state.position, links: u32::try_from(links).expect("few") }))
+        let links = u32::try_from(links).expect("few");
+        Ok(Response::new(v1::RemoveResponse { as_of: state.position, links, ..v1::RemoveResponse::default() }))
     }
 
     async fn rename(&self, request: Request<v1::RenameRequest>) -> Result<Response<v1::RenameResponse>, Status> {
@@ -310,7 +311,7 @@ impl WritingService for FakeMaster {
         let moved = state.entries.remove(&(request.from_parent, request.from_name.to_vec()));
         let moved = moved.ok_or_else(|| refused(ErrorKind::NotFound))?;
         state.entries.insert((request.to_parent, request.to_name.to_vec()), moved);
-        Ok(Response::new(v1::RenameResponse { as_of: state.position, links: 0 }))
+        Ok(Response::new(v1::RenameResponse { as_of: state.position, ..v1::RenameResponse::default() }))
     }
 
     async fn set_attr(&self, request: Request<v1::SetAttrRequest>) -> Result<Response<v1::LookupResponse>, Status> {
