@@ -28,7 +28,7 @@ pub(crate) struct Lease {
     pub(super) id: u64,
     /// A signed `StagingGrant`: a bearer's token, never shown.
     pub(super) staging: v1::SignedGrant,
-    /// A signed `PersistGrant` for the first persist, if that is soon.
+    /// A signed `PersistGrant` for the next persist, if that is soon.
     pub(super) offered: Mutex<Option<(v1::SignedGrant, Instant)>>,
     /// The worker bounds what may be staged.
     pub(super) is_bounded: bool,
@@ -53,7 +53,12 @@ impl TryFrom<v1::WriteLease> for Lease {
 }
 
 impl Lease {
-    /// The right to the first persist, once.
+    /// The right to the next persist is had in advance.
+    pub(super) fn offer(&self, grant: v1::SignedGrant) {
+        *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = Some((grant, Instant::now()));
+    }
+
+    /// The right to the next persist, once.
     pub(super) fn take_offer(&self) -> Option<v1::SignedGrant> {
         let offered = self.offered.lock().unwrap_or_else(PoisonError::into_inner).take();
         offered.filter(|(_, since)| since.elapsed() < OFFER).map(|(grant, _)| grant)

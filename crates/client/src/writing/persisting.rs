@@ -108,6 +108,7 @@ impl FileWriter {
             version: stored.version,
             holders: stored.holders,
             request_id: request_id(),
+            goes_on: !closing,
         };
         Ok(Some(Unanswered { request, changes, reclaims }))
     }
@@ -201,6 +202,9 @@ impl FileWriter {
         fail_point!("close::committed");
         let changes = commit.changes;
         *unanswered = None;
+        if let Some(grant) = answer.persist {
+            self.lease().offer(grant);
+        }
         let attr = attr_of(answer.attr)?.ok_or_else(|| gone(self.inode()))?;
         let answered = ticket.answered(answer.as_of, Duration::from_millis(answer.valid_ms));
         shared.cache.outdate(answer.as_of, attr.inode);

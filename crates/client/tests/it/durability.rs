@@ -44,6 +44,21 @@ async fn what_workers_hold_is_committed_with_its_holders() {
 }
 
 #[tokio::test]
+async fn who_syncs_again_and_again_asks_once_for_the_right_to() {
+    let cluster = Cluster::start(1).await;
+    cluster.master.state().writing.copies = 1;
+    let writer = create(&cluster, "f").await;
+    for round in 0..5 {
+        writer.append(Bytes::from_static(b"more")).await.expect("written");
+        assert_eq!(writer.persist(false).await.expect("synced").size, 4 * (round + 1));
+    }
+    writer.append(Bytes::from_static(b"last")).await.expect("written");
+    writer.persist(true).await.expect("closed");
+    assert_eq!((cluster.master.calls("prepare"), cluster.master.calls("commit")), (1, 6));
+    assert!(cluster.master.state().writing.prepared.is_empty(), "nothing is offered to who closes");
+}
+
+#[tokio::test]
 async fn what_no_store_has_stays_as_it_was_when_its_file_is_cut_to_nothing() {
     let cluster = Cluster::start(1).await;
     for copies in [1, 0] {

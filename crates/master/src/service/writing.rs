@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use headpond_namespace::{AttrChange, Owner, XattrChange};
 use headpond_proto::v1::{
-    self, CommitRequest, CreateRequest, EndWritingRequest, EndWritingResponse, LinkRequest, LookupResponse,
-    MadeResponse, MakeDirectoryRequest, MakeNodeRequest, OpenForWritingRequest, PendingRequest, PendingResponse,
-    PersistPathRequest, PersistPathResponse, PreparePersistRequest, PreparePersistResponse, PrepareUploadRequest,
-    PrepareUploadResponse, ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest, RemoveResponse, RenameRequest,
-    RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest, SetXattrRequest, WriteLease,
-    WriteResponse, writing_service_server::WritingService as Service,
+    self, CommitRequest, CommitResponse, CreateRequest, EndWritingRequest, EndWritingResponse, LinkRequest,
+    LookupResponse, MadeResponse, MakeDirectoryRequest, MakeNodeRequest, OpenForWritingRequest, PendingRequest,
+    PendingResponse, PersistPathRequest, PersistPathResponse, PreparePersistRequest, PreparePersistResponse,
+    PrepareUploadRequest, PrepareUploadResponse, ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest,
+    RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest,
+    SetXattrRequest, WriteLease, WriteResponse, writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, NsPath, Result, Timestamp, WorkerId};
@@ -112,7 +112,7 @@ impl Service for WritingService {
         Ok(Response::new(PreparePersistResponse { grant: Some(grant) }))
     }
 
-    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<LookupResponse>, Status> {
+    async fn commit(&self, request: Request<CommitRequest>) -> Result<Response<CommitResponse>, Status> {
         let asker = Asker::of(&self.0, &request);
         Peer::of(&request).map_err(refuse)?;
         let request = request.into_inner();
@@ -124,13 +124,15 @@ impl Service for WritingService {
                 key: request.key.to_vec(),
                 size: request.size,
                 mtime: Timestamp(request.mtime_ns),
-                version: request.version,
-                holders: request.holders.into_iter().map(WorkerId).collect(),
+                version: request.version.clone(),
+                holders: request.holders.iter().copied().map(WorkerId).collect(),
             };
             let id = request_id(&request.request_id)?;
             asker.settle(id, self.0.writing.commit(request.lease, persisted, id)).await
         };
-        commit().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
+        let Answer { attr, valid, as_of } = asker.resolved(commit().await.map_err(refuse)?);
+        let persist = if request.goes_on { self.0.writing.offer(request.lease) } else { None };
+        Ok(Response::new(CommitResponse { attr: attr.map(Into::into), valid_ms: millis(valid), as_of, persist }))
     }
 
     async fn end_writing(&self, request: Request<EndWritingRequest>) -> Result<Response<EndWritingResponse>, Status> {

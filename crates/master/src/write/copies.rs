@@ -62,6 +62,12 @@ impl Writing {
         Ok(Some(self.grants.persist(grant)))
     }
 
+    /// The right to the next persist of a lease whose holder goes on, if it can be had in advance.
+    pub(crate) fn offer(&self, lease: u64) -> Option<SignedGrant> {
+        let inode = self.leases.inode(lease).ok()?;
+        self.offer_copy(lease, &self.catalog.snapshot().ok()?, inode).ok().flatten()
+    }
+
     /// What workers hold is what the file has from now on.
     ///
     /// # Errors

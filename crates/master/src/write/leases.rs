@@ -159,7 +159,7 @@ impl Leases {
         Ok(())
     }
 
-    /// Has the holder's first persist need no [`Leases::begin_persist`], if none has begun; the same again for a repeated request.
+    /// Has the holder's next persist need no [`Leases::begin_persist`], if none has begun; the same again for a repeated request.
     pub(crate) fn offer(&self, id: u64, content: ContentId) -> Option<ContentId> {
         let mut state = self.state();
         let lease = state.leases.get_mut(&id)?;

@@ -23,7 +23,7 @@ pub(crate) struct Leases {
     /// Not held any more, and to be had back.
     forgotten: HashMap<u64, u64>,
     /// With a persist under way.
-    prepared: BTreeSet<u64>,
+    pub(crate) prepared: BTreeSet<u64>,
     ended: Vec<u64>,
     last: u64,
     term_ms: u64,
@@ -55,6 +55,21 @@ impl FakeMaster {
         let mut state = self.state();
         state.writing.forgotten = std::mem::take(&mut state.writing.held);
         state.writing.prepared.clear();
+    }
+
+    fn grant_persist(&self, lease: u64) -> v1::SignedGrant {
+        let mut state = self.state();
+        state.writing.prepared.insert(lease);
+        let (content, copies) = (ContentId(u128::from(state.position) << 64), state.writing.copies);
+        let grant = v1::PersistGrant {
+            lease,
+            mount: 1,
+            key: Bytes::from_static(if copies == 0 { b"prefix/key" } else { b"" }),
+            content: Some(content.into()),
+            copies,
+            ..Default::default()
+        };
+        GrantSigner::new(&[1; 32], 1).expect("a seed").sign_persist(grant)
     }
 
     fn reclaim(&self, lease: u64) -> Result<Response<v1::ReclaimLeaseResponse>, Status> {
@@ -186,22 +201,11 @@ impl WritingService for FakeMaster {
         self.enter("prepare".to_owned()).await?;
         self.held(lease)?;
         self.state().writing.stagers.push(worker);
-        self.state().writing.prepared.insert(lease);
-        let content = ContentId(u128::from(self.state().position) << 64);
-        let copies = self.state().writing.copies;
-        let grant = v1::PersistGrant {
-            lease,
-            mount: 1,
-            key: Bytes::from_static(if copies == 0 { b"prefix/key" } else { b"" }),
-            content: Some(content.into()),
-            copies,
-            ..Default::default()
-        };
-        let grant = GrantSigner::new(&[1; 32], 1).expect("a seed").sign_persist(grant);
+        let grant = self.grant_persist(lease);
         Ok(Response::new(v1::PreparePersistResponse { grant: Some(grant) }))
     }
 
-    async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::LookupResponse>, Status> {
+    async fn commit(&self, request: Request<v1::CommitRequest>) -> Result<Response<v1::CommitResponse>, Status> {
         let request = request.into_inner();
         let copies = self.state().writing.copies;
         assert_eq!(request.key, if copies == 0 { "prefix/key" } else { "" });
@@ -221,7 +225,9 @@ impl WritingService for FakeMaster {
                 attr.version = request.version;
             }
         })?;
-        Ok(self.answer(Some(attr)))
+        let v1::LookupResponse { attr, valid_ms, as_of } = self.answer(Some(attr)).into_inner();
+        let persist = (request.goes_on && copies == 1).then(|| self.grant_persist(request.lease));
+        Ok(Response::new(v1::CommitResponse { attr, valid_ms, as_of, persist }))
     }
 
     async fn end_writing(
