@@ -136,9 +136,7 @@ fn renames(world: &World, pond: &Pond, scale: Scale, report: &mut Report) -> Res
         ensure!(fs::read_dir(pond.path(&from))?.count() as u64 == below, "files are missing");
         let started = Instant::now();
         fs::rename(pond.path(&from), pond.path(&to))?;
-        eventually("the objects are moved", || {
-            Ok(world.runtime.block_on(world.s3.list(&format!("{from}/")))?.is_empty())
-        })?;
+        eventually("the objects are moved", || world.runtime.block_on(world.s3.is_bare(&format!("{from}/"))))?;
         moved.push(float(below) / started.elapsed().as_secs_f64());
     }
     report.fact(

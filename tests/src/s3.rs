@@ -265,6 +265,16 @@ impl S3 {
         Ok(keys)
     }
 
+    /// Whether there is nothing below `prefix`.
+    ///
+    /// # Errors
+    /// The store refuses.
+    pub async fn is_bare(&self, prefix: &str) -> Result<bool> {
+        let listed = self.client.list_objects_v2().bucket(&self.bucket).prefix(prefix).max_keys(1).send().await;
+        let page = listed.map_err(|error| anyhow::anyhow!("list {prefix}: {}", DisplayErrorContext(error)))?;
+        Ok(page.contents().is_empty())
+    }
+
     /// Lists everything below `prefix` page by page, as fast as the store answers, and says how long that took.
     ///
     /// # Errors
