@@ -227,8 +227,9 @@ impl MetaCache {
         Some(found)
     }
 
-    /// That a directory which is known whole lacks a name.
+    /// That a directory which is known whole lacks a name. What is no name is for others to refuse.
     fn absence(&self, parent: InodeId, name: &[u8]) -> Option<Lookup> {
+        Name::new(name).ok()?;
         let Answered { session, valid_until, .. } = self.wholes.without(parent, self.hash_of(parent, name))?.answered;
         self.believes(session, valid_until).then_some(Lookup { attr: None, valid_until })
     }

@@ -226,6 +226,7 @@ async fn a_directory_that_is_known_whole_lacks_what_it_never_had() {
     cache.put_whole(&answered(&cache), DIRECTORY, [&b"a"[..]]);
     assert!(cache.name(DIRECTORY, b"b").is_some_and(|found| found.attr.is_none() && found.remaining() == VALID));
     assert!(cache.name(DIRECTORY, b"a").is_none(), "what it is must be asked");
+    assert!(cache.name(DIRECTORY, &[b'a'; 256]).is_none(), "it is no name");
     let other = Name::new("b").expect("a name");
     cache.invalidate(NOW + 1, DIRECTORY, Some(&other), None);
     assert!(cache.name(DIRECTORY, b"b").is_none(), "it may be there");
