@@ -46,8 +46,8 @@ pub(crate) struct Masters {
     pub(crate) session: SessionName,
 }
 
-/// The session that calls belong to: what they are answered is believed in it.
-#[derive(Clone, Debug, Default)]
+/// The session that calls belong to: what they are answered is believed in it. And how long an answer is waited for.
+#[derive(Clone, Debug)]
 pub(crate) struct SessionName(Arc<Named>);
 
 #[derive(Debug)]
@@ -56,15 +56,16 @@ struct Named {
     id: AtomicU64,
     /// How much later than it is made a change may be answered, in milliseconds.
     patience: AtomicU64,
-}
-
-impl Default for Named {
-    fn default() -> Self {
-        Self { id: AtomicU64::new(0), patience: AtomicU64::new(millis(PATIENCE)) }
-    }
+    /// The metadata deadline, in milliseconds: what a master waits for itself must not take longer.
+    timeout: u64,
 }
 
 impl SessionName {
+    fn new(timeout: Duration) -> Self {
+        let patience = AtomicU64::new(millis(PATIENCE));
+        Self(Arc::new(Named { id: AtomicU64::new(0), patience, timeout: millis(timeout) }))
+    }
+
     /// Calls are made in session `id` from now on. A change may be answered `patience` later than it is made.
     pub(crate) fn begin(&self, id: u64, patience: Duration) {
         self.0.patience.store(millis(patience), Ordering::Relaxed);
@@ -82,6 +83,7 @@ impl Interceptor for SessionName {
             0 => {}
             id => drop(request.metadata_mut().insert("headpond-session", MetadataValue::from(id))),
         }
+        request.metadata_mut().insert("headpond-timeout", MetadataValue::from(self.0.timeout));
         Ok(request)
     }
 }
@@ -135,7 +137,7 @@ impl Masters {
         if config.masters.is_empty() {
             return Err(Error::new(ErrorKind::InvalidArgument, "no master is configured: set `masters` to host:port"));
         }
-        let session = SessionName::default();
+        let session = SessionName::new(config.metadata_timeout);
         let masters = config.masters.iter().map(|address| {
             let channel = transport.channel(&endpoint(address, config.connect_timeout)?);
             let channel = InterceptedService::new(channel, session.clone());
@@ -313,6 +315,14 @@ mod tests {
     use headpond_runtime::{Shutdown, Tasks};
 
     use super::*;
+
+    #[test]
+    fn a_call_says_how_long_it_waits_for_its_answer() {
+        let mut session = SessionName::new(Duration::from_secs(3));
+        let request = session.call(Request::new(())).expect("goes on");
+        let said = request.metadata().get("headpond-timeout").expect("said");
+        assert_eq!(said.to_str().expect("text"), "3000");
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_during_which_the_process_stood_still_tells_of_no_outage() {

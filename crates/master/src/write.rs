@@ -71,7 +71,7 @@ use replaced::Replaced;
 use entries::STICKY;
 
 /// How long a change waits for another that is in its way.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Changes the namespace, and its stores, for clients.
 #[derive(Debug)]
@@ -133,7 +133,19 @@ impl Writing {
     /// # Errors
     /// Those of `attempt`; `Busy` when time is up, naming what is in the way.
     async fn persevere<T, F: Future<Output = Result<Try<T>>>>(&self, attempt: impl Fn() -> F) -> Result<T> {
-        let until = Instant::now() + PATIENCE;
+        self.persevere_for(PATIENCE, attempt).await
+    }
+
+    /// [`Writing::persevere`] for a caller who waits for `patience` only.
+    ///
+    /// # Errors
+    /// The same.
+    async fn persevere_for<T, F: Future<Output = Result<Try<T>>>>(
+        &self,
+        patience: Duration,
+        attempt: impl Fn() -> F,
+    ) -> Result<T> {
+        let until = Instant::now() + patience.min(PATIENCE);
         loop {
             // Before looking, so that no end falls between.
             let (mut writers, mut relocations) = (self.leases.watch(), self.relocator.watch());

@@ -10,10 +10,20 @@ use crate::{
     lookup::{Answer, Located},
     sessions::Sessions,
     walk::WalkPage,
+    write::PATIENCE,
 };
 
 /// Metadata of calls: the session's id in decimal.
 const SESSION: &str = "headpond-session";
+
+/// Metadata of calls: how long an answer is waited for, in milliseconds.
+const TIMEOUT: &str = "headpond-timeout";
+
+/// How long what is in the way of `request` may be waited for, so that whoever asks is told of it before he waits no more.
+pub(super) fn patience<T>(request: &Request<T>) -> Duration {
+    let timeout = request.metadata().get(TIMEOUT).and_then(|timeout| timeout.to_str().ok()?.parse().ok());
+    timeout.map_or(PATIENCE, |timeout| Duration::from_millis(timeout).mul_f64(0.75))
+}
 
 /// Who asks.
 #[derive(Clone, Debug)]

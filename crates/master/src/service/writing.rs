@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     asked,
-    asker::Asker,
+    asker::{Asker, patience},
     message::{lookup_response, millis, mode, name, path, rename_mode, request_id, unstored},
     pending::pending_response,
     refuse,
@@ -64,11 +64,11 @@ impl Service for WritingService {
         &self,
         request: Request<OpenForWritingRequest>,
     ) -> Result<Response<WriteResponse>, Status> {
-        let asker = Asker::of(&self.0, &request);
+        let (asker, patience) = (Asker::of(&self.0, &request), patience(&request));
         let request = asked(request, |request| &mut request.caller)?;
         let id = request_id(&request.request_id).map_err(refuse)?;
         let caller = request.caller.map(Caller::from);
-        let opened = self.0.writing.open(InodeId(request.inode), caller, id).await.map_err(refuse)?;
+        let opened = self.0.writing.open(InodeId(request.inode), caller, id, patience).await.map_err(refuse)?;
         Ok(Response::new(self.write_response(opened, &asker)))
     }
 
@@ -106,9 +106,10 @@ impl Service for WritingService {
         request: Request<PreparePersistRequest>,
     ) -> Result<Response<PreparePersistResponse>, Status> {
         Peer::of(&request).map_err(refuse)?;
+        let patience = patience(&request);
         let PreparePersistRequest { lease, worker } = request.into_inner();
         let worker = Some(WorkerId(worker)).filter(|worker| worker.0 != 0);
-        let grant = self.0.writing.prepare(lease, worker).await.map_err(refuse)?;
+        let grant = self.0.writing.prepare(lease, worker, patience).await.map_err(refuse)?;
         Ok(Response::new(PreparePersistResponse { grant: Some(grant) }))
     }
 

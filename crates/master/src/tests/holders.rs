@@ -30,7 +30,7 @@ use tonic::{Request, Response, Status, transport::Server};
 use super::{INTERVAL, Rig, writing::request};
 use crate::{
     lookup::Answer,
-    write::{Opened, Persisted},
+    write::{Opened, PATIENCE, Persisted},
 };
 
 /// Who looks at the store after each put.
@@ -293,7 +293,7 @@ impl Bed {
     /// The grant for the staged bytes of a lease.
     pub(super) async fn copies_grant(&self, lease: u64) -> Result<PersistGrant> {
         let core = &self.master.core;
-        let signed = self.writing().prepare(lease, Some(self.holder.id())).await?;
+        let signed = self.writing().prepare(lease, Some(self.holder.id()), PATIENCE).await?;
         let verifier = GrantVerifier::new(core.grants.public_key(), core.cluster);
         Ok(verifier.verify_persist(&signed, core.clock.now()).expect("signed by this master"))
     }

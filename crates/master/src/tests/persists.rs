@@ -9,7 +9,11 @@ use super::{
     holders::{Bed, persistence},
     writing::request,
 };
-use crate::{persist::State, workers::Report, write::Opened};
+use crate::{
+    persist::State,
+    workers::Report,
+    write::{Opened, PATIENCE},
+};
 
 #[tokio::test]
 async fn a_file_is_seen_when_it_is_closed_and_stored_afterwards() {
@@ -257,7 +261,7 @@ async fn a_commit_file_waits_in_through_for_what_was_moved_and_held() {
     let Opened { lease, .. } = bed.create("/m/_SUCCESS").await.expect("made");
     let lease = lease.expect("a file");
     tokio::time::pause();
-    let busy = bed.writing().prepare(lease, None).await.expect_err("held is not there");
+    let busy = bed.writing().prepare(lease, None, PATIENCE).await.expect_err("held is not there");
     assert_eq!(busy.kind(), ErrorKind::Busy);
     tokio::time::resume();
     bed.holder.open();

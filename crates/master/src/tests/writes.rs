@@ -4,7 +4,10 @@ use std::{sync::Arc, time::Duration};
 
 use headpond_proto::{
     status,
-    v1::{self, CreateRequest, MakeDirectoryRequest, RemoveRequest, writing_service_client::WritingServiceClient},
+    v1::{
+        self, CreateRequest, MakeDirectoryRequest, OpenForWritingRequest, RemoveRequest,
+        writing_service_client::WritingServiceClient,
+    },
 };
 use headpond_types::{ErrorKind, FileKind, RequestId};
 use headpond_ufs::{Fault, Key, Op, Precondition, UfsErrorKind, UnderStore};
@@ -16,7 +19,10 @@ use super::{
     services::channel,
     writing::request,
 };
-use crate::{walk::WalkOptions, write::NewEntry};
+use crate::{
+    walk::WalkOptions,
+    write::{NewEntry, PATIENCE},
+};
 
 #[tokio::test]
 async fn a_file_is_visible_when_made_and_stored_when_committed() {
@@ -260,10 +266,10 @@ async fn a_marker_left_by_a_master_that_ended_is_taken_over_unless_more_is_there
 async fn one_client_writes_a_file_at_a_time() {
     let rig = Rig::writable(&["f"]).await;
     let inode = rig.inode("/m/f").await;
-    let first = rig.writing().open(inode, None, RequestId(1)).await.expect("opened").lease.expect("a file");
-    let again = rig.writing().open(inode, None, RequestId(1)).await.expect("repeated").lease;
+    let first = rig.writing().open(inode, None, RequestId(1), PATIENCE).await.expect("opened").lease.expect("a file");
+    let again = rig.writing().open(inode, None, RequestId(1), PATIENCE).await.expect("repeated").lease;
     assert_eq!(again, Some(first));
-    let second = rig.writing().open(inode, None, RequestId(2));
+    let second = rig.writing().open(inode, None, RequestId(2), PATIENCE);
     let end = async {
         tokio::task::yield_now().await;
         rig.writing().end(first).await.expect("ended");
@@ -272,9 +278,23 @@ async fn one_client_writes_a_file_at_a_time() {
     let second = second.expect("waited").lease.expect("a file");
     assert_eq!(rig.persist_grant(first).await.expect_err("ended").kind(), ErrorKind::Stale);
     tokio::time::pause();
-    let busy = rig.writing().open(inode, None, RequestId(3)).await.expect_err("held");
+    let busy = rig.writing().open(inode, None, RequestId(3), PATIENCE).await.expect_err("held");
     assert_eq!(busy.kind(), ErrorKind::Busy);
     rig.writing().end(second).await.expect("ended");
+}
+
+#[tokio::test]
+async fn who_waits_for_a_shorter_time_is_told_in_it_what_is_in_the_way() {
+    let rig = Rig::writable(&["f"]).await;
+    let inode = rig.inode("/m/f").await;
+    rig.writing().open(inode, None, RequestId(1), PATIENCE).await.expect("opened");
+    let mut client = WritingServiceClient::new(channel(&rig).await);
+    let open = OpenForWritingRequest { inode: inode.0, request_id: vec![2; 16].into(), ..Default::default() };
+    let mut asked = tonic::Request::new(open);
+    asked.metadata_mut().insert("headpond-timeout", 400.into());
+    let answer = tokio::time::timeout(PATIENCE / 2, client.open_for_writing(asked)).await.expect("waits no longer");
+    let busy = status::to_error(&answer.expect_err("held"), "open");
+    assert_eq!(busy.kind(), ErrorKind::Busy, "{busy}");
 }
 
 #[tokio::test]

@@ -12,7 +12,7 @@ use headpond_ufs::{Key, ListRequest, ObjectMeta, Precondition, UfsError, UnderSt
 use super::Rig;
 use crate::{
     lookup::Answer,
-    write::{NewEntry, Opened, Persisted, Removal, Renaming, Writing},
+    write::{NewEntry, Opened, PATIENCE, Persisted, Removal, Renaming, Writing},
 };
 
 /// The user that owns what tests make.
@@ -87,7 +87,7 @@ impl Rig {
     /// The grant to persist under a lease, as a worker reads it.
     pub(super) async fn persist_grant(&self, lease: u64) -> Result<PersistGrant> {
         let core = &self.master.core;
-        let signed = self.writing().prepare(lease, None).await?;
+        let signed = self.writing().prepare(lease, None, PATIENCE).await?;
         let verifier = GrantVerifier::new(core.grants.public_key(), core.cluster);
         Ok(verifier.verify_persist(&signed, core.clock.now()).expect("signed by this master"))
     }

@@ -1,6 +1,6 @@
 //! Making files and getting the right to write them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use headpond_namespace::{Command, Reply};
 use headpond_proto::v1::SignedGrant;
@@ -81,7 +81,7 @@ impl Writing {
         }
     }
 
-    /// The right to write the next version of a file.
+    /// The right to write the next version of a file. Another writer is waited for as long as the caller has `patience`.
     ///
     /// # Errors
     /// `Busy` when somebody else writes it for longer than a caller waits, `IsADirectory`, `ReadOnly`, `PermissionDenied`, `Stale`.
@@ -90,10 +90,11 @@ impl Writing {
         inode: InodeId,
         caller: Option<Caller>,
         request: RequestId,
+        patience: Duration,
     ) -> Result<Opened> {
         let this = self.clone();
-        self.run_once(request, async move { this.persevere(|| this.try_open(inode, caller.as_ref(), request)).await })
-            .await
+        let open = async move { this.persevere_for(patience, || this.try_open(inode, caller.as_ref(), request)).await };
+        self.run_once(request, open).await
     }
 
     async fn try_open(&self, inode: InodeId, caller: Option<&Caller>, request: RequestId) -> Result<Try<Opened>> {

@@ -1,6 +1,6 @@
 //! From staged bytes to a version: the grant to store them, the commit, the end of a lease.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use fail::fail_point;
@@ -102,13 +102,19 @@ impl Writing {
     }
 
     /// The right to have the staged bytes of a lease, which `worker` has, persisted as the mount says: stored where the file's object is or is to
-    /// be, or held by workers. That of a new file begins at a key of its own while others may be where its path says.
+    /// be, or held by workers. That of a new file begins at a key of its own while others may be where its path says. What is in its way is waited for
+    /// as long as the caller has `patience`.
     ///
     /// # Errors
     /// `Stale` when the lease is lost or the file gone, `ReadOnly`; `Busy` for a commit file while what was changed before is not in the store, and
     /// while the file's last version is being stored; `Unavailable` when there are fewer workers than the mount wants.
-    pub(crate) async fn prepare(&self, lease: u64, worker: Option<WorkerId>) -> Result<SignedGrant> {
-        self.persevere(|| self.try_prepare(lease, worker)).await
+    pub(crate) async fn prepare(
+        &self,
+        lease: u64,
+        worker: Option<WorkerId>,
+        patience: Duration,
+    ) -> Result<SignedGrant> {
+        self.persevere_for(patience, || self.try_prepare(lease, worker)).await
     }
 
     async fn try_prepare(&self, lease: u64, worker: Option<WorkerId>) -> Result<Try<SignedGrant>> {

@@ -107,3 +107,22 @@ fn a_rename_that_must_not_replace_is_won_by_one_of_two_mounts() -> Result<()> {
     }
     Ok(())
 }
+
+#[test]
+fn who_wants_to_write_what_another_mount_writes_hears_that_it_is_busy() -> Result<()> {
+    let lake = Lake::of([("f", "old")])?;
+    // Mounts of tests wait for a master for a shorter time than it waits for what is in the way of a change.
+    let (cluster, [one, other]) = cluster(&lake)?;
+    must_soon_read(&cluster.path(other, "f"), b"old")?;
+    let mut file = File::options().write(true).open(cluster.path(one, "f"))?;
+    file.write_all(b"new")?;
+    for _ in 0..2 {
+        let Err(busy) = File::options().write(true).open(cluster.path(other, "f")) else {
+            anyhow::bail!("two mounts write one file");
+        };
+        ensure!(busy.raw_os_error() == Some(Errno::BUSY.raw_os_error()), "the second hears {busy}");
+    }
+    close(file)?;
+    must_soon_read(&cluster.path(other, "f"), b"new")?;
+    Ok(close(File::options().write(true).open(cluster.path(other, "f"))?)?)
+}
