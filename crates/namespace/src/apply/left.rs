@@ -35,11 +35,13 @@ impl Apply<'_> {
         self.leave_all(dir, &[Left { key, version }])
     }
 
-    /// Whether what the under store has under the new name of something is replaced by it: it has an object, or is to be put there.
+    /// Whether what the under store has under the new name of something is replaced by it: it has an object, or is a file that is to be put there. A
+    /// directory that is to get its marker there may be renamed or removed before, and would leave the other's.
     pub(super) fn takes_place(&self, source: Entry) -> Result<bool, TableError> {
         let row = self.rows.inode(source.inode)?;
         let row = row.unwrap_or_else(|| panic!("inode {} has an entry but no row", source.inode));
-        Ok(source.is_directory || row.dirty || self.object_key(source.inode, &row)?.is_some())
+        let is_dirty_file = row.dirty && !source.is_directory;
+        Ok(is_dirty_file || self.object_key(source.inode, &row)?.is_some())
     }
 
     /// Notes what is left to be done when an entry has left `dir`.

@@ -139,7 +139,8 @@ impl Apply<'_> {
         if let Some(target) = target
             && !self.take_place(source, target, order)?
         {
-            if after.later && !self.takes_place(source)? {
+            // A directory of which the under store has nothing never takes the place of another's marker, whoever persists it when.
+            if (after.later || source.is_directory) && !self.takes_place(source)? {
                 self.leave_object(to.0, target)?;
             } else {
                 object = self.object_of(target.inode)?;

@@ -75,8 +75,9 @@ impl Model {
         now: Timestamp,
     ) -> Option<u64> {
         let mut is_seen_to = target.is_some_and(|target| self.take_place(source, target, order.0));
-        let takes = self.is_directory(source) || self.nodes[&source].dirty.is_some() || self.has_object(source);
-        if let Some(target) = target.filter(|_| later && !takes) {
+        let is_directory = self.is_directory(source);
+        let takes = !is_directory && self.nodes[&source].dirty.is_some() || self.has_object(source);
+        if let Some(target) = target.filter(|_| (later || is_directory) && !takes) {
             self.leave_object(target);
             is_seen_to = true;
         }

@@ -115,6 +115,18 @@ fn a_removed_bare_directory_leaves_nothing() {
 }
 
 #[test]
+fn a_bare_directory_leaves_the_marker_of_what_it_replaces() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[dir("d")]);
+    let new = bed.make_bare(ROOT, "new", Due::Now);
+    assert_eq!(bed.try_rename((ROOT, "new"), (ROOT, "d")).reply, Reply::Renamed(None));
+    let left = bed.orphan("d/").expect("is left");
+    assert!(left.number > bed.dirty(new).number && bed.dirty(new).is_bare());
+    bed.begin(new, bed.dirty(new).number, "d", None);
+    assert_eq!(bed.orphan("d/"), None, "it has one there by now");
+}
+
+#[test]
 fn a_marker_that_is_dropped_is_not_missed() {
     let mut bed = Bed::mounted();
     let a = bed.make_bare(ROOT, "a", Due::Now);
