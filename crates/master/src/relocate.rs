@@ -60,7 +60,7 @@ use std::{
 
 use headpond_namespace::Relocation;
 use headpond_runtime::{Clock, Tasks};
-use headpond_types::{Error, ErrorKind, MountId, Result};
+use headpond_types::{Error, ErrorKind, InodeId, MountId, Result};
 use headpond_ufs::{Abandoned, UnderStore};
 use tokio::{
     sync::{Notify, watch},
@@ -128,6 +128,21 @@ struct State {
     held: BTreeMap<u64, MountId>,
     /// Relocations whose objects are all where they belong, and that end after those above them.
     in_place: BTreeSet<u64>,
+    /// Relocations that look for what is left, for the last time.
+    ending: BTreeSet<u64>,
+}
+
+/// A relocation looks for what is left, until this is dropped.
+#[derive(Debug)]
+struct Ending<'p> {
+    progress: &'p Progress,
+    id: u64,
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        self.progress.state().ending.remove(&self.id);
+    }
 }
 
 #[derive(Debug)]
@@ -199,6 +214,16 @@ impl Relocator {
     /// Why the relocation `id` does not go on, if it does not.
     pub(crate) fn problem(&self, id: u64) -> Option<String> {
         self.progress.state().stopped.get(&id).map(|stopped| stopped.why.clone())
+    }
+
+    /// Whether the relocation that `inode` is, or lies below, looks for what is left for the last time: nothing is put at its old places then that has
+    /// not been begun before.
+    ///
+    /// # Errors
+    /// Those of the namespace.
+    pub(crate) fn ends_around(&self, inode: InodeId) -> Result<bool> {
+        let around = self.catalog.snapshot()?.relocation_of(inode)?;
+        Ok(around.is_some_and(|id| self.progress.state().ending.contains(&id)))
     }
 
     /// Relocations that have not ended.
@@ -360,6 +385,12 @@ impl Progress {
         if self.state().in_place.insert(id) {
             self.ended.send_modify(|count| *count += 1);
         }
+    }
+
+    /// The relocation `id` begins to look for what is left.
+    fn ending(&self, id: u64) -> Ending<'_> {
+        self.state().ending.insert(id);
+        Ending { progress: self, id }
     }
 
     /// When the next one that stopped is tried again, `latest` at the latest.

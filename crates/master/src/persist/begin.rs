@@ -6,7 +6,7 @@ use fail::fail_point;
 use headpond_namespace::{Command, Dirty, Due, Location, PersistBegun, Snapshot};
 use headpond_types::{Attr, ContentId, FileKind, InodeId, Result, WorkerId};
 
-use super::{left::Orphan, links::Copying, run::Run};
+use super::{Persister, left::Orphan, links::Copying, run::Run};
 use crate::{
     mount::LiveMount,
     write::{NameGuard, first_key},
@@ -140,10 +140,13 @@ impl Run {
         begun
     }
 
-    /// Whether the journal says that what is to be done may leave an object: not if a directory above was renamed just before.
+    /// Whether the journal says that what is to be done may leave an object: not if a directory above was renamed just before. A marker waits while
+    /// a relocation looks for what is left where it is to be put: either that finds in the journal that it was begun, or is found here to look.
     fn has_begun(&self, task: &Task) -> Result<bool> {
-        let dirty = self.persister.catalog.snapshot()?.dirty(task.inode)?;
-        Ok(dirty.is_some_and(|dirty| dirty.number == task.number && dirty.key.as_ref() == Some(&task.key)))
+        let Persister { catalog, relocator, .. } = &*self.persister;
+        let begun = catalog.snapshot()?.dirty(task.inode)?;
+        let has_begun = begun.is_some_and(|dirty| dirty.number == task.number && dirty.key.as_ref() == Some(&task.key));
+        Ok(has_begun && !(matches!(task.what, What::Marker) && relocator.ends_around(task.inode)?))
     }
 
     /// `None` when something is in its way, or it is not what it was.

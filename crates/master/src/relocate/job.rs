@@ -150,6 +150,11 @@ impl<'j> Job<'j> {
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
         }
+        // A marker that is begun below goes to an old place: from here on it waits for this to be over, and one that was begun before is seen.
+        let _ending = relocator.progress.ending(relocation.id);
+        if job.is_persisting()? {
+            return Ok(Progress::Waits { advanced, wait: Wait::Persist });
+        }
         if let Some(wait) = job.is_covered(&top).await? {
             return Ok(Progress::Waits { advanced, wait });
         }
