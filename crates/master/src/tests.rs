@@ -10,6 +10,7 @@ mod keys;
 mod lengths;
 mod links;
 mod lookups;
+mod markers;
 mod moves;
 mod nodes;
 mod order;

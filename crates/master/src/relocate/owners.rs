@@ -3,12 +3,15 @@
 //! The namespace finds a key by inode, not the other way round. But a key is always one of few: where the path says, below a place of the
 //! relocation that the file belongs to, or where displaced objects are.
 
+use std::collections::BTreeSet;
+
 use headpond_namespace::{Relocation, Snapshot, displaced_inode};
 use headpond_types::{Attr, FileKind, InodeId, MountId, Name, Result, Timestamp};
 
 use crate::{
     mount::path_key,
     sync::{Freshness, is_unpersisted},
+    write::Place,
 };
 
 /// The owners of keys of one mount, as of one snapshot.
@@ -72,7 +75,8 @@ impl Owners {
         Ok(self.snapshot.dirty(file)?.is_some_and(|dirty| dirty.key.is_some()))
     }
 
-    /// The directory other than `except` whose prefix is `key`, which ends in `/`, or is to be.
+    /// The directory other than `except` whose prefix is `key`, which ends in `/`, or is to be. One of which the store has nothing yet does not count:
+    /// what is there is not its own, and nobody would know of it any more if it was left to it and that went on to another place.
     ///
     /// # Errors
     /// When the namespace cannot be read.
@@ -81,11 +85,37 @@ impl Owners {
         for (base, rest) in self.bases(bare) {
             let Some(attr) = self.resolve(base, rest)?.filter(|attr| attr.inode != except) else { continue };
             let Some(location) = self.snapshot.location(attr.inode)? else { continue };
-            if attr.kind == FileKind::Directory && (location.key == bare || path_key(&location.names) == bare) {
+            if attr.kind == FileKind::Directory
+                && (location.key == bare || path_key(&location.names) == bare)
+                && !self.snapshot.dirty(attr.inode)?.is_some_and(|dirty| dirty.is_bare())
+            {
                 return Ok(Some(attr.inode));
             }
         }
         Ok(None)
+    }
+
+    /// The names under which a directory with the prefix `key` is found, or would have to be made.
+    ///
+    /// # Errors
+    /// When the namespace cannot be read.
+    pub(super) fn names_at(&self, key: &[u8]) -> Result<BTreeSet<Place>> {
+        let mut names = BTreeSet::new();
+        for (base, rest) in self.bases(key.strip_suffix(b"/").unwrap_or(key)) {
+            let Some(attr) = self.snapshot.attr(base)? else { continue };
+            let path = self.snapshot.path(base)?;
+            let mut last = path.and_then(|path| Some((attr.parent, path.names().last()?.clone())));
+            let mut at = base;
+            for part in rest.split(|byte| *byte == b'/').filter(|_| !rest.is_empty()) {
+                let Ok(name) = Name::new(part) else { break };
+                let found = self.snapshot.lookup(at, &name)?;
+                last = Some((at, name));
+                let Some(found) = found.filter(|attr| attr.mount == self.mount) else { break };
+                at = found.inode;
+            }
+            names.extend(last);
+        }
+        Ok(names)
     }
 
     /// The version of an object at `key` that may be overwritten, because its file is gone.

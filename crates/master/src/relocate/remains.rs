@@ -18,7 +18,7 @@ use super::{
 use crate::{
     mount::{LiveMount, Verdict, path_key},
     sync::is_unpersisted,
-    write::{delete_version, make_marker},
+    write::{NameGuard, delete_version, make_marker},
 };
 
 impl Relocator {
@@ -155,12 +155,31 @@ impl Job<'_> {
         let store = self.mount.store().await?;
         // Those in a directory before it.
         for marker in markers.into_iter().rev() {
-            let place = self.mount.relative(marker.key.as_bytes()).unwrap_or_default();
-            if self.owners()?.directory_at(place, InodeId(0))?.is_none() {
+            if let Some(_guards) = self.lock_marker(&marker.key, InodeId(0)).await? {
                 self.mount.ask("delete", &marker.key, store.delete(&marker.key, &Precondition::None)).await?;
             }
         }
         Ok(())
+    }
+
+    /// Sees to it that nobody begins to put the marker `key` for a directory, until what is answered is dropped. `None`: a directory other than
+    /// `except` has it, or may have it.
+    ///
+    /// # Errors
+    /// When the namespace cannot be read.
+    pub(super) async fn lock_marker(&self, key: &Key, except: InodeId) -> Result<Option<Vec<NameGuard>>> {
+        let place = self.mount.relative(key.as_bytes()).unwrap_or_default();
+        loop {
+            let names = self.owners()?.names_at(place)?;
+            let guards = self.relocator.names.lock_all(names.iter().cloned().collect()).await;
+            let owners = self.owners()?;
+            if owners.directory_at(place, except)?.is_some() {
+                return Ok(None);
+            }
+            if owners.names_at(place)? == names {
+                return Ok(Some(guards));
+            }
+        }
     }
 
     /// Moves the markers of directories that no listing of `prefix` shows.
@@ -271,6 +290,7 @@ impl Job<'_> {
             return Ok(false);
         }
         fail_point!("relocate::marker");
+        let Some(_guards) = self.lock_marker(key, dir).await? else { return Ok(false) };
         self.mount.ask("delete", key, store.delete(key, &Precondition::None)).await?;
         // A store with directories keeps one that has entries.
         let left = self.mount.ask("find", key, store.head(key)).await?;

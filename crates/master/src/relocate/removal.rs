@@ -225,10 +225,10 @@ impl Job<'_> {
             // Those in a directory before it.
             for meta in markers.into_iter().rev() {
                 let relative = self.mount.relative(meta.key.as_bytes()).unwrap_or_default();
-                let is_others = self.others()?.claim(relative, place.len());
-                if is_others || self.owners()?.directory_at(relative, InodeId(0))?.is_some() {
+                if self.others()?.claim(relative, place.len()) {
                     continue;
                 }
+                let Some(_guards) = self.lock_marker(&meta.key, InodeId(0)).await? else { continue };
                 if meta.size == 0 {
                     self.mount.ask("delete", &meta.key, store.delete(&meta.key, &Precondition::None)).await?;
                 } else if is_older(&meta, at) {

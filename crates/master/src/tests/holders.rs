@@ -268,15 +268,19 @@ impl Bed {
     }
 
     pub(super) async fn with(persistence: Persistence, keys: &[&str]) -> Self {
-        let rig = Rig::with_mount(
-            Some(INTERVAL),
-            keys,
-            |store| store,
-            |mount| {
-                mount.read_only = false;
-                mount.persistence = persistence;
-            },
-        )
+        Self::over(persistence, keys, |store| store).await
+    }
+
+    /// With a store as `around` makes it of one in memory.
+    pub(super) async fn over(
+        persistence: Persistence,
+        keys: &[&str],
+        around: impl FnOnce(Arc<dyn UnderStore>) -> Arc<dyn UnderStore>,
+    ) -> Self {
+        let rig = Rig::with_mount(Some(INTERVAL), keys, around, |mount| {
+            mount.read_only = false;
+            mount.persistence = persistence;
+        })
         .await;
         let holder = Holder::start(&rig, "w1").await;
         Self { rig, holder }
