@@ -95,13 +95,13 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             mode => mode.map(|mode| mode & 0o7777),
         };
         let inode = self.inode_of(node);
-        // The kernel leaves it to us that a file is modified when it is cut through a descriptor, also to the length that it has.
-        let mtime = mtime.or_else(|| handle.and(length).map(|_| Time::Now));
         let mtime = match mtime {
             Some(Time::At(time)) => Some(time),
-            // What is not persisted yet will have been written just then.
-            Some(Time::Now) if self.source.writer(inode).is_some_and(|writer| writer.is_dirty()) => None,
+            // Also of what is not persisted yet: another time may have been set since it was written.
             Some(Time::Now) => Some(SystemClock.now()),
+            // The kernel leaves it to us that a file is modified when it is cut through a descriptor, also to the length that it has. What is not
+            // persisted yet was modified just then.
+            None if handle.and(length).is_some() => self.modified_now(inode),
             None => None,
         };
         let change = AttrChange { mode, uid, gid, mtime };
@@ -113,6 +113,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             Some(entry) => Ok(entry),
             None => self.attr(node).await,
         }
+    }
+
+    /// When a file was modified that is cut to the length that it has, unless that is said by what is to be persisted of it.
+    pub(super) fn modified_now(&self, inode: InodeId) -> Option<Timestamp> {
+        let is_said = self.source.writer(inode).is_some_and(|writer| writer.is_dirty());
+        (!is_said).then(|| SystemClock.now())
     }
 
     /// Takes from a file the right to act as its owner or group, as a write by somebody else does.

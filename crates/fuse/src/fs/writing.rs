@@ -5,8 +5,8 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use headpond_client::NewFile;
-use headpond_types::{Error, ErrorKind, Result};
+use headpond_client::{AttrChange, NewFile};
+use headpond_types::{Error, ErrorKind, InodeId, Result};
 
 use super::{Admitted, FileSystem, Opening, PassedThrough, Source, SourceWriter, attributes::name_of, pages::Held};
 
@@ -17,14 +17,37 @@ const CLOSING: Duration = Duration::from_secs(1);
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Makes the file `name` in `parent`, or opens the one that has the name.
     pub(crate) async fn create(&self, parent: u64, name: &[u8], new: NewFile) -> Result<Arc<S::Writer>> {
-        let (parent, name) = (self.inode_of(parent), name_of(name)?);
+        let (parent, name, truncate) = (self.inode_of(parent), name_of(name)?, new.truncate);
         let writer = self.within("creating a file", self.source.create(parent, &name, new)).await?;
         self.disturb(parent);
+        if truncate {
+            self.modify_empty(writer.attr().inode).await?;
+        }
         Ok(writer)
     }
 
+    /// Opens a node to write it, with `truncate` as a file without bytes.
+    pub(crate) async fn open_to_write(&self, node: u64, truncate: bool) -> Result<Arc<S::Writer>> {
+        let writer = self.open_writer(node, truncate).await?;
+        if truncate {
+            self.modify_empty(self.inode_of(node)).await?;
+        }
+        Ok(writer)
+    }
+
+    /// A file was opened as one without bytes: it is modified then, also if it had none.
+    async fn modify_empty(&self, inode: InodeId) -> Result<()> {
+        let Some(mtime) = self.modified_now(inode) else { return Ok(()) };
+        let change = AttrChange { mtime: Some(mtime), ..AttrChange::default() };
+        match self.within("changing attributes", self.source.set_attr(inode, change)).await {
+            // Who may write it and does not own it may not set its time, which stays then: he may open it all the same.
+            Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
+            set => set.map(drop),
+        }
+    }
+
     /// The right to write a node.
-    pub(crate) async fn open_writer(&self, node: u64, truncate: bool) -> Result<Arc<S::Writer>> {
+    async fn open_writer(&self, node: u64, truncate: bool) -> Result<Arc<S::Writer>> {
         let opening = self.source.open_writer(self.inode_of(node), truncate);
         self.within("opening a file for writing", opening).await
     }

@@ -49,7 +49,7 @@ impl<S: Source> Adapter<S> {
             if reads && shared.fs.stays_passed_through(node).await {
                 return reply.error(shared.refusal(libc::ETXTBSY));
             }
-            let writer = match shared.fs.open_writer(node, truncate).await {
+            let writer = match shared.fs.open_to_write(node, truncate).await {
                 Ok(writer) => writer,
                 Err(error) => return reply.error(shared.errno("open", &error)),
             };

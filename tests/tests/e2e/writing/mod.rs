@@ -8,6 +8,7 @@ mod outages;
 mod outside;
 mod races;
 mod renames;
+mod times;
 mod trees;
 
 use std::path::Path;
