@@ -155,7 +155,7 @@ impl Shared {
         self.cache.invalidate(answer.as_of, parent, Some(name), None);
         let found = self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)?;
         if let (Some(writer), Some(attr)) = (self.writers.get(inode), &found.attr) {
-            writer.learn(attr);
+            writer.learn(attr, answer.as_of);
             return Ok(Lookup { attr: Some(writer.attr()), valid_until: found.valid_until });
         }
         Ok(found)
@@ -281,16 +281,16 @@ impl Shared {
                 return Ok(Lookup { attr: Some(writer.attr()), valid_until: Instant::now() });
             }
         }
-        let found = self.change_attr(inode, change).await?;
+        let (found, as_of) = self.change_attr(inode, change).await?;
         if let (Some(writer), Some(attr)) = (&writer, &found.attr) {
-            writer.learn(attr);
+            writer.learn(attr, as_of);
             return Ok(Lookup { attr: Some(writer.attr()), valid_until: found.valid_until });
         }
         Ok(found)
     }
 
-    /// Changes attributes where the namespace is.
-    pub(super) async fn change_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {
+    /// Changes attributes where the namespace is; gives its position in the journal, too.
+    pub(super) async fn change_attr(&self, inode: InodeId, change: AttrChange) -> Result<(Lookup, u64)> {
         let AttrChange { mode, uid, gid, mtime } = change;
         let request = v1::SetAttrRequest {
             inode: inode.0,
@@ -307,7 +307,7 @@ impl Shared {
         };
         let ticket = self.cache.ticket();
         let answer = self.masters.call("setattr", Retry::Change, call).await?;
-        self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)
+        Ok((self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)?, answer.as_of))
     }
 
     /// Keeps what a change of `inode` made of it.

@@ -67,7 +67,11 @@ impl FileWriter {
         if let Some(mtime) = mtime {
             let change = AttrChange { mtime: Some(mtime), ..AttrChange::default() };
             let set = self.shared.change_attr(self.inode(), change).await;
-            set.inspect_err(|_| self.lock().mtime = Some(mtime))?;
+            set.inspect_err(|_| {
+                let mut state = self.lock();
+                // Unless it was changed since.
+                state.mtime = state.mtime.or(Some(mtime).filter(|mtime| state.attr.mtime == *mtime));
+            })?;
         }
         Ok(self.attr())
     }
@@ -213,12 +217,18 @@ impl FileWriter {
         state.persisted = changes;
         let own = Arc::clone(&state.attr);
         let is_newer = state.changes != changes;
-        let keeps_mtime = is_newer || state.mtime.is_some();
+        // Attributes were changed after it, and that was answered before.
+        let is_overtaken = answer.as_of < state.as_of;
+        state.as_of = state.as_of.max(answer.as_of);
+        let keeps_mtime = is_newer || is_overtaken || state.mtime.is_some();
         state.edit(|new| {
             new.clone_from(&attr);
             new.nlink = own.nlink;
             new.size = if is_newer { own.size } else { attr.size };
             new.mtime = if keeps_mtime { own.mtime } else { attr.mtime };
+            if is_overtaken {
+                (new.mode, new.uid, new.gid, new.ctime) = (own.mode, own.uid, own.gid, own.ctime);
+            }
         });
         Ok(true)
     }

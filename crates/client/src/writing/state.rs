@@ -12,6 +12,8 @@ use super::room::Room;
 pub(super) struct State {
     /// Attributes with the length and the times of what is staged.
     pub(super) attr: Arc<Attr>,
+    /// Position in the journal of what the master said of them last: answers come in any order.
+    pub(super) as_of: u64,
     /// The version that is being changed, as long as none of its bytes has been: reads are answered from it.
     pub(super) origin: Option<Arc<Attr>>,
     /// Changes made so far, and how many of them the last persist has in it.
@@ -36,6 +38,7 @@ impl State {
         let origin = (!is_new && attr.size > 0).then(|| Arc::clone(&attr));
         Self {
             attr,
+            as_of: 0,
             origin,
             changes: u64::from(is_new),
             persisted: 0,

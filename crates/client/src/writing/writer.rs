@@ -238,11 +238,16 @@ impl FileWriter {
         true
     }
 
-    /// The master has other attributes for the file, of which length and times are those of an older version.
-    pub(super) fn learn(&self, attr: &Attr) {
+    /// The master had other attributes for the file at the position `as_of`, of which length and times are those of an older version. What it said of a
+    /// later position, as with a version that was stored meanwhile, stays, but for the number of names: that is told here only.
+    pub(super) fn learn(&self, attr: &Attr, as_of: u64) {
         let mut state = self.lock();
         let (mode, uid, gid, ctime) = (attr.mode, attr.uid, attr.gid, attr.ctime);
         let nlink = if state.unlinked { 0 } else { attr.nlink };
+        if as_of < state.as_of {
+            return state.edit(|own| own.nlink = nlink);
+        }
+        state.as_of = as_of;
         let mtime = if state.is_dirty() { state.attr.mtime } else { attr.mtime };
         state.edit(|own| {
             (own.mode, own.uid, own.gid, own.ctime, own.mtime) = (mode, uid, gid, ctime, mtime);

@@ -38,7 +38,7 @@ impl Shared {
         let answer = self.masters.call("setxattr", Retry::Change, call).await?;
         let found = self.keep(ticket, inode, answer.attr, answer.as_of, answer.valid_ms)?;
         if let (Some(writer), Some(attr)) = (self.writers.get(inode), &found.attr) {
-            writer.learn(attr);
+            writer.learn(attr, answer.as_of);
         }
         Ok(found)
     }

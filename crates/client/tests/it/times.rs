@@ -1,10 +1,14 @@
 //! Modification times of what is being written.
 
 use bytes::Bytes;
+use futures::future;
 use headpond_client::AttrChange;
 use headpond_types::Timestamp;
 
-use crate::{fakes::Cluster, writing::create};
+use crate::{
+    fakes::Cluster,
+    writing::{create, until},
+};
 
 #[tokio::test]
 async fn a_time_that_is_set_before_the_persist_is_that_of_the_version() {
@@ -26,6 +30,28 @@ async fn a_time_that_is_set_before_the_persist_is_that_of_the_version() {
     let written = writer.attr().mtime;
     assert_ne!(written, Timestamp(7), "it was written since");
     assert_eq!(writer.persist(true).await.expect("persisted").mtime, written, "then, not when it was stored");
+}
+
+#[tokio::test]
+async fn what_was_said_of_a_file_before_its_version_was_stored_is_not_believed_after_that() {
+    let cluster = Cluster::start(1).await;
+    let writer = create(&cluster, "f").await;
+    writer.write_at(0, Bytes::from_static(b"bytes")).await.expect("written");
+    writer.persist(true).await.expect("persisted");
+    let set = |change| cluster.client.set_attr(writer.inode(), change);
+    set(AttrChange { mtime: Some(Timestamp(5)), ..AttrChange::default() }).await.expect("set");
+    writer.write_at(0, Bytes::from_static(b"since")).await.expect("written");
+    let written = writer.attr().mtime;
+    cluster.master.holding_back.send_replace(true);
+    let persist = async {
+        until(|| cluster.master.calls("setattr") == 2).await;
+        writer.persist(true).await.expect("persisted");
+        cluster.master.holding_back.send_replace(false);
+    };
+    let (changed, ()) = future::join(set(AttrChange { mode: Some(0o600), ..AttrChange::default() }), persist).await;
+    let changed = changed.expect("changed").attr.expect("there");
+    assert_eq!((changed.mode, changed.mtime), (0o600, written));
+    assert_eq!((writer.attr().mode, writer.attr().mtime), (0o600, written));
 }
 
 #[tokio::test]

@@ -24,6 +24,8 @@ pub(crate) struct FakeMaster {
     state: Arc<Mutex<State>>,
     events: broadcast::Sender<Option<v1::WatchEvent>>,
     hanging: watch::Sender<bool>,
+    /// Changes of attributes are made, and answered only when this is over.
+    pub(crate) holding_back: watch::Sender<bool>,
     /// What clients said in their sessions.
     pub(crate) said: watch::Sender<Vec<v1::WatchRequest>>,
 }
@@ -80,6 +82,7 @@ impl FakeMaster {
             state: Arc::new(Mutex::new(state)),
             events,
             hanging: watch::Sender::new(false),
+            holding_back: watch::Sender::new(false),
             said: watch::Sender::default(),
         }
     }

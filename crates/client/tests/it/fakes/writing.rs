@@ -225,6 +225,7 @@ impl WritingService for FakeMaster {
                 attr.version = request.version;
             }
         })?;
+        self.state().position += 1;
         let v1::LookupResponse { attr, valid_ms, as_of } = self.answer(Some(attr)).into_inner();
         let persist = (request.goes_on && copies == 1).then(|| self.grant_persist(request.lease));
         Ok(Response::new(v1::CommitResponse { attr, valid_ms, as_of, persist }))
@@ -330,7 +331,10 @@ impl WritingService for FakeMaster {
             attr.gid = request.gid.unwrap_or(attr.gid);
             attr.mtime = request.mtime_ns.map_or(attr.mtime, Timestamp);
         })?;
-        Ok(self.answer(Some(attr)))
+        self.state().position += 1;
+        let answer = self.answer(Some(attr));
+        let _ = self.holding_back.subscribe().wait_for(|holding_back| !holding_back).await;
+        Ok(answer)
     }
 
     async fn persist_path(
