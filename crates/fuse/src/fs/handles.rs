@@ -42,6 +42,12 @@ impl<W> Handles<W> {
         self.open.read().unwrap_or_else(PoisonError::into_inner).get(&handle).cloned()
     }
 
+    /// Whether a handle has that writer.
+    pub(super) fn have(&self, writer: &Arc<W>) -> bool {
+        let open = self.open.read().unwrap_or_else(PoisonError::into_inner);
+        open.values().any(|other| Arc::ptr_eq(other, writer))
+    }
+
     /// Takes a handle back.
     pub(super) fn remove(&self, handle: u64) -> Option<Arc<W>> {
         if handle == READER {

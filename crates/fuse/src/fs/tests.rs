@@ -1,4 +1,4 @@
-use std::{cell::Cell, ops::ControlFlow};
+use std::{cell::Cell, ops::ControlFlow, sync::atomic::Ordering};
 
 use headpond_types::Name;
 
@@ -171,4 +171,23 @@ async fn what_was_seen_and_closed_leaves_nothing_behind() {
     }
     assert_eq!((fs.opens.len(), fs.dirs.len()), (0, 0));
     assert!(fs.kept.len() <= LISTINGS, "{} listings", fs.kept.len());
+}
+
+#[tokio::test]
+async fn a_file_that_is_cut_by_its_path_is_persisted_unless_somebody_has_it_open() {
+    let source = FakePond::new();
+    let inode = source.file(InodeId::ROOT, "f", b"bytes");
+    let fs = fs_over(&source, InodeId::ROOT, false);
+    let cut = async |length| {
+        fs.set_attr(inode.0, None, Change { length: Some(length), ..Change::default() }, true).await.unwrap();
+        source.asked().persists.load(Ordering::SeqCst)
+    };
+    // Its last handle was just taken back, and something else has the writer still.
+    let lingering = source.open_writer(inode, false).await.unwrap();
+    assert_eq!(cut(3).await, 1);
+    let (handle, _) = fs.admit_writer(inode.0, lingering, false, false).unwrap();
+    assert_eq!(cut(2).await, 1, "its close does so");
+    let left = fs.release(inode.0, handle).expect("there is something to persist");
+    fs.finish(inode.0, left).await.unwrap();
+    assert_eq!(source.asked().persists.load(Ordering::SeqCst), 2);
 }

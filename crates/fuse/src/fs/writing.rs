@@ -127,11 +127,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         if let Some(writer) = handle.and_then(|handle| self.handles.get(handle)) {
             return writer.set_length(length).await;
         }
-        let is_open = self.is_written(node);
         let writer = self.open_writer(node, length == 0).await?;
         let before = writer.attr().content;
         writer.set_length(length).await?;
-        if is_open {
+        // Who takes back the last handle from now on sees that there is something to persist. Somebody else may have the writer for a moment, and would
+        // let go of it as it is.
+        if self.handles.have(&writer) {
             return Ok(());
         }
         // The kernel cuts its pages by itself.
