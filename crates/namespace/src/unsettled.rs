@@ -195,17 +195,21 @@ where
         Ok(around)
     }
 
+    /// Whether a place of a relocation is `key`.
+    pub(crate) fn is_place(&self, mount: MountId, key: &[u8]) -> Result<bool, TableError> {
+        self.is_any_place(mount, key, 0)
+    }
+
     /// Whether a place of a relocation is `key`, or lies below it.
     fn is_place_at(&self, mount: MountId, key: &[u8]) -> Result<bool, TableError> {
-        let ranges = [(0, 1), (b'/', b'/' + 1)];
-        for (first, last) in ranges {
-            let end = |byte| [&mount.0.to_be_bytes(), key, &[byte]].concat();
-            let (from, to) = (end(first), end(last));
-            if self.masks.range::<&[u8]>(from.as_slice()..to.as_slice())?.next().transpose()?.is_some() {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        Ok(self.is_place(mount, key)? || self.is_any_place(mount, key, b'/')?)
+    }
+
+    /// Whether a place of a relocation begins with `key`, and goes on with `byte`, or ends there if that is 0.
+    fn is_any_place(&self, mount: MountId, key: &[u8], byte: u8) -> Result<bool, TableError> {
+        let end = |byte| [&mount.0.to_be_bytes(), key, &[byte]].concat();
+        let (from, to) = (end(byte), end(byte + 1));
+        Ok(self.masks.range::<&[u8]>(from.as_slice()..to.as_slice())?.next().transpose()?.is_some())
     }
 
     /// Relocations of which a place is a prefix of `key`, longer than `shorter` bytes, and the lengths of those.

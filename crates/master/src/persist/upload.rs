@@ -5,7 +5,7 @@ use std::time::Duration;
 use fail::fail_point;
 use headpond_namespace::{Command, Version};
 use headpond_proto::v1::{PersistGrant, PersistResponse};
-use headpond_types::{Error, ErrorKind, InodeId, MountId, Result, Timestamp, WorkerId};
+use headpond_types::{Error, ErrorKind, FileKind, InodeId, MountId, Result, Timestamp, WorkerId};
 use headpond_ufs::{Key, ObjectMeta};
 
 use super::{
@@ -64,10 +64,12 @@ impl Persister {
         fail_point!("persist::stored");
         if matches!(what, What::Orphan(_)) {
             self.end_uploads(&mount, &mount.object_key(&key), None).await;
+            let places = self.places_of(&mount, &key)?;
+            self.note_gone(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
+        } else {
+            let places: Vec<_> = self.place(inode)?.into_iter().collect();
+            self.note_end(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
         }
-        let is_orphan = matches!(what, What::Orphan(_));
-        let places = if is_orphan { self.places_of(&mount, &key)? } else { self.place(inode)?.into_iter().collect() };
-        self.note_end(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
         let upload = match &what {
             What::File(upload) => Some(upload),
             What::Copy(copying) => Some(&copying.upload),
@@ -80,6 +82,22 @@ impl Persister {
         }
         fail_point!("persist::ended");
         Ok(None)
+    }
+
+    /// Journals that the store does not have something any more. Listings that began before count for nothing below: it may have hidden what is there.
+    async fn note_gone(&self, mount: &LiveMount, places: &[Place], command: Command) -> Result<()> {
+        let mut below = Vec::new();
+        let snapshot = self.catalog.snapshot()?;
+        for (dir, name) in places {
+            let found = snapshot.lookup(*dir, name)?.filter(|attr| attr.kind == FileKind::Directory);
+            below.extend(found.map(|attr| attr.inode));
+        }
+        drop(snapshot);
+        let freshness = self.engine.freshness();
+        below.iter().for_each(|dir| freshness.moved(*dir, Timestamp(i64::MAX)));
+        let noted = self.note_end(mount, places, command).await;
+        below.iter().for_each(|dir| freshness.moved(*dir, self.clock.now()));
+        noted
     }
 
     /// Journals what the store has. Listings that began before do not undo it.

@@ -2,9 +2,15 @@
 
 use std::sync::Arc;
 
+use headpond_namespace::Durability;
+use headpond_types::InodeId;
 use headpond_ufs::{Fault, Memory, Op, UfsErrorKind};
 
-use super::{INTERVAL, Rig, writing::keys_of};
+use super::{
+    INTERVAL, Rig,
+    holders::{Bed, persistence},
+    writing::keys_of,
+};
 
 /// Objects and markers, all of them empty but for what has `full` in its name; what has bytes cannot be copied.
 async fn stuck(keys: &[&str]) -> (Rig, Memory) {
@@ -86,4 +92,37 @@ async fn a_directory_that_is_removed_with_all_below_leaves_nothing_below_the_fil
     rig.remove_tree("/m/to").await.expect("removed");
     settled(&rig).await;
     assert_eq!(keys_of(&all).await, ["d"]);
+}
+
+#[tokio::test]
+async fn a_directory_is_whole_while_the_file_that_had_its_name_is_still_to_be_deleted() {
+    let all = Memory::named(&format!("covered-{}", rand::random::<u64>()));
+    let bed = Bed::over(persistence(Durability::Async), &["d"], |_| Arc::new(all.clone().hiding())).await;
+    assert_eq!(bed.list("/m").await.expect("listed"), ["d"]);
+    bed.holder.close();
+    let (_, commit) = bed.hold("/m/_SUCCESS", "").await;
+    bed.holder.lose(commit);
+    bed.unlink("/m/d").await.expect("removed");
+    bed.make_directory("/m/d").await.expect("made");
+    let sub = bed.make_directory("/m/d/sub").await.expect("made").attr.expect("is there").inode;
+    let (file, _) = bed.hold("/m/d/f", "bytes").await;
+    bed.holder.open();
+    let is_dirty = |inode: InodeId| bed.due(inode).is_some();
+    while is_dirty(sub) || is_dirty(file) {
+        tokio::task::yield_now().await;
+    }
+    let keys = keys_of(&all).await;
+    assert!(["d", "d/f", "d/sub/"].iter().all(|key| keys.iter().any(|there| there == key)), "{keys:?}");
+    for is_over in [false, true] {
+        if is_over {
+            bed.holder.hold(commit, "");
+            bed.persisted().await;
+            assert!(!keys_of(&all).await.contains(&"d".to_owned()));
+        }
+        bed.advance(INTERVAL);
+        let mut tree = bed.tree("/m").await.expect("listed");
+        tree.sort_unstable();
+        assert_eq!(tree, ["_SUCCESS", "d/", "d/f", "d/sub/"]);
+        assert_eq!((bed.inode("/m/d/f").await, bed.inode("/m/d/sub").await), (file, sub));
+    }
 }

@@ -4,9 +4,10 @@
 //! That is under masked names, in directories that are being relocated (which are only filled, until they were listed once), and of what is
 //! relocated itself, has no version, is dirty or is not where its directory and name say. What is dirty and what no under store can hold stays,
 //! and the directories above it. Objects that are nobody's, and what leads to them, are passed over as well: those that a relocation left
-//! (`left`) and those that dirty files did (orphans).
+//! (`left`) and those that dirty files did (orphans). Nothing is forgotten below a key at which such an object may be, as it may hide what is there.
 
 use headpond_types::{InodeId, MountId, Name, Timestamp};
+use redb::ReadableTableMetadata;
 
 use super::{Apply, new_directory};
 use crate::{
@@ -127,7 +128,7 @@ impl Apply<'_> {
 
     pub(super) fn forget(&mut self, dir: InodeId, entries: &[(Name, InodeId)]) -> Result<(), TableError> {
         let Some((row, mut directory)) = self.mounted_directory(dir)? else { return Ok(()) };
-        if self.relocation_of(dir)?.is_some() {
+        if self.relocation_of(dir)?.is_some() || self.is_covered(dir)? {
             return Ok(());
         }
         let before = self.effects.len();
@@ -152,6 +153,27 @@ impl Apply<'_> {
             self.put_directory(dir, row, directory)?;
         }
         Ok(())
+    }
+
+    /// Whether an object may be under the key that leads to `dir`, or to a directory above, that is on its way to another place or nobody's. Stores that
+    /// keep each object in a directory of its name, as MinIO does, list nothing of what is below such an object.
+    fn is_covered(&self, dir: InodeId) -> Result<bool, TableError> {
+        let Self { dirty, unsettled, .. } = self;
+        if dirty.orphaned.is_empty()? && unsettled.left.is_empty()? && unsettled.masks.is_empty()? {
+            return Ok(false);
+        }
+        let Some(mount) = self.rows.mount_of(&self.mounts, dir)? else { return Ok(false) };
+        let prefix = self.rows.prefix(&self.mounts, dir)?;
+        for (slash, _) in prefix.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let key = &prefix[..slash];
+            if dirty.orphan_at(mount, key)?.is_some()
+                || unsettled.is_left(mount, key)?
+                || unsettled.is_place(mount, key)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Removes what an entry of `dir` leads to. Further names of it that go as well may be in the same directory.

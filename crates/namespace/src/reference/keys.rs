@@ -157,6 +157,17 @@ impl Model {
         !is_known && nobodys.any(|key| key.starts_with(&[&place[..], b"/"].concat()))
     }
 
+    /// Whether something that is nobody's, or is to be moved, may be where a directory is, or one above it.
+    pub(super) fn is_covered(&self, dir: u64) -> bool {
+        let mount = self.mount_of(dir).expect("is there");
+        let left = self.left.keys().filter(|(of, _)| *of == mount).map(|(_, key)| &key[..]);
+        let orphans = self.orphans.keys().filter(|(of, _)| of.0 == mount).map(|(_, key)| &key[..]);
+        let moved = self.relocations.values().filter(|relocation| relocation.mount.0 == mount);
+        let mut keys = left.chain(orphans).chain(moved.flat_map(Relocation::places));
+        let prefix = self.prefix(dir, false);
+        keys.any(|key| !key.ends_with(b"/") && prefix.starts_with(&[key, b"/"].concat()))
+    }
+
     pub(super) fn relocation_at(&self, id: u64) -> Option<u64> {
         self.relocations.values().find(|relocation| relocation.inode.0 == id).map(|relocation| relocation.id)
     }

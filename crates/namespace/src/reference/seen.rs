@@ -62,7 +62,7 @@ impl Model {
     }
 
     pub(super) fn forget(&mut self, dir: u64, name: &Name, inode: u64) {
-        if self.relocation_of(dir).is_some() || self.is_masked(dir, name) {
+        if self.relocation_of(dir).is_some() || self.is_covered(dir) || self.is_masked(dir, name) {
             return;
         }
         match self.child(dir, name) {

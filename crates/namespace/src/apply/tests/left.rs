@@ -55,6 +55,25 @@ fn what_was_removed_is_not_seen_while_the_store_has_it() {
 }
 
 #[test]
+fn what_lies_below_an_object_that_is_to_go_is_not_forgotten() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[file("d", 1)]);
+    bed.leave(ROOT, "d", None);
+    let d = bed.make_directory(ROOT, "d");
+    let e = bed.make_directory(d, "e");
+    bed.upsert(e, &[file("f", 2)]);
+    let forgotten = [(d, "e"), (e, "f")]
+        .map(|(dir, text)| Command::Forget { dir, entries: vec![(name(text), bed.child(dir, text))] });
+    for forget in &forgotten {
+        assert_eq!(bed.effects(forget), [], "the store shows nothing there");
+    }
+    bed.deleted("d");
+    for forget in forgotten.iter().rev() {
+        assert_eq!(bed.effects(forget).len(), 1);
+    }
+}
+
+#[test]
 fn a_directory_that_loses_its_last_entry_gets_a_marker() {
     let mut bed = Bed::mounted();
     bed.upsert(ROOT, &[dir("d")]);
