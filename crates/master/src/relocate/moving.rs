@@ -18,6 +18,7 @@ use super::{
     copy::{Copied, Copy, mark},
     deletions::Doomed,
     job::{AT_ONCE, Aside, BATCH, Job, Pass},
+    owners::Owners,
     stragglers::Straggler,
     unanswered::LATE,
 };
@@ -133,7 +134,8 @@ impl Job<'_> {
         }
         let is_taken = owners.file_at(&file.to)?.is_some_and(|owner| owner != file.inode)
             || self.relocator.leases.is_persisting_at(&file.to)
-            || owners.is_removed_at(&file.to)?;
+            || owners.is_removed_at(&file.to)?
+            || !self.has_room(&owners, &file).await?;
         if is_taken || self.aside == Aside::All {
             let aside = displaced_key(file.inode);
             if self.aside == Aside::No || file.from == aside {
@@ -200,6 +202,24 @@ impl Job<'_> {
                 }
             }
         }
+    }
+
+    /// Whether a store that has directories of its own can have an object where a file belongs: not below another file, nor where a directory still is.
+    /// An empty one goes: it is nobody's any more, or is made anew where it belongs.
+    async fn has_room(&self, owners: &Owners, file: &Straggler) -> Result<bool> {
+        let store = self.mount.store().await?;
+        if !store.capabilities().native_directories {
+            return Ok(true);
+        }
+        for (slash, _) in file.to.iter().enumerate().filter(|(_, byte)| **byte == b'/') {
+            let above = &file.to[..slash];
+            if owners.file_at(above)?.is_some() || self.relocator.leases.is_persisting_at(above) {
+                return Ok(false);
+            }
+        }
+        let directory = self.mount.directory_key(&file.to);
+        self.mount.ask("delete", &directory, store.delete(&directory, &Precondition::None)).await?;
+        Ok(self.mount.ask("find", &directory, store.head(&directory)).await?.is_none())
     }
 
     /// Takes over what was done outside to a source: sync does not look at it meanwhile.

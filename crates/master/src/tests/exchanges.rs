@@ -1,9 +1,12 @@
 //! Names that are exchanged, and what becomes of their objects.
 
+use std::sync::Arc;
+
 use headpond_proto::v1;
 use headpond_types::{ErrorKind, RenameMode};
+use headpond_ufs::Local;
 
-use super::Rig;
+use super::{INTERVAL, Rig};
 use crate::write::Renaming;
 
 #[tokio::test]
@@ -24,6 +27,56 @@ async fn what_has_both_names_changes_them_and_the_objects_follow() {
     assert_eq!(files, ["d", "f/e/z", "f/x", "o/y"]);
     let bodies = ["d", "f/e/z", "f/x", "o/y"].map(async |key| rig.object(key).await);
     assert_eq!(futures::future::join_all(bodies).await, ["f", "d/e/y", "d/x", "o/z"]);
+}
+
+#[tokio::test]
+async fn files_and_directories_change_names_where_one_cannot_be_below_the_other() {
+    let keys = ["a", "d/x", "d/e/y", "d/empty/", "f", "g", "nothing/", "o/p"];
+    for (one, other, expected) in [
+        ("f", "d", ["a", "d", "f/e/y", "f/x", "g", "o/p"]),
+        ("d", "a", ["a/e/y", "a/x", "d", "f", "g", "o/p"]),
+        ("nothing", "g", ["a", "d/e/y", "d/x", "f", "nothing", "o/p"]),
+        ("d/e", "o/p", ["a", "d/e", "d/x", "f", "g", "o/p/y"]),
+    ] {
+        let files = tempfile::tempdir().expect("a directory");
+        let local = Local::open(files.path()).await.expect("opened");
+        let rig = Rig::with(Some(INTERVAL), &[], false, |_| Arc::new(local)).await;
+        for key in keys {
+            rig.put(key, if key.ends_with('/') { "" } else { key }).await;
+        }
+        rig.tree("/m").await.expect("listed");
+        rig.exchange(&format!("/m/{one}"), &format!("/m/{other}")).await.expect("exchanged");
+        rig.relocated().await;
+        let keys: Vec<_> = rig.keys().await.into_iter().filter(|key| !key.ends_with('/')).collect();
+        assert_eq!(keys, expected, "{one} and {other}");
+        rig.advance(INTERVAL);
+        let tree = rig.tree("/m").await.expect("listed");
+        let empty = if [one, other].contains(&"d") {
+            format!("{}/empty/", if one == "d" { other } else { one })
+        } else {
+            "d/empty/".to_owned()
+        };
+        assert!(tree.contains(&empty), "{one} and {other}: {tree:?}");
+        assert!(tree.iter().all(|path| !path.starts_with(".headpond")), "{tree:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_goes_below_its_own_name_and_back_where_one_cannot_be_below_the_other() {
+    let folder = tempfile::tempdir().expect("a directory");
+    let local = Local::open(folder.path()).await.expect("opened");
+    let rig = Rig::with(Some(INTERVAL), &["f"], false, |_| Arc::new(local)).await;
+    rig.rename("/m/f", "/m/t").await.expect("renamed");
+    rig.make_directory("/m/f").await.expect("made");
+    rig.rename("/m/t", "/m/f/f").await.expect("renamed");
+    rig.relocated().await;
+    let files = async || rig.keys().await.into_iter().filter(|key| !key.ends_with('/')).collect::<Vec<_>>();
+    assert_eq!((files().await, rig.object("f/f").await), (vec!["f/f".to_owned()], "f".to_owned()));
+    rig.rename("/m/f/f", "/m/t").await.expect("renamed");
+    rig.remove_directory("/m/f").await.expect("removed");
+    rig.rename("/m/t", "/m/f").await.expect("renamed");
+    rig.relocated().await;
+    assert_eq!((files().await, rig.object("f").await), (vec!["f".to_owned()], "f".to_owned()));
 }
 
 #[tokio::test]

@@ -108,3 +108,32 @@ fn links_are_exchanged_with_files_and_what_cannot_be_is_refused() -> Result<()> 
     must_read(&path("one"), &noise(1, 100))?;
     must_read(&path("l"), &noise(5, 100))
 }
+
+#[test]
+fn a_file_and_a_directory_change_names_in_a_local_directory() -> Result<()> {
+    for durability in ["through", "async"] {
+        let (lake, files) = (Lake::empty()?, tempfile::tempdir()?);
+        let below = |key: &str| files.path().join(key);
+        fs::create_dir_all(below("d/e"))?;
+        for (key, body) in [("f", "a file"), ("d/x", "in a directory"), ("d/e/y", "and below that")] {
+            fs::write(below(key), body)?;
+        }
+        let cluster = lake.cluster().start()?;
+        let uri = format!("file://{}", files.path().display());
+        cluster.run_ok(&["admin", "mount", "add", "/files", &uri, "--durability", durability])?;
+        let path = |key: &str| cluster.path(0, &format!("files/{key}"));
+        must_soon_read(&path("d/e/y"), b"and below that")?;
+        exchange(&path("f"), &path("d")).context(durability)?;
+        let is_there = |root: &dyn Fn(&str) -> std::path::PathBuf| -> Result<()> {
+            for (key, body) in [("d", "a file"), ("f/x", "in a directory"), ("f/e/y", "and below that")] {
+                super::must_read(&root(key), body.as_bytes()).with_context(|| format!("{durability}: {key}"))?;
+            }
+            Ok(())
+        };
+        is_there(&path)?;
+        cluster.run_ok(&["fs", "sync", "/files", "--timeout", "60s"])?;
+        is_there(&below)?;
+        is_there(&path)?;
+    }
+    Ok(())
+}
