@@ -26,7 +26,8 @@ const NAMES: usize = 1 << 19;
 #[derive(Debug)]
 pub(super) struct Wholes {
     known: Cache<InodeId, Arc<Whole>>,
-    names: Arc<AtomicUsize>,
+    /// How many names there are since all were forgotten last.
+    names: Mutex<Arc<AtomicUsize>>,
 }
 
 /// All names of a directory, for as long as `answered` says.
@@ -34,20 +35,21 @@ pub(super) struct Wholes {
 pub(super) struct Whole {
     pub(super) answered: Answered,
     taken: Mutex<HashSet<u64>>,
-    /// In all directories.
+    /// Where its names are counted.
     names: Arc<AtomicUsize>,
 }
 
 impl Wholes {
     pub(super) fn new() -> Self {
-        Self { known: Cache::new(DIRECTORIES), names: Arc::default() }
+        Self { known: Cache::new(DIRECTORIES), names: Mutex::default() }
     }
 
     /// `dir` has the names with these hashes.
     pub(super) fn put(&self, answered: Answered, dir: InodeId, taken: HashSet<u64>) {
-        let (names, more, taken) = (Arc::clone(&self.names), taken.len(), Mutex::new(taken));
-        self.known.insert(dir, Arc::new(Whole { answered, taken, names }));
-        self.count(more);
+        let (names, more) = (Arc::clone(&self.names()), taken.len());
+        let whole = Arc::new(Whole { answered, taken: Mutex::new(taken), names });
+        self.known.insert(dir, Arc::clone(&whole));
+        self.count(&whole, more);
     }
 
     /// `dir` if it is known, and has no name of this hash.
@@ -59,7 +61,7 @@ impl Wholes {
     pub(super) fn take(&self, dir: InodeId, name: u64) {
         let Some(whole) = self.known.get(&dir) else { return };
         if whole.taken().insert(name) {
-            self.count(1);
+            self.count(&whole, 1);
         }
     }
 
@@ -68,12 +70,28 @@ impl Wholes {
         self.known.invalidate(&dir);
     }
 
-    fn count(&self, more: usize) {
-        if self.names.fetch_add(more, Ordering::Relaxed) + more > NAMES {
-            self.known.invalidate_all();
-            // They are counted until they are dropped.
-            self.known.run_pending_tasks();
+    /// Counts `more` names of a directory.
+    fn count(&self, whole: &Whole, more: usize) {
+        if whole.names.fetch_add(more, Ordering::Relaxed) + more <= NAMES {
+            return;
         }
+        {
+            let mut names = self.names();
+            if !Arc::ptr_eq(&names, &whole.names) {
+                return;
+            }
+            // Others count from nothing, whenever the last of these is dropped.
+            *names = Arc::default();
+        }
+        for (dir, known) in &self.known {
+            if Arc::ptr_eq(&known.names, &whole.names) {
+                self.known.invalidate(&*dir);
+            }
+        }
+    }
+
+    fn names(&self) -> MutexGuard<'_, Arc<AtomicUsize>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
