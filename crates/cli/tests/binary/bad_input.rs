@@ -88,7 +88,12 @@ fn a_wrong_configuration_is_refused() -> Result<()> {
 fn a_port_in_use_is_refused() -> Result<()> {
     let ground = Ground::new()?;
     for port in [ground.master_port, ground.worker_port, ground.http_port] {
-        let _taken = TcpListener::bind(("127.0.0.1", port))?;
+        // Who looked whether it is free may have left it, for a moment, to a process that another test was just starting.
+        let mut taken = None;
+        eventually("the port is ours", || {
+            taken = TcpListener::bind(("127.0.0.1", port)).ok();
+            Ok(taken.is_some())
+        })?;
         refuses(&ground, ground.up_command(&["--no-mount"]), 4, &[&format!("127.0.0.1:{port}")])?;
     }
     Ok(())
