@@ -190,13 +190,12 @@ impl MetaCache {
         }
     }
 
-    /// Keeps that `dir` has these names and no others.
-    pub(crate) fn put_whole<'n>(&self, answered: &Answered, dir: InodeId, names: impl IntoIterator<Item = &'n [u8]>) {
+    /// Keeps that `dir` has no names.
+    pub(crate) fn put_empty(&self, answered: &Answered, dir: InodeId) {
         if !self.shows_changes_of(answered, dir) {
             return;
         }
-        let taken = names.into_iter().map(|name| self.hash_of(dir, name)).collect();
-        self.wholes.put(*answered, dir, taken);
+        self.wholes.put_empty(*answered, dir);
         if !self.shows_changes_of(answered, dir) {
             self.wholes.forget(dir);
         }

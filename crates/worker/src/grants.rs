@@ -106,14 +106,8 @@ impl Grants {
     /// reached, `InvalidArgument` when there is none.
     pub(crate) fn check(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<Arc<Grant>> {
         let signed = shown(signed)?;
-        if let Some(grant) = self.good.get(signed)
-            && now <= grant.expires
-        {
-            return Ok(grant);
-        }
-        let grant = Arc::new(Grant::new(self.verifier()?.verify(signed, now)?, signed)?);
-        self.good.insert(signed.clone(), Arc::clone(&grant));
-        Ok(grant)
+        let check = || Ok(Arc::new(Grant::new(self.verifier()?.verify(signed, now)?, signed)?));
+        remembered(&self.good, signed, |grant| now <= grant.expires, check)
     }
 
     /// The right to stage bytes in `signed`. Whoever ends a staged file gives the least time as `now`.
@@ -122,14 +116,8 @@ impl Grants {
     /// As [`Grants::check`].
     pub(crate) fn check_staging(&self, signed: Option<&SignedGrant>, now: Timestamp) -> Result<StagingGrant> {
         let signed = shown(signed)?;
-        if let Some(grant) = self.staging.get(signed)
-            && now.0 <= grant.expires_ns
-        {
-            return Ok(grant);
-        }
-        let grant = self.verifier()?.verify_staging(signed, now)?;
-        self.staging.insert(signed.clone(), grant);
-        Ok(grant)
+        let check = || self.verifier()?.verify_staging(signed, now);
+        remembered(&self.staging, signed, |grant| now.0 <= grant.expires_ns, check)
     }
 
     /// The right to send staged bytes ahead in `signed`.
@@ -153,6 +141,21 @@ impl Grants {
             Error::new(ErrorKind::Unavailable, "this worker has not reached a master yet and cannot check grants")
         })
     }
+}
+
+/// The grant in `signed` that was found good before and still `holds`, or what `check` finds it to be.
+fn remembered<G: Clone + Send + Sync + 'static>(
+    good: &Cache<SignedGrant, G>,
+    signed: &SignedGrant,
+    holds: impl FnOnce(&G) -> bool,
+    check: impl FnOnce() -> Result<G>,
+) -> Result<G> {
+    if let Some(grant) = good.get(signed).filter(holds) {
+        return Ok(grant);
+    }
+    let grant = check()?;
+    good.insert(signed.clone(), grant.clone());
+    Ok(grant)
 }
 
 fn shown(signed: Option<&SignedGrant>) -> Result<&SignedGrant> {

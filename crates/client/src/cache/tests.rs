@@ -223,7 +223,8 @@ async fn only_the_outdated_content_makes_an_inode_suspect_and_forgotten() {
 #[tokio::test(start_paused = true)]
 async fn a_directory_that_is_known_whole_lacks_what_it_never_had() {
     let cache = live();
-    cache.put_whole(&answered(&cache), DIRECTORY, [&b"a"[..]]);
+    cache.put_empty(&answered(&cache), DIRECTORY);
+    cache.invalidate(NOW, DIRECTORY, Some(&name()), None);
     assert!(cache.name(DIRECTORY, b"b").is_some_and(|found| found.attr.is_none() && found.remaining() == VALID));
     assert!(cache.name(DIRECTORY, b"a").is_none(), "what it is must be asked");
     assert!(cache.name(DIRECTORY, &[b'a'; 256]).is_none(), "it is no name");
@@ -239,7 +240,7 @@ async fn a_directory_that_is_known_whole_lacks_what_it_never_had() {
 async fn a_directory_is_known_whole_only_as_long_as_was_said_and_if_nothing_overtook_it() {
     let lacks = |cache: &MetaCache| cache.name(DIRECTORY, b"a").is_some();
     let cache = live();
-    cache.put_whole(&answered(&cache), DIRECTORY, []);
+    cache.put_empty(&answered(&cache), DIRECTORY);
     assert!(lacks(&cache));
     tokio::time::advance(VALID).await;
     assert!(!lacks(&cache));
@@ -252,7 +253,7 @@ async fn a_directory_is_known_whole_only_as_long_as_was_said_and_if_nothing_over
             if is_first {
                 lose(&cache);
             }
-            cache.put_whole(&whole, DIRECTORY, []);
+            cache.put_empty(&whole, DIRECTORY);
             if !is_first {
                 lose(&cache);
             }
@@ -264,10 +265,12 @@ async fn a_directory_is_known_whole_only_as_long_as_was_said_and_if_nothing_over
 #[tokio::test(start_paused = true)]
 async fn more_names_than_there_is_room_for_are_forgotten() {
     let cache = live();
-    cache.put_whole(&answered(&cache), DIRECTORY, []);
-    let names: Vec<_> = (0..600_000_u32).map(u32::to_be_bytes).collect();
-    cache.put_whole(&answered(&cache), InodeId(6), names.iter().map(|name| &name[..]));
+    cache.put_empty(&answered(&cache), DIRECTORY);
+    cache.put_empty(&answered(&cache), InodeId(6));
+    for name in 0..600_000 {
+        cache.invalidate(NOW, InodeId(6), Some(&Name::new(name.to_string()).expect("a name")), None);
+    }
     assert!(cache.name(DIRECTORY, b"a").is_none() && cache.name(InodeId(6), b"a").is_none());
-    cache.put_whole(&answered(&cache), DIRECTORY, []);
+    cache.put_empty(&answered(&cache), DIRECTORY);
     assert!(cache.name(DIRECTORY, b"a").is_some(), "there is room again");
 }

@@ -44,12 +44,10 @@ impl Wholes {
         Self { known: Cache::new(DIRECTORIES), names: Mutex::default() }
     }
 
-    /// `dir` has the names with these hashes.
-    pub(super) fn put(&self, answered: Answered, dir: InodeId, taken: HashSet<u64>) {
-        let (names, more) = (Arc::clone(&self.names()), taken.len());
-        let whole = Arc::new(Whole { answered, taken: Mutex::new(taken), names });
-        self.known.insert(dir, Arc::clone(&whole));
-        self.count(&whole, more);
+    /// `dir` has no names.
+    pub(super) fn put_empty(&self, answered: Answered, dir: InodeId) {
+        let names = Arc::clone(&self.names());
+        self.known.insert(dir, Arc::new(Whole { answered, taken: Mutex::default(), names }));
     }
 
     /// `dir` if it is known, and has no name of this hash.
@@ -61,7 +59,7 @@ impl Wholes {
     pub(super) fn take(&self, dir: InodeId, name: u64) {
         let Some(whole) = self.known.get(&dir) else { return };
         if whole.taken().insert(name) {
-            self.count(&whole, 1);
+            self.count(&whole);
         }
     }
 
@@ -70,9 +68,9 @@ impl Wholes {
         self.known.invalidate(&dir);
     }
 
-    /// Counts `more` names of a directory.
-    fn count(&self, whole: &Whole, more: usize) {
-        if whole.names.fetch_add(more, Ordering::Relaxed) + more <= NAMES {
+    /// Counts one more name of a directory.
+    fn count(&self, whole: &Whole) {
+        if whole.names.fetch_add(1, Ordering::Relaxed) < NAMES {
             return;
         }
         {

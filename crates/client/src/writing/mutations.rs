@@ -14,7 +14,7 @@ use super::{AttrChange, FileWriter, NewFile, Owner};
 use crate::{
     Lookup,
     admin::request_id,
-    cache::Ticket,
+    cache::{Answered, Ticket},
     master::{self, Retry},
     metadata::{Question, attr_of, gone},
     shared::Shared,
@@ -130,7 +130,7 @@ impl Shared {
         let answered = |valid_ms| ticket.answered(answer.as_of, Duration::from_millis(valid_ms));
         self.cache.invalidate(answer.as_of, parent, Some(name), None);
         if answer.empty_ms > 0 {
-            self.cache.put_whole(&answered(answer.empty_ms), attr.inode, []);
+            self.cache.put_empty(&answered(answer.empty_ms), attr.inode);
         }
         if let Some(directory) = attr_of(answer.parent)? {
             self.cache.put_attr(&answered(answer.valid_ms), directory);
@@ -191,11 +191,24 @@ impl Shared {
         self.cache.invalidate(told.as_of, parent, Some(name), old);
         if told.valid_ms > 0 {
             let answered = ticket.answered(told.as_of, Duration::from_millis(told.valid_ms));
-            self.cache.put_name(&answered, parent, name.as_bytes(), None);
-            if let Some(directory) = attr_of(told.parent)? {
-                self.cache.put_attr(&answered, directory);
+            self.keep_without(&answered, (parent, name), told.parent)?;
+        }
+        Ok(())
+    }
+
+    /// Keeps that nothing has a name any more, and what the directories are whose times changed with it.
+    fn keep_without(
+        &self,
+        answered: &Answered,
+        (parent, name): (InodeId, &Name),
+        directories: impl IntoIterator<Item = v1::Attr>,
+    ) -> Result<()> {
+        for directory in directories {
+            if let Some(directory) = attr_of(Some(directory))? {
+                self.cache.put_attr(answered, directory);
             }
         }
+        self.cache.put_name(answered, parent, name.as_bytes(), None);
         Ok(())
     }
 
@@ -255,12 +268,7 @@ impl Shared {
         self.cache.invalidate(as_of, to.0, Some(to.1), replaced);
         if told.valid_ms > 0 {
             let answered = ticket.answered(as_of, Duration::from_millis(told.valid_ms));
-            for parent in told.parents {
-                if let Some(parent) = attr_of(Some(parent))? {
-                    self.cache.put_attr(&answered, parent);
-                }
-            }
-            self.cache.put_name(&answered, from.0, from.1.as_bytes(), None);
+            self.keep_without(&answered, from, told.parents)?;
             if let Some(moved) = attr_of(told.moved)? {
                 self.cache.put_name(&answered, to.0, to.1.as_bytes(), Some(moved));
             }
