@@ -17,7 +17,7 @@ use headpond_tests::{Pond, close, noise, write_and_close};
 
 use crate::{
     report::{Report, figure},
-    world::{MIB, Scale, World, float},
+    world::{MIB, Scale, World, float, have_memory},
 };
 
 /// Tasks of a job, each of which writes one file.
@@ -65,7 +65,7 @@ fn large(world: &World, pond: &Pond, scale: Scale, report: &mut Report) -> Resul
             for path in [&native, &ours].into_iter().filter(|path| path.exists()) {
                 fs::remove_file(path)?;
             }
-            Ok(())
+            have_memory(4 * length)
         },
         || write(&native),
         || write(&ours),

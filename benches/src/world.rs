@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    hint::black_box,
     os::unix::fs::FileExt as _,
     path::{Path, PathBuf},
 };
@@ -104,6 +105,15 @@ impl World {
                 .try_fold(0, |sum, bytes| async move { Ok(sum + bytes) }),
         )
     }
+}
+
+/// Leaves `bytes` of memory free that this machine really has, as one that is not a virtual one always does: the host of a virtual machine takes back what is
+/// free for some seconds, and who writes to it first waits for the host, ten times longer than for the writing. What is written to here and given up is used
+/// first by what comes next.
+pub(crate) fn have_memory(bytes: u64) -> Result<()> {
+    rustix::fs::sync();
+    drop(black_box(vec![1u8; usize::try_from(bytes)?]));
+    Ok(())
 }
 
 /// Drops clean pages from the page cache; needs root.

@@ -17,7 +17,7 @@ use headpond_tests::{Pond, eventually, noise};
 
 use crate::{
     report::{Report, figure, median},
-    world::{MIB, Scale, World, float},
+    world::{MIB, Scale, World, float, have_memory},
 };
 
 /// Objects below a directory that is renamed.
@@ -46,11 +46,12 @@ pub(crate) fn run(scale: Scale, report: &mut Report) -> Result<()> {
 fn large(world: &World, pond: &Pond, scale: Scale, report: &mut Report) -> Result<()> {
     let length = 1024 * MIB / scale.divisor;
     let body = noise(3, usize::try_from(length)?);
-    report.compare(
+    report.compare_after(
         scale,
         "sequential write and close, against a client that uploads 16 parts at a time",
         "MB/s",
         "≥ 0.9 ×",
+        || have_memory(4 * length),
         || {
             world.runtime.block_on(world.s3.put_in_parts("direct.bin", body.clone(), PART, 16))?;
             Ok(float(length) / 1e6)
