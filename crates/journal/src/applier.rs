@@ -1,7 +1,7 @@
 //! The state machine as Raft sees it.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
     sync::Arc,
 };
 
@@ -13,15 +13,11 @@ use openraft::{
 };
 
 use crate::{
-    blocking::blocking,
     machine::StateMachine,
     raft::{Checkpoint, Entry, LogId, Node, NodeId, Outcomes, StorageError, StoredMembership, Types, log_id, position},
     status::Progress,
     store::LogStore,
 };
-
-/// Commands that are applied on the thread that serves, at some 20 µs each.
-const QUICK: usize = 32;
 
 /// Applies committed entries to the state machine, all that Raft hands over at once in one transaction.
 pub(crate) struct Applier<M: StateMachine> {
@@ -66,10 +62,7 @@ impl<M: StateMachine> RaftStateMachine<Types<M>> for Applier<M> {
                 commands.extend(batch.commands());
             }
         }
-        let apply = || guarded(|| self.machine.apply(position(&last), &commands));
-        let is_quick = commands.len() <= QUICK && self.machine.applies_at_once();
-        let outcomes = if is_quick { apply() } else { blocking(apply) };
-        let outcomes = outcomes.map_err(|error| {
+        let outcomes = guarded(|| self.machine.apply(position(&last), &commands)).map_err(|error| {
             self.progress.stop(&error);
             StorageIOError::apply(last, AnyError::new(&error))
         })?;
@@ -79,7 +72,8 @@ impl<M: StateMachine> RaftStateMachine<Types<M>> for Applier<M> {
         for entry in &entries {
             if let EntryPayload::Membership(membership) = &entry.payload {
                 self.membership = StoredMembership::new(Some(entry.log_id), membership.clone());
-                self.store.save_membership(self.membership.clone()).await?;
+                let saved = self.store.save_membership(self.membership.clone());
+                saved.map_err(|error| StorageIOError::write(AnyError::new(&error)))?;
             }
         }
         self.store.applied(last.index);
@@ -124,7 +118,10 @@ pub(crate) struct Checkpointer<M> {
 impl<M: StateMachine> RaftSnapshotBuilder<Types<M>> for Checkpointer<M> {
     async fn build_snapshot(&mut self) -> Result<Snapshot<Types<M>>, StorageError> {
         fail_point!("checkpoint::begin");
-        blocking(|| guarded(|| self.machine.make_durable())).map_err(|error| {
+        let machine = Arc::clone(&self.machine);
+        // Commands go on being applied and made durable meanwhile, as far as the tables let them.
+        let made = tokio::task::spawn_blocking(move || guarded(|| machine.make_durable())).await;
+        made.unwrap_or_else(|panic| resume_unwind(panic.into_panic())).map_err(|error| {
             self.progress.stop(&error);
             StorageIOError::write_snapshot(None, AnyError::new(&error))
         })?;

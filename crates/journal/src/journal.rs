@@ -16,6 +16,7 @@ use crate::{
     applier::{Applier, applied_log_id},
     config::JournalConfig,
     error::JournalError,
+    home::Home,
     log::Log,
     machine::StateMachine,
     network::NoNetwork,
@@ -47,6 +48,8 @@ pub struct Journal<M: StateMachine> {
     /// `None` once shutdown began.
     proposals: Mutex<Option<mpsc::Sender<Proposal<M>>>>,
     tasks: Tasks,
+    /// Of Raft and the packer.
+    home: Home,
 }
 
 impl<M: StateMachine> Journal<M> {
@@ -61,6 +64,7 @@ impl<M: StateMachine> Journal<M> {
         let opened = tokio::task::spawn_blocking(move || Log::open(&opening)).await;
         let (log, state) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
         let log = Arc::new(log);
+        let home = Home::start().map_err(JournalError::io("starting the thread of", &config.dir))?;
         let store = LogStore::new(Arc::clone(&log), &state);
         let progress = Arc::new(Progress::default());
         let applied = applied_log_id(&*machine)?;
@@ -69,13 +73,14 @@ impl<M: StateMachine> Journal<M> {
             let applier =
                 Applier::new(Arc::clone(&machine), store.clone(), applied, state.membership, Arc::clone(&progress));
             let why = Why { log: Arc::clone(&log), progress: Arc::clone(&progress) };
-            start(&config, store, applier, &why).await
+            let settings = config.clone();
+            home.run(async move { start(&settings, store, applier, &why).await }).await
         };
         let raft = match started.await {
             Ok(raft) => raft,
             Err(error) => {
                 // The first error says more than what closing could add.
-                drop(log.close().await);
+                drop(close(&log).await);
                 return Err(error.into());
             }
         };
@@ -88,7 +93,7 @@ impl<M: StateMachine> Journal<M> {
             entries_in_flight: config.entries_in_flight,
             why: Why { log: Arc::clone(&log), progress: Arc::clone(&progress) },
         };
-        tasks.spawn(packer.run());
+        home.spawn(tasks.track(packer.run()));
         let keeper = Keeper {
             raft: raft.clone(),
             machine: Arc::clone(&machine),
@@ -97,7 +102,7 @@ impl<M: StateMachine> Journal<M> {
         };
         tasks.spawn_until_shutdown(keeper.run(config.durable_interval, config.checkpoint_bytes));
         let room = Arc::new(Semaphore::new(QUEUE_BYTES));
-        Ok(Self { raft, machine, log, progress, room, proposals: Mutex::new(Some(sender)), tasks })
+        Ok(Self { raft, machine, log, progress, room, proposals: Mutex::new(Some(sender)), tasks, home })
     }
 
     /// Proposes a command and waits until it is durable and applied. Waits for room when too many are on their way.
@@ -138,10 +143,11 @@ impl<M: StateMachine> Journal<M> {
         self.tasks.drain(Duration::MAX).await;
         // The core ends in any case; it fails to say so only when it panicked, which was logged.
         drop(self.raft.shutdown().await);
+        self.home.end();
         let machine = Arc::clone(&self.machine);
         let durable = tokio::task::spawn_blocking(move || machine.make_durable()).await;
         let durable = durable.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
-        self.log.close().await?;
+        close(&self.log).await?;
         durable
     }
 
@@ -205,6 +211,12 @@ impl<M: StateMachine> Keeper<M> {
             after_checkpoint = after_checkpoint.min(self.log.bytes());
         }
     }
+}
+
+async fn close(log: &Arc<Log>) -> Result<(), JournalError> {
+    let log = Arc::clone(log);
+    let closed = tokio::task::spawn_blocking(move || log.close()).await;
+    closed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
 }
 
 /// The tables and the log must overlap: the tables hold what was purged, and nothing that the log never had.

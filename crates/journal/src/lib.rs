@@ -10,10 +10,10 @@
 //! 4. After a failed write or sync of the log nothing more is written: what is on disk then is for the next start to find out.
 
 mod applier;
-mod blocking;
 mod config;
 mod directory;
 mod error;
+mod home;
 mod journal;
 mod log;
 mod machine;

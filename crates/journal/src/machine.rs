@@ -16,7 +16,7 @@ pub struct Position {
 
 /// A state machine whose tables may lag behind on disk: what they lost in a crash is applied to them again.
 ///
-/// All methods block on the tables' IO; the journal calls them where blocking is harmless. It never calls
+/// All methods block on the tables' IO; the journal calls them on threads of its own. It never calls
 /// [`StateMachine::apply`] twice at once, but the others at any time.
 pub trait StateMachine: Send + Sync + 'static {
     /// A change. It carries every time, identity and random number that applying it needs.
@@ -37,12 +37,6 @@ pub trait StateMachine: Send + Sync + 'static {
     /// # Errors
     /// When the tables cannot be read or written. Nothing of the call has happened then, and the journal stops.
     fn apply(&self, at: Position, commands: &[&Self::Command]) -> Result<Vec<Self::Outcome>>;
-
-    /// Whether applying something now most likely waits neither for a disk nor for [`StateMachine::make_durable`]: then no other thread is woken to go on with
-    /// this one's tasks, which costs more than applying a small command.
-    fn applies_at_once(&self) -> bool {
-        false
-    }
 
     /// Makes durable what was applied until the call. The journal drops no entry before.
     ///

@@ -14,7 +14,6 @@ use openraft::{
 };
 
 use crate::{
-    blocking::blocking,
     error::JournalError,
     log::{Log, Payload, RawEntry, Record, State},
     machine::StateMachine,
@@ -72,9 +71,8 @@ impl<M: StateMachine> LogStore<M> {
     }
 
     /// Records the voters as of an applied entry, so that the entry itself may be purged.
-    pub(crate) async fn save_membership(&self, membership: StoredMembership) -> Result<(), StorageError> {
-        let saved = self.log.write(vec![Record::Membership(membership)], None).await;
-        saved.map_err(|error| StorageIOError::write(AnyError::new(&error)).into())
+    pub(crate) fn save_membership(&self, membership: StoredMembership) -> Result<(), JournalError> {
+        self.log.write(&[Record::Membership(membership)])
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail<M>> {
@@ -92,7 +90,7 @@ impl<M: StateMachine> LogStore<M> {
             (newest.cloned().collect::<Vec<_>>(), in_memory.min(range.end))
         };
         if range.start < from_memory {
-            let older = blocking(|| self.log.read(range.start..from_memory, limit))?;
+            let older = self.log.read(range.start..from_memory, limit)?;
             let complete = older.len() as u64 == from_memory - range.start;
             let older = older.into_iter().map(decode).collect::<Result<Vec<_>, _>>();
             let mut older = older?;
@@ -161,7 +159,7 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for LogStore<M> {
     }
 
     async fn save_vote(&mut self, vote: &Vote) -> Result<(), StorageError> {
-        let saved = self.log.write_durably(Record::Vote(*vote)).await;
+        let saved = self.log.write_durably(&[Record::Vote(*vote)]);
         saved.map_err(|error| StorageIOError::write_vote(AnyError::new(&error)))?;
         self.tail().vote = Some(*vote);
         Ok(())
@@ -199,10 +197,9 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for LogStore<M> {
             tail.last = entries.last().map(|entry| entry.log_id).max(tail.last);
             tail.entries.extend(entries);
         }
-        let done = Box::new(move |result: Result<(), JournalError>| {
-            callback.log_io_completed(result.map_err(io::Error::other));
-        });
-        self.log.write(records, Some(done)).await.map_err(write_failed)
+        let written = self.log.write_durably(&records);
+        callback.log_io_completed(written.map_err(io::Error::other));
+        Ok(())
     }
 
     async fn truncate(&mut self, from: LogId) -> Result<(), StorageError> {
@@ -217,7 +214,7 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for LogStore<M> {
             }
             tail.last = before.max(tail.purged);
         }
-        self.log.write_durably(Record::Truncate(from.index)).await.map_err(write_failed)
+        self.log.write_durably(&[Record::Truncate(from.index)]).map_err(write_failed)
     }
 
     async fn purge(&mut self, upto: LogId) -> Result<(), StorageError> {
@@ -227,7 +224,7 @@ impl<M: StateMachine> RaftLogStorage<Types<M>> for LogStore<M> {
             tail.last = tail.last.max(Some(upto));
         }
         self.applied(upto.index);
-        self.log.write_durably(Record::Purge(upto)).await.map_err(write_failed)
+        self.log.write_durably(&[Record::Purge(upto)]).map_err(write_failed)
     }
 }
 

@@ -227,10 +227,6 @@ impl StateMachine for Namespace {
         Ok(self.apply_batch(at, commands)?)
     }
 
-    fn applies_at_once(&self) -> bool {
-        self.writer.try_lock().is_ok_and(|writer| writer.undurable_rows < DURABLE_EVERY_ROWS)
-    }
-
     fn make_durable(&self) -> Result<()> {
         Ok(self.commit_durably()?)
     }

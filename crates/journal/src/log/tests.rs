@@ -178,29 +178,29 @@ fn a_file_that_a_crash_left_half_made_is_made_again() {
     assert!(!segment_path(dir.path(), 1).exists());
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_failed_write_is_the_last() {
+#[test]
+fn the_first_failed_write_is_the_last() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut files = open(&one_file(dir.path())).expect("opens");
     files.deny_writes();
-    let (log, _) = Log::start(files).expect("starts");
+    let log = Log::of(files);
     for _ in 0..2 {
-        let error = log.write_durably(Record::Vote(Vote::new(1, 1))).await.expect_err("cannot be written");
+        let error = log.write_durably(&[Record::Vote(Vote::new(1, 1))]).expect_err("cannot be written");
         assert!(matches!(&error, JournalError::Stopped { reason } if reason.contains("writing")), "{error}");
     }
     assert!(log.failure().is_some());
-    log.close().await.expect_err("did not end well");
+    log.close().expect_err("did not end well");
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_could_not_be_synced_is_not_acknowledged() {
+#[test]
+fn what_could_not_be_synced_is_not_acknowledged() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut files = open(&one_file(dir.path())).expect("opens");
     files.deny_syncs();
-    let (log, _) = Log::start(files).expect("starts");
-    let error = log.write_durably(Record::Vote(Vote::new(1, 1))).await.expect_err("written and not durable");
+    let log = Log::of(files);
+    let error = log.write_durably(&[Record::Vote(Vote::new(1, 1))]).expect_err("written and not durable");
     assert!(matches!(&error, JournalError::Stopped { reason } if reason.contains("syncing")), "{error}");
-    log.close().await.expect_err("did not end well");
+    log.close().expect_err("did not end well");
 }
 
 #[derive(Clone, Debug)]
