@@ -7,9 +7,10 @@ use headpond_proto::{
     from_failure, status,
     v1::{self, worker_service_client::WorkerServiceClient},
 };
+use headpond_transport::Link;
 use headpond_types::{Attr, ContentId, Error, ErrorKind, Member, Result};
 use tokio::time::timeout;
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{
     ListTarget,
@@ -154,7 +155,7 @@ pub(crate) async fn presence(shared: &Arc<Shared>, contents: &[ContentId]) -> Re
 /// Asks every live worker at once.
 async fn on_all_workers<T, F, Fut>(shared: &Shared, call: F) -> Result<Vec<(Member, Result<T>)>>
 where
-    F: Fn(WorkerServiceClient<Channel>) -> Fut,
+    F: Fn(WorkerServiceClient<Link>) -> Fut,
     Fut: Future<Output = Result<Response<T>, Status>>,
 {
     let ring = shared.ring().await?;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use headpond_runtime::units;
-use headpond_transport::TlsConfig;
+use headpond_transport::{Neighbours, TlsConfig};
 use serde::{Deserialize, Serialize};
 
 /// Configuration of a [`crate::Client`]. Every field needs a restart to change. Holds no secret.
@@ -52,6 +52,9 @@ pub struct ClientConfig {
     /// that the process runs as.
     #[serde(skip)]
     pub tls: TlsConfig,
+    /// Servers of this process, which are called without a connection; set by programs that run several parts in one process. Default: none.
+    #[serde(skip)]
+    pub neighbours: Neighbours,
 }
 
 impl Default for ClientConfig {
@@ -70,6 +73,7 @@ impl Default for ClientConfig {
             prefer_local: true,
             offline_reads: Duration::from_mins(10),
             tls: TlsConfig::default(),
+            neighbours: Neighbours::default(),
         }
     }
 }

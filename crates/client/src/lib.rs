@@ -61,7 +61,7 @@ pub use check::{CheckSums, Finding, FindingKind};
 pub use client::Client;
 pub use config::ClientConfig;
 pub use event::{Awaited, Event};
-pub use headpond_transport::TlsConfig;
+pub use headpond_transport::{Neighbours, TlsConfig};
 pub use listing::{ListEntry, ListOptions, ListPage, ListTarget};
 pub use load::{LoadFailure, LoadOptions, LoadProgress};
 pub use local::LocalFile;

@@ -10,14 +10,14 @@ use std::{
 };
 
 use headpond_proto::{MAX_MESSAGE, status, v1};
-use headpond_transport::Transport;
+use headpond_transport::{Link, Transport};
 use headpond_types::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout_at};
 use tonic::{
     Request, Response, Status,
     metadata::MetadataValue,
     service::{Interceptor, interceptor::InterceptedService},
-    transport::{Channel, Endpoint},
+    transport::Endpoint,
 };
 
 use crate::{
@@ -89,12 +89,12 @@ impl Interceptor for SessionName {
 }
 
 /// The way to a master.
-pub(crate) type Connection = InterceptedService<Channel, SessionName>;
+pub(crate) type Connection = InterceptedService<Link, SessionName>;
 
 #[derive(Clone)]
 struct Master {
     address: String,
-    channel: Connection,
+    connection: Connection,
 }
 
 /// Whether a call may be repeated within its deadline after all masters have failed.
@@ -139,9 +139,8 @@ impl Masters {
         }
         let session = SessionName::new(config.metadata_timeout);
         let masters = config.masters.iter().map(|address| {
-            let channel = transport.channel(&endpoint(address, config.connect_timeout)?);
-            let channel = InterceptedService::new(channel, session.clone());
-            Ok(Master { address: address.clone(), channel })
+            let link = transport.link(&endpoint(address, config.connect_timeout)?);
+            Ok(Master { address: address.clone(), connection: InterceptedService::new(link, session.clone()) })
         });
         let masters = masters.collect::<Result<_>>()?;
         let (timeout, current) = (config.metadata_timeout, AtomicUsize::new(0));
@@ -180,7 +179,7 @@ impl Masters {
             let current = self.current.load(Ordering::Relaxed);
             let master = &self.masters[current % self.masters.len()];
             let what = format!("{what} at master {}", master.address);
-            let answer = timeout_at(deadline, call(master.channel.clone())).await;
+            let answer = timeout_at(deadline, call(master.connection.clone())).await;
             let unanswered = match &answer {
                 Ok(Ok(_)) => false,
                 Ok(Err(status)) => is_of_transport(status),
@@ -312,8 +311,6 @@ pub(crate) fn endpoint(address: &str, connect_timeout: Duration) -> Result<Endpo
 mod tests {
     use std::cell::Cell;
 
-    use headpond_runtime::{Shutdown, Tasks};
-
     use super::*;
 
     #[test]
@@ -327,7 +324,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_during_which_the_process_stood_still_tells_of_no_outage() {
         let config = ClientConfig { masters: vec!["a:1".to_owned()], ..ClientConfig::default() };
-        let transport = Transport::load(&config.tls, &Tasks::new(Shutdown::new())).expect("plaintext");
+        let transport = Transport::plaintext();
         let masters = Masters::new(&config, &transport).expect("an address");
         let asked = Cell::new(0);
         let answers_again = async |_| {
@@ -355,7 +352,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_change_before_there_is_a_session_waits_for_others_to_hear_of_it() {
         let config = ClientConfig { masters: vec!["a:1".to_owned()], ..ClientConfig::default() };
-        let transport = Transport::load(&config.tls, &Tasks::new(Shutdown::new())).expect("plaintext");
+        let transport = Transport::plaintext();
         let masters = Masters::new(&config, &transport).expect("an address");
         let late = async |_| {
             sleep(2 * config.metadata_timeout).await;
@@ -369,7 +366,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_an_outage_leaves_no_time_says_what_is_wrong() {
         let config = ClientConfig { masters: vec!["a:1".to_owned()], ..ClientConfig::default() };
-        let transport = Transport::load(&config.tls, &Tasks::new(Shutdown::new())).expect("plaintext");
+        let transport = Transport::plaintext();
         let masters = Masters::new(&config, &transport).expect("an address");
         let silent = async |_| std::future::pending::<Result<Response<()>, Status>>().await;
         let late = masters.call("stat", Retry::Yes, silent).await.expect_err("no answer").error;

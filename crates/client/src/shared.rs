@@ -51,7 +51,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn new(config: ClientConfig, tasks: Tasks) -> Result<Arc<Self>> {
-        let transport = Transport::load(&config.tls, &tasks)?;
+        let transport = Transport::load(&config.tls, &config.neighbours, &tasks)?;
         let masters = Masters::new(&config, &transport)?;
         let caller = caller::of(transport.role());
         let places = Places::new();

@@ -10,10 +10,9 @@ use headpond_proto::{
     MAX_MESSAGE,
     v1::{staging_service_client::StagingServiceClient, worker_service_client::WorkerServiceClient},
 };
-use headpond_transport::Transport;
+use headpond_transport::{Link, Transport};
 use headpond_types::{ContentId, Member, Result, Ring};
 use tokio::time::Instant;
-use tonic::transport::Channel;
 
 use crate::master;
 
@@ -40,7 +39,7 @@ pub(crate) struct Workers {
 
 #[derive(Debug, Default)]
 struct State {
-    channels: HashMap<String, Channel>,
+    links: HashMap<String, Link>,
     avoided: HashMap<String, Instant>,
 }
 
@@ -53,30 +52,30 @@ impl Workers {
     ///
     /// # Errors
     /// `InvalidArgument` when the worker registered with an address that is none.
-    pub(crate) fn service(&self, member: &Member) -> Result<WorkerServiceClient<Channel>> {
-        Ok(WorkerServiceClient::new(self.channel(member)?).max_decoding_message_size(MAX_MESSAGE))
+    pub(crate) fn service(&self, member: &Member) -> Result<WorkerServiceClient<Link>> {
+        Ok(WorkerServiceClient::new(self.link(member)?).max_decoding_message_size(MAX_MESSAGE))
     }
 
     /// A worker's service for bytes that are being written; otherwise as [`Workers::service`].
-    pub(crate) fn staging(&self, member: &Member) -> Result<StagingServiceClient<Channel>> {
-        Ok(StagingServiceClient::new(self.channel(member)?).max_decoding_message_size(MAX_MESSAGE))
+    pub(crate) fn staging(&self, member: &Member) -> Result<StagingServiceClient<Link>> {
+        Ok(StagingServiceClient::new(self.link(member)?).max_decoding_message_size(MAX_MESSAGE))
     }
 
-    fn channel(&self, member: &Member) -> Result<Channel> {
+    fn link(&self, member: &Member) -> Result<Link> {
         let mut state = self.lock();
-        let channel = match state.channels.get(&member.address) {
-            Some(channel) => channel.clone(),
+        let link = match state.links.get(&member.address) {
+            Some(link) => link.clone(),
             None => {
                 let endpoint = master::endpoint(&member.address, self.connect_timeout)?
                     .initial_stream_window_size(STREAM_WINDOW)
                     .initial_connection_window_size(CONNECTION_WINDOW)
                     .max_frame_size(FRAME);
-                let channel = self.transport.channel(&endpoint);
-                state.channels.insert(member.address.clone(), channel.clone());
-                channel
+                let link = self.transport.link(&endpoint);
+                state.links.insert(member.address.clone(), link.clone());
+                link
             }
         };
-        Ok(channel)
+        Ok(link)
     }
 
     /// The workers to ask for a block, the owner first, those that failed lately last.
@@ -97,7 +96,7 @@ impl Workers {
     pub(crate) fn retain(&self, ring: &Ring) {
         let mut state = self.lock();
         let is_member = |address: &String| ring.members.iter().any(|member| member.address == *address);
-        state.channels.retain(|address, _| is_member(address));
+        state.links.retain(|address, _| is_member(address));
         state.avoided.retain(|address, _| is_member(address));
     }
 

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use headpond_runtime::units;
-use headpond_transport::TlsConfig;
+use headpond_transport::{Neighbours, TlsConfig};
 use serde::{Deserialize, Serialize};
 
 /// Settings of the master. All take effect at its next start.
@@ -62,6 +62,9 @@ pub struct MasterConfig {
     /// How the gRPC services are protected; a section of its own. Default: not at all.
     #[serde(skip)]
     pub tls: TlsConfig,
+    /// Servers of this process, which are called without a connection; set by programs that run several parts in one process. Default: none.
+    #[serde(skip)]
+    pub neighbours: Neighbours,
 }
 
 impl Default for MasterConfig {
@@ -81,6 +84,7 @@ impl Default for MasterConfig {
             sync_interval: Some(Duration::from_secs(30)),
             persist_delay: Duration::from_secs(1),
             tls: TlsConfig::default(),
+            neighbours: Neighbours::default(),
         }
     }
 }

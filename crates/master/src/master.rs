@@ -12,12 +12,12 @@ use headpond_proto::{
     },
 };
 use headpond_runtime::{Clock, Tasks, http};
-use headpond_transport::{Incoming, Peer, Transport};
+use headpond_transport::{Incoming, Peer, Transport, dialled};
 use headpond_types::{Error, ErrorKind, Result};
 use headpond_ufs::CredentialSource;
 use tokio::time::Instant;
 use tonic::{
-    service::interceptor::InterceptedService,
+    service::{Routes, interceptor::InterceptedService},
     transport::{Server, server::Router},
 };
 
@@ -84,7 +84,7 @@ impl Master {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<RunningMaster> {
-        let transport = Transport::load(&config.tls, &tasks)?;
+        let transport = Transport::load(&config.tls, &config.neighbours, &tasks)?;
         let (listener, address) = http::listen("the master", &config.bind).await?;
         let sessions = Arc::new(Sessions::new(config.client_lease));
         let catalog = Arc::new(open(&config, sessions.clone(), metrics.clone()).await?);
@@ -98,7 +98,9 @@ impl Master {
             }
         };
         let incoming = transport.incoming("the master", listener, &tasks);
-        let server = tasks.spawn(serve(incoming, router(&config, &core), core.clone()));
+        let routes = routes(&config, &core);
+        transport.offer(dialled(address).to_string(), &routes, &tasks);
+        let server = tasks.spawn(serve(incoming, router(&config, routes), core.clone()));
         let workers = core.workers.clone();
         tasks.spawn_until_shutdown(async move {
             let mut ticks = tokio::time::interval(config.heartbeat.max(SHORTEST_TICK));
@@ -145,7 +147,7 @@ async fn open(config: &MasterConfig, sessions: Arc<Sessions>, metrics: Metrics) 
     Ok(Catalog::new(namespace, journal, sessions, denials, metrics, config.persist_delay))
 }
 
-fn router(config: &MasterConfig, core: &Core) -> Router {
+fn routes(config: &MasterConfig, core: &Core) -> Routes {
     let namespace = MasterServiceServer::new(NamespaceService(core.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);
@@ -154,6 +156,13 @@ fn router(config: &MasterConfig, core: &Core) -> Router {
         .max_decoding_message_size(MAX_MESSAGE);
     let admin = AdminServiceServer::new(Admin { core: core.clone(), started: Instant::now() })
         .max_decoding_message_size(MAX_MESSAGE);
+    Routes::new(InterceptedService::new(namespace, Peer::admit))
+        .add_service(InterceptedService::new(writing, Peer::admit))
+        .add_service(InterceptedService::new(registry, Peer::admit_node))
+        .add_service(InterceptedService::new(admin, Peer::admit))
+}
+
+fn router(config: &MasterConfig, routes: Routes) -> Router {
     Server::builder()
         .tcp_nodelay(true)
         .max_concurrent_streams(STREAMS)
@@ -162,10 +171,7 @@ fn router(config: &MasterConfig, core: &Core) -> Router {
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
         .timeout(config.call_deadline)
-        .add_service(InterceptedService::new(namespace, Peer::admit))
-        .add_service(InterceptedService::new(writing, Peer::admit))
-        .add_service(InterceptedService::new(registry, Peer::admit_node))
-        .add_service(InterceptedService::new(admin, Peer::admit))
+        .add_routes(routes)
 }
 
 /// Serves until shutdown, then closes the journal.

@@ -8,7 +8,7 @@ use std::{future::Future, time::Duration};
 use tokio::task::JoinHandle;
 use tokio_util::{
     sync::{CancellationToken, WaitForCancellationFuture},
-    task::TaskTracker,
+    task::{TaskTracker, task_tracker::TrackedFuture},
 };
 
 /// The signal to stop, shared by all parts of a process.
@@ -86,6 +86,11 @@ impl Tasks {
                 () = task => {}
             }
         })
+    }
+
+    /// `work`, which somebody else's task does and [`Tasks::drain`] waits for all the same.
+    pub fn track<F: Future>(&self, work: F) -> TrackedFuture<F> {
+        self.tracker.track_future(work)
     }
 
     /// Begins shutdown and waits up to `grace` for the tasks to end. `false` means that some were still running.

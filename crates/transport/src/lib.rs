@@ -10,6 +10,7 @@ mod accept;
 mod config;
 mod dial;
 mod files;
+mod link;
 mod peer;
 mod refusals;
 mod role;
@@ -17,6 +18,7 @@ mod transport;
 
 pub use accept::{Connection, Incoming};
 pub use config::TlsConfig;
+pub use link::{Link, Neighbours, dialled};
 pub use peer::Peer;
 pub use role::{Role, RoleError, User};
 pub use transport::Transport;

@@ -29,11 +29,11 @@ use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status,
-    service::interceptor::InterceptedService,
+    service::{Routes, interceptor::InterceptedService},
     transport::{Endpoint, Server},
 };
 
-use crate::{Peer, TlsConfig, Transport, files::Material, transport::Tls};
+use crate::{Link, Neighbours, Peer, TlsConfig, Transport, files::Material, transport::Tls};
 
 const NODE: &str = "headpond://node";
 const ADA: &str = "headpond://user/ada?uid=7&gid=8";
@@ -82,7 +82,7 @@ impl Office {
     }
 
     fn load(&self, config: &TlsConfig) -> Result<Transport> {
-        Transport::load(config, &self.tasks)
+        Transport::load(config, &Neighbours::default(), &self.tasks)
     }
 
     fn transport(&self, name: &str, uri: &str) -> Transport {
@@ -109,9 +109,16 @@ fn config(issued: &Issued) -> TlsConfig {
 }
 
 async fn ask(transport: &Transport, host: &str, address: SocketAddr) -> Result<()> {
+    ask_over(link(transport, host, address)).await
+}
+
+fn link(transport: &Transport, host: &str, address: SocketAddr) -> Link {
     let endpoint = Endpoint::from_shared(format!("http://{host}:{}", address.port())).expect("an address");
-    let channel = transport.channel(&endpoint.connect_timeout(Duration::from_secs(5)));
-    let answer = RegistryServiceClient::new(channel).heartbeat(HeartbeatRequest::default()).await;
+    transport.link(&endpoint.connect_timeout(Duration::from_secs(5)))
+}
+
+async fn ask_over(link: Link) -> Result<()> {
+    let answer = RegistryServiceClient::new(link).heartbeat(HeartbeatRequest::default()).await;
     answer.map(drop).map_err(|status| status::to_error(&status, "heartbeat"))
 }
 
@@ -121,6 +128,30 @@ fn assert_refused(asked: Result<()>, kind: ErrorKind, says: &[&str]) {
     for text in says {
         assert!(error.to_string().contains(text), "{error}");
     }
+}
+
+#[tokio::test]
+async fn neighbours_are_called_without_a_connection_and_judged_all_the_same() {
+    let (office, neighbours) = (Office::new(), Neighbours::new());
+    let load = |tls: &TlsConfig| Transport::load(tls, &neighbours, &office.tasks).expect("good files");
+    let node = load(&office.issue("node", &[NODE]));
+    // Held so that nobody else listens there; no connection is ever taken.
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let routes = Routes::new(InterceptedService::new(RegistryServiceServer::new(Pulse), Peer::admit_node));
+    let server = Tasks::new(Shutdown::new());
+    node.offer(address.to_string(), &routes, &server);
+
+    ask(&node, "127.0.0.1", address).await.expect("a node");
+    ask(&load(&TlsConfig::default()), "127.0.0.1", address).await.expect("anyone, without TLS");
+    let user = ask(&load(&office.issue("ada", &[ADA])), "127.0.0.1", address).await;
+    assert_refused(user, ErrorKind::PermissionDenied, &["headpond://node"]);
+
+    let kept = link(&node, "127.0.0.1", address);
+    drop(listener);
+    assert!(server.drain(Duration::from_secs(5)).await);
+    assert_refused(ask_over(kept).await, ErrorKind::Unavailable, &["has ended"]);
+    ask(&node, "127.0.0.1", address).await.expect_err("nobody listens there");
 }
 
 #[tokio::test]
@@ -166,13 +197,16 @@ impl ResolvesClientCert for Nothing {
 
 /// `transport` with the client's side changed.
 fn with_client(transport: &Transport, change: impl FnOnce(&mut ClientConfig)) -> Transport {
-    let tls = transport.0.as_ref().expect("TLS");
+    let tls = transport.tls.as_ref().expect("TLS");
     let material = tls.current();
     let mut client = ClientConfig::clone(&material.client);
     change(&mut client);
     let material = Material { client: Arc::new(client), server: material.server.clone(), role: material.role.clone() };
     let current = RwLock::new(Arc::new(material));
-    Transport(Some(Arc::new(Tls { files: tls.files.clone(), server_name: None, current })))
+    Transport {
+        tls: Some(Arc::new(Tls { files: tls.files.clone(), server_name: None, current })),
+        ..Transport::plaintext()
+    }
 }
 
 /// `transport`, but with a certificate that it would not load.
@@ -265,7 +299,7 @@ async fn changed_files_count_for_new_connections_and_broken_ones_do_not() {
     let transport = office.load(&served).expect("good");
     let address = office.serve(&transport).await;
     let (inside, outside) = (office.transport("inside", NODE), elsewhere.transport("outside", NODE));
-    let tls = transport.0.as_ref().expect("TLS");
+    let tls = transport.tls.as_ref().expect("TLS");
     let first = tls.files.version();
     ask(&inside, "127.0.0.1", address).await.expect("of the authority");
     ask(&outside, "127.0.0.1", address).await.expect_err("of another");

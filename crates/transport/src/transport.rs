@@ -9,18 +9,21 @@ use headpond_runtime::Tasks;
 use headpond_types::{Error, ErrorKind, Result};
 use rustls::pki_types::ServerName;
 use tokio::{net::TcpListener, task::spawn_blocking};
-use tonic::transport::{Channel, Endpoint};
+use tonic::{service::Routes, transport::Endpoint};
 
 use crate::{
-    Role, TlsConfig,
+    Link, Neighbours, Peer, Role, TlsConfig,
     accept::Incoming,
     dial::Dialler,
     files::{Files, Material, Version},
 };
 
-/// Plaintext, or TLS with the certificates of a [`TlsConfig`]. Clones are the same.
+/// Plaintext, or TLS with the certificates of a [`TlsConfig`]; and the servers of this process. Clones are the same.
 #[derive(Clone)]
-pub struct Transport(pub(crate) Option<Arc<Tls>>);
+pub struct Transport {
+    pub(crate) tls: Option<Arc<Tls>>,
+    pub(crate) neighbours: Neighbours,
+}
 
 /// TLS with what the files last held.
 pub(crate) struct Tls {
@@ -33,17 +36,18 @@ pub(crate) struct Tls {
 impl Transport {
     /// Without TLS.
     #[must_use]
-    pub const fn plaintext() -> Self {
-        Self(None)
+    pub fn plaintext() -> Self {
+        Self { tls: None, neighbours: Neighbours::default() }
     }
 
-    /// What `config` says. Looks after the files in `tasks` from then on: what cannot be used is logged, and what was used before stays.
+    /// What `config` says, and straight to `neighbours`. Looks after the files in `tasks` from then on: what cannot be used is logged, and what was used before stays.
     /// Blocks on reading small files; needs a tokio runtime.
     ///
     /// # Errors
     /// `InvalidArgument`, naming the setting or the file and what to do.
-    pub fn load(config: &TlsConfig, tasks: &Tasks) -> Result<Self> {
-        let Some(files) = Files::of(config)? else { return Ok(Self::plaintext()) };
+    pub fn load(config: &TlsConfig, neighbours: &Neighbours, tasks: &Tasks) -> Result<Self> {
+        let neighbours = neighbours.clone();
+        let Some(files) = Files::of(config)? else { return Ok(Self { tls: None, neighbours }) };
         let server_name = config.server_name.clone().map(|name| {
             ServerName::try_from(name.clone()).map_err(|error| {
                 let message = format!("tls.server_name {name:?} is neither a host name nor an address");
@@ -63,31 +67,39 @@ impl Transport {
                 }
             });
         }
-        Ok(Self(Some(tls)))
+        Ok(Self { tls: Some(tls), neighbours })
     }
 
     /// What this process's certificate says that it may do; `None` without TLS.
     #[must_use]
     pub fn role(&self) -> Option<Role> {
-        self.0.as_ref().map(|tls| tls.current().role.clone())
+        self.tls.as_ref().map(|tls| tls.current().role.clone())
     }
 
-    /// A channel to `endpoint`, whose URI is `http://HOST:PORT` with TLS too. Connects at its first use; all that the endpoint says of
-    /// deadlines and windows counts. Answers of a server that cannot be trusted, or refuses our certificate, are errors that
+    /// The way to `endpoint`, whose URI is `http://HOST:PORT` with TLS too: to the neighbour that is dialled there, else over the network. Connects at its
+    /// first use; all that the endpoint says of deadlines and windows counts. Answers of a server that cannot be trusted, or refuses our certificate, are errors that
     /// `headpond_proto::status::to_error` turns into `PermissionDenied`; one that does not speak TLS is `InvalidArgument`.
     #[must_use]
-    pub fn channel(&self, endpoint: &Endpoint) -> Channel {
-        match &self.0 {
-            None => endpoint.connect_lazy(),
-            Some(tls) => endpoint.connect_with_connector_lazy(Dialler(Arc::clone(tls))),
+    pub fn link(&self, endpoint: &Endpoint) -> Link {
+        let neighbour = endpoint.uri().authority().and_then(|authority| self.neighbours.get(authority.as_str()));
+        match (neighbour, &self.tls) {
+            (Some(server), None) => Link::neighbour(server, Peer::Anyone),
+            (Some(server), Some(tls)) => Link::neighbour(server, Peer::Known(tls.current().role.clone())),
+            (None, None) => Link::network(endpoint.connect_lazy()),
+            (None, Some(tls)) => Link::network(endpoint.connect_with_connector_lazy(Dialler(Arc::clone(tls)))),
         }
+    }
+
+    /// Has `routes` called by neighbours that dial `address`, a `host:port`, until the shutdown of `tasks` begins. Needs a tokio runtime.
+    pub fn offer(&self, address: impl Into<String>, routes: &Routes, tasks: &Tasks) {
+        self.neighbours.add(address.into(), routes.clone(), tasks);
     }
 
     /// The connections of `listener`, on which `what` serves; with TLS those that have shown a certificate of the authority. Handshakes run
     /// in `tasks` and end with their shutdown. Logs a warning where anybody can reach it in plaintext.
     #[must_use]
     pub fn incoming(&self, what: &'static str, listener: TcpListener, tasks: &Tasks) -> Incoming {
-        match &self.0 {
+        match &self.tls {
             None => Incoming::plaintext(what, listener),
             Some(tls) => Incoming::tls(what, listener, Arc::clone(tls), tasks),
         }

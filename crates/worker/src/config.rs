@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use headpond_runtime::units::Share;
-use headpond_transport::TlsConfig;
+use headpond_transport::{Neighbours, TlsConfig};
 use headpond_types::{BLOCK_SIZE, Error, ErrorKind, PAGE_SIZE, Result};
 use serde::{Deserialize, Serialize};
 
@@ -57,6 +57,9 @@ pub struct WorkerConfig {
     /// How gRPC is protected, towards masters, clients and other workers; a section of its own. Default: not at all.
     #[serde(skip)]
     pub tls: TlsConfig,
+    /// Servers of this process, which are called without a connection; set by programs that run several parts in one process. Default: none.
+    #[serde(skip)]
+    pub neighbours: Neighbours,
 }
 
 /// One cache directory.
@@ -113,6 +116,7 @@ impl Default for WorkerConfig {
             scrub_interval: Duration::from_hours(7 * 24),
             scrub_rate: 16 << 20,
             tls: TlsConfig::default(),
+            neighbours: Neighbours::default(),
         }
     }
 }

@@ -8,10 +8,10 @@ use headpond_proto::{
     MAX_MESSAGE, status,
     v1::{self, worker_service_client::WorkerServiceClient},
 };
-use headpond_transport::Transport;
+use headpond_transport::{Link, Transport};
 use headpond_types::{ByteRange, Error, ErrorKind, Member, Result};
 use tokio::time::Instant;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::{config::Deadlines, grants::Grant};
 
@@ -32,7 +32,7 @@ const PING: Duration = Duration::from_secs(3);
 /// A connection to a peer, or the time until which it is shunned.
 #[derive(Debug)]
 enum Peer {
-    Connected(Channel),
+    Connected(Link),
     Shunned(Instant),
 }
 
@@ -99,7 +99,7 @@ impl Peers {
         grant: &Grant,
         range: ByteRange,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
-        let channel = self.channel(address)?;
+        let link = self.link(address)?;
         let what = format!("read from the worker at {address}");
         let request = v1::ReadRequest {
             grant: Some(grant.signed.clone()),
@@ -107,7 +107,7 @@ impl Peers {
             origin: origin.into(),
             readahead: None,
         };
-        let mut client = WorkerServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let mut client = WorkerServiceClient::new(link).max_decoding_message_size(MAX_MESSAGE);
         let answer = tokio::time::timeout(deadline, client.read(request)).await;
         let stream = match answer {
             Ok(Ok(response)) => response.into_inner(),
@@ -146,10 +146,10 @@ impl Peers {
     ///
     /// # Errors
     /// `Unavailable` when it could not be reached a moment ago.
-    pub(crate) fn channel(&self, address: &str) -> Result<Channel> {
+    pub(crate) fn link(&self, address: &str) -> Result<Link> {
         let mut peers = self.by_address.lock().expect("no panic while held");
         match peers.get(address) {
-            Some(Peer::Connected(channel)) => return Ok(channel.clone()),
+            Some(Peer::Connected(link)) => return Ok(link.clone()),
             Some(Peer::Shunned(until)) if Instant::now() < *until => {
                 let message = format!("worker at {address} could not be reached a moment ago");
                 return Err(Error::new(ErrorKind::Unavailable, message));
@@ -167,9 +167,9 @@ impl Peers {
             .max_frame_size(FRAME)
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(self.deadlines.connect);
-        let channel = self.transport.channel(&endpoint);
-        peers.insert(address.to_owned(), Peer::Connected(channel.clone()));
-        Ok(channel)
+        let link = self.transport.link(&endpoint);
+        peers.insert(address.to_owned(), Peer::Connected(link.clone()));
+        Ok(link)
     }
 
     fn shun(&self, address: &str) {

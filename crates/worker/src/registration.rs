@@ -17,11 +17,11 @@ use headpond_proto::{
     },
 };
 use headpond_runtime::Shutdown;
-use headpond_transport::Transport;
+use headpond_transport::{Link, Transport};
 use headpond_types::{Error, ErrorKind, MountId, Result};
 use headpond_ufs::{Abandoned, UploadMark};
 use tokio::{sync::Notify, time::Instant};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use self::needed::Needed;
 use crate::{cache::Cache, cluster::Cluster, config::Deadlines, identity::Identity, metrics::Metrics, staging::Room};
@@ -87,7 +87,7 @@ const UPLOADS: usize = 1000;
 
 /// A registration that a master has confirmed.
 struct Membership {
-    client: RegistryServiceClient<Channel>,
+    client: RegistryServiceClient<Link>,
     joined: RegisterResponse,
 }
 
@@ -144,8 +144,8 @@ impl Registration {
                 .with_source(error)
         })?;
         let endpoint = endpoint.connect_timeout(self.deadlines.connect).tcp_nodelay(true);
-        let channel = self.transport.channel(&endpoint);
-        let mut client = RegistryServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let link = self.transport.link(&endpoint);
+        let mut client = RegistryServiceClient::new(link).max_decoding_message_size(MAX_MESSAGE);
         let capacity = self.cache.store().usage().capacity_bytes();
         let announcement = RegisterRequest { capacity, ..self.announcement.clone() };
         let answer = self.within(&what, client.register(announcement)).await?;

@@ -22,7 +22,10 @@ use tokio::{
     sync::{broadcast, mpsc},
     task::spawn_blocking,
 };
-use tonic::{service::interceptor::InterceptedService, transport::Server};
+use tonic::{
+    service::{Routes, interceptor::InterceptedService},
+    transport::Server,
+};
 
 use crate::{
     cache::Cache,
@@ -87,7 +90,7 @@ impl Worker {
         tasks: Tasks,
     ) -> Result<RunningWorker> {
         config.check()?;
-        let transport = Transport::load(&config.tls, &tasks)?;
+        let transport = Transport::load(&config.tls, &config.neighbours, &tasks)?;
         let listener = listen(&config.bind).await?;
         let (store, identity, abandoned) = open(&config).await?;
         // Clients have other working directories.
@@ -131,7 +134,9 @@ impl Worker {
         ));
         let standing = Arc::new(Standing::new());
 
-        serve(transport.incoming("the worker", listener, &tasks), Arc::clone(&reader), Arc::clone(&stager), &tasks);
+        let routes = routes(Arc::clone(&reader), Arc::clone(&stager));
+        transport.offer(&advertised, &routes, &tasks);
+        serve(transport.incoming("the worker", listener, &tasks), routes, &tasks);
         if let Some(socket) = socket {
             let (sender, _) = broadcast::channel(RECALLS);
             tasks.spawn_until_shutdown(spread(recalls, sender.clone()));
@@ -220,17 +225,21 @@ async fn open(config: &WorkerConfig) -> Result<(PageStore, Identity, Arc<Abandon
         .map_err(|error| Error::new(ErrorKind::Internal, "opening the cache").with_source(error))?
 }
 
-fn serve(incoming: Incoming, reader: Arc<Reader>, stager: Arc<Stager>, tasks: &Tasks) {
+fn routes(reader: Arc<Reader>, stager: Arc<Stager>) -> Routes {
     let service = WorkerServiceServer::new(Service(reader)).max_decoding_message_size(MAX_MESSAGE);
     let staging = StagingServiceServer::new(StagingRpc(stager)).max_decoding_message_size(MAX_MESSAGE);
+    Routes::new(InterceptedService::new(service, Peer::admit))
+        .add_service(InterceptedService::new(staging, Peer::admit))
+}
+
+fn serve(incoming: Incoming, routes: Routes, tasks: &Tasks) {
     let server = Server::builder()
         .initial_stream_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
         .max_frame_size(FRAME)
         .http2_keepalive_interval(Some(PING))
         .http2_keepalive_timeout(Some(PING))
-        .add_service(InterceptedService::new(service, Peer::admit))
-        .add_service(InterceptedService::new(staging, Peer::admit));
+        .add_routes(routes);
     let shutdown = tasks.shutdown().clone();
     tasks.spawn(async move {
         if let Err(error) = server.serve_with_incoming_shutdown(incoming, async { shutdown.begun().await }).await {

@@ -13,12 +13,13 @@ use headpond_proto::{
     status,
     v1::{self, staging_service_client::StagingServiceClient},
 };
+use headpond_transport::Link;
 use headpond_types::{ContentId, Error, ErrorKind, Member, Result};
 use tokio::{
     sync::OnceCell,
     time::{Instant, sleep, timeout, timeout_at},
 };
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use crate::{backoff::Backoff, local::StagedFile, shared::Shared, writing::Lease};
 
@@ -81,7 +82,7 @@ enum Way {
     /// Through a descriptor.
     Local(Arc<StagedFile>),
     /// Over gRPC. Whether the worker has been told of the file: from then on it must have it.
-    Remote { service: StagingServiceClient<Channel>, begun: AtomicBool },
+    Remote { service: StagingServiceClient<Link>, begun: AtomicBool },
 }
 
 impl Staged {
@@ -190,7 +191,7 @@ impl Staged {
     }
 
     /// What the worker has of `length` bytes.
-    async fn ask_for(&self, service: &StagingServiceClient<Channel>, offset: u64, length: u64) -> Result<Bytes> {
+    async fn ask_for(&self, service: &StagingServiceClient<Link>, offset: u64, length: u64) -> Result<Bytes> {
         let request = v1::ReadStagedRequest { grant: Some(self.grant.clone()), offset, length };
         let answer = self.call("read of staged bytes", || {
             let (mut service, request) = (service.clone(), request.clone());

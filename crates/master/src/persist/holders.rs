@@ -14,11 +14,11 @@ use headpond_proto::{
         staging_service_client::StagingServiceClient,
     },
 };
-use headpond_transport::Transport;
+use headpond_transport::{Link, Transport};
 use headpond_types::{Error, ErrorKind, MountId, Result, WorkerId};
 use headpond_ufs::{Key, UploadMark};
 use tokio::{sync::Semaphore, time::Instant};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::Endpoint;
 
 use crate::workers::Workers;
 
@@ -55,7 +55,7 @@ pub(crate) struct Holders {
 
 #[derive(Clone)]
 struct Connection {
-    channel: Channel,
+    link: Link,
     slots: Arc<Semaphore>,
 }
 
@@ -125,10 +125,10 @@ impl Holders {
     }
 
     async fn settle_at(&self, id: WorkerId, address: &str, grant: &SignedGrant) -> Result<()> {
-        let Connection { channel, .. } = self.connection(address)?;
+        let Connection { link, .. } = self.connection(address)?;
         let what = format!("see what worker {id} ({address}) is storing");
         let request = SettleDirtyRequest { grant: Some(grant.clone()) };
-        match tokio::time::timeout(CALL, StagingServiceClient::new(channel).settle_dirty(request)).await {
+        match tokio::time::timeout(CALL, StagingServiceClient::new(link).settle_dirty(request)).await {
             Ok(Ok(_)) => Ok(()),
             Ok(Err(status)) => Err(status::to_error(&status, &what)),
             Err(_) => Err(Error::new(ErrorKind::DeadlineExceeded, format!("{what}: it goes on storing"))),
@@ -141,10 +141,10 @@ impl Holders {
         address: &str,
         sign: &impl Fn() -> SignedGrant,
     ) -> Result<PersistResponse> {
-        let Connection { channel, slots } = self.connection(address)?;
+        let Connection { link, slots } = self.connection(address)?;
         let what = format!("persist at worker {id} ({address})");
         let _slot = slots.acquire().await.map_err(|_| Error::new(ErrorKind::Unavailable, "the master is ending"))?;
-        let mut client = StagingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
+        let mut client = StagingServiceClient::new(link).max_decoding_message_size(MAX_MESSAGE);
         let mut grant = sign();
         for call in 1..=CALLS {
             let request = PersistDirtyRequest { grant: Some(grant.clone()) };
@@ -176,8 +176,8 @@ impl Holders {
         request: AccountRequest,
     ) -> Result<AccountResponse> {
         let what = format!("ask worker {id} ({address}) what it holds");
-        let Connection { channel, .. } = self.connection(address)?;
-        let mut client = StagingServiceClient::new(channel);
+        let Connection { link, .. } = self.connection(address)?;
+        let mut client = StagingServiceClient::new(link);
         match tokio::time::timeout(ACCOUNT, client.account(request)).await {
             Ok(answer) => answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, &what)),
             Err(_) => Err(Error::new(ErrorKind::DeadlineExceeded, format!("{what}: no answer"))),
@@ -198,7 +198,7 @@ impl Holders {
             .http2_keep_alive_interval(PING)
             .keep_alive_timeout(CONNECT);
         let connection =
-            Connection { channel: self.transport.channel(&endpoint), slots: Arc::new(Semaphore::new(PER_WORKER)) };
+            Connection { link: self.transport.link(&endpoint), slots: Arc::new(Semaphore::new(PER_WORKER)) };
         // Workers come and go with new addresses: what is not live any more is not asked again.
         let live = self.workers.ring();
         connections.retain(|known, _| live.members.iter().any(|member| member.address == *known));

@@ -8,12 +8,12 @@ use headpond_proto::{
     status,
     v1::{KeepDirtyRequest, KeepDirtyResponse, registry_service_client::RegistryServiceClient},
 };
+use headpond_transport::Link;
 use headpond_types::{ContentId, Error, ErrorKind, MountId, Result};
 use tokio::{
     sync::Notify,
     time::{Instant, sleep, sleep_until},
 };
-use tonic::transport::Channel;
 
 use super::{Membership, Registration};
 use crate::{
@@ -46,7 +46,7 @@ struct Needs {
 
 /// Asks one master, as one registration.
 pub(super) struct Needed {
-    client: RegistryServiceClient<Channel>,
+    client: RegistryServiceClient<Link>,
     worker: u32,
     epoch: u64,
     cache: Arc<Cache>,

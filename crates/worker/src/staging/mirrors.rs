@@ -14,8 +14,9 @@ use headpond_proto::{
     },
 };
 use headpond_store::checksums;
+use headpond_transport::Link;
 use headpond_types::{ContentId, Error, ErrorKind, PAGE_SIZE, Result, page_count, page_range};
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Response, Status};
 
 use super::{Stager, persist::patience, table::Staged};
 
@@ -185,7 +186,7 @@ async fn update(
     Ok((mirror, id))
 }
 
-fn client(stager: &Stager, address: &str) -> Result<StagingServiceClient<Channel>> {
-    let channel = stager.peers.channel(address)?;
-    Ok(StagingServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE))
+fn client(stager: &Stager, address: &str) -> Result<StagingServiceClient<Link>> {
+    let link = stager.peers.link(address)?;
+    Ok(StagingServiceClient::new(link).max_decoding_message_size(MAX_MESSAGE))
 }

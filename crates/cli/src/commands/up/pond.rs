@@ -1,17 +1,14 @@
 //! The parts of `headpond up` at work.
 
-use std::{
-    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
-use headpond_client::Client;
+use headpond_client::{Client, ClientConfig, Neighbours};
 use headpond_fuse::RunningMount;
-use headpond_master::RunningMaster;
+use headpond_master::{MasterConfig, RunningMaster};
 use headpond_runtime::Ending;
+use headpond_transport::dialled;
 use headpond_types::{ErrorKind, Result};
-use headpond_worker::RunningWorker;
+use headpond_worker::{RunningWorker, WorkerConfig};
 
 use super::{plan::Plan, store};
 use crate::{
@@ -43,20 +40,21 @@ impl Pond {
         let credentials = ConfiguredCredentials::new(settings.credentials.clone());
         let observed = self.observed.insert(Observed::serve(&settings.http).await?);
 
+        let neighbours = Neighbours::new();
         let part = Part::new("master");
-        let master = observed.master(&part, settings.master.clone(), credentials.clone()).await?;
+        let config = MasterConfig { neighbours: neighbours.clone(), ..settings.master.clone() };
+        let master = observed.master(&part, config, credentials.clone()).await?;
         let masters = vec![dialled(master.address()).to_string()];
         self.master = Some((part, master));
 
         let session = self.session.insert(Part::new("client"));
-        let mut config = settings.client.clone();
-        config.masters.clone_from(&masters);
+        let config =
+            ClientConfig { masters: masters.clone(), neighbours: neighbours.clone(), ..settings.client.clone() };
         let client = Client::connect(config, session.tasks().clone())?;
         store::bind(&client, plan, &credentials).await?;
 
         let part = Part::new("worker");
-        let mut config = settings.worker.clone();
-        config.masters = masters;
+        let config = WorkerConfig { masters, neighbours, ..settings.worker.clone() };
         let worker = observed.worker(&part, config, credentials).await?;
         let (_, worker) = self.worker.insert((part, worker));
         joined(worker).await;
@@ -123,14 +121,6 @@ impl Pond {
     pub(super) fn worker(&self) -> Option<&RunningWorker> {
         self.worker.as_ref().map(|(_, worker)| worker)
     }
-}
-
-/// Where this process reaches what listens at `address`: a certificate names no wildcard.
-fn dialled(mut address: SocketAddr) -> SocketAddr {
-    if address.ip().is_unspecified() {
-        address.set_ip(if address.is_ipv4() { Ipv4Addr::LOCALHOST.into() } else { Ipv6Addr::LOCALHOST.into() });
-    }
-    address
 }
 
 /// Waits until the master has the worker in the ring, so that the first read finds it.
