@@ -1,7 +1,7 @@
 //! One cache directory: its files, its index, its room.
 //!
 //! Layout: `index`, `lock`, `boot` (the machine's boot id when it was last opened), `pages/<first byte of the id>/<id>.<generation>`, one file per content, and `staged/<generation>`, files that are
-//! being written. Directories have mode 0700, files 0600. A generation is used once, so a file name never means two files.
+//! being written, with `staged/<generation>.<number>` beside those that are changed in place. Directories have mode 0700, files 0600. A generation is used once, so a file name never means two files.
 
 mod claims;
 mod dirty;

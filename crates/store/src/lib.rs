@@ -15,8 +15,8 @@
 //!    process that handed them out. Such a content is dropped whole, by unlink, which open descriptors survive; a successor of the
 //!    same id gets a file of its own (the generation in the file's name).
 //! 4. Bytes leave through [`Content::read`] only from pages whose checksum was compared since the store was opened.
-//! 5. A [`Staging`] file belongs to no content, is never evicted, and is removed at the next open. It becomes a content's file when nobody
-//!    writes it any more ([`PageStore::adopt`]).
+//! 5. A [`Staging`] file belongs to no content, is never evicted, and is removed at the next open, unless it was made durable as one. It becomes a
+//!    content's file when nobody writes it any more ([`PageStore::adopt`]). What it was made durable as stays readable, whatever is written into it since.
 //!
 //! # Locks
 //!
@@ -47,6 +47,6 @@ pub use config::{DirConfig, StoreConfig};
 pub use content::{Content, Hold, Loan, PageWriter};
 pub use error::{Result, StoreError};
 pub use scrub::Scrubbed;
-pub use staging::{Staging, checksums};
+pub use staging::{Held, Staging, checksums};
 pub use store::PageStore;
 pub use usage::{Counters, DirUsage, Usage};

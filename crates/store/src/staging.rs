@@ -1,23 +1,31 @@
 //! Files that are being written.
 
+mod versions;
+
 use std::{
     fs::File,
     io,
+    ops::Range,
     os::unix::fs::FileExt,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, RwLock, RwLockReadGuard},
 };
 
 use bytes::Bytes;
 use headpond_types::{ContentId, PAGE_SIZE};
 use rustix::{buffer::spare_capacity, fs::OFlags, io::Errno};
 
+pub use self::versions::Held;
+use self::versions::Versions;
 use crate::{
     content::MAX_LENGTH,
     dir::{Claim, Claims, Dir, FULL_DISK_BYTES, Reservation, is_full},
     error::{Result, StoreError},
     policy::charge,
-    shared::lock,
+    shared::{lock, read, write},
 };
+
+/// Bytes of a version that are read at a time: who changes the file waits for no more.
+const PIECE: usize = 1 << 20;
 
 /// A sparse file in a cache directory whose bytes are no content yet. What it occupies counts against the directory's capacity, and clean
 /// contents are evicted for it. Dropping it removes the file, unless it was made durable as a content: then the next open of the store finds it.
@@ -31,8 +39,10 @@ pub struct Staging {
     generation: u32,
     /// What the file occupied when it was last looked at.
     charge: Mutex<Reservation>,
-    /// What its bytes were made durable as.
+    /// What its bytes were made durable as. Taken before `versions`.
     claims: Mutex<Claims>,
+    /// What its bytes were then. Read-locked while the file is changed, or a version read.
+    versions: RwLock<Versions>,
     /// The file is a content's by now, or left to the next open.
     moved: bool,
 }
@@ -46,15 +56,18 @@ impl Staging {
             file = create();
         }
         let file = file.map_err(|error| dir.write_error("stage a file", error))?;
-        Ok(Self { dir, file, generation, charge, claims: Mutex::default(), moved: false })
+        let versions = RwLock::new(Versions::new(Arc::clone(&dir), generation));
+        Ok(Self { dir, file, generation, charge, claims: Mutex::default(), versions, moved: false })
     }
 
     /// What an earlier process staged and made durable.
-    pub(crate) fn recovered(dir: Arc<Dir>, generation: u32, claims: Claims) -> Result<Self> {
+    pub(crate) fn recovered(dir: Arc<Dir>, generation: u32, claims: Claims, segments: &[u32]) -> Result<Self> {
         let file = dir.open_staged(generation, OFlags::RDWR);
         let file = file.map_err(|error| dir.error("open a staged file", error))?;
+        let versions = Versions::recovered(Arc::clone(&dir), generation, &claims, segments);
+        let versions = RwLock::new(versions.map_err(|error| dir.error("read what a staged file was", error))?);
         let charge = Mutex::new(dir.nothing_reserved());
-        Ok(Self { dir, file, generation, charge, claims: Mutex::new(claims), moved: false })
+        Ok(Self { dir, file, generation, charge, claims: Mutex::new(claims), versions, moved: false })
     }
 
     /// Writes `bytes` at `offset`; what lies between there and the end before reads as zeros.
@@ -64,11 +77,13 @@ impl Staging {
         let length = bytes.len() as u64;
         self.check_end(offset.saturating_add(length))?;
         let _ahead = self.dir.reserve(charge(length))?;
+        let versions = self.to_change(&(offset..offset + length))?;
         let write = || self.file.write_all_at(bytes, offset);
         let mut written = write();
         if written.as_ref().is_err_and(is_full) && self.dir.evict_bytes(length.max(FULL_DISK_BYTES)) {
             written = write();
         }
+        drop(versions);
         let counted = self.count();
         written.and(counted).map_err(|error| self.dir.write_error("write a staged file", error))
     }
@@ -88,6 +103,15 @@ impl Staging {
     /// `Full`: files cannot be so long.
     pub fn set_len(&self, length: u64) -> Result<()> {
         self.check_end(length)?;
+        let versions = self.to_change(&(length..u64::MAX))?;
+        let done = self.file.set_len(length);
+        drop(versions);
+        let done = done.and_then(|()| self.count());
+        done.map_err(|error| self.dir.write_error("set the length of a staged file", error))
+    }
+
+    /// The same, of a file that nobody writes any more, without keeping what it was.
+    pub(crate) fn cut(&self, length: u64) -> Result<()> {
         let done = self.file.set_len(length).and_then(|()| self.count());
         done.map_err(|error| self.dir.write_error("set the length of a staged file", error))
     }
@@ -112,7 +136,8 @@ impl Staging {
 
     /// Makes what was written durable, as the content `id` of the first `length` bytes, which no store may have: from now on the file survives
     /// everything but [`PageStore::adopt`](crate::PageStore::adopt), and [`PageStore::adopt_dirty`](crate::PageStore::adopt_dirty)
-    /// makes it that content. It may go on to be written; then it stands for what it has become. The last few contents are
+    /// makes it that content. It may go on to be written: what it was is kept beside it, as far as it is changed in place. Who does that through a
+    /// descriptor has [`Staging::keep`] done before. The last few contents are
     /// remembered, since which of them is needed may be decided late. One sync of the file, however large it is.
     ///
     /// `Full`: the disk is. After any error the file stands for what it did before, or for both.
@@ -120,6 +145,13 @@ impl Staging {
         let mut claims = lock(&self.claims);
         let mut news = claims.clone();
         news.add(Claim { id, length });
+        let begun = {
+            let mut versions = write(&self.versions);
+            let begun = versions.begin(Claim { id, length });
+            versions.forget(&news);
+            begun
+        };
+        begun.map_err(|error| self.keep_error(error))?;
         let done = news.write(&self.file).and_then(|()| {
             // The file says it already, should it not get to the disk.
             *claims = news;
@@ -128,6 +160,111 @@ impl Staging {
         drop(claims);
         let counted = self.count();
         done.and(counted).map_err(|error| self.dir.claim_error(error))
+    }
+
+    /// Keeps what the file has in `range` for the latest content that it was made durable as, so that it may be changed there through a descriptor.
+    /// `version`, with its length, is one that it is about to be made durable as, and of which it has all bytes before the first change: that is
+    /// the latest then.
+    ///
+    /// `Full`: there is no room to keep it; it must not be changed then.
+    pub fn keep(&self, version: Option<(ContentId, u64)>, range: &Range<u64>) -> Result<()> {
+        if let Some((id, length)) = version {
+            let is_known = read(&self.versions).length(id).is_some();
+            if !is_known {
+                let begun = write(&self.versions).begin(Claim { id, length });
+                begun.map_err(|error| self.keep_error(error))?;
+            }
+        }
+        if read(&self.versions).allows(range) {
+            return Ok(());
+        }
+        drop(self.to_change(range)?);
+        self.count().map_err(|error| self.dir.error("look at a staged file", error))
+    }
+
+    /// The right to change a range, after what it has was kept.
+    fn to_change(&self, range: &Range<u64>) -> Result<RwLockReadGuard<'_, Versions>> {
+        loop {
+            let versions = read(&self.versions);
+            if versions.allows(range) {
+                return Ok(versions);
+            }
+            drop(versions);
+            let keep = || write(&self.versions).keep(&self.file, range);
+            let mut kept = keep();
+            if kept.as_ref().is_err_and(is_full) && self.dir.evict_bytes(FULL_DISK_BYTES) {
+                kept = keep();
+            }
+            kept.map_err(|error| self.keep_error(error))?;
+        }
+    }
+
+    fn keep_error(&self, source: io::Error) -> StoreError {
+        const DOING: &str = "keep what a staged file was";
+        if source.kind() == io::ErrorKind::UnexpectedEof {
+            // Somebody has cut it through a descriptor without a word: that says nothing of the disk.
+            return StoreError::Io { dir: self.dir.config().path.clone(), doing: DOING, source };
+        }
+        self.dir.write_error(DOING, source)
+    }
+
+    /// Has a content that the file was made durable as stay readable here, if it still is.
+    #[must_use]
+    pub fn hold(&self, id: ContentId) -> Option<Held> {
+        read(&self.versions).hold(id)
+    }
+
+    /// The bytes from `offset`, up to `length`, that the file had when it was made durable as `id`, read behind what is in `buffer`; fewer only at the end. `None`
+    /// when that is not known any more, or never was.
+    pub fn read_version(
+        &self,
+        id: ContentId,
+        offset: u64,
+        length: usize,
+        mut buffer: Vec<u8>,
+    ) -> Result<Option<Vec<u8>>> {
+        let begin = buffer.len();
+        loop {
+            let versions = read(&self.versions);
+            let Some(whole) = versions.length(id) else { return Ok(None) };
+            let (at, done) = (buffer.len(), buffer.len() - begin);
+            let start = offset.saturating_add(done as u64);
+            let left = usize::try_from(whole.saturating_sub(start)).unwrap_or(usize::MAX);
+            let piece = left.min(length - done).min(PIECE);
+            if piece == 0 {
+                return Ok(Some(buffer));
+            }
+            buffer = read_onto(&self.dir, &self.file, start, piece, buffer)?;
+            // It may have been cut since.
+            buffer.resize(at + piece, 0);
+            let laid = versions.lay_over(id, start, &mut buffer[at..]);
+            laid.map_err(|error| self.dir.error("read what a staged file was", error))?;
+        }
+    }
+
+    /// Makes the file what it was when it was made durable as `id`.
+    pub(crate) fn roll_back(&self, id: ContentId) -> Result<()> {
+        let done = write(&self.versions).roll_back(id, &self.file);
+        done.map_err(|error| self.dir.write_error("make a staged file what it was", error))
+    }
+
+    /// Whether nothing of it was changed in place between being made durable as one and as the other.
+    pub(crate) fn are_alike(&self, one: ContentId, other: ContentId) -> bool {
+        read(&self.versions).are_alike(one, other)
+    }
+
+    /// A further staged file, of what this one was when it was made durable as `claim` says, and durable as that.
+    pub(crate) fn copy_of(&self, claim: Claim) -> Result<Self> {
+        let copy = Self::create(Arc::clone(&self.dir))?;
+        let mut buffer = Vec::new();
+        for start in (0..claim.length).step_by(PIECE) {
+            buffer.clear();
+            let read = self.read_version(claim.id, start, PIECE, buffer)?;
+            buffer = read.ok_or(StoreError::Absent { content: claim.id, page: start / PAGE_SIZE })?;
+            copy.write_at(start, &buffer)?;
+        }
+        copy.make_durable(claim.id, claim.length)?;
+        Ok(copy)
     }
 
     /// Contents that the file stands for, the oldest first.
@@ -153,6 +290,7 @@ impl Staging {
     /// Leaves the file for the next open to find.
     pub(crate) fn leave_behind(mut self) {
         self.moved = true;
+        read(&self.versions).leave_behind();
     }
 
     /// Counts what was written through descriptors, and makes room for it.
@@ -168,7 +306,8 @@ impl Staging {
         // Under the lock, so that the latest count is the one that stays.
         let mut charge = lock(&self.charge);
         let blocks = rustix::fs::fstat(&self.file)?.st_blocks;
-        charge.set(u64::try_from(blocks).unwrap_or(0).saturating_mul(512));
+        let kept = read(&self.versions).bytes();
+        charge.set(u64::try_from(blocks).unwrap_or(0).saturating_mul(512).saturating_add(kept));
         drop(charge);
         Ok(())
     }
@@ -200,8 +339,13 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        if !self.moved && lock(&self.claims).as_slice().is_empty() {
+        if self.moved {
+            return;
+        }
+        if lock(&self.claims).as_slice().is_empty() {
             self.dir.remove_staged(self.generation);
+        } else {
+            read(&self.versions).leave_behind();
         }
     }
 }

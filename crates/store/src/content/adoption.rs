@@ -139,17 +139,24 @@ impl Content {
     }
 }
 
-/// Gives each content that the file stands for a name of it; the last one is still to be installed.
+/// Makes the file what it was as the last of `claims`, which is still to be installed, and gives those before that, which were the same, a name of it,
+/// too. Others get files of their own.
 fn adopt_claims(staging: &Staging, claims: &[Claim]) -> Result<Option<(Content, Vec<u32>)>> {
     let dir = staging.dir();
     dir.check()?;
     let Some((newest, older)) = claims.split_last() else { return Ok(None) };
-    let length = claims.iter().map(|claim| claim.length).max().unwrap_or_default();
+    let (alike, others): (Vec<_>, Vec<_>) =
+        older.iter().copied().partition(|claim| staging.are_alike(claim.id, newest.id));
+    for claim in others {
+        Content::adopt_dirty(staging.copy_of(claim)?, &[claim])?;
+    }
+    staging.roll_back(newest.id)?;
+    let length = alike.iter().chain([newest]).map(|claim| claim.length).max().unwrap_or_default();
     if staging.len()? != length {
-        staging.set_len(length)?;
+        staging.cut(length)?;
     }
     let checksums = |length| checksums_of(length, |at, length| staging.read_at(at, length));
-    for claim in older {
+    for claim in alike {
         let (checksums, generation) = (checksums(claim.length)?, dir.next_generation());
         let linked = dir.link_staged(staging.generation(), claim.id, generation);
         linked.map_err(|error| dir.write_error("link a staged file", error))?;

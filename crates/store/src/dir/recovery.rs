@@ -23,7 +23,7 @@ use rustix::{
 
 use super::{
     Claims, Dir, PAGES, Place, parse_file_name,
-    staged::{STAGED, open_staged_files, read_claims},
+    staged::{Durable, STAGED, open_staged_files, read_claims},
 };
 use crate::{
     config::DirConfig,
@@ -90,7 +90,8 @@ impl Dir {
         let (staged, durable) = open_staged_files(&root).map_err(failed)?;
 
         let generations = slots.iter().flatten().map(|found| found.generation);
-        let generations = generations.chain(strays.iter().chain(&durable).map(|(generation, _)| *generation));
+        let generations = generations.chain(strays.iter().map(|(generation, _)| *generation));
+        let generations = generations.chain(durable.iter().map(|staged| staged.generation));
         let next_generation = generations.max().map_or(0, |last| last + 1);
         let dir = Arc::new(Self {
             root,
@@ -159,12 +160,13 @@ impl Dir {
 
     /// Takes up files that say that they are needed: in their place, but not as the index has them, and staged ones. What cannot be had now stays
     /// for the next open.
-    fn take_up(self: &Arc<Self>, strays: Vec<(u32, Claims)>, durable: Vec<(u32, Claims)>) {
+    fn take_up(self: &Arc<Self>, strays: Vec<(u32, Claims)>, durable: Vec<Durable>) {
         let in_place = strays.into_iter().map(|(generation, claims)| {
             claims.as_slice().iter().try_for_each(|claim| Content::take_up(self, *claim, generation))
         });
-        let staged = durable.into_iter().map(|(generation, claims)| {
-            let staging = Staging::recovered(Arc::clone(self), generation, claims.clone())?;
+        let staged = durable.into_iter().map(|staged| {
+            let claims = staged.claims.clone();
+            let staging = Staging::recovered(Arc::clone(self), staged.generation, claims.clone(), &staged.segments)?;
             Content::adopt_dirty(staging, claims.as_slice())
         });
         for error in in_place.chain(staged).filter_map(Result::err) {

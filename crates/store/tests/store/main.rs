@@ -20,3 +20,5 @@ mod recovery;
 mod staging;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod versions;
