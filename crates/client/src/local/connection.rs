@@ -60,7 +60,8 @@ enum Waiting {
     Persist {
         answer: oneshot::Sender<Result<v1::PersistResponse>>,
     },
-    EndStaging {
+    /// For what is answered with nothing else.
+    Done {
         answer: oneshot::Sender<Result<()>>,
     },
     /// Without `answer` nobody waits, but what is present is learnt all the same.
@@ -168,7 +169,13 @@ impl Connection {
     /// Ends a staged file, which ends with the connection in any case. Cancel-safe.
     pub(super) async fn end_staging(&self, request: v1::EndStagingRequest) -> Result<()> {
         let (answer, answered) = oneshot::channel();
-        self.ask(Request::EndStaging(request), Waiting::EndStaging { answer }, answered).await
+        self.ask(Request::EndStaging(request), Waiting::Done { answer }, answered).await
+    }
+
+    /// Has the worker keep what a staged file has in a range. Cancel-safe.
+    pub(super) async fn keep_staged(&self, request: v1::KeepStagedRequest) -> Result<()> {
+        let (answer, answered) = oneshot::channel();
+        self.ask(Request::KeepStaged(request), Waiting::Done { answer }, answered).await
     }
 
     /// Waits until a range of a lent content is present; without one only asks whether all of it is. Cancel-safe.
@@ -285,8 +292,10 @@ impl Connection {
                     let _ = answer.send(Ok(persisted));
                 }
             }
-            Some(Response::StagingEnded(v1::EndStagingResponse {})) => {
-                if let Some(Waiting::EndStaging { answer }) = waiting {
+            Some(
+                Response::StagingEnded(v1::EndStagingResponse {}) | Response::StagedKept(v1::KeepStagedResponse {}),
+            ) => {
+                if let Some(Waiting::Done { answer }) = waiting {
                     let _ = answer.send(Ok(()));
                 }
             }
@@ -306,7 +315,7 @@ impl Connection {
                     Some(Waiting::Lend { answer, .. }) => drop(answer.send(Err(error))),
                     Some(Waiting::Stage { answer }) => drop(answer.send(Err(error))),
                     Some(Waiting::Persist { answer }) => drop(answer.send(Err(error))),
-                    Some(Waiting::EndStaging { answer }) => drop(answer.send(Err(error))),
+                    Some(Waiting::Done { answer }) => drop(answer.send(Err(error))),
                     Some(Waiting::Ensure { answer: Some(answer), .. }) => drop(answer.send(Err(error))),
                     Some(Waiting::Ensure { answer: None, .. }) | None => {
                         tracing::debug!(%error, "the worker of this node refused what nobody waits for");

@@ -5,6 +5,7 @@
 
 mod connection;
 mod file;
+mod kept;
 mod places;
 mod present;
 mod staged;

@@ -30,20 +30,24 @@ impl FileWriter {
     }
 
     /// Cuts the file to nothing by beginning another staged file, if this one has a version that the under store lacks: readers and the under store get
-    /// that as it was acknowledged. Whether it did; the caller lets nobody else change anything.
+    /// that as it was acknowledged, of which nothing has to be kept for it. Whether it did; the caller lets nobody else change anything.
     pub(super) async fn cut_apart(&self) -> bool {
-        let Ok(_no_other_persist) = self.persisting.try_lock() else { return false };
-        let Some(content) = self.adoptable() else { return false };
-        {
+        let Ok(unanswered) = self.persisting.try_lock() else { return false };
+        let Some(staged) = self.staged.get().filter(|_| unanswered.is_none()) else { return false };
+        if staged.settle().await.is_err() {
+            return false;
+        }
+        let content = {
             let mut state = self.lock();
-            if !state.attr.dirty || state.persisted == 0 {
-                return false;
-            }
+            let is_kept = state.attr.dirty && !state.unlinked && state.lost.is_none();
+            let content = state.attr.content.filter(|content| is_kept && staged.is_version(*content));
+            let Some(content) = content else { return false };
             // Whoever reads from now on needs none of its bytes.
             self.ahead.begin(Changed::Cut(0));
             state.change(0);
             state.room = state.room.anew();
-        }
+            content
+        };
         self.ahead.made(Changed::Cut(0));
         if let Some(staged) = self.staged.take()
             && let Err(error) = staged.end(Some(content), staged.patience()).await

@@ -80,10 +80,11 @@ impl Staged {
     /// # Errors
     /// As of [`Staged::write`].
     async fn zero(&self, offset: u64, end: u64) -> Result<()> {
-        if let Some(file) = self.local()
-            && file.punch(offset, end - offset).await?
-        {
-            return Ok(());
+        if let Some(file) = self.local() {
+            file.keep(&(offset..end), self.patience()).await?;
+            if file.punch(offset, end - offset).await? {
+                return Ok(());
+            }
         }
         let mut at = offset;
         while at < end {

@@ -153,6 +153,9 @@ impl FileWriter {
             staged.set_length(length).await.inspect_err(|error| self.note(error))?;
             self.lock().unsure = false;
         }
+        if order.staging.is_some() {
+            staged.begin_version(content, length).await?;
+        }
         let (round, mut heads) = self.ahead.end_round(content, length);
         heads.retain(|_| with_heads);
         let mut still = (length <= STILL).then_some(changing);

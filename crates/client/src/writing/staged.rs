@@ -38,6 +38,8 @@ pub(super) struct Staged {
     patience: Duration,
     /// Bytes for which the worker has room without having been asked.
     offered: u64,
+    /// What it was last to be made durable as, and of how many bytes. A leaf lock.
+    version: Mutex<Option<(ContentId, u64)>>,
 }
 
 /// A writer's staged file, begun when it is first needed: an open that writes nothing costs no worker anything. Another may take its place.
@@ -100,8 +102,9 @@ impl Staged {
         {
             match timeout(patience, connection.stage(grant.clone())).await {
                 Ok(Ok((file, offered))) => {
-                    let way = Way::Local(Arc::new(StagedFile::new(file, connection, descriptor)));
-                    return Ok(Self { member: member.clone(), grant, way, patience, offered });
+                    let way = Way::Local(Arc::new(StagedFile::new(file, connection, grant.clone(), descriptor)));
+                    let (member, version) = (member.clone(), Mutex::default());
+                    return Ok(Self { member, grant, way, patience, offered, version });
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "not staged on this node: writing over the network"),
                 Err(late) => tracing::debug!(%late, "not staged on this node: writing over the network"),
@@ -112,7 +115,7 @@ impl Staged {
             Error::new(ErrorKind::Unavailable, message)
         })?;
         let way = Way::Remote { service: shared.workers.staging(&member)?, begun: AtomicBool::new(false) };
-        Ok(Self { member, grant, way, patience, offered: 0 })
+        Ok(Self { member, grant, way, patience, offered: 0, version: Mutex::default() })
     }
 
     /// The worker that has the bytes.
@@ -167,6 +170,46 @@ impl Staged {
         }
     }
 
+    /// What is staged is about to be made durable as `content`, of so many bytes: that stays what it is now. The caller lets nobody change anything
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when changes that nobody waited for do not end.
+    pub(super) async fn begin_version(&self, content: ContentId, length: u64) -> Result<()> {
+        *self.version.lock().unwrap_or_else(PoisonError::into_inner) = Some((content, length));
+        // Over the network the worker is told with each change.
+        let Way::Local(file) = &self.way else { return Ok(()) };
+        let begun = async {
+            file.begin_version(content, length).await;
+            Ok(())
+        };
+        self.in_time(begun).await
+    }
+
+    /// Whether it was last to be made durable as `content`.
+    pub(super) fn is_version(&self, content: ContentId) -> bool {
+        self.version.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|(version, _)| version == content)
+    }
+
+    /// The version that the worker has to keep what is changed of.
+    fn version(&self) -> Option<v1::Head> {
+        let version = *self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        version.map(|(content, length)| v1::Head { content: Some(content.into()), length })
+    }
+
+    /// Waits for changes that nobody waited for.
+    ///
+    /// # Errors
+    /// `DeadlineExceeded` when they do not end.
+    pub(super) async fn settle(&self) -> Result<()> {
+        let Way::Local(file) = &self.way else { return Ok(()) };
+        let settled = async {
+            file.settle().await;
+            Ok(())
+        };
+        self.in_time(settled).await
+    }
+
     /// Reads `length` bytes, all of which were staged.
     ///
     /// # Errors
@@ -206,7 +249,10 @@ impl Staged {
     /// As of [`Staged::read`], and `ResourceExhausted`; parts may be written then.
     pub(super) async fn write(&self, offset: u64, bytes: Bytes) -> Result<()> {
         let (service, begun) = match &self.way {
-            Way::Local(file) => return self.in_time(file.write(offset, bytes)).await,
+            Way::Local(file) => {
+                file.keep(&(offset..offset.saturating_add(bytes.len() as u64)), self.patience).await?;
+                return self.in_time(file.write(offset, bytes)).await;
+            }
             Way::Remote { service, begun } => (service, begun),
         };
         let mut rest = bytes;
@@ -215,7 +261,8 @@ impl Staged {
             let data = rest.split_to(rest.len().min(PIECE));
             let length = data.len() as u64;
             let continues = begun.load(Ordering::Acquire);
-            let request = v1::StageRequest { grant: Some(self.grant.clone()), offset, data, continues };
+            let request =
+                v1::StageRequest { grant: Some(self.grant.clone()), offset, data, continues, version: self.version() };
             self.call("staging of bytes", || {
                 let (mut service, request) = (service.clone(), request.clone());
                 async move { service.stage(request).await }
@@ -234,11 +281,15 @@ impl Staged {
     pub(super) async fn set_length(&self, length: u64) -> Result<()> {
         let (service, begun) = match &self.way {
             Way::Local(file) if file.length() == Some(length) => return Ok(()),
-            Way::Local(file) => return self.in_time(file.set_length(length)).await,
+            Way::Local(file) => {
+                file.keep(&(length..u64::MAX), self.patience).await?;
+                return self.in_time(file.set_length(length)).await;
+            }
             Way::Remote { service, begun } => (service, begun),
         };
         let continues = begun.load(Ordering::Acquire);
-        let request = v1::ResizeStagedRequest { grant: Some(self.grant.clone()), length, continues };
+        let version = self.version();
+        let request = v1::ResizeStagedRequest { grant: Some(self.grant.clone()), length, continues, version };
         self.call("resizing of staged bytes", || {
             let (mut service, request) = (service.clone(), request.clone());
             async move { service.resize_staged(request).await }

@@ -8,7 +8,7 @@ use headpond_proto::v1;
 use headpond_types::{ErrorKind, InodeId, NsPath, Timestamp};
 
 use crate::{
-    fakes::{Cluster, bytes, file},
+    fakes::{Cluster, FakeSocket, bytes, file},
     writing::{create, stored, until},
 };
 
@@ -86,6 +86,51 @@ async fn what_no_store_has_stays_as_it_was_when_its_file_is_cut_to_nothing() {
         assert_eq!(stored(&cluster).last().expect("stored"), b"last");
         assert_eq!(ended().len(), before.len() + copies as usize, "only what was acknowledged stays");
     }
+}
+
+#[tokio::test]
+async fn what_was_acknowledged_is_kept_before_it_is_changed() {
+    const KIB: usize = 1 << 10;
+    let folder = tempfile::tempdir().expect("a directory");
+    let socket = FakeSocket::listen(folder.path());
+    socket.state().room = 1 << 30;
+    let cluster = Cluster::local(folder.path()).await;
+    cluster.master.state().writing.copies = 1;
+    // Of what was to be kept since the last look: the content, where, and the bytes.
+    let kept = || {
+        let keeps = std::mem::take(&mut socket.state().keeps);
+        let keeps = keeps.into_iter().map(|(keep, bytes)| {
+            let (version, range) = (keep.version.expect("a version"), keep.range.expect("a range"));
+            (version.content.map(headpond_types::ContentId::from), range.start..range.end, bytes)
+        });
+        keeps.collect::<Vec<_>>()
+    };
+    let writer = create(&cluster, "f").await;
+    let mut now = vec![1; 20 * KIB];
+    writer.write_at(0, now.clone().into()).await.expect("written");
+    assert!(writer.try_write_at(7, &[1]));
+    let first = writer.persist(false).await.expect("synced").content;
+    assert!(writer.try_write_at(20 * KIB as u64, &[2; 100]), "nothing of that was acknowledged");
+    assert_eq!(kept(), []);
+    assert!(!writer.try_write_at(5_000, &[2]), "the worker has to be asked");
+    writer.write_at(5_000, Bytes::from_static(&[2])).await.expect("written");
+    assert!(writer.try_write_at(4 * KIB as u64, &[3; 4 * KIB]), "that is kept");
+    assert_eq!(kept(), [(first, 4096..8192, vec![1; 4 * KIB])]);
+    now.extend([2; 100]);
+    now[4 * KIB..8 * KIB].fill(3);
+    let second = writer.persist(false).await.expect("synced").content;
+    writer.zero(6_000, 10).await.expect("made");
+    writer.set_length(10 * KIB as u64).await.expect("cut");
+    writer.write_at(15 * KIB as u64, Bytes::from_static(&[9])).await.expect("written");
+    assert_eq!(
+        kept(),
+        [(second, 4096..8192, vec![3; 4 * KIB]), (second, 8192..20 * 1024 + 100, now[8 * KIB..].to_vec())]
+    );
+    // Whoever has cut it to nothing writes another file.
+    writer.set_length(0).await.expect("cut");
+    writer.write_at(0, Bytes::from_static(b"anew")).await.expect("written");
+    assert_eq!(kept(), []);
+    assert_eq!(writer.read_at(0, 10).await.expect("read"), "anew");
 }
 
 #[tokio::test]

@@ -20,8 +20,8 @@ pub(crate) struct StagingRpc(pub(crate) Arc<Stager>);
 #[tonic::async_trait]
 impl StagingService for StagingRpc {
     async fn stage(&self, request: Request<StageRequest>) -> Result<Response<StageResponse>, Status> {
-        let StageRequest { grant, offset, data, continues } = request.into_inner();
-        self.0.stage(grant.as_ref(), offset, data, continues).await.map_err(to_status)?;
+        let StageRequest { grant, offset, data, continues, version } = request.into_inner();
+        self.0.stage(grant.as_ref(), (offset, data), continues, version).await.map_err(to_status)?;
         Ok(Response::new(StageResponse {}))
     }
 
@@ -42,8 +42,8 @@ impl StagingService for StagingRpc {
         &self,
         request: Request<ResizeStagedRequest>,
     ) -> Result<Response<ResizeStagedResponse>, Status> {
-        let ResizeStagedRequest { grant, length, continues } = request.into_inner();
-        self.0.resize(grant.as_ref(), length, continues).await.map_err(to_status)?;
+        let ResizeStagedRequest { grant, length, continues, version } = request.into_inner();
+        self.0.resize(grant.as_ref(), length, continues, version).await.map_err(to_status)?;
         Ok(Response::new(ResizeStagedResponse {}))
     }
 

@@ -19,9 +19,9 @@ use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use headpond_proto::{
     failure, frames,
     v1::{
-        EndStagingRequest, EndStagingResponse, EnsureRequest, EnsureResponse, LendRequest, LendResponse, LocalFailure,
-        LocalRequest, LocalResponse, RecallNotice, StageFileRequest, StageFileResponse, local_request::Request,
-        local_response::Response,
+        EndStagingRequest, EndStagingResponse, EnsureRequest, EnsureResponse, KeepStagedResponse, LendRequest,
+        LendResponse, LocalFailure, LocalRequest, LocalResponse, RecallNotice, StageFileRequest, StageFileResponse,
+        local_request::Request, local_response::Response,
     },
 };
 use headpond_runtime::Tasks;
@@ -152,6 +152,9 @@ impl Session {
             Some(Request::EndStaging(EndStagingRequest { grant, content })) => {
                 let ended = self.stager.end(grant.as_ref(), content.map(Into::into)).await;
                 ended.map(|()| Response::StagingEnded(EndStagingResponse {}))
+            }
+            Some(Request::KeepStaged(keep)) => {
+                self.stager.keep(keep).await.map(|()| Response::StagedKept(KeepStagedResponse {}))
             }
             None => Err(Error::new(ErrorKind::NotSupported, "this worker does not know that request")),
         };

@@ -31,14 +31,16 @@ pub(super) async fn keep(
         Error::new(ErrorKind::Unavailable, "this worker has not reached a master yet and cannot hold what no store has")
     })?;
     let found = staged.on_file(move |file| {
-        let found = file.len()?;
-        if found == length {
+        // If it was changed since it was to be made durable, what it was is known.
+        let (found, is_known) = (file.len()?, file.hold(content).is_some());
+        let is_whole = is_known || found >= length;
+        if is_whole {
             file.make_durable(content, length)?;
         }
-        Ok(found)
+        Ok((found, is_whole))
     });
-    let found = found.await?;
-    if found != length {
+    let (found, is_whole) = found.await?;
+    if !is_whole {
         let message = format!("{found} bytes are staged and not {length}: stage all of them first");
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }

@@ -1,6 +1,6 @@
 //! Storing contents that were acknowledged before: from the page store, or from a staged file that is still being written.
 //!
-//! Of the latter a state is stored that is not older than the content; what was written since is part of a later one. Each object says which
+//! Of the latter what it was when it was acknowledged is stored; what was written since is part of a later content. Each object says which
 //! content it is, so an upload that is repeated after a lost answer, or by another process, costs a HEAD where it had been carried out.
 
 use std::{
@@ -13,6 +13,7 @@ use futures::{
     future::{BoxFuture, Shared},
 };
 use headpond_proto::v1::{PersistGrant, PersistResponse};
+use headpond_store::Content;
 use headpond_types::{ContentId, Error, ErrorKind, MountId, Result};
 use headpond_ufs::Precondition;
 use tokio::sync::{Notify, Semaphore};
@@ -21,6 +22,7 @@ use super::{
     Stager,
     origin::Origin,
     persist::{content_of, ids, label_of, patience},
+    table::Staged,
     upload::{Stored, Target, Upload},
 };
 use crate::shared_error::SharedError;
@@ -117,7 +119,24 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
     let PersistGrant { mount, key, replaces, earlier, .. } = grant;
     let target = Target { mount: MountId(mount), key: key.into() };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
-    let (origin, length) = find(stager, content)?;
+    let (origin, length) = match find(stager, content)? {
+        (Found::Staged(staged), length) => {
+            let held = staged.on_file(move |file| Ok(file.hold(content))).await;
+            match held {
+                Ok(held) => {
+                    let _held = held.ok_or_else(|| absent(content))?;
+                    (Origin::Version { staged, content, _held }, length)
+                }
+                Err(error) if error.kind() == ErrorKind::Stale => {
+                    staged.finished().await;
+                    let kept = stager.cache.complete(content).ok_or_else(|| absent(content))?;
+                    (Origin::Kept(kept, Mutex::default()), length)
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        (Found::Kept(kept), length) => (Origin::Kept(kept, Mutex::default()), length),
+    };
     let time = patience(length);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
@@ -147,18 +166,24 @@ pub(super) fn holds(stager: &Stager, content: ContentId) -> bool {
     find(stager, content).is_ok()
 }
 
-/// Where the bytes of a content are, and how many.
-fn find(stager: &Stager, content: ContentId) -> Result<(Origin, u64)> {
+/// Where the bytes of a content are.
+enum Found {
+    Staged(Arc<Staged>),
+    Kept(Arc<Content>),
+}
+
+/// The same, and how many they are.
+fn find(stager: &Stager, content: ContentId) -> Result<(Found, u64)> {
     // The page store has it before it is not staged any more.
     if let Some((staged, length)) = stager.cache.stored().staged(content) {
-        return Ok((Origin::Staged(staged, Some(content)), length));
+        return Ok((Found::Staged(staged), length));
     }
-    let kept = stager.cache.complete(content).ok_or_else(|| {
-        Error::new(
-            ErrorKind::NotFound,
-            format!("content {content} is not on this worker: ask another one that holds it"),
-        )
-    })?;
+    let kept = stager.cache.complete(content).ok_or_else(|| absent(content))?;
     let length = kept.length();
-    Ok((Origin::Kept(kept, Mutex::default()), length))
+    Ok((Found::Kept(kept), length))
+}
+
+fn absent(content: ContentId) -> Error {
+    let message = format!("content {content} is not on this worker: ask another one that holds it");
+    Error::new(ErrorKind::NotFound, message)
 }

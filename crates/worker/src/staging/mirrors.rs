@@ -6,6 +6,7 @@
 
 use std::{sync::Arc, time::Duration};
 
+use bytes::Bytes;
 use headpond_proto::{
     MAX_MESSAGE, status,
     v1::{
@@ -18,7 +19,11 @@ use headpond_transport::Link;
 use headpond_types::{ContentId, Error, ErrorKind, PAGE_SIZE, Result, page_count, page_range};
 use tonic::{Response, Status};
 
-use super::{Stager, persist::patience, table::Staged};
+use super::{
+    Stager,
+    persist::{content_of, patience},
+    table::Staged,
+};
 
 /// Nobody waits longer for a mirror to be told of an end.
 const END: Duration = Duration::from_secs(5);
@@ -48,6 +53,7 @@ pub(super) struct Wish {
 /// # Errors
 /// `Unavailable` when too few do; why the last one did not is its source.
 pub(super) async fn copy(stager: &Stager, staged: &Arc<Staged>, grant: &PersistGrant, wish: &Wish) -> Result<Vec<u32>> {
+    let content = content_of(stager, grant)?;
     let wanted = usize::try_from(grant.copies).unwrap_or(usize::MAX).saturating_sub(1);
     let (mut mirrors, mut ids, mut failure) = (staged.with_mirrors(std::mem::take), Vec::new(), None);
     let mut kept = Mirrors::new();
@@ -62,7 +68,8 @@ pub(super) async fn copy(stager: &Stager, staged: &Arc<Staged>, grant: &PersistG
         let at = mirrors.iter().position(|mirror| mirror.address == address);
         let mirror = at.map(|at| mirrors.swap_remove(at));
         let length = wish.length;
-        let sent = tokio::time::timeout(patience(length), send(stager, staged, &address, mirror, wish)).await;
+        let sending = send(stager, (staged, content), &address, mirror, wish);
+        let sent = tokio::time::timeout(patience(length), sending).await;
         let late = || {
             Error::new(ErrorKind::DeadlineExceeded, format!("the worker at {address} did not make it durable in time"))
         };
@@ -118,7 +125,7 @@ pub(super) fn end(stager: &Stager, mirrors: Mirrors, content: Option<ContentId>)
 /// Brings one worker up to date; anew, if it has lost what it had.
 async fn send(
     stager: &Stager,
-    staged: &Arc<Staged>,
+    staged: (&Arc<Staged>, ContentId),
     address: &str,
     mirror: Option<Mirror>,
     wish: &Wish,
@@ -136,7 +143,7 @@ async fn send(
 
 async fn update(
     stager: &Stager,
-    staged: &Arc<Staged>,
+    (staged, content): (&Arc<Staged>, ContentId),
     mut mirror: Mirror,
     wish: &Wish,
     mut continues: bool,
@@ -149,7 +156,10 @@ async fn update(
     for page in 0..page_count(wish.length) {
         let range = page_range(page, wish.length);
         let length = usize::try_from(range.end - range.start).expect("a page fits in memory");
-        let data = staged.on_file(move |file| file.read_at(page * PAGE_SIZE, length)).await?;
+        let data = staged.on_file(move |file| file.read_version(content, page * PAGE_SIZE, length, Vec::new())).await?;
+        let data = Bytes::from(data.ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "the file was made durable anew while it was copied: persist it again")
+        })?);
         let checksum = checksums(&data).first().copied().unwrap_or_default();
         let index = now.len();
         now.push(checksum);
@@ -157,12 +167,12 @@ async fn update(
         if mirror.checksums.get(index) == Some(&checksum) && range.end <= mirror.length {
             continue;
         }
-        let request = StageRequest { grant: grant.clone(), offset: range.start, data, continues };
+        let request = StageRequest { grant: grant.clone(), offset: range.start, data, continues, version: None };
         client.stage(request).await.map_err(|status| told("staging a copy", &status))?;
         continues = true;
     }
     if !continues || mirror.length != wish.length {
-        let request = ResizeStagedRequest { grant, length: wish.length, continues };
+        let request = ResizeStagedRequest { grant, length: wish.length, continues, version: None };
         client.resize_staged(request).await.map_err(|status| told("staging a copy", &status))?;
     }
     let request = PersistRequest {

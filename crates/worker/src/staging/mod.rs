@@ -28,9 +28,9 @@ mod upload;
 use std::{fs::File, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use headpond_proto::v1::{PersistRequest, PersistResponse, SignedGrant, StagingGrant};
+use headpond_proto::v1::{Head, KeepStagedRequest, PersistRequest, PersistResponse, SignedGrant, StagingGrant};
 use headpond_runtime::{Clock, Tasks};
-use headpond_types::{ContentId, Error, ErrorKind, MountId, Result, Timestamp};
+use headpond_types::{ByteRange, ContentId, Error, ErrorKind, MountId, Result, Timestamp};
 use headpond_ufs::{Abandoned, Label};
 use tokio::sync::{Notify, Semaphore};
 
@@ -110,16 +110,16 @@ impl Stager {
         }
     }
 
-    /// Writes into the staged file of a lease. One that is missing is made, unless the client `continues`.
+    /// Writes into the staged file of a lease, after it was to be made durable as `version`. One that is missing is made, unless the client `continues`.
     ///
     /// # Errors
     /// Those of the grant; `Stale` when the staged file is lost; `ResourceExhausted` when there is no room.
     pub(crate) async fn stage(
         &self,
         grant: Option<&SignedGrant>,
-        offset: u64,
-        data: Bytes,
+        (offset, data): (u64, Bytes),
         continues: bool,
+        version: Option<Head>,
     ) -> Result<()> {
         if data.len() > MAX_DATA {
             let message = format!("{} bytes are too many to be staged at once: send at most 4 MiB", data.len());
@@ -128,6 +128,7 @@ impl Stager {
         let staged = self.staged(grant, continues).await?;
         let bytes = data.len() as u64;
         let work = move |file: &headpond_store::Staging| {
+            file.keep(named(version), &(offset..offset.saturating_add(bytes)))?;
             file.write_at(offset, &data)?;
             file.len()
         };
@@ -173,13 +174,34 @@ impl Stager {
         staged.on_file(move |file| file.read_at(offset, length)).await
     }
 
-    /// Sets the length of a staged file. One that is missing is made, unless the client `continues`.
+    /// Sets the length of a staged file, after it was to be made durable as `version`. One that is missing is made, unless the client `continues`.
     ///
     /// # Errors
     /// As [`Self::stage`].
-    pub(crate) async fn resize(&self, grant: Option<&SignedGrant>, length: u64, continues: bool) -> Result<()> {
+    pub(crate) async fn resize(
+        &self,
+        grant: Option<&SignedGrant>,
+        length: u64,
+        continues: bool,
+        version: Option<Head>,
+    ) -> Result<()> {
         let staged = self.staged(grant, continues).await?;
-        staged.on_file(move |file| file.set_len(length)).await
+        let work = move |file: &headpond_store::Staging| {
+            file.keep(named(version), &(length..u64::MAX))?;
+            file.set_len(length)
+        };
+        staged.on_file(work).await
+    }
+
+    /// Keeps what a staged file has in a range for the content that it was acknowledged as last, or is about to be.
+    ///
+    /// # Errors
+    /// As [`Self::stage`].
+    pub(crate) async fn keep(&self, request: KeepStagedRequest) -> Result<()> {
+        let KeepStagedRequest { grant, version, range } = request;
+        let staged = self.staged(grant.as_ref(), true).await?;
+        let range = range.map(ByteRange::from).unwrap_or_default();
+        staged.on_file(move |file| file.keep(named(version), &range)).await
     }
 
     /// A descriptor of the staged file of a lease, which is made if it is missing, and how many bytes are set aside for it. It belongs to the
@@ -364,6 +386,11 @@ impl Stager {
         // The next file of the lease has others there.
         let _ = tokio::join!(finished, mirrors);
     }
+}
+
+/// A content and its length.
+fn named(version: Option<Head>) -> Option<(ContentId, u64)> {
+    version.and_then(|version| Some((version.content?.into(), version.length)))
 }
 
 fn lost(lease: u64) -> Error {

@@ -1,8 +1,7 @@
 //! Bytes that are acknowledged and still staged here: who reads a file that was just written gets them from there.
 //!
 //! The writer may go on writing. What the store has is compared, page by page, with the checksum of what was stored; a page that differs is asked for
-//! there. What nobody else has is given as it is now: a content that is being changed again is a state of the file that is not older than
-//! itself, until the next one replaces it. A file that ends meanwhile is a content of the page store then, if somebody needs it.
+//! there. What nobody else has is given as it was when it was made durable. A file that ends meanwhile is a content of the page store then, if somebody needs it.
 
 use std::{
     collections::HashMap,
@@ -15,7 +14,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
 use headpond_store::checksums;
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, Result, page_range, pages_of};
-use tokio::{sync::OnceCell, task::spawn_blocking};
+use tokio::task::spawn_blocking;
 
 use super::{Stager, table::Staged};
 use crate::cache::Cache;
@@ -30,11 +29,9 @@ pub(crate) struct Stored(Mutex<HashMap<ContentId, Arc<Copy>>>);
 #[derive(Debug)]
 struct Copy {
     staged: Arc<Staged>,
-    /// Opened for the first reader.
-    file: OnceCell<File>,
     length: u64,
-    /// Of what the store has; `None` when it has nothing.
-    checksums: Option<Arc<[u32]>>,
+    /// The file, and the checksums of what the store has of it; `None` when it has nothing.
+    stored: Option<(File, Arc<[u32]>)>,
 }
 
 impl Stored {
@@ -77,8 +74,11 @@ pub(crate) fn body(
 
 async fn page_of(cache: Arc<Cache>, content: ContentId, copy: Option<Arc<Copy>>, page: u64) -> Result<Bytes> {
     if let Some(copy) = copy {
-        if copy.open().await.is_ok() {
-            return copy.page(page).await;
+        if copy.stored.is_some() {
+            return copy.stored_page(page).await;
+        }
+        if let Some(bytes) = copy.dirty_page(content, page).await? {
+            return Ok(bytes);
         }
         copy.staged.finished().await;
     }
@@ -90,29 +90,32 @@ async fn page_of(cache: Arc<Cache>, content: ContentId, copy: Option<Arc<Copy>>,
 }
 
 impl Copy {
-    /// Makes [`Copy::page`] possible, also when the file has ended afterwards.
-    ///
-    /// # Errors
-    /// `Stale` when it has ended.
-    async fn open(&self) -> Result<()> {
-        self.file.get_or_try_init(|| self.staged.on_file(headpond_store::Staging::reader)).await?;
-        Ok(())
-    }
-
-    async fn page(self: Arc<Self>, page: u64) -> Result<Bytes> {
+    /// A page of what the store has, also when the file has ended.
+    async fn stored_page(self: Arc<Self>, page: u64) -> Result<Bytes> {
         let read = spawn_blocking(move || {
+            let (file, checksums_of) = self.stored.as_ref()?;
             let range = page_range(page, self.length);
             let mut bytes = vec![0; usize::try_from(range.end - range.start).ok()?];
-            self.file.get()?.read_exact_at(&mut bytes, range.start).ok()?;
-            let is_same = |expected: &Arc<[u32]>| {
-                let expected = usize::try_from(page).ok().and_then(|page| expected.get(page));
-                expected.is_some_and(|expected| checksums(&bytes) == [*expected])
-            };
-            self.checksums.as_ref().is_none_or(is_same).then(|| Bytes::from(bytes))
+            file.read_exact_at(&mut bytes, range.start).ok()?;
+            let expected = usize::try_from(page).ok().and_then(|page| checksums_of.get(page))?;
+            (checksums(&bytes) == [*expected]).then(|| Bytes::from(bytes))
         });
         let bytes = read.await.expect("reading a staged file does not panic");
         let message = || format!("page {page} of a staged file was written since it was stored");
         bytes.ok_or_else(|| Error::new(ErrorKind::Corrupt, message()))
+    }
+
+    /// A page of what the file was when it was made durable; `None` when it has ended.
+    async fn dirty_page(&self, content: ContentId, page: u64) -> Result<Option<Bytes>> {
+        let range = page_range(page, self.length);
+        let length = usize::try_from(range.end - range.start).expect("a page fits in memory");
+        let read = move |file: &headpond_store::Staging| file.read_version(content, range.start, length, Vec::new());
+        match self.staged.on_file(read).await {
+            Ok(Some(bytes)) => Ok(Some(bytes.into())),
+            Ok(None) => Err(Error::new(ErrorKind::NotFound, format!("content {content} was replaced meanwhile"))),
+            Err(error) if error.kind() == ErrorKind::Stale => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -120,14 +123,13 @@ impl Copy {
 pub(super) async fn show_stored(stager: &Stager, staged: &Arc<Staged>, content: ContentId, length: u64) {
     let Some(checksums) = staged.with_sent(|sent| sent.stored_as(content)) else { return };
     let Ok(file) = staged.on_file(headpond_store::Staging::reader).await else { return };
-    let file = OnceCell::new_with(Some(file));
-    let copy = Copy { staged: Arc::clone(staged), file, length, checksums: Some(checksums) };
+    let copy = Copy { staged: Arc::clone(staged), length, stored: Some((file, checksums)) };
     show(stager, content, copy, 0);
 }
 
 /// Shows readers the bytes that were just made durable, beside those before: which are committed is not known here.
 pub(super) fn show_dirty(stager: &Stager, staged: &Arc<Staged>, content: ContentId, length: u64) {
-    let copy = Copy { staged: Arc::clone(staged), file: OnceCell::new(), length, checksums: None };
+    let copy = Copy { staged: Arc::clone(staged), length, stored: None };
     show(stager, content, copy, OTHERS);
 }
 

@@ -5,11 +5,12 @@ use std::{collections::VecDeque, fs::File, os::unix::fs::FileExt as _, path::Pat
 use headpond_proto::{
     frames::{FrameReader, send},
     v1::{
-        EnsureRequest, EnsureResponse, FreeRequest, LendRequest, LendResponse, LocalRequest, LocalResponse, Range,
-        RecallNotice, ReturnRequest, SignedGrant, StageFileRequest, local_request::Request, local_response::Response,
+        EnsureRequest, EnsureResponse, FreeRequest, Head, KeepStagedRequest, LendRequest, LendResponse, LocalRequest,
+        LocalResponse, Range, RecallNotice, ReturnRequest, SignedGrant, StageFileRequest, local_request::Request,
+        local_response::Response,
     },
 };
-use headpond_types::{ByteRange, Result};
+use headpond_types::{ByteRange, ContentId, Result};
 use tokio::net::UnixStream;
 
 use super::pond::{MIB, Pond, TestWorker, part};
@@ -71,6 +72,19 @@ impl LocalClient {
         let request = Request::Stage(StageFileRequest { grant: Some(grant.clone()) });
         let Response::Staged(_) = self.ask(request).await? else { panic!("another answer") };
         Ok(self.frames.take_descriptor().expect("a descriptor comes with it").into())
+    }
+
+    /// Has what a staged file has in a range kept for `version`, which has so many bytes.
+    pub(super) async fn keep(
+        &mut self,
+        grant: &SignedGrant,
+        (content, length): (ContentId, u64),
+        range: ByteRange,
+    ) -> Result<()> {
+        let version = Some(Head { content: Some(content.into()), length });
+        let request = KeepStagedRequest { grant: Some(grant.clone()), version, range: Some(range.into()) };
+        let Response::StagedKept(_) = self.ask(Request::KeepStaged(request)).await? else { panic!("another answer") };
+        Ok(())
     }
 
     pub(super) async fn ensure(&mut self, lease: u64, range: ByteRange) -> Result<EnsureResponse> {

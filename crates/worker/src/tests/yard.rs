@@ -56,7 +56,8 @@ impl Yard {
         data: impl Into<Bytes>,
         continues: bool,
     ) -> Result<()> {
-        let request = StageRequest { grant: Some(self.grant(lease)), offset, data: data.into(), continues };
+        let request =
+            StageRequest { grant: Some(self.grant(lease)), offset, data: data.into(), continues, version: None };
         let answer = self.client.clone().stage(request).await;
         answer.map(drop).map_err(|status| status::to_error(&status, "stage"))
     }
@@ -68,7 +69,7 @@ impl Yard {
     }
 
     pub(super) async fn resize(&self, lease: u64, length: u64) -> Result<()> {
-        let request = ResizeStagedRequest { grant: Some(self.grant(lease)), length, continues: false };
+        let request = ResizeStagedRequest { grant: Some(self.grant(lease)), length, continues: false, version: None };
         let answer = self.client.clone().resize_staged(request).await;
         answer.map(drop).map_err(|status| status::to_error(&status, "resize"))
     }

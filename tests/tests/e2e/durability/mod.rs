@@ -9,6 +9,7 @@ mod limit;
 mod order;
 mod outages;
 mod told;
+mod versions;
 mod writer;
 
 use std::{

@@ -4,7 +4,6 @@ mod appends;
 mod exchanges;
 mod files;
 mod labels;
-mod moved;
 mod outages;
 mod outside;
 mod races;

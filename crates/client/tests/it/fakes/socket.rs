@@ -51,6 +51,8 @@ pub(crate) struct State {
     pub(crate) room: u64,
     pub(crate) ensures: Vec<v1::EnsureRequest>,
     pub(crate) returned: Vec<u64>,
+    /// What was to be kept of staged files, and what they had there then.
+    pub(crate) keeps: Vec<(v1::KeepStagedRequest, Vec<u8>)>,
     directory: PathBuf,
     lent: Vec<(u64, File, u64)>,
 }
@@ -220,6 +222,15 @@ fn answer(state: &Mutex<State>, request: Request) -> (Option<Response>, Option<F
             let file = File::options().read(true).write(true).create(true).truncate(false).open(path);
             let room = state.room;
             (Some(Response::Staged(v1::StageFileResponse { room })), Some(file.expect("a file")))
+        }
+        Request::KeepStaged(keep) => {
+            let grant = keep.grant.clone().expect("a grant").grant;
+            let lease = v1::StagingGrant::decode(grant).expect("a grant").lease;
+            let file = std::fs::read(state.directory.join(format!("staged-{lease}"))).expect("a file");
+            let range = keep.range.expect("a range");
+            let at = |offset: u64| usize::try_from(offset).expect("small");
+            state.keeps.push((keep, file[at(range.start)..at(range.end)].to_vec()));
+            (Some(Response::StagedKept(v1::KeepStagedResponse {})), None)
         }
         Request::Persist(_) | Request::EndStaging(_) => (Some(refusal(ErrorKind::NotSupported)), None),
     }

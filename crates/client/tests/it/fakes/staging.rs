@@ -96,7 +96,7 @@ impl StagingService for FakeWorker {
     }
 
     async fn stage(&self, request: Request<v1::StageRequest>) -> Result<Response<v1::StageResponse>, Status> {
-        let v1::StageRequest { grant, offset, data, continues } = request.into_inner();
+        let v1::StageRequest { grant, offset, data, continues, .. } = request.into_inner();
         let lease = lease(grant);
         self.staged("stage", lease, continues)?;
         let mut state = self.state();
@@ -138,7 +138,7 @@ impl StagingService for FakeWorker {
         &self,
         request: Request<v1::ResizeStagedRequest>,
     ) -> Result<Response<v1::ResizeStagedResponse>, Status> {
-        let v1::ResizeStagedRequest { grant, length, continues } = request.into_inner();
+        let v1::ResizeStagedRequest { grant, length, continues, .. } = request.into_inner();
         let lease = lease(grant);
         self.staged("resize", lease, continues)?;
         self.state().staging.files.get_mut(&lease).expect("staged").resize(at(length), 0);
