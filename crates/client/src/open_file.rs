@@ -227,6 +227,21 @@ impl OpenFile {
         if range.is_empty() {
             return Ok(Some(Bytes::new()));
         }
+        let mut moves = remote::MOVES;
+        loop {
+            match self.read_lent(range, ahead).await {
+                Err(error) if error.kind() == ErrorKind::Stale && moves > 0 => {
+                    moves -= 1;
+                    self.source.renew().await.map_err(|_| error)?;
+                    // Lent anew, it is filled by the right of the new grant.
+                    *self.lock_local() = Local { file: None, retry_at: Instant::now() };
+                }
+                read => return read,
+            }
+        }
+    }
+
+    async fn read_lent(&self, range: &ByteRange, ahead: &[ByteRange]) -> Result<Option<Bytes>> {
         let file = match self.local() {
             Some(file) => file,
             None => {
@@ -258,7 +273,7 @@ impl OpenFile {
             Ok(_) => Ok(None),
             Err(error) => {
                 self.source.note(&error);
-                if self.decides(&error) {
+                if decides(&error) {
                     return Err(error);
                 }
                 self.distrust(&error);
@@ -300,27 +315,20 @@ impl OpenFile {
                     self.lock_local().file = Some(file);
                     return Ok(());
                 }
-                Err(error) if error.kind() == ErrorKind::PermissionDenied && !renewed => {
+                // The master's key has changed, or the object is elsewhere by now.
+                Err(error) if matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::Stale) && !renewed => {
                     self.source.drop_grant();
                     renewed = true;
                 }
                 Err(error) => {
                     self.source.note(&error);
-                    if self.decides(&error) {
+                    if decides(&error) {
                         return Err(error);
                     }
                     tracing::debug!(%error, content = %self.content(), "not lent: reading over the network");
                     return Ok(());
                 }
             }
-        }
-    }
-
-    /// Whether an error of the worker of this node is about the content itself, so that no other worker would do better.
-    fn decides(&self, error: &Error) -> bool {
-        match error.kind() {
-            ErrorKind::Stale => !self.source.may_be_persisted(error),
-            kind => matches!(kind, ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::StoreRefused),
         }
     }
 
@@ -344,6 +352,14 @@ impl OpenFile {
     fn lock_local(&self) -> MutexGuard<'_, Local> {
         self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Whether an error of the worker of this node is about the content itself, so that no other worker would do better.
+const fn decides(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Stale | ErrorKind::NotFound | ErrorKind::PermissionDenied | ErrorKind::StoreRefused
+    )
 }
 
 impl fmt::Debug for OpenFile {

@@ -14,6 +14,9 @@ use crate::{backoff::Backoff, source::Source};
 /// Requests of one call under way at once.
 const PARALLEL: usize = 16;
 
+/// How often the object of a content may turn out to be elsewhere while one range is read.
+pub(crate) const MOVES: u32 = 3;
+
 /// Cuts `range` at the boundaries of blocks, which may have different owners.
 pub(crate) fn by_block(range: ByteRange) -> impl Iterator<Item = ByteRange> {
     let mut rest = range;
@@ -78,6 +81,8 @@ pub(crate) struct BlockReader {
     /// When nothing must have failed to come for too long.
     deadline: Instant,
     grant_refused: bool,
+    /// How often more the object may turn out to be elsewhere.
+    moves: u32,
     /// What a worker answered in an earlier attempt.
     answered: Option<Error>,
 }
@@ -96,6 +101,7 @@ impl BlockReader {
             candidates: VecDeque::new(),
             backoff: Backoff::new(Duration::from_millis(50), Duration::from_secs(1)),
             grant_refused: false,
+            moves: MOVES,
             answered: None,
         }
     }
@@ -218,8 +224,9 @@ impl BlockReader {
             self.source.renew().await?;
             return Ok(());
         }
-        if self.source.may_be_persisted(&error) && !self.grant_refused {
-            self.grant_refused = true;
+        if error.kind() == ErrorKind::Stale && self.moves > 0 {
+            // The object may have followed a rename, or been persisted since: a grant of now tells where it is.
+            self.moves -= 1;
             return if self.source.renew().await.is_ok() { Ok(()) } else { Err(error) };
         }
         if !is_workers_own(error.kind()) {

@@ -89,11 +89,6 @@ impl Source {
         }
     }
 
-    /// Whether the bytes may be in the under store by now: the workers that the grant names need not have them any more, so another grant may do.
-    pub(crate) fn may_be_persisted(&self, error: &Error) -> bool {
-        error.kind() == ErrorKind::Stale && self.lock().grant.is_dirty()
-    }
-
     pub(crate) fn hold(&self, grant: Arc<Grant>) {
         self.lock().grant = grant;
     }

@@ -245,6 +245,7 @@ async fn a_stale_content_is_stale_here_too() {
     let (socket, cluster) = start(folder.path()).await;
     let open = cluster.client.open(InodeId(7)).await.expect("opened");
     socket.state().refuse_ensuring = Some(ErrorKind::Stale);
+    cluster.master.state().replacements.insert(7, Some(file(8, 200)));
     cluster.workers[0].behave(Behaviour::Hang);
     let error = open.read_at(0, 10).await.expect_err("replaced");
     assert_eq!(error.kind(), ErrorKind::Stale);

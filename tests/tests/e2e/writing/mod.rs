@@ -4,6 +4,7 @@ mod appends;
 mod exchanges;
 mod files;
 mod labels;
+mod moved;
 mod outages;
 mod outside;
 mod races;
