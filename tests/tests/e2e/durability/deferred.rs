@@ -1,9 +1,9 @@
 //! Names under which nothing is stored, and files that are never to be.
 
-use std::path::Path;
+use std::{io::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Cluster, noise, write_and_close};
+use headpond_tests::{Cluster, close, eventually, noise, write_and_close};
 
 use super::{cluster, must_be_persisted, must_read, sync, told::Status};
 use crate::lake::Lake;
@@ -95,6 +95,52 @@ fn what_has_a_temporary_name_stays_away_until_it_is_renamed() -> Result<()> {
     ensure!(lake.get("d/x")? == noise(20_000, 3_000) && lake.get("d/a/f")? == noise(10, 3_000), "other bytes");
     cluster.run_ok(&["fs", "persist", "/"])?;
     must_be_persisted(&lake, &cluster)
+}
+
+/// What Flink's file sink does: a hidden part is synced at each checkpoint, cut back to the last one by who recovers, on another node perhaps, and renamed when it
+/// is to be seen.
+#[test]
+fn a_part_of_a_stream_is_recovered_from_its_last_sync_and_put_once() -> Result<()> {
+    let lake = Lake::empty()?;
+    let mut cluster = cluster(&lake, "deferred").start()?;
+    let other = cluster.mount(9)?;
+    let hidden = "out/.part-0-0.inprogress.3f1c";
+    std::fs::create_dir(cluster.path(0, "out"))?;
+    lake.proxy.reset();
+    let (checkpointed, lost) = (noise(1, 70_000), noise(2, 30_000));
+    let mut part = std::fs::File::create(cluster.path(0, hidden))?;
+    part.write_all(&checkpointed)?;
+    part.sync_all()?;
+    part.write_all(&lost)?;
+    // Neither the job nor the mount that it wrote through is there any more.
+    cluster.mounts[0].kill()?;
+    drop(part);
+    cluster.mounts[0].launch()?;
+
+    let recovered = cluster.path(other, hidden);
+    let mut part = eventually_open(&recovered)?;
+    ensure!(part.metadata()?.len() >= checkpointed.len() as u64, "what was synced is gone");
+    part.set_len(checkpointed.len() as u64)?;
+    part.write_all(b"after")?;
+    part.sync_all()?;
+    close(part)?;
+    std::fs::rename(&recovered, cluster.path(other, "out/part-0-0"))?;
+    sync(&cluster)?;
+    let expected = [&checkpointed[..], b"after"].concat();
+    ensure!(lake.get("out/part-0-0")? == expected, "the object has other bytes");
+    let puts: Vec<_> = lake.puts().into_iter().filter(|target| !target.contains("/?")).collect();
+    ensure!(puts.len() == 1, "{puts:#?}");
+    must_be_persisted(&lake, &cluster)
+}
+
+/// Opens a file to append; what a writer left that was killed is free when its lease has run out.
+fn eventually_open(path: &Path) -> Result<std::fs::File> {
+    let mut opened = None;
+    eventually("the dead writer's lease has ended", || {
+        opened = std::fs::OpenOptions::new().append(true).open(path).ok();
+        Ok(opened.is_some())
+    })?;
+    opened.context("opened")
 }
 
 #[test]
