@@ -24,6 +24,7 @@ fn an_unused_mount_ends_cleanly_and_a_used_one_is_detached() {
     assert_eq!(pond.block_on(running.unmount(Duration::ZERO)).expect("unmounted"), Detached::Clean);
     assert!(!is_mounted(&path));
     assert_eq!(let_go(), 1, "nothing is believed any more");
+    drop(pond);
 
     let mut pond = Pond::mount(&source);
     let path = fs::canonicalize(pond.path("")).expect("a real name");
@@ -105,6 +106,7 @@ fn a_dead_mount_is_recognised_and_replaced() {
         runtime.block_on(running.ended());
         return;
     }
+    let _turn = Turn::alone();
     let dir = tempfile::tempdir().expect("a temporary directory");
     let mut victim = Command::new(std::env::current_exe().expect("this test"))
         .args(["--exact", "running::tests::lifecycle::a_dead_mount_is_recognised_and_replaced", "--nocapture"])

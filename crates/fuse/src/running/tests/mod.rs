@@ -12,6 +12,7 @@ mod xattrs;
 
 use std::{
     path::{Path, PathBuf},
+    sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
@@ -28,6 +29,30 @@ struct Pond {
     runtime: Option<Runtime>,
     dir: TempDir,
     tasks: Tasks,
+    // Dropped last: it is unmounted then.
+    _turn: Turn,
+}
+
+/// Who starts a program is alone: every file that is open in this process is closed in passing then, also those that other tests write on
+/// their mounts, which store them at each close.
+static TURNS: RwLock<()> = RwLock::new(());
+
+/// A test's right to have a mount.
+#[expect(dead_code, reason = "held, not looked at")]
+enum Turn {
+    Shared(RwLockReadGuard<'static, ()>),
+    Alone(RwLockWriteGuard<'static, ()>),
+}
+
+impl Turn {
+    fn wait() -> Self {
+        if is_root() { Self::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)) } else { Self::alone() }
+    }
+
+    /// Of a test that starts a program, as every mount of an ordinary user does.
+    fn alone() -> Self {
+        Self::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 impl Pond {
@@ -36,6 +61,7 @@ impl Pond {
     }
 
     fn mount_with(pond: &FakePond, change: impl FnOnce(&mut FuseConfig)) -> Self {
+        let turn = Turn::wait();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = FuseConfig { label: "test".to_owned(), ..FuseConfig::new(dir.path()) };
         change(&mut config);
@@ -46,7 +72,7 @@ impl Pond {
             Ok(running) => running,
             Err(error) => panic!("cannot mount: these tests need /dev/fuse and, unless root, fuse3: {error}"),
         };
-        Self { running: Some(running), runtime: Some(runtime), dir, tasks }
+        Self { running: Some(running), runtime: Some(runtime), dir, tasks, _turn: turn }
     }
 
     fn path(&self, below: &str) -> PathBuf {
