@@ -177,15 +177,28 @@ impl Cluster {
     ) -> Result<()> {
         let endpoint = format!("endpoint={endpoint}");
         let credentials = format!("credentials={credentials}");
-        let mut arguments = vec!["admin", "mount", "add", path, uri];
+        let options = [&endpoint, "region=us-east-1", "path_style=true", &credentials];
+        let mut arguments: Vec<_> = options.iter().flat_map(|option| ["--option", option]).collect();
         if !more.contains(&"--sync-interval") {
             arguments.extend(["--sync-interval", "1s"]);
         }
-        for option in [&endpoint, "region=us-east-1", "path_style=true", &credentials] {
-            arguments.extend(["--option", option]);
-        }
         arguments.extend(more);
-        self.run_ok(&arguments).map(drop)
+        self.add_mount(path, uri, &arguments)
+    }
+
+    /// Shows a local directory at a path of the namespace, with further arguments.
+    ///
+    /// # Errors
+    /// Those of [`Cluster::add_store`].
+    pub fn add_directory(&self, path: &str, directory: &Path, more: &[&str]) -> Result<()> {
+        self.add_mount(path, &format!("file://{}", directory.display()), more)
+    }
+
+    /// What is shown belongs to the user who runs the tests, as `headpond up` has it.
+    fn add_mount(&self, path: &str, uri: &str, more: &[&str]) -> Result<()> {
+        let (uid, gid) = (rustix::process::geteuid().to_string(), rustix::process::getegid().to_string());
+        let arguments = ["admin", "mount", "add", path, uri, "--uid", &uid, "--gid", &gid];
+        self.run_ok(&[&arguments[..], more].concat()).map(drop)
     }
 
     fn add_worker(&mut self, number: usize) -> Result<()> {

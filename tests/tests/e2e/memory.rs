@@ -39,7 +39,7 @@ fn a_mount_does_not_grow_with_the_files_ever_seen() -> Result<()> {
     let lake = Lake::empty()?;
     // The latest answers are kept, up to a bound, which must have been reached before anything is measured.
     let mut cluster = lake.cluster().env("HEADPOND_CLIENT__METADATA_ENTRIES", "1000").start()?;
-    cluster.run_ok(&["admin", "mount", "add", "/files", &format!("file://{}", files.path().display())])?;
+    cluster.add_directory("/files", files.path(), &[])?;
     for directory in 0..BEFORE {
         see(&cluster, directory)?;
     }

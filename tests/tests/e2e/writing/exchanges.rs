@@ -119,8 +119,7 @@ fn a_file_and_a_directory_change_names_in_a_local_directory() -> Result<()> {
             fs::write(below(key), body)?;
         }
         let cluster = lake.cluster().start()?;
-        let uri = format!("file://{}", files.path().display());
-        cluster.run_ok(&["admin", "mount", "add", "/files", &uri, "--durability", durability])?;
+        cluster.add_directory("/files", files.path(), &["--durability", durability])?;
         let path = |key: &str| cluster.path(0, &format!("files/{key}"));
         must_soon_read(&path("d/e/y"), b"and below that")?;
         exchange(&path("f"), &path("d")).context(durability)?;
