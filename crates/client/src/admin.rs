@@ -197,7 +197,7 @@ pub struct ClusterStatus {
     pub applied_index: u64,
     /// Bytes of the journal on disk.
     pub journal_bytes: u64,
-    /// Keys of under stores that no path can express, met since the start.
+    /// Keys that no path can express, left out of the directories that the master has listed or shown since it started.
     pub skipped_keys: u64,
     /// What is wrong, each naming the thing and the cause.
     pub problems: Vec<String>,

@@ -14,6 +14,7 @@ mod engine;
 mod first_page;
 mod flight;
 mod freshness;
+mod left_out;
 mod merge;
 mod metrics;
 mod name_order;

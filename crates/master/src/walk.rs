@@ -240,7 +240,9 @@ impl Walk {
                 }
                 Step::End => {
                     let listed = self.lookups.catalog.snapshot()?.listed(level.dir)?;
-                    self.skipped += listed.map_or(0, |listed| listed.skipped);
+                    let skipped = listed.map_or(0, |listed| listed.skipped);
+                    self.lookups.engine.left_out().note(level.dir, skipped);
+                    self.skipped += skipped;
                     self.levels.pop();
                 }
                 Step::Apart => {

@@ -70,7 +70,9 @@ impl AdminService for Admin {
     }
 
     async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
-        let counts = self.core.catalog.snapshot().and_then(|snapshot| snapshot.counts()).map_err(refuse)?;
+        let snapshot = self.core.catalog.snapshot().map_err(refuse)?;
+        let counts = snapshot.counts().map_err(refuse)?;
+        let skipped_keys = self.core.engine.left_out().total(&snapshot).map_err(refuse)?;
         let (mounts, journal) = (self.core.engine.mounts().table(), self.core.catalog.journal_status());
         let mut problems = mounts.problems();
         problems.extend(self.core.relocator.problems());
@@ -85,7 +87,7 @@ impl AdminService for Admin {
             clients: self.core.sessions.count(),
             applied_index: self.core.catalog.applied_index(),
             journal_bytes: journal.log_bytes,
-            skipped_keys: self.core.engine.metrics().skipped.get(),
+            skipped_keys,
             problems,
         }))
     }

@@ -13,6 +13,7 @@ use super::{
     first_page::{FirstPage, FirstPages},
     flight::{Flight, Flights},
     freshness::{Bounds, Freshness},
+    left_out::LeftOut,
     metrics::SyncMetrics,
     progress::Progress,
     run::{Outcome, Run, Scope, stale},
@@ -43,6 +44,7 @@ pub(crate) struct SyncEngine {
     surveys: Surveys,
     checks: Flights<(InodeId, Name), ()>,
     first_pages: FirstPages,
+    left_out: LeftOut,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
 }
@@ -65,6 +67,7 @@ impl SyncEngine {
             surveys: Surveys::new(),
             checks: Flights::new(clock.clone(), tasks.clone()),
             first_pages: FirstPages::new(),
+            left_out: LeftOut::default(),
             clock,
             tasks,
         }
@@ -249,9 +252,18 @@ impl SyncEngine {
         self.catalog.propose_listed(command).await.map(|_| ())
     }
 
-    /// Says, where it was not said before, that keys were left out.
-    pub(super) fn note_skipped(&self, mount: &LiveMount, prefix: &[u8], skipped: u64, new: u64) {
-        self.metrics.skipped.inc_by(new);
+    /// The keys that are left out.
+    pub(crate) const fn left_out(&self) -> &LeftOut {
+        &self.left_out
+    }
+
+    /// Says, where it was not said before, that keys were left out of `dir`.
+    pub(super) fn note_skipped(&self, mount: &LiveMount, dir: InodeId, prefix: &[u8], skipped: u64) {
+        let before = self.left_out.note(dir, skipped);
+        if skipped == before {
+            return;
+        }
+        self.metrics.skipped.inc_by(skipped.saturating_sub(before));
         let (mount, prefix) = (&mount.mount.path, String::from_utf8_lossy(prefix));
         tracing::warn!(%mount, %prefix, skipped, "keys that no path can express are left out of this directory");
     }

@@ -134,10 +134,7 @@ impl Run {
         if self.is_overtaken(dir)? {
             return Ok(());
         }
-        let before = self.snapshot()?.listed(dir)?.map_or(0, |listed| listed.skipped);
-        if skipped != before {
-            self.engine.note_skipped(&self.mount, prefix, skipped, skipped.saturating_sub(before));
-        }
+        self.engine.note_skipped(&self.mount, dir, prefix, skipped);
         self.propose(Command::MarkListed { dir, at: self.began(), skipped }).await?;
         self.engine.freshness().directory_listed(dir, self.began());
         Ok(())

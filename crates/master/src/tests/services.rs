@@ -299,6 +299,31 @@ async fn a_store_that_cannot_be_listed_is_not_mounted() {
 }
 
 #[tokio::test]
+async fn keys_that_are_left_out_are_told_as_long_as_they_are() {
+    async fn told(rig: &Rig) -> u64 {
+        let mut admin = AdminServiceClient::new(channel(rig).await);
+        admin.status(StatusRequest {}).await.expect("answered").into_inner().skipped_keys
+    }
+    let rig = Rig::new(&["a//b", "a/./c", "a/f", "d//", "f"]).await;
+    assert_eq!(told(&rig).await, 0, "nobody looked");
+    rig.tree("/m").await.expect("listed");
+    assert_eq!(told(&rig).await, 3);
+    let rig = rig.restart(Some(super::INTERVAL)).await;
+    rig.list("/m/a").await.expect("as it is known");
+    assert_eq!(told(&rig).await, 2);
+    rig.delete("a/./c").await;
+    rig.advance(super::INTERVAL);
+    rig.tree("/m").await.expect("listed");
+    assert_eq!(told(&rig).await, 2, "one is gone, and another directory was listed");
+    for key in ["a//b", "a/f", "d//"] {
+        rig.delete(key).await;
+    }
+    rig.advance(super::INTERVAL);
+    rig.tree("/m").await.expect("listed");
+    assert_eq!(told(&rig).await, 0, "with their directories");
+}
+
+#[tokio::test]
 async fn probes_and_status_tell_of_the_journal() {
     let rig = Rig::new(&["a//b", "f"]).await;
     rig.list("/m").await.expect("listed");
