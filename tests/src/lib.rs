@@ -5,6 +5,8 @@ mod authority;
 mod cluster;
 mod descriptor;
 mod disk;
+#[cfg(test)]
+mod documented;
 pub mod launcher;
 mod minio;
 mod part;
