@@ -38,12 +38,14 @@ const CONNECTIONS: &str = "/sys/fs/fuse/connections";
 
 /// Watches over the mount at `mountpoint`, whose files have the device `major:minor`, from a process of its own: says so on the
 /// standard output, and aborts the mount's connection when the parent of this process dies before it sends a word to the standard
-/// input. Blocks.
+/// input. Looks at the mount first, so that the kernel has its attributes. Blocks.
 ///
 /// # Errors
 /// This process may not abort the connection, or the standard output is closed.
 pub fn guard_mount(mountpoint: &Path, device: &str) -> io::Result<()> {
     let daemon = rustix::process::getppid();
+    // Nobody else can be told: whoever comes will see for himself.
+    let _unanswered = rustix::fs::stat(mountpoint);
     let lever = Lever::find(mountpoint, device)?;
     let mut out = io::stdout();
     out.write_all(&WORD)?;

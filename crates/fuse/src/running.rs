@@ -6,7 +6,10 @@ use headpond_client::Client;
 use headpond_runtime::Tasks;
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, Result};
 use prometheus_client::registry::Registry;
-use tokio::{runtime::Handle, sync::watch};
+use tokio::{
+    runtime::Handle,
+    sync::{oneshot, watch},
+};
 use tracing::{info, warn};
 
 use crate::{
@@ -20,6 +23,9 @@ use crate::{
 
 /// How long a mount that is in use may hold up the end of its process before it is detached.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// How long a start waits until the kernel knows who may use the mount. It goes on without: no master may be there.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Between two tries to unmount what is in use.
 const RETRY: Duration = Duration::from_millis(50);
@@ -78,7 +84,10 @@ pub(crate) async fn start<S: Source>(config: FuseConfig, source: S, tasks: Tasks
     let root = root_of(&config, &source).await?;
     let runtime = Handle::current();
     let started = tokio::task::spawn_blocking(move || attach_and_run(&config, source, root, &runtime, tasks)).await;
-    started.map_err(|error| Error::new(ErrorKind::Internal, "starting the mount failed").with_source(error))?
+    let (running, looked) =
+        started.map_err(|error| Error::new(ErrorKind::Internal, "starting the mount failed").with_source(error))??;
+    drop(tokio::time::timeout(LOOK, looked).await);
+    Ok(running)
 }
 
 /// The inode to show. The namespace's root is known without asking, so that a mount starts while no master is there.
@@ -100,7 +109,7 @@ fn attach_and_run<S: Source>(
     root: InodeId,
     runtime: &Handle,
     tasks: Tasks,
-) -> Result<RunningMount> {
+) -> Result<(RunningMount, oneshot::Receiver<()>)> {
     let mountpoint = Mountpoint::prepare(&config.mountpoint, config.nonempty)?;
     let allow_other = config.allow_other.unwrap_or_else(mount::may_allow_other);
     let fs_options =
@@ -114,7 +123,8 @@ fn attach_and_run<S: Source>(
     let (device, attachment) = mount::attach(mountpoint, &config.label, mount_options)?;
     let guard = Guard(Some(attachment.clone()));
     let options = SessionOptions::new(config, config.guard.clone().map(|program| attachment.guard(program)));
-    let session = Session::start(device, fs, events, options, runtime, &tasks, metrics.clone()).map_err(|error| {
+    let started = Session::start(device, fs, events, options, runtime, &tasks, metrics.clone());
+    let (session, looked) = started.map_err(|error| {
         let message = "the kernel's side of FUSE does not speak as it should";
         Error::new(ErrorKind::NotSupported, message).with_source(error)
     })?;
@@ -138,7 +148,7 @@ fn attach_and_run<S: Source>(
     guard.defuse();
     running.end_with(runtime, &tasks);
     info!(mountpoint = %running.mountpoint().display(), data = ?running.data_path(), "mounted");
-    Ok(running)
+    Ok((running, looked))
 }
 
 /// Detaches on the way out of a start that failed.

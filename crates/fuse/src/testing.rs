@@ -48,12 +48,15 @@ struct Knobs {
     validity: Mutex<Duration>,
     /// Persisting fails.
     refusing: AtomicBool,
+    /// Attributes are answered when it is true.
+    answering: watch::Sender<bool>,
 }
 
 /// How often it was asked something that may wait.
 #[derive(Debug, Default)]
 pub(crate) struct Asked {
     pub(crate) lookups: AtomicUsize,
+    pub(crate) attrs: AtomicUsize,
     pub(crate) lists: AtomicUsize,
     pub(crate) opens: AtomicUsize,
     pub(crate) links: AtomicUsize,
@@ -106,6 +109,7 @@ impl FakePond {
                 break_after: AtomicUsize::new(usize::MAX),
                 validity: Mutex::new(Duration::from_mins(5)),
                 refusing: AtomicBool::new(false),
+                answering: watch::channel(true).0,
             },
             asked: Asked::default(),
         }))
@@ -129,6 +133,11 @@ impl FakePond {
 
     pub(crate) fn set_validity(&self, validity: Duration) {
         *self.0.knobs.validity.lock().unwrap() = validity;
+    }
+
+    /// Lets those wait who ask for attributes while it is not warm, or go on.
+    pub(crate) fn set_answering(&self, answering: bool) {
+        self.0.knobs.answering.send_replace(answering);
     }
 
     /// Lets persisting fail, or succeed again.

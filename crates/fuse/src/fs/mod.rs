@@ -38,7 +38,7 @@ use crate::source::{Source, SourceFile, SourceWriter};
 use recent::RecentAttrs;
 
 /// The node id that the kernel gives a mount's root.
-const ROOT_NODE: u64 = 1;
+pub(crate) const ROOT_NODE: u64 = 1;
 
 /// What the file system is told when it starts.
 #[derive(Clone, Debug)]

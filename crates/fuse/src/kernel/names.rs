@@ -19,6 +19,7 @@ use std::{
 use headpond_client::Awaited;
 use headpond_types::Name;
 use rustix::io::{Errno, writev};
+use tokio::sync::oneshot;
 use tracing::{debug, info, warn};
 
 use super::invalidation::WAITING;
@@ -44,6 +45,24 @@ pub(super) struct Doubt {
     pub(super) again: Duration,
     /// Held until the kernel has taken it.
     pub(super) awaited: Awaited,
+}
+
+/// The start of the guard, which waits for [`Guarding::begin`]. Dropped, there will be none.
+#[derive(Debug)]
+pub(super) struct Guarding {
+    begin: oneshot::Sender<()>,
+    begun: oneshot::Receiver<()>,
+}
+
+impl Guarding {
+    /// Starts the guard; returns when the kernel knows who may use the mount, as the guard has looked at it. Until then the kernel takes the root
+    /// for a directory that nobody may enter, and an answer that comes while it is told of a change there it does not believe: who came first would
+    /// be refused. Nobody in this process can look, as a killed process ends only when nothing in it waits for itself.
+    pub(super) async fn begin(self) {
+        if self.begin.send(()).is_ok() {
+            drop(self.begun.await);
+        }
+    }
 }
 
 /// The way to the threads, which end when this is dropped or the mount is gone.
@@ -72,21 +91,29 @@ struct Queue {
 }
 
 impl Names {
-    /// Starts the threads, one of which starts the guard.
+    /// Starts the threads, one of which starts the guard when it is told to.
     ///
     /// # Errors
     /// No thread could be started.
-    pub(super) fn start(device: OwnedFd, command: GuardCommand, metrics: Metrics) -> io::Result<Self> {
+    pub(super) fn start(device: OwnedFd, command: GuardCommand, metrics: Metrics) -> io::Result<(Self, Guarding)> {
         let shared = Arc::new(Shared { queue: Mutex::default(), news: Condvar::new(), device, metrics });
         let names = Self(Arc::clone(&shared));
-        thread::Builder::new().name("headpond-names".to_owned()).spawn(move || match Guard::start(&command) {
-            Ok(guard) => shared.begin(guard),
-            Err(error) => {
-                info!(%error, "no guard for the mount: changed names are seen when their validity ends");
-                shared.end();
+        let ((begin, told), (started, begun)) = (oneshot::channel(), oneshot::channel());
+        thread::Builder::new().name("headpond-names".to_owned()).spawn(move || {
+            if told.blocking_recv().is_err() {
+                return shared.end();
+            }
+            let guard = Guard::start(&command);
+            let _nobody_waits = started.send(());
+            match guard {
+                Ok(guard) => shared.begin(guard),
+                Err(error) => {
+                    info!(%error, "no guard for the mount: changed names are seen when their validity ends");
+                    shared.end();
+                }
             }
         })?;
-        Ok(names)
+        Ok((names, Guarding { begin, begun }))
     }
 
     /// Queues a name. Never waits; answers whether there was room.

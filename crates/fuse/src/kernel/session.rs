@@ -11,7 +11,10 @@ use fuser::{BackingId, Config, SessionACL};
 use headpond_client::Event;
 use headpond_runtime::Tasks;
 use rustix::io::Errno;
-use tokio::{runtime::Handle, sync::broadcast};
+use tokio::{
+    runtime::Handle,
+    sync::{broadcast, oneshot},
+};
 
 use super::{
     adapter::Adapter,
@@ -21,7 +24,13 @@ use super::{
     passthrough::{self, Passthrough},
     shared::Shared,
 };
-use crate::{FuseConfig, fs::FileSystem, guard::GuardCommand, metrics::Metrics, source::Source};
+use crate::{
+    FuseConfig,
+    fs::{FileSystem, ROOT_NODE},
+    guard::GuardCommand,
+    metrics::Metrics,
+    source::Source,
+};
 
 /// Fewest and most threads that take requests: one would wait behind a slow disk read, more than the input queue's lock bears
 /// gain nothing.
@@ -66,7 +75,7 @@ pub(crate) struct Session<S: Source> {
 
 impl<S: Source> Session<S> {
     /// Shakes hands over `device`, which is mounted already, and follows `events`. Blocks until the kernel has spoken. Needs
-    /// a runtime in `runtime`.
+    /// a runtime in `runtime`. What is received says that the kernel knows who may use the mount, or as much of it as it is going to be told.
     ///
     /// # Errors
     /// The kernel's side is too old or went away.
@@ -78,7 +87,7 @@ impl<S: Source> Session<S> {
         runtime: &Handle,
         tasks: &Tasks,
         metrics: Metrics,
-    ) -> io::Result<Self> {
+    ) -> io::Result<(Self, oneshot::Receiver<()>)> {
         let fs = Arc::new(fs);
         let passthrough = Arc::new(Passthrough::default());
         let mut config = Config::default();
@@ -100,11 +109,21 @@ impl<S: Source> Session<S> {
         let session = fuser::Session::from_fd(Adapter(Arc::new(shared)), device, config.acl, config)?;
         passthrough.probe(session.as_fd());
         let start = |guard| Names::start(session.as_fd().try_clone_to_owned()?, guard, metrics.clone());
-        let names = guard.map(start).transpose()?;
+        let (names, guarding) = guard.map(start).transpose()?.unzip();
         let invalidations = Invalidations::start(session.notifier(), names, metrics)?;
         let _entered = runtime.enter();
-        drop(tasks.spawn_until_shutdown(invalidation::follow(Arc::clone(&fs), events, invalidations)));
-        Ok(Self { session, fs, passthrough })
+        let (look, looked) = oneshot::channel();
+        let following = Arc::clone(&fs);
+        drop(tasks.spawn_until_shutdown(async move {
+            if let Some(guarding) = guarding {
+                // Known here, the kernel is answered at once.
+                drop(following.attr(ROOT_NODE).await);
+                guarding.begin().await;
+            }
+            let _nobody_waits = look.send(());
+            invalidation::follow(following, events, invalidations).await;
+        }));
+        Ok((Self { session, fs, passthrough }, looked))
     }
 
     /// Whether complete files are passed through.

@@ -52,6 +52,8 @@ impl Source for FakePond {
     }
 
     async fn attr(&self, inode: InodeId) -> Result<Lookup> {
+        self.0.asked.attrs.fetch_add(1, Ordering::SeqCst);
+        drop(self.0.knobs.answering.subscribe().wait_for(|answering| *answering).await);
         let attr = self.attr_of(inode).ok_or_else(|| stale(inode))?;
         Ok(self.found(Some(attr)))
     }

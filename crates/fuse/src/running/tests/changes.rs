@@ -121,13 +121,51 @@ fn without_a_guard_the_kernel_is_told_of_no_name() {
     }
 }
 
-/// A program that says that it watches, until it is dismissed.
+/// Until the kernel was told who may do what in the mount's root, it believes that nobody may do anything; and what it is told while it hears that
+/// something changed there it does not believe.
+#[test]
+fn a_change_does_not_keep_the_kernel_from_learning_who_may_use_the_mount() {
+    let source = FakePond::new();
+    source.set_warm(false);
+    source.set_answering(false);
+    source.file(InodeId::ROOT, "f", b"bytes");
+    let pond = Pond::mount_with(&source, |config| config.guard = Some(watching_program()));
+    let path = pond.path("f");
+    let user = std::thread::spawn(move || {
+        if is_root() {
+            without_power();
+        }
+        fs::read(path)
+    });
+    pond.wait_until(|_| source.asked().attrs.load(Ordering::SeqCst) >= 1);
+    source.tell(InodeId::ROOT, "g", None);
+    let told = async {
+        while pond.running().metrics.invalidations.get() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    // That the kernel is told while it waits is what must not be, so nobody can wait for it.
+    drop(pond.block_on(async { tokio::time::timeout(Duration::from_millis(300), told).await }));
+    source.set_answering(true);
+    assert_eq!(user.join().expect("no panic").expect("readable"), b"bytes");
+    pond.wait_for_invalidations(1);
+}
+
+/// Has the kernel ask in this thread, as of any user, whether it may.
+fn without_power() {
+    use rustix::thread::{CapabilitySet, capabilities, set_capabilities};
+    let mut sets = capabilities(None).expect("its own");
+    sets.effective.remove(CapabilitySet::DAC_OVERRIDE | CapabilitySet::DAC_READ_SEARCH);
+    set_capabilities(None, sets).expect("fewer than before");
+}
+
+/// A program that looks at the mount and says that it watches, until it is dismissed.
 fn watching_program() -> PathBuf {
     use std::os::unix::fs::PermissionsExt as _;
     static PROGRAM: LazyLock<(TempDir, PathBuf)> = LazyLock::new(|| {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let path = dir.path().join("watch");
-        fs::write(&path, "#!/bin/sh\nprintf .\nread -r word\n").expect("written");
+        fs::write(&path, "#!/bin/sh\nstat \"$2\" >/dev/null\nprintf .\nread -r word\n").expect("written");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("changed");
         (dir, path)
     });

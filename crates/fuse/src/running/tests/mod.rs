@@ -45,11 +45,11 @@ enum Turn {
 }
 
 impl Turn {
-    fn wait() -> Self {
-        if is_root() { Self::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)) } else { Self::alone() }
+    fn shared() -> Self {
+        Self::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Of a test that starts a program, as every mount of an ordinary user does.
+    /// Of a test that starts a program: a guard, or what mounts for an ordinary user.
     fn alone() -> Self {
         Self::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner))
     }
@@ -61,10 +61,10 @@ impl Pond {
     }
 
     fn mount_with(pond: &FakePond, change: impl FnOnce(&mut FuseConfig)) -> Self {
-        let turn = Turn::wait();
         let dir = tempfile::tempdir().expect("a temporary directory");
         let mut config = FuseConfig { label: "test".to_owned(), ..FuseConfig::new(dir.path()) };
         change(&mut config);
+        let turn = if is_root() && config.guard.is_none() { Turn::shared() } else { Turn::alone() };
         let runtime = Runtime::new().expect("a runtime");
         let tasks = Tasks::new(Shutdown::new());
         let started = runtime.block_on(start(config, pond.clone(), tasks.clone()));
