@@ -1,7 +1,7 @@
 //! `headpond up` from its start to its end.
 
 use anyhow::{Context as _, Result};
-use headpond_tests::{Process, eventually, http_get};
+use headpond_tests::{Process, eventually, http_get, run_as};
 use rustix::process::Signal;
 
 use crate::ground::{Ground, stderr, stdout};
@@ -96,7 +96,16 @@ fn a_cache_on_overlayfs_is_passed_through_as_well() -> Result<()> {
     ground.up(&[&lake, &pond, "--state-dir", &state])?;
     assert_eq!(std::fs::read_to_string(ground.path("pond/a"))?, "one");
     let (_, metrics) = http_get(ground.http_port, "/metrics")?;
-    let kind = if overlay.is_some() { "passthrough" } else { "cached" };
+    let kind = if overlay.is_some() {
+        run_as("a cache on overlayfs", "root: passed through by the kernel");
+        "passthrough"
+    } else {
+        run_as(
+            "a cache on overlayfs",
+            "an ordinary user: not on overlayfs, which he cannot mount, and answered by the daemon",
+        );
+        "cached"
+    };
     assert!(metrics.contains(&format!("headpond_fuse_opens_total{{kind=\"{kind}\"}} 1")), "{metrics}");
     ground.process.as_mut().context("runs")?.interrupt()?;
     Ok(())
