@@ -14,7 +14,7 @@ const OPTIONS: &[&str] = &["max_requests", "max_bytes_per_second", "deadline_sec
 ///
 /// Options of every store: `max_requests` in parallel (default 64; fewer while the store answers `SlowDown`), `max_bytes_per_second` (default unlimited), `deadline_seconds` of a
 /// request with its retries (default 20). Options of S3: `endpoint`, `region`, `path_style` (default: true with an
-/// endpoint), `credentials` (a name; default: the standard AWS environment and profile), `conditional_put` (default true: the store honours
+/// endpoint), `credentials` (a name) or `profile` (one of AWS's files; default of both: the standard AWS environment and profile), `conditional_put` (default true: the store honours
 /// If-Match and If-None-Match on writes), `conditional_delete` (default false), `signed_payload` (default true: the SHA-256 of what is sent is signed; with false
 /// its CRC32C is, which costs both sides a third of that; stores have to know `x-amz-checksum-crc32c`, as AWS and MinIO do, and over plaintext
 /// somebody on the way could change bytes and make the checksum fit).

@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use aws_config::{
-    BehaviorVersion, Region, environment::EnvironmentVariableRegionProvider, meta::region::RegionProviderChain,
-    profile::ProfileFileRegionProvider,
+    BehaviorVersion, Region,
+    environment::EnvironmentVariableRegionProvider,
+    meta::region::RegionProviderChain,
+    profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider},
+    provider_config::ProviderConfig,
 };
 use aws_sdk_s3::{
     Client,
@@ -19,8 +22,16 @@ use aws_types::{SdkConfig, service_config::ServiceConfigKey};
 use crate::{Capabilities, CredentialSource, UfsError, options::Options};
 
 /// The options of this driver.
-pub(crate) const OPTIONS: &[&str] =
-    &["endpoint", "region", "path_style", "credentials", "conditional_put", "conditional_delete", "signed_payload"];
+pub(crate) const OPTIONS: &[&str] = &[
+    "endpoint",
+    "region",
+    "path_style",
+    "credentials",
+    "profile",
+    "conditional_put",
+    "conditional_delete",
+    "signed_payload",
+];
 
 /// How long a TCP and TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -52,6 +63,10 @@ impl Target {
         let conditional_delete = options.parse("conditional_delete", "true or false")?.unwrap_or(false);
         let signed_payload = options.parse("signed_payload", "true or false")?.unwrap_or(true);
         let credentials = options.text("credentials").map(|name| credentials.resolve(name)).transpose()?;
+        let profile = options.text("profile");
+        if let (Some(_), Some(name)) = (&credentials, profile) {
+            return Err(options.bad("profile", name, "either this or the option credentials"));
+        }
 
         let http = aws_smithy_http_client::Builder::new()
             .pool_max_idle_per_host(IDLE_CONNECTIONS)
@@ -69,16 +84,30 @@ impl Target {
                     "headpond",
                 ));
             }
+            if let Some(name) = profile {
+                // Before the environment, which the SDK would ask first.
+                let http = ProviderConfig::default().with_http_client(http.clone());
+                let keys = ProfileFileCredentialsProvider::builder().configure(&http).profile_name(name).build();
+                loader = loader.profile_name(name).credentials_provider(keys);
+            }
             if let Some(region) = region {
                 loader = loader.region(region);
             }
             loader.load()
         };
-        let named = RegionProviderChain::first_try(options.text("region").map(|region| Region::new(region.to_owned())))
-            .or_else(EnvironmentVariableRegionProvider::new())
-            .or_else(ProfileFileRegionProvider::new())
-            .region()
-            .await;
+        let in_profile = ProfileFileRegionProvider::builder();
+        let in_profile = match profile {
+            Some(name) => in_profile.profile_name(name),
+            None => in_profile,
+        };
+        let (in_environment, in_profile) = (EnvironmentVariableRegionProvider::new(), in_profile.build());
+        let given = options.text("region").map(|region| Region::new(region.to_owned()));
+        let chain = RegionProviderChain::first_try(given);
+        let chain = match profile {
+            Some(_) => chain.or_else(in_profile).or_else(in_environment),
+            None => chain.or_else(in_environment).or_else(in_profile),
+        };
+        let named = chain.region().await;
         let fallback = || Region::from_static(FALLBACK_REGION);
         let mut shared = load(Some(named.clone().unwrap_or_else(fallback))).await;
         let endpoint = match chosen {

@@ -18,7 +18,7 @@ impl S3 {
         let subject = format!("cannot {doing} s3://{}/{key}", self.bucket);
         let Some(response) = error.raw_response() else {
             if has_cause::<CredentialsError>(&error) {
-                let why = "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the option credentials";
+                let why = "no usable credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE, or the option profile or credentials";
                 return UfsError::new(UfsErrorKind::Refused, format!("{subject}: {why}")).with_source(detached(error));
             }
             return match error {

@@ -44,18 +44,23 @@ async fn s3_conforms_where_checksums_vouch_for_bodies() {
     cases::run(connect_with(&minio.endpoint(), BUCKET, &options).await).await;
 }
 
-/// Lists a bucket without any option and says what came of it; run in an environment of its own by the test below.
+/// Lists a bucket without any option but the profile that the environment names, and says what came of it; run in an environment of its own by the
+/// test below.
 #[tokio::test]
 #[ignore = "a part of s3_conforms, which sets the environment"]
 async fn in_an_environment_of_its_own() {
     let uri = StoreUri::parse(&format!("s3://{BUCKET}")).expect("a URI");
-    let store = connect(&uri, &BTreeMap::new(), &NoCredentials).await.expect("no options");
+    let profile = std::env::var(PROFILE).ok().map(|name| ("profile".to_owned(), name));
+    let store = connect(&uri, &BTreeMap::from_iter(profile), &NoCredentials).await.expect("good options");
     println!("identity {}", store.identity());
     match store.list(&ListRequest::default()).await {
         Ok(_) => println!("listed"),
         Err(error) => println!("failed {:?} {error}", error.kind()),
     }
 }
+
+/// Names the option of a store that is made in an environment of its own.
+const PROFILE: &str = "CONFORMANCE_PROFILE";
 
 fn the_environment_and_the_profile_are_heeded(minio: &Minio) {
     let (endpoint, user, secret) = (minio.endpoint(), USER, SECRET);
@@ -95,6 +100,20 @@ fn the_environment_and_the_profile_are_heeded(minio: &Minio) {
     {
         assert!(said.contains(&format!("identity s3:{endpoint}/{BUCKET}\nlisted")), "{said}");
     }
+    // What is asked for by its name comes before what the environment says.
+    let said = run(&[
+        (PROFILE, OsStr::new("p")),
+        ("AWS_CONFIG_FILE", &general),
+        ("AWS_ACCESS_KEY_ID", OsStr::new(user)),
+        ("AWS_SECRET_ACCESS_KEY", OsStr::new("not-the-secret")),
+    ]);
+    assert!(said.contains(&format!("identity s3:{endpoint}/{BUCKET}\nlisted")), "{said}");
+    let said = run(&[
+        (PROFILE, OsStr::new("absent")),
+        ("AWS_CONFIG_FILE", &general),
+        ("AWS_ENDPOINT_URL", OsStr::new(&endpoint)),
+    ]);
+    assert!(said.contains("failed Refused") && said.contains("the option profile"), "{said}");
     let said = run(&[("AWS_ENDPOINT_URL", OsStr::new(&endpoint))]);
     assert!(said.contains("failed Refused") && said.contains("set AWS_ACCESS_KEY_ID"), "{said}");
 }

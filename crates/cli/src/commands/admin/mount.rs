@@ -43,7 +43,7 @@ pub(super) struct AddArgs {
     path: NsPath,
     /// The store: s3://bucket/prefix, file:///directory or memory://name. Never with credentials.
     uri: String,
-    /// Option of the store: endpoint, region, path_style, credentials (a name, never a secret).
+    /// Option of the store: endpoint, region, path_style, credentials or profile (a name, never a secret).
     #[arg(long = "option", value_name = "KEY=VALUE", value_parser = parse_option)]
     options: Vec<(String, String)>,
     /// Refuse changes.

@@ -24,8 +24,9 @@ Examples:
   headpond up s3://bucket --durability async
   headpond up file:///data --no-mount
 
-Keys for S3 come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from AWS_PROFILE and ~/.aws, from
-the machine's role, or, with --credentials NAME, from [credentials.NAME] of the configuration.")]
+Keys for S3 come from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, from AWS_PROFILE (or --profile) and
+~/.aws, from the machine's role, or, with --credentials NAME, from [credentials.NAME] of the
+configuration.")]
 pub(crate) struct UpArgs {
     /// The store to show: s3://bucket/prefix, file:///directory or a directory.
     #[arg(value_name = "URI")]
@@ -45,6 +46,9 @@ pub(crate) struct UpArgs {
     /// Take the keys from `credentials.NAME` of the configuration.
     #[arg(long, value_name = "NAME")]
     pub(super) credentials: Option<String>,
+    /// Take keys, and region and endpoint unless they are given, from this profile of ~/.aws rather than from the environment.
+    #[arg(long, value_name = "NAME", conflicts_with = "credentials")]
+    pub(super) profile: Option<String>,
     /// Put the bucket's name into the path of requests instead of the host name. Default with --endpoint.
     #[arg(long)]
     pub(super) path_style: bool,

@@ -92,6 +92,7 @@ impl Plan {
             ("endpoint", args.endpoint),
             ("region", args.region),
             ("credentials", args.credentials),
+            ("profile", args.profile),
             ("path_style", path_style),
         ];
         let options = options.into_iter().filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
