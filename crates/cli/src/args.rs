@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand};
 use headpond_runtime::{LogFormat, units};
 use headpond_types::{Error, ErrorKind};
 
-use crate::{commands, exit_code};
+use crate::{commands, exit_code, output::Format};
 
 /// Headpond keeps a data lake's hot data next to the compute that needs it: a cache between object stores and the
 /// machines that read them, seen as one file system.
@@ -86,7 +86,11 @@ pub(crate) enum Command {
     Completion(commands::completion::CompletionArgs),
     /// Explain the exit codes.
     #[command(long_about = exit_code::TABLE)]
-    ExitCodes,
+    ExitCodes {
+        /// How to print: text for people, json for programs (an object per line).
+        #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
     /// Watch over a mount, which starts this by itself.
     #[command(name = headpond_fuse::GUARD_COMMAND, hide = true)]
     MountGuard {

@@ -13,7 +13,6 @@ use crate::{
     args::{Cli, Command},
     exit_code,
     failure::Result,
-    output::{Format, Output},
 };
 
 /// Runs the command that the command line asks for.
@@ -28,10 +27,6 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Config(args) => config::run(&args),
         Command::Completion(args) => completion::run(&args),
         Command::MountGuard { mountpoint, device } => Ok(headpond_fuse::guard_mount(&mountpoint, &device)?),
-        Command::ExitCodes => {
-            let mut out = Output::new(Format::Text);
-            out.line(exit_code::TABLE)?;
-            out.flush()
-        }
+        Command::ExitCodes { output } => exit_code::print(output),
     }
 }

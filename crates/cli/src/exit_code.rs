@@ -1,6 +1,12 @@
 //! The one table between the kinds of error and the exit codes of the binary.
 
 use headpond_types::ErrorKind;
+use serde::Serialize;
+
+use crate::{
+    failure::Result,
+    output::{Format, Output},
+};
 
 /// Some of several things failed, for different reasons; each was reported on its own line.
 pub(crate) const SEVERAL: u8 = 1;
@@ -61,6 +67,29 @@ What the exit code of headpond says:
   19  `admin check` found something
   20  the end was forced before everything in flight was finished
   70  a defect of headpond; please report it";
+
+#[derive(Debug, Serialize)]
+struct CodeJson {
+    code: u8,
+    meaning: &'static str,
+}
+
+/// Prints the table: `headpond exit-codes`.
+pub(crate) fn print(format: Format) -> Result<()> {
+    let mut out = Output::new(format);
+    if !out.is_json() {
+        out.line(TABLE)?;
+        return out.flush();
+    }
+    for line in TABLE.lines() {
+        if let Some((code, meaning)) = line.trim_start().split_once("  ")
+            && let Ok(code) = code.parse()
+        {
+            out.json(&CodeJson { code, meaning })?;
+        }
+    }
+    out.flush()
+}
 
 #[cfg(test)]
 mod tests {

@@ -12,7 +12,7 @@ use crate::{
     args::{ProcessArgs, TlsArgs},
     failure::{Failure, Result, remark},
     output::{Format, Output},
-    settings::{self, Role, Settings, flag},
+    settings::{self, Role, Settings},
 };
 
 /// How long the session may take to end; nothing of value is lost if it does not.
@@ -21,15 +21,8 @@ const GRACE: Duration = Duration::from_secs(1);
 /// What all commands that speak to a cluster take.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct SessionArgs {
-    /// Masters as HOST:PORT, separated by commas. Default: the setting client.masters, 127.0.0.1:7100.
-    #[arg(
-        long,
-        help_heading = "Common options",
-        global = true,
-        value_name = "HOST:PORT",
-        value_delimiter = ',',
-        env = "HEADPOND_MASTER"
-    )]
+    /// Masters as HOST:PORT, separated by commas. Default: the environment's HEADPOND_MASTER, the setting client.masters, 127.0.0.1:7100.
+    #[arg(long, help_heading = "Common options", global = true, value_name = "HOST:PORT", value_delimiter = ',')]
     master: Option<Vec<String>>,
     /// How to print: text for people, json for programs (an object per line).
     #[arg(short, long, help_heading = "Common options", global = true, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
@@ -63,7 +56,7 @@ pub(crate) fn run(args: &SessionArgs, command: impl AsyncFnOnce(&mut Session) ->
     let (config, log_level) = (args.config.clone(), args.log_level.clone());
     let process = ProcessArgs { config, log_level, log_format: None, tls: args.tls.clone() };
     let layers = settings::layers(&Settings::of(Role::Command), &process)?;
-    let settings = Settings::load(&flag(layers, "--master", "client.masters", args.master.as_ref())?)?;
+    let settings = Settings::load(&settings::masters(layers, args.master.as_ref())?)?;
     if args.log_level.is_some() {
         telemetry::init(&settings.log)?;
     }

@@ -105,6 +105,19 @@ pub(crate) fn layers(defaults: &Settings, process: &ProcessArgs) -> Result<Layer
     flag(layers, "--tls-server-name", "tls.server_name", tls_server_name.as_ref())
 }
 
+/// The variable of the environment that names the masters for mounts and commands.
+const MASTERS: &str = "HEADPOND_MASTER";
+
+/// Adds what [`MASTERS`] says and, above that, `--master`.
+pub(crate) fn masters(layers: Layers, given: Option<&Vec<String>>) -> Result<Layers> {
+    let named = std::env::var(MASTERS).ok().filter(|named| !named.is_empty());
+    let layers = match named {
+        Some(named) => layers.variable(MASTERS, "client.masters", &named.split(',').collect::<Vec<_>>())?,
+        None => layers,
+    };
+    flag(layers, "--master", "client.masters", given)
+}
+
 /// Adds a flag if it was given.
 pub(crate) fn flag<T: Serialize>(layers: Layers, flag: &str, key: &str, value: Option<&T>) -> Result<Layers> {
     Ok(match value {

@@ -1,6 +1,6 @@
 //! Starts a master.
 
-use std::{fs, sync::Arc, time::Duration};
+use std::{fs, io, sync::Arc, time::Duration};
 
 use headpond_journal::{Journal, JournalConfig, StateMachine as _};
 use headpond_namespace::Namespace;
@@ -125,8 +125,19 @@ async fn open(config: &MasterConfig, sessions: Arc<Sessions>, metrics: Metrics) 
     let state_dir = config.state_dir.clone();
     let namespace = blocking(move || {
         fs::create_dir_all(&state_dir).map_err(|error| {
-            let message = format!("cannot make the state directory {}", state_dir.display());
-            Error::new(ErrorKind::PermissionDenied, message).with_source(error)
+            let (kind, advice) = match error.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                    (ErrorKind::NotADirectory, "there is a file in its place: name another")
+                }
+                io::ErrorKind::ReadOnlyFilesystem => (ErrorKind::ReadOnly, "name one on a writable file system"),
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    (ErrorKind::ResourceExhausted, "free some space")
+                }
+                io::ErrorKind::PermissionDenied => (ErrorKind::PermissionDenied, "name one that this user may make"),
+                _ => (ErrorKind::InvalidArgument, "name another"),
+            };
+            let message = format!("cannot make the state directory {}, {advice}", state_dir.display());
+            Error::new(kind, message).with_source(error)
         })?;
         Namespace::open(&state_dir.join("namespace"), cache)
     });

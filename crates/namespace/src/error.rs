@@ -46,7 +46,8 @@ impl From<TableError> for Error {
             }
             TableError::Engine(redb::Error::Corrupted(_)) | TableError::Damaged { .. } => ErrorKind::Corrupt,
             TableError::Engine(_) => ErrorKind::Internal,
-            TableError::Directory { .. } | TableError::InUse { .. } => ErrorKind::Unavailable,
+            TableError::Directory { .. } => ErrorKind::Unavailable,
+            TableError::InUse { .. } => ErrorKind::Busy,
             TableError::Newer { .. } => ErrorKind::NotSupported,
         };
         let message = error.to_string();

@@ -79,13 +79,25 @@ impl Layers {
         Self { figment }
     }
 
+    /// Adds one value given by the variable `name` of the environment, which is no setting by its name.
+    ///
+    /// # Errors
+    /// [`ConfigError::Invalid`] when the value cannot be written as a setting, a defect.
+    pub fn variable<T: Serialize>(self, name: &str, key: &str, value: &T) -> Result<Self, ConfigError> {
+        self.one(Origin::Environment(name.to_owned()), key, value)
+    }
+
     /// Adds one value given by the command line's `flag` (`--node`).
     ///
     /// # Errors
     /// [`ConfigError::Invalid`] when the value cannot be written as a setting, a defect.
     pub fn flag<T: Serialize>(self, flag: &str, key: &str, value: &T) -> Result<Self, ConfigError> {
+        self.one(Origin::Flag(flag.to_owned()), key, value)
+    }
+
+    fn one<T: Serialize>(self, origin: Origin, key: &str, value: &T) -> Result<Self, ConfigError> {
         let value = Value::serialize(value).map_err(|error| ConfigError::from_figment(error, &self.figment))?;
-        Ok(Self { figment: self.figment.merge(Layer::one(Origin::Flag(flag.to_owned()), key, value)) })
+        Ok(Self { figment: self.figment.merge(Layer::one(origin, key, value)) })
     }
 
     /// Puts the layers together.

@@ -79,6 +79,25 @@ pub enum StoreError {
         /// What is wrong and how to mend it.
         problem: String,
     },
+    /// Another process has the directory.
+    #[error("cache directory {} is in use by another process: give each worker a directory of its own", dir.display())]
+    InUse {
+        /// The directory.
+        dir: PathBuf,
+    },
+    /// A newer release wrote the directory.
+    #[error(
+        "cache directory {} was written by a newer release (layout {found}, this one knows {known}): use that release or another directory",
+        dir.display()
+    )]
+    Newer {
+        /// The directory.
+        dir: PathBuf,
+        /// Its layout.
+        found: u32,
+        /// The newest layout that this release reads.
+        known: u32,
+    },
     /// A passing failure of the machine (out of descriptors, out of memory): the same call may succeed later.
     #[error("cache directory {}: {doing} failed", dir.display())]
     Io {
@@ -101,6 +120,8 @@ impl StoreError {
             Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::Full { .. } => ErrorKind::ResourceExhausted,
             Self::DirFailed { .. } | Self::Io { .. } => ErrorKind::Unavailable,
+            Self::InUse { .. } => ErrorKind::Busy,
+            Self::Newer { .. } => ErrorKind::NotSupported,
             Self::LengthMismatch { .. } | Self::PageLength { .. } | Self::Config { .. } => ErrorKind::InvalidArgument,
         }
     }

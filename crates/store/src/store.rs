@@ -54,7 +54,7 @@ enum State {
 impl PageStore {
     /// Opens the directories and recovers what they hold. Does IO: reads each index, looks at each file once.
     ///
-    /// Fails with `Config` when no directory is configured, one is in use by another process, or one was written by a newer release. A
+    /// Fails with `Config` when no directory is configured, `InUse` when another process has one, and `Newer` when a newer release wrote one. A
     /// directory that cannot be used for another reason is reported by [`PageStore::usage`] and tried again by
     /// [`PageStore::probe_failed`].
     pub fn open(config: StoreConfig) -> Result<Self> {
@@ -67,7 +67,7 @@ impl PageStore {
         for config in config.dirs {
             let state = match Dir::open(config.clone(), Arc::clone(&store.shared)) {
                 Ok(dir) => State::Open(dir),
-                Err(error @ StoreError::Config { .. }) => return Err(error),
+                Err(error @ (StoreError::InUse { .. } | StoreError::Newer { .. })) => return Err(error),
                 Err(error) => {
                     tracing::warn!(dir = %config.path.display(), %error, "cannot open a cache directory, going on without it");
                     State::Failed(error.to_string())

@@ -157,6 +157,9 @@ impl WorkerConfig {
         if self.masters.is_empty() {
             return invalid("a worker needs the address of a master: set masters");
         }
+        if let Some(master) = self.masters.iter().find(|master| !is_address(master)) {
+            return invalid(&format!("{master:?} in masters is not an address: write it as host:port"));
+        }
         if !self.max_request.is_power_of_two() || !(PAGE_SIZE..=BLOCK_SIZE).contains(&self.max_request) {
             return invalid("max_request must be a power of two from 1 MiB to 64 MiB");
         }
@@ -171,6 +174,11 @@ impl WorkerConfig {
         }
         Ok(())
     }
+}
+
+/// Whether somebody could listen there.
+fn is_address(text: &str) -> bool {
+    text.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok())
 }
 
 fn host_name() -> String {
@@ -189,6 +197,11 @@ mod tests {
         for (bad, named) in [
             (WorkerConfig { dirs: Vec::new(), ..good.clone() }, "dirs"),
             (WorkerConfig { masters: Vec::new(), ..good.clone() }, "masters"),
+            (
+                WorkerConfig { masters: vec!["[::1]:7100".into(), "nowhere".into()], ..good.clone() },
+                "\"nowhere\" in masters",
+            ),
+            (WorkerConfig { masters: vec!["nowhere:much".into()], ..good.clone() }, "masters"),
             (WorkerConfig { max_request: 3 << 20, ..good.clone() }, "max_request"),
             (WorkerConfig { max_request: 128 << 20, ..good.clone() }, "max_request"),
             (WorkerConfig { max_in_flight: 8 << 20, ..good.clone() }, "max_in_flight"),

@@ -39,7 +39,12 @@ pub(crate) fn run(args: &ConfigArgs) -> Result<()> {
         Role::Up => up::default_settings()?,
         Role::Master | Role::Worker | Role::Mount | Role::Command => Settings::of(*role),
     };
-    let loaded: Loaded<Settings> = settings::layers(&defaults, process)?.load()?;
+    let layers = settings::layers(&defaults, process)?;
+    let layers = match role {
+        Role::Mount | Role::Command => settings::masters(layers, None)?,
+        Role::Up | Role::Master | Role::Worker => layers,
+    };
+    let loaded: Loaded<Settings> = layers.load()?;
     let mut out = Output::new(*output);
     if out.is_json() {
         loaded.settings.iter().try_for_each(|setting| out.json(setting))?;

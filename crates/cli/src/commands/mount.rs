@@ -37,8 +37,8 @@ pub(crate) struct MountArgs {
     /// Show only this directory of the namespace.
     #[arg(long, value_name = "PATH")]
     root: Option<NsPath>,
-    /// Masters, separated by commas. Default: 127.0.0.1:7100.
-    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',', env = "HEADPOND_MASTER")]
+    /// Masters, separated by commas. Default: the environment's HEADPOND_MASTER, the setting client.masters, 127.0.0.1:7100.
+    #[arg(long, value_name = "HOST:PORT", value_delimiter = ',')]
     master: Option<Vec<String>>,
     /// Where metrics and health are served. Default: 127.0.0.1:7310.
     #[arg(long, value_name = "HOST:PORT")]
@@ -79,7 +79,7 @@ pub(crate) fn run(args: MountArgs) -> Result<()> {
     let layers = flag(layers, "MOUNTPOINT", "mount.mountpoint", Some(&args.mountpoint))?;
     let layers = flag(layers, "--read-only", "mount.read_only", args.read_only.then_some(&true))?;
     let layers = flag(layers, "--root", "mount.root", args.root.map(|root| root.to_string()).as_ref())?;
-    let layers = flag(layers, "--master", "client.masters", args.master.as_ref())?;
+    let layers = settings::masters(layers, args.master.as_ref())?;
     let layers = flag(layers, "--http-bind", "http.bind", args.http_bind.as_ref())?;
     let settings = Settings::load(&apply(&args.options, layers)?)?;
     process::run(&settings.log.clone(), async |signals| serve(settings, signals).await)

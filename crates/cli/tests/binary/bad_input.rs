@@ -55,6 +55,7 @@ fn a_wrong_command_line_is_refused() -> Result<()> {
         (&["up", "--copies", "0"], &["--copies", "0 is not in 1.."]),
         (&["worker"], &["cache directory"]),
         (&["worker", "--dir", "/tmp/x"], &["DIR=SIZE"]),
+        (&["worker", "--dir", "x=1GiB", "--http-bind", "", "--master", "nowhere"], &["\"nowhere\"", "host:port"]),
         (&["fs", "ls", "relative"], &["relative", "/relative"]),
         (&["admin", "problems", "forget", "/x"], &["unrecognized subcommand 'forget'"]),
         (&["fs", "cat", "--range", "9-1", "/x"], &["9-1"]),
@@ -72,6 +73,10 @@ fn a_wrong_configuration_is_refused() -> Result<()> {
         ("[worker]\nnod = 'x'", &["worker.nod", "bad.toml", "did you mean `node`"][..]),
         ("[worker]\nnode = 'x", &["bad.toml", "line 2"]),
         ("[master]\nheartbeat = 5", &["master.heartbeat", "bad.toml", "duration"]),
+        (
+            "[worker]\ndirs = [{path = 'a', capacity = '1GiB', size = 1}]",
+            &["worker.dirs.0.size", "bad.toml", "capacity"],
+        ),
     ] {
         ground.write("bad.toml", text)?;
         refuses(&ground, ground.command(&["config", "show", "-c", "bad.toml"]), 2, says)?;
@@ -117,7 +122,29 @@ fn state_of_a_newer_release_is_refused() -> Result<()> {
     ground.up(&["--no-mount"])?.interrupt()?;
     let format = ground.path(".headpond/master/journal/version");
     std::fs::write(&format, "99\n").context("the journal says its format here")?;
-    refuses(&ground, ground.up_command(&["--no-mount"]), 15, &["99", "release"])
+    refuses(&ground, ground.up_command(&["--no-mount"]), 15, &["99", "release"])?;
+    std::fs::write(&format, "1\n")?;
+
+    // A cache says its layout in the header of its index, which has a checksum.
+    let index = ground.path(".headpond/worker/cache/index");
+    let mut header = std::fs::read(&index)?;
+    header[8] = 99;
+    let sum = crc32c::crc32c(&header[..36]).to_le_bytes();
+    header[36..40].copy_from_slice(&sum);
+    std::fs::write(&index, header)?;
+    refuses(&ground, ground.up_command(&["--no-mount"]), 15, &["worker/cache", "99", "release"])
+}
+
+#[test]
+fn state_that_cannot_be_had_is_refused() -> Result<()> {
+    let mut ground = Ground::new()?;
+    ground.up(&["--no-mount"])?;
+    let master =
+        |dir: &str| ground.command(&["master", "--bind", "127.0.0.1:0", "--http-bind", "", "--state-dir", dir]);
+    ground.write("file", "")?;
+    refuses(&ground, master(".headpond/master"), 17, &[".headpond/master", "used by another process"])?;
+    refuses(&ground, master("file"), 6, &["file", "name another"])?;
+    refuses(&ground, master("file/below"), 6, &["file/below", "name another"])
 }
 
 #[test]
@@ -233,7 +260,7 @@ fn a_cache_that_is_not_to_be_had_is_refused() -> Result<()> {
     let mut ground = Ground::new()?;
     ground.up(&["--no-mount"])?;
     let taken = ["worker", "--dir", ".headpond/worker/cache=1GiB", "--bind", "127.0.0.1:0", "--http-bind", ""];
-    fails(ground.command(&taken), 2, &["worker/cache", "in use by another process"])?;
+    fails(ground.command(&taken), 17, &["worker/cache", "in use by another process"])?;
     let port = format!("127.0.0.1:{}", ground.worker_port);
     let port_taken = ["worker", "--dir", "other=1GiB", "--bind", &port, "--http-bind", ""];
     fails(ground.command(&port_taken), 4, &[&port, "choose another address"])?;

@@ -31,6 +31,33 @@ fn every_setting_is_shown_with_its_origin_and_secrets_are_not() -> Result<()> {
 }
 
 #[test]
+fn the_masters_of_the_environment_are_shown_as_they_are_used() -> Result<()> {
+    let ground = Ground::new()?;
+    ground.write("c.toml", "[client]\nmasters = ['from-file:1']")?;
+    let shown = |role: &str| -> Result<String> {
+        let mut show = ground.command(&["config", "show", "-c", "c.toml", "--for", role]);
+        let text = stdout(&show.env("HEADPOND_MASTER", "one:1,two:2").output()?);
+        let line = text.lines().find(|line| line.starts_with("client.masters ")).unwrap_or_default();
+        Ok(line.split_whitespace().skip(1).collect::<Vec<_>>().join(" "))
+    };
+    for role in ["command", "mount"] {
+        assert_eq!(shown(role)?, r#"["one:1","two:2"] environment HEADPOND_MASTER"#, "{role}");
+    }
+    assert_eq!(shown("worker")?, r#"["from-file:1"] file c.toml"#, "it has masters of its own");
+    Ok(())
+}
+
+#[test]
+fn exit_codes_are_told_to_programs() -> Result<()> {
+    let ground = Ground::new()?;
+    let told = crate::ground::json(&ground, &["exit-codes"])?;
+    assert_eq!(told[0], serde_json::json!({"code": 0, "meaning": "it is done"}));
+    let codes: Vec<_> = told.iter().filter_map(|line| line["code"].as_u64()).collect();
+    assert_eq!(codes, (0..=20).chain([70]).collect::<Vec<_>>());
+    Ok(())
+}
+
+#[test]
 fn a_table_is_shown_to_people() -> Result<()> {
     let ground = Ground::new()?;
     let text = stdout(&ground.run(&["config", "show", "--for", "worker"])?);

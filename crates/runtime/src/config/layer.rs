@@ -72,9 +72,15 @@ impl Provider for Layer {
     }
 }
 
-/// The origin of the value under `key`.
+/// The origin of the value under `key`; of what stands in a list, that of the list.
 pub(super) fn origin(figment: &Figment, key: &str) -> Origin {
-    let metadata = figment.find_metadata(key);
+    let mut above = Some(key);
+    let metadata = std::iter::from_fn(|| {
+        let key = above?;
+        above = key.rsplit_once('.').map(|(above, _)| above);
+        Some(figment.find_metadata(key))
+    });
+    let metadata = metadata.flatten().next();
     match metadata.and_then(|metadata| Some((metadata.name.as_ref(), metadata.source.as_ref()?))) {
         Some((_, Source::File(path))) => Origin::File(path.clone()),
         Some(("environment", Source::Custom(name))) => Origin::Environment(name.clone()),

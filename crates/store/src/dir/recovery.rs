@@ -64,7 +64,7 @@ impl Found {
 impl Dir {
     /// Opens the directory and puts its contents into `shared`. Does IO; evicts what exceeds the capacity.
     ///
-    /// Fails with `Config` when another process has the directory or a newer release wrote it.
+    /// Fails with `InUse` when another process has the directory, with `Newer` when a newer release wrote it.
     pub(crate) fn open(config: DirConfig, shared: Arc<Shared>) -> Result<Arc<Self>> {
         let failed = |error: io::Error| StoreError::DirFailed { dir: config.path.clone(), reason: error.to_string() };
         let root = open_dirs(&config).map_err(failed)?;
@@ -74,10 +74,7 @@ impl Dir {
         let mut slots = Slots::new();
         let replay = index::read(&root, |record| apply(&mut slots, record)).map_err(failed)?;
         if let Replay::Newer { version, known } = replay {
-            let problem = format!(
-                "written by a newer release (layout {version}, this one knows {known}): use that release or another directory"
-            );
-            return Err(StoreError::Config { dir: config.path, problem });
+            return Err(StoreError::Newer { dir: config.path, found: version, known });
         }
         let log = index::open(&root, &replay).map_err(failed)?;
         let restarted = machine_restarted(&root).map_err(failed)?;
@@ -208,10 +205,7 @@ fn take_lock(root: &OwnedFd, config: &DirConfig) -> Result<File> {
     let file = rustix::fs::openat(root, "lock", flags, Mode::RUSR | Mode::WUSR).map_err(failed)?;
     match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(File::from(file)),
-        Err(Errno::AGAIN) => Err(StoreError::Config {
-            dir: config.path.clone(),
-            problem: "in use by another process: give each worker a directory of its own".to_owned(),
-        }),
+        Err(Errno::AGAIN) => Err(StoreError::InUse { dir: config.path.clone() }),
         Err(error) => Err(failed(error)),
     }
 }
