@@ -57,7 +57,7 @@ impl<M: StateMachine> Journal<M> {
     /// tokio runtime. Not cancel-safe.
     ///
     /// # Errors
-    /// `unavailable` when the directory is used by another process or cannot be read or written; `not_supported` when a later
+    /// `busy` when the directory is used by another process, `unavailable` when it cannot be read or written; `not_supported` when a later
     /// release wrote it; `corrupt` when its files are damaged or do not belong to the machine's tables; what the machine answers.
     pub async fn open(config: JournalConfig, machine: Arc<M>) -> Result<Self> {
         let opening = config.clone();

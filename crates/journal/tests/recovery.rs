@@ -102,7 +102,7 @@ async fn two_journals_cannot_share_a_directory() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let (_, journal) = open(dir.path()).await;
     let error = Journal::open(small(dir.path()), Arc::new(Recorder::open(dir.path()))).await.expect_err("is in use");
-    assert_eq!(error.kind(), ErrorKind::Unavailable);
+    assert_eq!(error.kind(), ErrorKind::Busy);
     assert!(error.message().contains("is used by another process"), "{error}");
     journal.shutdown().await.expect("ends");
     let (_, again) = open(dir.path()).await;

@@ -299,7 +299,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let first = Namespace::open(dir.path(), 1 << 20).expect("opens");
         let error = Namespace::open(dir.path(), 1 << 20).expect_err("is in use");
-        assert_eq!(error.kind(), headpond_types::ErrorKind::Unavailable);
+        assert_eq!(error.kind(), headpond_types::ErrorKind::Busy);
         assert!(error.message().contains("is used by another process"), "{error}");
         drop(first);
         Namespace::open(dir.path(), 1 << 20).expect("is free again");
