@@ -13,11 +13,11 @@ use crate::lake::Lake;
 
 const MIB: usize = 1 << 20;
 
-/// How long an outage lasts at least; a longer one can be had by hand.
-fn outage() -> Result<Duration> {
-    let seconds = std::env::var("HEADPOND_TEST_OUTAGE_SECONDS").ok().map_or(Ok(4), |seconds| seconds.parse())?;
-    Ok(Duration::from_secs(seconds))
-}
+/// How long an outage lasts at least: longer than anybody in the cluster waits.
+const LONG: Duration = Duration::from_secs(4);
+
+/// A store that is overloaded may be so for this long.
+const A_MINUTE: Duration = Duration::from_mins(1);
 
 /// A file that is cached, one that is only known, and a directory that was listed.
 fn lake() -> Result<(Lake, [Bytes; 2])> {
@@ -30,6 +30,7 @@ fn lake() -> Result<(Lake, [Bytes; 2])> {
 fn outlives(
     cluster: &Cluster,
     bodies: &[Bytes; 2],
+    outage: Duration,
     fail: impl FnOnce() -> Result<()>,
     heal: impl FnOnce() -> Result<()>,
 ) -> Result<()> {
@@ -40,7 +41,7 @@ fn outlives(
     fail()?;
     let started = Instant::now();
     let mut rounds = 0;
-    while rounds == 0 || started.elapsed() < outage()? {
+    while rounds == 0 || started.elapsed() < outage {
         rounds += 1;
         let cached = cluster.path(0, "d/cached");
         let read = within(Cluster::DEADLINE, "reading what is cached", move || std::fs::read(cached))??;
@@ -85,31 +86,31 @@ fn outlives(
     })
 }
 
-fn outlives_behaviour(behaviour: Behaviour) -> Result<()> {
+fn outlives_behaviour(behaviour: Behaviour, outage: Duration) -> Result<()> {
     let (lake, bodies) = lake()?;
     let cluster = lake.cluster().start()?;
     let behave = |behaviour: Behaviour| {
         lake.proxy.behave(behaviour);
         Ok(())
     };
-    outlives(&cluster, &bodies, || behave(behaviour), || behave(Behaviour::default()))?;
+    outlives(&cluster, &bodies, outage, || behave(behaviour), || behave(Behaviour::default()))?;
     ensure!(lake.offences().is_empty(), "reading sent {:?}", lake.offences());
     Ok(())
 }
 
 #[test]
-fn a_store_that_answers_503_for_long() -> Result<()> {
-    outlives_behaviour(Behaviour { answer: Some(503), ..Behaviour::default() })
+fn a_store_that_answers_503_for_a_minute() -> Result<()> {
+    outlives_behaviour(Behaviour { answer: Some(503), ..Behaviour::default() }, A_MINUTE)
 }
 
 #[test]
 fn a_store_that_refuses_with_403() -> Result<()> {
-    outlives_behaviour(Behaviour { answer: Some(403), ..Behaviour::default() })
+    outlives_behaviour(Behaviour { answer: Some(403), ..Behaviour::default() }, LONG)
 }
 
 #[test]
 fn a_store_that_takes_requests_and_never_answers() -> Result<()> {
-    outlives_behaviour(Behaviour { hang: true, ..Behaviour::default() })
+    outlives_behaviour(Behaviour { hang: true, ..Behaviour::default() }, LONG)
 }
 
 #[test]
@@ -117,5 +118,5 @@ fn a_store_that_refuses_connections() -> Result<()> {
     let (mut lake, bodies) = lake()?;
     let cluster = Cluster::over("s3://lake", &lake.minio.endpoint()).start()?;
     let minio = std::cell::RefCell::new(&mut lake.minio);
-    outlives(&cluster, &bodies, || minio.borrow_mut().kill(), || minio.borrow_mut().restart())
+    outlives(&cluster, &bodies, LONG, || minio.borrow_mut().kill(), || minio.borrow_mut().restart())
 }
