@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use headpond_proto::v1::{PersistGrant, PersistResponse};
+use headpond_proto::v1::{self, PersistGrant, PersistResponse};
 use headpond_types::{Error, ErrorKind, Result};
 
 use super::{
@@ -25,6 +25,7 @@ pub(super) async fn keep(
     staged: &Arc<Staged>,
     grant: PersistGrant,
     (length, copies): (u64, Option<Wish>),
+    heads: &[v1::Head],
 ) -> Result<PersistResponse> {
     let content = content_of(stager, &grant)?;
     let me = stager.cluster.me().ok_or_else(|| {
@@ -49,6 +50,7 @@ pub(super) async fn keep(
         holders.extend(mirrors::copy(stager, staged, &grant, wish).await?);
     }
     staged.touch();
+    stager.later.made_durable(content, heads);
     stored::show_dirty(stager, staged, content, length);
     Ok(PersistResponse { size: length, mtime_ns: stager.clock.now().0, version: String::new(), holders, copied: 0 })
 }

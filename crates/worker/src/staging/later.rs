@@ -4,7 +4,7 @@
 //! content it is, so an upload that is repeated after a lost answer, or by another process, costs a HEAD where it had been carried out.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -12,7 +12,7 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
 };
-use headpond_proto::v1::{PersistGrant, PersistResponse};
+use headpond_proto::v1::{self, PersistGrant, PersistResponse};
 use headpond_store::Content;
 use headpond_types::{ContentId, Error, ErrorKind, MountId, Result};
 use headpond_ufs::Precondition;
@@ -20,7 +20,9 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::{
     Stager,
+    beginnings::Beginnings,
     origin::Origin,
+    parts::PART,
     persist::{content_of, ids, label_of, patience},
     table::Staged,
     upload::{Stored, Target, Upload},
@@ -42,17 +44,30 @@ pub(super) struct Later {
     turns: Semaphore,
     /// Tells that something was stored.
     pub(super) stored: Arc<Notify>,
+    /// What of it the store may have already.
+    pub(super) beginnings: Beginnings,
 }
 
 impl Default for Later {
     fn default() -> Self {
-        Self { running: Mutex::default(), turns: Semaphore::new(AT_ONCE), stored: Arc::default() }
+        Self {
+            running: Mutex::default(),
+            turns: Semaphore::new(AT_ONCE),
+            stored: Arc::default(),
+            beginnings: Beginnings::default(),
+        }
     }
 }
 
 impl Later {
     fn running(&self) -> MutexGuard<'_, HashMap<Which, Answer>> {
         self.running.lock().expect("no panic while held")
+    }
+
+    /// Notes that a content was made durable here, of which these are beginnings of others.
+    pub(super) fn made_durable(&self, content: ContentId, heads: &[v1::Head]) {
+        let running: HashSet<_> = self.running().keys().map(|(running, ..)| *running).collect();
+        self.beginnings.made_durable(content, heads, |other| running.contains(&other));
     }
 
     /// Waits until nothing is being stored under a key. Cancel-safe.
@@ -118,7 +133,7 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
     let label = label_of(content, &grant);
     let PersistGrant { mount, key, replaces, earlier, .. } = grant;
     let target = Target { mount: MountId(mount), key: key.into() };
-    let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
+    let condition = replaces.clone().map_or(Precondition::Absent, Precondition::Matches);
     let (origin, length) = match find(stager, content)? {
         (Found::Staged(staged), length) => {
             let held = staged.on_file(move |file| Ok(file.hold(content))).await;
@@ -140,23 +155,23 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
     let time = patience(length);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
-        let upload = Upload {
-            stager,
-            origin,
-            store,
-            target: &target,
-            content,
-            earlier: ids(earlier),
-            label,
-            head: None,
-            length,
+        let head = match &replaces {
+            Some(replaced) if length > PART => {
+                stager.later.beginnings.head(content, (&*store, &target), replaced).await
+            }
+            Some(_) | None => None,
         };
+        let upload =
+            Upload { stager, origin, store, target: &target, content, earlier: ids(earlier), label, head, length };
         upload.run(condition, None).await
     });
     let Stored { meta, copied: _ } = stored.await.map_err(|_| {
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
+    if length > PART {
+        stager.later.beginnings.stored(&target, &meta.version, content);
+    }
     let (size, mtime_ns) = (meta.size, meta.mtime.0);
     Ok(PersistResponse { size, mtime_ns, version: meta.version, ..PersistResponse::default() })
 }

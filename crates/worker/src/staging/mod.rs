@@ -4,12 +4,13 @@
 //! * A staged file is one process's: a restart loses what was not acknowledged, and whoever goes on with it is told so.
 //! * [`durable`] acknowledges bytes that no store has. They outlive the process, the client and the staged file; [`later`] stores them,
 //!   [`mirrors`] has other workers hold them, too.
-//! * [`persist`] stores its bytes as one object; [`upload`], [`parts`] and [`head`] are how, [`settle`] what to make of an answer that was lost.
+//! * [`persist`] stores its bytes as one object; [`upload`], [`parts`] and [`head`] are how, [`beginnings`] knows what of them the store has, [`settle`] what to make of an answer that was lost.
 //! * [`room`] bounds what no store has.
 //! * [`ahead`] has begun with it while the file is still being written. Uploads that nobody goes on with are aborted ([`Abandoned`]).
 
 mod account;
 mod ahead;
+mod beginnings;
 mod buffers;
 mod durable;
 mod head;

@@ -121,7 +121,7 @@ async fn persist(
 ) -> Result<PersistResponse> {
     let _turn = staged.turn.lock().await;
     if grant.copies > 0 {
-        return durable::keep(stager, staged, grant, (length, copies)).await;
+        return durable::keep(stager, staged, grant, (length, copies), &heads).await;
     }
     let ahead = staged.with_rounds(|rounds| rounds.take(round));
     let content = content_of(stager, &grant)?;

@@ -160,6 +160,18 @@ impl Master {
         })
     }
 
+    /// The same where it replaces a version.
+    pub(super) fn later_over(&self, key: &str, content: ContentId, replaces: &str) -> SignedGrant {
+        self.signer.sign_persist(PersistGrant {
+            mount: 1,
+            key: key.to_owned().into(),
+            replaces: Some(replaces.to_owned()),
+            content: Some(content.into()),
+            expires_ns: i64::MAX,
+            ..PersistGrant::default()
+        })
+    }
+
     /// The right to read a content that only workers have.
     pub(super) fn dirty(&self, content: ContentId, length: u64, holders: &[&str]) -> SignedGrant {
         self.signer.sign(ContentGrant {

@@ -1,5 +1,6 @@
 //! Writing through a mount whose files are persisted after close has returned, or only later, or never.
 
+mod appends;
 mod changes;
 mod conflicts;
 mod copies;
