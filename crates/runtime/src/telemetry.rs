@@ -4,7 +4,9 @@ use std::{io::IsTerminal, str::FromStr};
 
 use headpond_types::{Error, ErrorKind, Result};
 use serde::{Deserialize, Serialize};
-use tracing_subscriber::{EnvFilter, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, filter::LevelFilter, fmt, layer::SubscriberExt, registry, util::SubscriberInitExt,
+};
 
 /// Section `[log]`. A change needs a restart.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -51,12 +53,17 @@ impl FromStr for LogFormat {
 const QUIET: [(&str, &str); 1] = [("openraft", "warn")];
 
 fn filter(level: &str) -> Result<EnvFilter> {
-    let invalid = |error| {
+    let wrong = || {
         let message = format!(
             "log level {level:?} is wrong: use error, warn, info, debug, trace or directives such as \"info,headpond_worker=debug\""
         );
-        Error::new(ErrorKind::InvalidArgument, message).with_source(error)
+        Error::new(ErrorKind::InvalidArgument, message)
     };
+    let invalid = |error| wrong().with_source(error);
+    // A word alone would be taken for a module of that name, of which there is none, and nothing would be logged.
+    if level.split(',').any(|word| !word.contains(['=', '[']) && word.parse::<LevelFilter>().is_err()) {
+        return Err(wrong());
+    }
     // Checked by itself, so that what is said of it is about what was configured.
     EnvFilter::try_new(level).map_err(invalid)?;
     let quiet = QUIET.iter().filter(|(module, _)| !level.contains(module));
@@ -97,5 +104,9 @@ mod tests {
         }
         let error = filter("info,=7").expect_err("bad").to_string();
         assert!(error.contains("\"info,=7\""), "{error}");
+        for misspelt in ["debgu", "info,headpond_worker", "7"] {
+            assert!(filter(misspelt).is_err(), "{misspelt}");
+        }
+        filter("off,headpond_worker[span]=debug").expect("good");
     }
 }

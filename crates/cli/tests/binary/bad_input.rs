@@ -50,6 +50,7 @@ fn a_wrong_command_line_is_refused() -> Result<()> {
         (&["up", "--cache-size", "big"], &["\"big\" is not a size"]),
         (&["up", "-o", "writable"], &["writable", "dataset"]),
         (&["up", "--no-mount", "--log-level", "loud=very"], &["log level \"loud=very\""]),
+        (&["up", "--no-mount", "--log-level", "debgu"], &["log level \"debgu\"", "debug"]),
         (&["up", "--durability", "maybe"], &["maybe", "through, async, deferred, scratch"]),
         (&["up", "--durability-rule", "*.tmp"], &["\"*.tmp\" is no rule", "PATTERN=DURABILITY"]),
         (&["up", "--copies", "0"], &["--copies", "0 is not in 1.."]),
