@@ -74,8 +74,9 @@ impl Staging {
     ///
     /// `Full`: no room can be made, or the disk is full; some of the bytes may have been written.
     pub fn write_at(&self, offset: u64, bytes: &[u8]) -> Result<()> {
+        self.check_end(offset.saturating_add(bytes.len() as u64))?;
+        let (offset, bytes) = self.news(offset, bytes)?;
         let length = bytes.len() as u64;
-        self.check_end(offset.saturating_add(length))?;
         let _ahead = self.dir.reserve(charge(length))?;
         let versions = self.to_change(&(offset..offset + length))?;
         let write = || self.file.write_all_at(bytes, offset);
@@ -180,6 +181,22 @@ impl Staging {
         }
         drop(self.to_change(range)?);
         self.count().map_err(|error| self.dir.error("look at a staged file", error))
+    }
+
+    /// What of `bytes` the file does not have at `offset`, where something would have to be kept for it: who is sent whole pages has most of them.
+    fn news<'b>(&self, offset: u64, bytes: &'b [u8]) -> Result<(u64, &'b [u8])> {
+        if read(&self.versions).allows(&(offset..offset + bytes.len() as u64)) {
+            return Ok((offset, bytes));
+        }
+        let old = self.read_at(offset, bytes.len())?;
+        let same = old.iter().zip(bytes).take_while(|(old, new)| old == new).count();
+        let behind = if old.len() == bytes.len() {
+            let left = old[same..].iter().rev().zip(bytes[same..].iter().rev());
+            left.take_while(|(old, new)| old == new).count()
+        } else {
+            0
+        };
+        Ok((offset + same as u64, &bytes[same..bytes.len() - behind]))
     }
 
     /// The right to change a range, after what it has was kept.

@@ -97,6 +97,26 @@ fn what_nobody_needs_leaves_the_disk() {
     assert_eq!(staged(dir.path()), 0);
 }
 
+#[test]
+fn what_is_written_again_as_it_is_needs_nothing_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = store(dir.path(), 64);
+    let staging = store.stage().unwrap();
+    let mut body: Vec<u8> = (0..1 << 20).map(|n: u32| n.to_le_bytes()[1]).collect();
+    staging.write_at(0, &body).unwrap();
+    staging.make_durable(id(1), body.len() as u64).unwrap();
+    body.extend(b"appended");
+    staging.write_at(0, &body).unwrap();
+    assert_eq!((staging.len().unwrap(), staged(dir.path())), (body.len() as u64, 1));
+    let first = version(&staging, id(1)).unwrap();
+    body[5000] ^= 1;
+    staging.write_at(0, &body).unwrap();
+    let kept = dir.path().join("staged").read_dir().unwrap().map(|entry| entry.unwrap().metadata().unwrap().len());
+    assert!(kept.min().unwrap() < 100, "one byte is kept");
+    assert_eq!(version(&staging, id(1)).unwrap(), first);
+    assert_eq!(&staging.read_at(0, body.len()).unwrap()[..], body);
+}
+
 /// A version, its bytes, and who reads it.
 type Known = (u64, Vec<u8>, Option<Held>);
 
