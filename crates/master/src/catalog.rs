@@ -162,7 +162,9 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::DropDirty { .. }
         | Command::Overwrite { .. }
         | Command::Leave { .. }
-        | Command::Reap { .. } => return None,
+        | Command::Reap { .. }
+        | Command::Replace { .. }
+        | Command::Yield { .. } => return None,
     };
     let in_place = matches!(
         command,
@@ -177,6 +179,7 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         Command::CommitDirty { inode, .. } | Command::Link { inode, .. } => Some((vec![*inode], true)),
         Command::MakeDirectory { dirty: Some(_), .. } => Some((Vec::new(), true)),
         Command::Commit { inode, .. }
+        | Command::Yield { inode, .. }
         | Command::EndPersist { inode, .. }
         | Command::EndTree { inode, .. }
         | Command::DropDirty { inode, .. }
@@ -214,6 +217,7 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         | Command::SetXattr { .. }
         | Command::Moved { .. }
         | Command::Reap { .. }
+        | Command::Replace { .. }
         | Command::Leave { .. } => None,
     }
 }

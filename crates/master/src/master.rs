@@ -32,7 +32,7 @@ use crate::{
     persist::persist,
     relocate::{abort_uploads, relocate},
     running::RunningMaster,
-    service::{Admin, NamespaceService, Registry, WritingService},
+    service::{Admin, Decisions, NamespaceService, Registry, WritingService},
     sessions::Sessions,
     sweeper::sweep,
     write::expire,
@@ -165,8 +165,9 @@ fn routes(config: &MasterConfig, core: &Core) -> Routes {
     let writing = WritingServiceServer::new(WritingService(core.clone())).max_decoding_message_size(MAX_MESSAGE);
     let registry = RegistryServiceServer::new(Registry { core: core.clone(), heartbeat: config.heartbeat })
         .max_decoding_message_size(MAX_MESSAGE);
-    let admin = AdminServiceServer::new(Admin { core: core.clone(), started: Instant::now() })
-        .max_decoding_message_size(MAX_MESSAGE);
+    let admin =
+        AdminServiceServer::new(Admin { core: core.clone(), started: Instant::now(), decided: Decisions::default() })
+            .max_decoding_message_size(MAX_MESSAGE);
     Routes::new(InterceptedService::new(namespace, Peer::admit))
         .add_service(InterceptedService::new(writing, Peer::admit))
         .add_service(InterceptedService::new(registry, Peer::admit_node))

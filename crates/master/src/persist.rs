@@ -32,7 +32,7 @@ pub(crate) use holders::Holders;
 pub(crate) use line::Moves;
 pub(crate) use pending::{Dirty, DirtyAmounts, State};
 pub(crate) use problems::{Problem, Problems};
-pub(crate) use resolve::Resolution;
+pub(crate) use resolve::{Resolution, beside};
 
 use std::{
     collections::BTreeSet,

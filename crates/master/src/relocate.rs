@@ -9,7 +9,7 @@
 //!
 //! * A copy is made only where nothing is, or where an object is whose file is gone. What lies there with the very same bytes, and is no
 //!   file's (`owners`), is a copy of ours whose journalling was lost (`compare`); anything else is a conflict, which stops the relocation and
-//!   overwrites nothing.
+//!   overwrites nothing, unless an operator decides that it may (`resolving`).
 //! * Before a copy is made its key is journalled as nobody's, and with the new key of a file the old one; so whatever happens to the file,
 //!   copies and sources are found again and deleted, in the version that was copied and only while they are no file's.
 //! * What a master asked for that ended meanwhile, or what the store gave no answer to, comes to an end first (`unanswered`).
@@ -30,10 +30,12 @@
 //!
 //! A directory that was removed with all below has a relocation that goes nowhere (`removal`): it deletes.
 //!
-//! What stops a relocation is told by `admin status`, and it is tried again, after a second at first and after half a minute at last. Others go on.
+//! What stops a relocation is told by `admin status`, and it is tried again, after a second at first and after half a minute at last. Others go on. What is
+//! in the way of which file is told by `admin problems`, where an operator may decide about it (`resolving`); all other files are moved.
 
 mod below;
 mod compare;
+mod conflicts;
 mod copy;
 mod covered;
 mod deletions;
@@ -44,12 +46,14 @@ mod order;
 mod owners;
 mod remains;
 mod removal;
+mod resolving;
 mod running;
 mod stragglers;
 mod unanswered;
 
 pub(crate) use compare::are_same;
 pub(crate) use copy::{Copied, Copy};
+pub(crate) use resolving::Decided;
 pub(crate) use unanswered::{LATE, Unanswered};
 
 use std::{
@@ -60,7 +64,7 @@ use std::{
 
 use headpond_namespace::Relocation;
 use headpond_runtime::{Clock, Tasks};
-use headpond_types::{Error, ErrorKind, InodeId, MountId, Result};
+use headpond_types::{Error, ErrorKind, InodeId, MountId, Result, Timestamp};
 use headpond_ufs::{Abandoned, UnderStore};
 use tokio::{
     sync::{Notify, watch},
@@ -68,6 +72,7 @@ use tokio::{
 };
 
 use self::{
+    conflicts::Conflicts,
     job::{Aside, Job},
     running::Running,
 };
@@ -114,6 +119,8 @@ pub(crate) struct Progress {
     ended: watch::Sender<u64>,
     /// Tells that one stopped.
     stopped: Notify,
+    /// What is in the way of which file.
+    conflicts: Conflicts,
     /// Never held across an await.
     state: Mutex<State>,
 }
@@ -130,6 +137,8 @@ struct State {
     in_place: BTreeSet<u64>,
     /// Relocations that look for what is left, for the last time.
     ending: BTreeSet<u64>,
+    /// Relocations about which something was decided since they were tried last, or since that was begun.
+    again: BTreeSet<u64>,
 }
 
 /// A relocation looks for what is left, until this is dropped.
@@ -148,6 +157,9 @@ impl Drop for Ending<'_> {
 #[derive(Debug)]
 struct Stopped {
     why: String,
+    since: Timestamp,
+    /// Only others' objects are in the way.
+    is_blocked: bool,
     failures: u32,
     retry_at: Instant,
 }
@@ -206,9 +218,12 @@ impl Relocator {
         self.progress.ended.subscribe()
     }
 
-    /// What is wrong with which relocation.
+    /// What is wrong with which relocation that is not over.
     pub(crate) fn problems(&self) -> Vec<String> {
-        self.progress.state().stopped.values().map(|stopped| stopped.why.clone()).collect()
+        let pending = self.catalog.snapshot().and_then(|snapshot| snapshot.relocations()).unwrap_or_default();
+        let state = self.progress.state();
+        let stopped = pending.iter().filter_map(|relocation| state.stopped.get(&relocation.id));
+        stopped.map(|stopped| stopped.why.clone()).collect()
     }
 
     /// Why the relocation `id` does not go on, if it does not.
@@ -262,6 +277,7 @@ impl Relocator {
         let is_pending = |id: &u64| pending.iter().any(|relocation| relocation.id == *id);
         state.stopped.retain(|id, _| is_pending(id));
         state.in_place.retain(is_pending);
+        state.again.retain(is_pending);
         pending.retain(|relocation| state.stopped.get(&relocation.id).is_none_or(|stopped| stopped.retry_at <= now));
         Ok(pending)
     }
@@ -315,6 +331,7 @@ impl Relocator {
     async fn attempt(&self, id: u64, aside: Aside) -> (u64, Option<job::Progress>) {
         // It may have gone on under another id.
         let Ok(Some(relocation)) = self.current(id) else { return (id, Some(job::Progress::Ended)) };
+        self.progress.state().again.remove(&id);
         let done = match self.end_earlier(relocation.mount).await {
             Ok(()) => Job::perform(self, &relocation, aside).await,
             Err(error) => Err(error),
@@ -339,7 +356,7 @@ impl Relocator {
                 } else {
                     format!("objects of {path} are still at {from:?} of its mount since a rename: {error}")
                 };
-                self.progress.stop(id, why);
+                self.progress.stop(id, why, error.kind() == ErrorKind::AlreadyExists, self.clock.now());
                 (id, None)
             }
         }
@@ -367,17 +384,26 @@ impl Relocator {
 impl Progress {
     pub(crate) fn new() -> Self {
         let (begun, ended) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { begun, ended, stopped: Notify::new(), state: Mutex::default() }
+        Self { begun, ended, stopped: Notify::new(), conflicts: Conflicts::default(), state: Mutex::default() }
     }
 
     /// Notes that the relocation `id` stopped, and when it is tried again.
-    fn stop(&self, id: u64, why: String) {
+    fn stop(&self, id: u64, why: String, is_blocked: bool, now: Timestamp) {
         let mut state = self.state();
-        let failures = state.stopped.get(&id).map_or(0, |stopped| stopped.failures + 1);
-        let retry_at = Instant::now() + pause::after(failures);
-        state.stopped.insert(id, Stopped { why, failures, retry_at });
+        let before = state.stopped.get(&id).map(|stopped| (stopped.failures + 1, stopped.since));
+        let (failures, since) = before.unwrap_or((0, now));
+        let pause = if state.again.contains(&id) { Duration::ZERO } else { pause::after(failures) };
+        let retry_at = Instant::now() + pause;
+        state.stopped.insert(id, Stopped { why, since, is_blocked, failures, retry_at });
         drop(state);
         self.stopped.notify_one();
+    }
+
+    /// Why the relocation `id` does not go on, and since when, unless it is only that others' objects are in the way.
+    fn failure(&self, id: u64) -> Option<(String, Timestamp)> {
+        let state = self.state();
+        let stopped = state.stopped.get(&id).filter(|stopped| !stopped.is_blocked)?;
+        Some((stopped.why.clone(), stopped.since))
     }
 
     /// Notes that all objects of the relocation `id` are where they belong. That stays so: what is renamed goes on under another id.

@@ -7,12 +7,14 @@ mod listing;
 mod message;
 mod namespace;
 mod pending;
+mod problems;
 mod registry;
 mod watch;
 mod writing;
 
 pub(crate) use admin::Admin;
 pub(crate) use namespace::NamespaceService;
+pub(crate) use problems::Decisions;
 pub(crate) use registry::Registry;
 pub(crate) use writing::WritingService;
 

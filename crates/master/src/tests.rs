@@ -23,6 +23,7 @@ mod relocations;
 mod remains;
 mod removals;
 mod resolving;
+mod resolving_moves;
 mod services;
 mod sessions;
 mod trees;

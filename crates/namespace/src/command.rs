@@ -363,6 +363,28 @@ pub enum Command {
         /// Files, and the versions that are gone.
         files: Vec<(InodeId, String)>,
     },
+    /// What somebody else put where a relocation is to move a file's object may be replaced: the relocation goes on under its id, and knows it as
+    /// [`crate::Relocation::replaced`], in place of what it knew of at that key. Answers [`Reply::Done`], also when there is no such relocation any more.
+    Replace {
+        /// The relocation.
+        relocation: u64,
+        /// Where it is, relative to the mount's prefix.
+        key: Vec<u8>,
+        /// The version that may be replaced; another stays.
+        version: String,
+    },
+    /// A file whose object is to be moved gives way to what somebody else put where its path says: that is the file from now on, and its own object
+    /// is nobody's. Nothing happens when the file is another version by now, dirty, or its object there already. Answers [`Reply::Done`].
+    Yield {
+        /// The file.
+        inode: InodeId,
+        /// The version of it that is given up.
+        from: String,
+        /// Where the path says, relative to the mount's prefix.
+        key: Vec<u8>,
+        /// What is there.
+        version: Version,
+    },
 }
 
 /// A namespace path bound to an under store.

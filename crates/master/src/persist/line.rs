@@ -372,6 +372,11 @@ impl Line {
             barrier.map_or(0, |(number, _)| self.replacing.range((*number, Class::Tree, InodeId(0))..).count());
         (gated + replacing) as u64
     }
+
+    /// How much waits for a relocation with the place `number` in the order.
+    pub(crate) fn held_up_behind(&self, number: u64) -> u64 {
+        self.gated.range((number + 1, Class::Tree, InodeId(0))..).count() as u64
+    }
 }
 
 #[cfg(test)]

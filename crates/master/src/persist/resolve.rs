@@ -178,7 +178,10 @@ impl Persister {
 }
 
 /// The name under which a content is put that has no place under its own.
-fn beside(path: &NsPath, content: ContentId) -> Result<NsPath> {
+///
+/// # Errors
+/// `InvalidArgument` when that is too long.
+pub(crate) fn beside(path: &NsPath, content: ContentId) -> Result<NsPath> {
     let text = format!(".headpond-conflict-{:08x}", content.halves().0 >> 32);
     NsPath::parse([&path.to_bytes()[..], text.as_bytes()].concat())
         .map_err(|error| Error::new(ErrorKind::InvalidArgument, format!("{path}: {error}")))

@@ -10,6 +10,7 @@ use super::{
     Relocator,
     directories::Directories,
     owners::{Owners, Shown},
+    resolving::in_the_way,
     stragglers::Search,
 };
 use crate::{
@@ -83,6 +84,10 @@ pub(super) struct Pass {
     pub(super) taken: u64,
     /// Places are taken by what is to be deleted.
     pub(super) orphaned: u64,
+    /// Places are taken by what somebody else put there.
+    pub(super) blocked: u64,
+    /// One of those.
+    pub(super) blocked_at: Vec<u8>,
     /// It goes on under another id.
     is_over: bool,
 }
@@ -129,11 +134,18 @@ impl<'j> Job<'j> {
         job.list_first(&top).await?;
         let (mut idle, mut advanced) = (0, false);
         loop {
-            let Pass { found, moved, taken, orphaned, is_over } = job.pass(&top).await?;
+            let Pass { found, moved, taken, orphaned, blocked, blocked_at, is_over } = job.pass(&top).await?;
             if is_over {
                 return Ok(Progress::Ended);
             }
             advanced |= moved > 0;
+            if moved == 0 && blocked > 0 {
+                let mut message = in_the_way(&blocked_at);
+                if blocked > 1 {
+                    message.push_str(&format!("; and {} more", blocked - 1));
+                }
+                return Err(Error::new(ErrorKind::AlreadyExists, message));
+            }
             if moved == 0 && (taken > 0 || aside == Aside::All) {
                 return Ok(Progress::Waits { advanced, wait: Wait::Others });
             }

@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Relocator,
     compare::are_same,
+    conflicts::Conflict,
     copy::{Copied, Copy, mark},
     deletions::Doomed,
     job::{AT_ONCE, Aside, BATCH, Job, Pass},
@@ -47,6 +48,8 @@ enum Step {
     Taken,
     /// What a dirty file left is, and is to be deleted by the persister.
     Orphaned,
+    /// What somebody else put there is.
+    Blocked(Vec<u8>),
 }
 
 /// What is left to do when copies are made.
@@ -88,6 +91,10 @@ impl Job<'_> {
                 Some(Ok(Step::Later)) => {}
                 Some(Ok(Step::Taken)) => pass.taken += 1,
                 Some(Ok(Step::Orphaned)) => pass.orphaned += 1,
+                Some(Ok(Step::Blocked(key))) => {
+                    pass.blocked += 1;
+                    pass.blocked_at = key;
+                }
                 Some(Err(error)) if outcome.is_ok() => {
                     outcome = Err(error);
                     is_over.store(true, Relaxed);
@@ -170,6 +177,7 @@ impl Job<'_> {
             };
             match copy.perform(&self.mount, self.relocator).await? {
                 Copied::Done(meta) if meta.size == size => {
+                    self.relocator.progress.conflicts.forget(file.inode);
                     fail_point!("relocate::copied");
                     return Ok(Step::Copied(Fresh { file, version: meta.version }));
                 }
@@ -193,12 +201,14 @@ impl Job<'_> {
                 {
                     return Ok(Step::Copied(Fresh { file, version: there.version }));
                 }
-                _ => {
-                    let message = format!(
-                        "there is an object at {target:?} that was not put there by this rename: move or delete it, \
-                         or what was renamed"
-                    );
-                    return Err(Error::new(ErrorKind::AlreadyExists, message));
+                // It went between the two looks.
+                (None, _) => return Ok(Step::Later),
+                (Some(_), None) => return Ok(Step::SourceChanged(file)),
+                (Some(there), Some(_)) => {
+                    let (key, since) = (file.to, self.relocator.clock.now());
+                    let conflict = Conflict { key: key.clone(), version: there.version, since };
+                    self.relocator.progress.conflicts.note(file.inode, conflict);
+                    return Ok(Step::Blocked(key));
                 }
             }
         }

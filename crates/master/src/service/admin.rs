@@ -2,10 +2,10 @@
 
 use headpond_namespace::Command;
 use headpond_proto::v1::{
-    self, AddMountRequest, AddMountResponse, CheckRequest, ListMountsRequest, ListMountsResponse, ListProblemsRequest,
-    ListProblemsResponse, ListWorkersRequest, ListWorkersResponse, ProbeRequest, ProbeResponse, Problem,
-    RemoveMountRequest, RemoveMountResponse, ResolveProblemRequest, ResolveProblemResponse, StatusRequest,
-    StatusResponse, WorkerStatus, admin_service_server::AdminService,
+    AddMountRequest, AddMountResponse, CheckRequest, ListMountsRequest, ListMountsResponse, ListProblemsRequest,
+    ListProblemsResponse, ListWorkersRequest, ListWorkersResponse, ProbeRequest, ProbeResponse, RemoveMountRequest,
+    RemoveMountResponse, ResolveProblemRequest, ResolveProblemResponse, StatusRequest, StatusResponse, WorkerStatus,
+    admin_service_server::AdminService,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, Result};
@@ -15,9 +15,10 @@ use tonic::{Request, Response, Status};
 use super::{
     check::{Findings, check},
     message::{millis, mount, mount_message, path, request_id},
+    problems::Decisions,
     refuse,
 };
-use crate::{core::Core, persist::Resolution};
+use crate::core::Core;
 
 /// The service.
 #[derive(Debug)]
@@ -25,6 +26,7 @@ pub(crate) struct Admin {
     pub(crate) core: Core,
     /// When the master began to serve.
     pub(crate) started: Instant,
+    pub(crate) decided: Decisions,
 }
 
 #[tonic::async_trait]
@@ -121,46 +123,6 @@ impl AdminService for Admin {
 }
 
 impl Admin {
-    fn problems(&self) -> Result<Vec<Problem>> {
-        let persists = self.core.persister.list_problems()?.into_iter().map(|located| Problem {
-            path: located.path.to_bytes().into(),
-            reason: located.problem.reason,
-            since_ns: located.problem.since.0,
-            held_up: located.held_up,
-            conflict: located.problem.conflict,
-        });
-        let mut problems: Vec<_> = persists.collect();
-        let snapshot = self.core.catalog.snapshot()?;
-        for relocation in snapshot.relocations()? {
-            let Some(reason) = self.core.relocator.problem(relocation.id) else { continue };
-            let path = snapshot.path(relocation.inode)?.map(|path| path.to_bytes().into()).unwrap_or_default();
-            problems.push(Problem { path, reason, ..Problem::default() });
-        }
-        Ok(problems)
-    }
-
-    async fn resolve(&self, request: ResolveProblemRequest) -> Result<ResolveProblemResponse> {
-        let resolution = match request.resolution() {
-            v1::Resolution::Retry => Resolution::Retry,
-            v1::Resolution::Overwrite => Resolution::Overwrite,
-            v1::Resolution::Skip => Resolution::Skip,
-            v1::Resolution::Divert => Resolution::Divert,
-            v1::Resolution::Unspecified => {
-                let message = "it is not said what is to become of it: retry, overwrite, skip or divert";
-                return Err(Error::new(ErrorKind::InvalidArgument, message));
-            }
-        };
-        let path = path(&request.path)?;
-        let diverted = self.core.persister.resolve(path.clone(), resolution).await?;
-        if matches!(resolution, Resolution::Skip | Resolution::Divert) {
-            // What the store has under these names is seen at once. It is done, whether or not the store can be asked.
-            for seen in [Some(&path), diverted.as_ref()].into_iter().flatten() {
-                let _ = self.core.lookups.resolve(seen, None, true).await;
-            }
-        }
-        Ok(ResolveProblemResponse { diverted: diverted.map(|path| path.to_bytes().into()).unwrap_or_default() })
-    }
-
     async fn mount(&self, request: AddMountRequest) -> Result<AddMountResponse> {
         let wanted = request.mount.ok_or_else(|| Error::new(ErrorKind::InvalidArgument, "no mount is given"))?;
         let request = request_id(&request.request_id)?;

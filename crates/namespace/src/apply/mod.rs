@@ -258,6 +258,14 @@ impl<'t> Apply<'t> {
                 self.reap(*tree, files)?;
                 Reply::Done
             }
+            Command::Replace { relocation, key, version } => {
+                self.may_replace(*relocation, key, version)?;
+                Reply::Done
+            }
+            Command::Yield { inode, from, key, version } => {
+                self.give_way(*inode, from, key, version)?;
+                Reply::Done
+            }
             Command::Sweep => Reply::Done,
         };
         self.sweep(matches!(command, Command::Sweep))?;

@@ -3,9 +3,9 @@
 use headpond_types::{InodeId, MountId};
 use redb::ReadableTable;
 
-use super::Apply;
+use super::{Apply, stop::Stop};
 use crate::{
-    command::{Due, Effect, MovedFile},
+    command::{Due, Effect, MovedFile, Version},
     error::TableError,
     header::pack,
     inode::{Entry, Node},
@@ -118,6 +118,42 @@ impl Apply<'_> {
         let name = row.name.expect("only the root has no name");
         self.effects.push(Effect::Entry { parent, name, old: None });
         Ok(true)
+    }
+
+    /// What is at `key` in another's version may be replaced by what a relocation moves there.
+    pub(super) fn may_replace(&mut self, relocation: u64, key: &[u8], version: &str) -> Result<(), TableError> {
+        let Some(mut relocation) = self.unsettled.relocation(relocation)? else { return Ok(()) };
+        relocation.replaced.retain(|(known, _)| known != key);
+        relocation.replaced.push((key.to_vec(), version.to_owned()));
+        self.changed_rows += 1;
+        self.unsettled.relocations.insert(relocation.id, pack(&relocation).as_slice())?;
+        Ok(())
+    }
+
+    /// The file is what somebody else put at `key`, where its path says; its own object is left to be deleted.
+    pub(super) fn give_way(
+        &mut self,
+        id: InodeId,
+        from: &str,
+        key: &[u8],
+        version: &Version,
+    ) -> Result<(), TableError> {
+        let Some(row) = self.rows.inode(id)? else { return Ok(()) };
+        let parent = self.mounts.directory(row.parent);
+        let Some(mount) = self.rows.mount_of(&self.mounts, parent)? else { return Ok(()) };
+        let old = self.rows.key(&self.mounts, &row)?;
+        let is_that = row.file().is_some_and(|file| file.is_persisted() && file.version == from);
+        if !is_that || row.dirty || old == key || self.rows.path_key(&self.mounts, &row)? != key {
+            return Ok(());
+        }
+        match self.commit(id, key, version) {
+            Ok(_) => {}
+            Err(Stop::Failed(error)) => return Err(error),
+            Err(Stop::Refused(refusal)) => panic!("a file that is there was refused: {refusal}"),
+        }
+        self.changed_rows += 1;
+        self.unsettled.left.insert(left_key(mount, &old).as_slice(), from)?;
+        Ok(())
     }
 
     pub(super) fn end_relocation(&mut self, id: u64) -> Result<(), TableError> {

@@ -92,17 +92,7 @@ impl Model {
                 if !matches!(node.kind, Kind::File(_)) {
                     return Err(Refusal::IsDirectory(name));
                 }
-                let crate::Version { size, mtime, version, content } = version.clone();
-                let known = model.nodes.get_mut(&inode.0).expect("is there").dirty.take();
-                let order = known.as_ref().map(|dirty| (dirty.since, dirty.barrier));
-                if let Some(dirty) = known.filter(|dirty| dirty.key.as_ref() != Some(key)) {
-                    model.orphan(dirty);
-                }
-                let node = model.nodes.get_mut(&inode.0).expect("is there");
-                node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
-                node.own = node.own.of_written(mtime);
-                model.settle(inode.0, key, order);
-                model.aliases_lag(inode.0);
+                model.commit(inode.0, key, version);
                 Ok(Reply::Inode(*inode))
             }),
             Command::Link { request, inode, parent, name, due, barrier, now } => {
@@ -144,6 +134,17 @@ impl Model {
                 }
                 Reply::Done
             }
+            Command::Replace { relocation, key, version } => {
+                if let Some(relocation) = self.relocations.get_mut(relocation) {
+                    relocation.replaced.retain(|(known, _)| known != key);
+                    relocation.replaced.push((key.clone(), version.clone()));
+                }
+                Reply::Done
+            }
+            Command::Yield { inode, from, key, version } => {
+                self.give_way(inode.0, from, key, version);
+                Reply::Done
+            }
             Command::SetAttr { request, inode, change, now } => self.once_checked(*request, |model| {
                 let node = model.nodes.get_mut(&inode.0).ok_or(Refusal::Gone(*inode))?;
                 node.own.mode = change.mode.or(node.own.mode);
@@ -167,6 +168,32 @@ impl Model {
             }),
             other => self.persist(other),
         }
+    }
+
+    fn commit(&mut self, id: u64, key: &[u8], version: &crate::Version) {
+        let crate::Version { size, mtime, version, content } = version.clone();
+        let known = self.nodes.get_mut(&id).expect("is there").dirty.take();
+        let order = known.as_ref().map(|dirty| (dirty.since, dirty.barrier));
+        if let Some(dirty) = known.filter(|dirty| dirty.key.as_deref() != Some(key)) {
+            self.orphan(dirty);
+        }
+        let node = self.nodes.get_mut(&id).expect("is there");
+        node.kind = Kind::File(ObservedKind::File { size, mtime, version, content });
+        node.own = node.own.of_written(mtime);
+        self.settle(id, key, order);
+        self.aliases_lag(id);
+    }
+
+    fn give_way(&mut self, id: u64, from: &str, key: &[u8], version: &crate::Version) {
+        let Some(node) = self.nodes.get(&id) else { return };
+        let is_that = matches!(&node.kind, Kind::File(ObservedKind::File { version, .. }) if *version == from);
+        let (Some(mount), is_dirty) = (self.mount_of(id), node.dirty.is_some()) else { return };
+        if !is_that || from.is_empty() || is_dirty || self.key(id) == key || self.path_key(id) != key {
+            return;
+        }
+        let old = self.key(id);
+        self.commit(id, key, version);
+        self.left.insert((mount, old), from.to_owned());
     }
 
     pub(super) fn once_checked(

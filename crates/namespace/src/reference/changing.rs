@@ -26,6 +26,8 @@ pub(super) enum Change {
     Moved { which: Index, stale: bool, renamed: bool, skip: usize },
     EndRelocation { which: Index },
     Leave { mount: u32, key: Name, gone: Name },
+    Replace { which: Index, key: Name },
+    Yield { which: Index, stale: bool, elsewhere: bool, version: u8 },
     SetAttr { inode: Index, change: AttrChange, now: i64 },
     Link { file: Index, dir: Index, name: Name, due: Due, barrier: bool, now: i64 },
 }
@@ -94,6 +96,9 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
             .prop_map(|(which, stale, renamed, skip)| Change::Moved { which, stale, renamed, skip }),
         3 => index().prop_map(|which| Change::EndRelocation { which }),
         1 => (0..3u32, names(), names()).prop_map(|(mount, key, gone)| Change::Leave { mount, key, gone }),
+        1 => (index(), names()).prop_map(|(which, key)| Change::Replace { which, key }),
+        3 => (index(), seldom(), seldom(), 0..3u8)
+            .prop_map(|(which, stale, elsewhere, version)| Change::Yield { which, stale, elsewhere, version }),
         3 => (index(), change, now()).prop_map(|(inode, change, now)| Change::SetAttr { inode, change, now }),
         8 => (index(), index(), names(), dues(), any::<bool>(), now())
             .prop_map(|(file, dir, name, due, barrier, now)| Change::Link { file, dir, name, due, barrier, now }),
@@ -249,6 +254,26 @@ impl Change {
                 objects: vec![(key.as_bytes().to_vec(), "left".to_owned())],
                 gone: vec![gone.as_bytes().to_vec()],
             },
+            Self::Replace { which, key } => Command::Replace {
+                relocation: relocation(which)?,
+                key: key.as_bytes().to_vec(),
+                version: (number % 5).to_string(),
+            },
+            Self::Yield { which, stale, elsewhere, version } => {
+                let moves =
+                    |id: u64| model.mount_of(id).is_some_and(|mount| mount != 0) && model.key(id) != model.path_key(id);
+                let inode = pick(which, model, |id| !model.is_directory(id) && moves(id));
+                let node = model.nodes.get(&inode.0).filter(|_| inode.0 != 1)?;
+                let Kind::File(ObservedKind::File { version: known, .. }) = &node.kind else { return None };
+                let key = if *elsewhere { b"a/b".to_vec() } else { model.path_key(inode.0) };
+                let version = Version {
+                    size: 3,
+                    mtime: Timestamp(5),
+                    version: version.to_string(),
+                    content: ContentId(number + 100),
+                };
+                Command::Yield { inode, from: if *stale { "stale".to_owned() } else { known.clone() }, key, version }
+            }
             Self::SetAttr { inode, change, now } => Command::SetAttr {
                 request: request(false),
                 inode: pick(inode, model, |id| !model.links.contains_key(&id)),

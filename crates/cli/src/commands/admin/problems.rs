@@ -13,7 +13,8 @@ use crate::{
 
 /// List what cannot be persisted or moved, and decide what becomes of it.
 ///
-/// What fails is tried again by itself. A conflict is not: the store has another version than the one that was changed.
+/// What fails is tried again by itself. A conflict waits for a decision: the store has another version than the one that was changed, or another object where
+/// a rename is to move one.
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Examples:
@@ -29,11 +30,11 @@ pub(super) struct ProblemsArgs {
 enum Resolve {
     /// Try again now.
     Retry(Target),
-    /// Replace what the store has by what was written.
+    /// Replace what the store has by what was written or renamed.
     Overwrite(Target),
-    /// Give up what was written: the file becomes what the store has.
+    /// Give up what was written or renamed: the file becomes what the store has.
     Skip(Target),
-    /// Store what was written under another name beside; the file becomes what the store has.
+    /// Store what was written, or keep what was renamed, under another name beside; the file becomes what the store has.
     Divert(Target),
 }
 
@@ -101,7 +102,7 @@ async fn resolve(session: &mut Session, path: &NsPath, resolution: Resolution) -
         return session.out.json(&ResolvedJson { path: path.into(), diverted });
     }
     let Some(diverted) = diverted else { return Ok(()) };
-    session.out.line(&format!("{} is persisted as {}", escape(&path.to_bytes()), escape(&diverted.to_bytes())))
+    session.out.line(&format!("{} is kept as {}", escape(&path.to_bytes()), escape(&diverted.to_bytes())))
 }
 
 impl<'a> From<&'a Problem> for ProblemJson<'a> {

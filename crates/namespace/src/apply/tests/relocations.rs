@@ -1,9 +1,9 @@
 //! Relocations: files that have moved, the end, and what is masked until then.
 
-use headpond_types::{InodeId, Timestamp};
+use headpond_types::{ContentId, InodeId, Timestamp};
 
 use super::{Bed, ROOT, dir, entry, file};
-use crate::{Command, Outcome, Reply};
+use crate::{Command, Due, Outcome, Reply, Version};
 
 /// `/a/f` and `/a/sub/g`, in a directory that is being relocated to `/c`; answers the relocation.
 fn relocating() -> (Bed, u64) {
@@ -233,4 +233,41 @@ fn a_directory_removed_where_one_above_moves_leaves_its_markers_to_be_deleted() 
     bed.end(left.id);
     bed.end(bed.relocation_of(again).expect("is to be moved"));
     assert_eq!((bed.key(again), bed.relocations()), ("c/sub".into(), vec![]));
+}
+
+#[test]
+fn what_is_in_the_way_may_be_replaced_in_the_version_that_was_decided_last() {
+    let (mut bed, relocation) = relocating();
+    for version in ["theirs", "newer"] {
+        let (key, version) = (b"c/f".to_vec(), version.to_owned());
+        assert_eq!(bed.effects(&Command::Replace { relocation, key, version }), []);
+    }
+    bed.reopen();
+    let known = bed.relocations();
+    assert_eq!((known.len(), known[0].id), (1, relocation), "it goes on under its id");
+    assert_eq!(known[0].replaced, [(b"c/f".to_vec(), "newer".to_owned())]);
+    bed.end(relocation);
+    bed.effects(&Command::Replace { relocation, key: b"c/f".to_vec(), version: "late".to_owned() });
+    assert_eq!(bed.relocations(), []);
+}
+
+#[test]
+fn a_file_gives_way_to_what_is_where_its_path_says() {
+    let (mut bed, relocation) = relocating();
+    let (c, f) = (bed.id("/c"), bed.id("/c/f"));
+    let give_way = |bed: &mut Bed, from: &str, key: &str| {
+        let version = Version { size: 6, mtime: Timestamp(70), version: "theirs".to_owned(), content: ContentId(77) };
+        bed.effects(&Command::Yield { inode: f, from: from.to_owned(), key: key.as_bytes().to_vec(), version })
+    };
+    assert_eq!(give_way(&mut bed, "v0", "c/f"), [], "another version");
+    assert_eq!(give_way(&mut bed, "v1", "c/g"), [], "another place");
+    assert_eq!(bed.key(f), "a/f");
+    assert_eq!(give_way(&mut bed, "v1", "c/f"), [entry(c, "f", Some(f))]);
+    assert_eq!(give_way(&mut bed, "v1", "c/f"), [], "done before");
+    let attr = bed.attr(f);
+    assert_eq!((bed.key(f), &attr.version[..], attr.size, attr.mtime), ("c/f".to_owned(), "theirs", 6, Timestamp(70)));
+    let left = bed.snapshot().left_objects(attr.mount).expect("reads");
+    assert_eq!(left, [(b"a/f".to_vec(), "v1".to_owned())], "its own object is nobody's");
+    bed.commit_dirty(f, 9, Due::Now);
+    bed.end(relocation);
 }
