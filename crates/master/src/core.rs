@@ -20,6 +20,7 @@ use crate::{
     metrics::Metrics,
     mounting::Mounting,
     mounts::Mounts,
+    notices::Notices,
     persist::{Backlog, Holders, Persister},
     relocate::{Progress, Relocator, Unanswered},
     sessions::Sessions,
@@ -44,6 +45,7 @@ pub(crate) struct Core {
     pub(crate) writing: Arc<Writing>,
     pub(crate) backlog: Arc<Backlog>,
     pub(crate) persister: Arc<Persister>,
+    pub(crate) notices: Arc<Notices>,
     pub(crate) metrics: Metrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,
@@ -106,7 +108,9 @@ impl Core {
         let abandoned = Arc::new(abandoned(&config.state_dir).await?);
         let (leases, names) = (Arc::new(Leases::new(config.write_lease)), Arc::new(NameLocks::new()));
         let unanswered = Unanswered::at_start(&catalog.snapshot()?)?;
+        let notices = Arc::new(Notices::default());
         let relocator = Arc::new(Relocator {
+            notices: notices.clone(),
             catalog: catalog.clone(),
             mounts: mounts.clone(),
             engine: engine.clone(),
@@ -150,6 +154,7 @@ impl Core {
             relocator: relocator.clone(),
             holders: Holders::new(transport, workers.clone()),
             problems: Default::default(),
+            notices: notices.clone(),
             metrics: metrics.write.clone(),
             clock: clock.clone(),
             tasks: tasks.clone(),
@@ -170,6 +175,7 @@ impl Core {
             writing,
             backlog,
             persister,
+            notices,
             metrics,
             clock,
             tasks,

@@ -33,6 +33,7 @@ mod metrics;
 mod mount;
 mod mounting;
 mod mounts;
+mod notices;
 mod pause;
 mod persist;
 mod persistence;

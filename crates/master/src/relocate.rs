@@ -83,6 +83,7 @@ use crate::{
     metrics::WriteMetrics,
     mount::path_key,
     mounts::Mounts,
+    notices::Notices,
     pause,
     sync::SyncEngine,
     write::{Leases, NameLocks},
@@ -104,6 +105,7 @@ pub(crate) struct Relocator {
     pub(crate) abandoned: Arc<Abandoned>,
     /// Other requests that may still be carried out.
     pub(crate) unanswered: Unanswered,
+    pub(crate) notices: Arc<Notices>,
     pub(crate) metrics: WriteMetrics,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Tasks,

@@ -13,6 +13,7 @@ mod lookups;
 mod markers;
 mod moves;
 mod nodes;
+mod notices;
 mod order;
 mod outages;
 mod overlaps;

@@ -186,7 +186,10 @@ impl Persister {
             Some(ObjectMeta { size, mtime, version, content: Some(found), .. }) if found == *content => {
                 return Ok(Version { size, mtime, version, content: found });
             }
-            None if replaces.is_some() => None,
+            None if replaces.is_some() => {
+                self.tell_deleted(inode, replaces.as_deref())?;
+                None
+            }
             None => return Err(error.into()),
             Some(meta) if Some(&meta.version) == replaces.as_ref() => return Err(error.into()),
             Some(meta) if meta.content.is_some_and(|found| earlier.contains(&found)) => Some(meta.version),
@@ -194,6 +197,20 @@ impl Persister {
         };
         self.catalog.propose(Command::Overwrite { inode, number, version: replaceable }).await?;
         Err(error.into())
+    }
+
+    /// The object of a file, in the version `known`, was deleted while newer bytes of the file waited.
+    fn tell_deleted(&self, inode: InodeId, known: Option<&str>) -> Result<()> {
+        let attr = self.catalog.snapshot()?.attr(inode)?;
+        // Others are those of files that are gone: who deleted them may be we.
+        if let Some(path) = self.path_of(inode)?
+            && attr.is_some_and(|attr| Some(&attr.version[..]) == known)
+        {
+            let what =
+                "its object was deleted outside while newer bytes of it were to be stored: it is put again with them";
+            self.notices.note(path, what, self.clock.now());
+        }
+        Ok(())
     }
 
     /// The name of an inode; `None` when it is gone.

@@ -8,8 +8,8 @@ use std::{
 use fail::fail_point;
 use futures::{StreamExt, stream};
 use headpond_namespace::{Command, MovedFile, Reply, Version, displaced_key};
-use headpond_types::{ContentId, Error, ErrorKind, RequestId, Result};
-use headpond_ufs::Precondition;
+use headpond_types::{ContentId, Error, ErrorKind, NsPath, RequestId, Result};
+use headpond_ufs::{Key, Precondition};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -301,6 +301,26 @@ impl Job<'_> {
         Ok(())
     }
 
+    /// Somebody else may have changed or deleted the source `key` after it was copied.
+    fn tell(&self, key: &Key, verdict: Verdict<()>) {
+        let what = match verdict {
+            Verdict::Done(()) => return,
+            Verdict::Missing => {
+                "its object was deleted outside while it was moved since a rename, or the store deleted it and did not say so: what it was \
+                 goes on under its new name"
+            }
+            Verdict::Unmet => {
+                "its object was changed outside while it was moved since a rename: what is here now stays as a file of its own, and \
+                 what it was goes on under its new name"
+            }
+        };
+        let place = self.mount.relative(key.as_bytes()).unwrap_or_default();
+        let path = NsPath::parse([&self.mount.mount.path.to_bytes()[..], b"/", place].concat());
+        if let Ok(path) = path {
+            self.relocator.notices.note(path, what, self.relocator.clock.now());
+        }
+    }
+
     async fn delete_sources(&self, moved: Vec<Straggler>) -> Result<()> {
         let owners = self.owners()?;
         let mut doomed = Vec::with_capacity(moved.len());
@@ -313,12 +333,7 @@ impl Job<'_> {
         let (verdicts, outcome) = self.delete_versions(&doomed).await;
         for (Doomed { key, .. }, verdict) in doomed.iter().zip(verdicts) {
             let Some(verdict) = verdict else { continue };
-            if verdict == Verdict::Unmet {
-                tracing::warn!(
-                    ?key,
-                    "an object was changed outside while it was moved: it stays as a file at its old path"
-                );
-            }
+            self.tell(key, verdict);
             fail_point!("relocate::deleted");
         }
         outcome

@@ -60,6 +60,13 @@ impl Admin {
                 conflict: stuck.conflict,
             });
         }
+        let notices = self.core.notices.list().into_iter().map(|notice| Problem {
+            path: notice.path.to_bytes().into(),
+            reason: notice.reason,
+            since_ns: notice.since.0,
+            ..Problem::default()
+        });
+        problems.extend(notices);
         Ok(problems)
     }
 
@@ -105,6 +112,14 @@ impl Admin {
         request: RequestId,
     ) -> Result<Option<Option<NsPath>>> {
         let (parent, name, content, relocation) = match self.core.relocator.resolve(path, resolution).await? {
+            None if self.core.notices.is_at(path) => {
+                if resolution != Resolution::Skip {
+                    let message = format!("nothing is left to be done about {path}: skip it, and the notice is gone");
+                    return Err(Error::new(ErrorKind::InvalidArgument, message));
+                }
+                self.core.notices.dismiss(path);
+                return Ok(Some(None));
+            }
             None => return Ok(None),
             Some(Decided::Done) => return Ok(Some(None)),
             Some(Decided::Divert { parent, name, content, relocation }) => (parent, name, content, relocation),

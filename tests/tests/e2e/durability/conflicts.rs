@@ -149,6 +149,12 @@ fn an_object_that_went_while_a_newer_file_waits_is_put_again() -> Result<()> {
     must_read(&cluster.path(0, "f"), &ours())?;
     must_be_persisted(&lake, &cluster)?;
     ensure!(lake.get("f")? == ours(), "other bytes");
+    // That is told, until somebody has taken note of it.
+    let told = problem_of(&cluster, "/f")?;
+    ensure!(!told.conflict && told.held_up == 0 && told.reason.contains("deleted outside"), "{told:?}");
+    cluster.run_ok(&["admin", "problems", "skip", "/f"])?;
+    ensure!(problems(&cluster)?.is_empty(), "{:?}", problems(&cluster)?);
+    ensure!(lake.get("f")? == ours(), "dismissing it changed the object");
     Ok(())
 }
 

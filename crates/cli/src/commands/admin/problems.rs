@@ -32,7 +32,7 @@ enum Resolve {
     Retry(Target),
     /// Replace what the store has by what was written or renamed.
     Overwrite(Target),
-    /// Give up what was written or renamed: the file becomes what the store has.
+    /// Give up what was written or renamed: the file becomes what the store has. Dismisses a notice.
     Skip(Target),
     /// Store what was written, or keep what was renamed, under another name beside; the file becomes what the store has.
     Divert(Target),
