@@ -49,9 +49,12 @@ impl Writing {
         let inodes = ends.each_ref().map(|end| end.attr.inode);
         // What they were to replace goes, as where they are renamed.
         let is_later = due(&one).is_some() && due(&other).is_some();
-        let replaces = inodes.iter().any(|inode| self.replaced.get(*inode).is_some());
+        let mut replacing = Vec::new();
+        for end in &ends {
+            replacing.extend(self.replacing_within(&snapshot, &end.attr)?);
+        }
         if !is_later
-            && replaces
+            && !replacing.is_empty()
             && let Some(way) = self.keeps_objects(&snapshot, mount, number)?
         {
             return Ok(Try::Wait(way));
@@ -63,11 +66,11 @@ impl Writing {
             }
         }
         let mut leaves = Vec::new();
-        for inode in inodes {
+        for inode in &replacing {
             if is_later {
-                leaves.extend(self.left_in_place_of(inode));
+                leaves.extend(self.left_in_place_of(*inode));
             } else {
-                self.delete_replaced(mount, inode).await?;
+                self.delete_replaced(mount, *inode).await?;
             }
         }
         fail_point!("exchange::begun");
@@ -87,7 +90,7 @@ impl Writing {
             other => return Err(unexpected(&other)),
         }
         if is_later {
-            inodes.into_iter().for_each(|inode| self.replaced.forget(inode));
+            replacing.into_iter().for_each(|inode| self.replaced.forget(inode));
         }
         self.note_moved(&inodes, &ends.each_ref().map(|end| &end.attr));
         self.relocator.kick(mount.mount.id);

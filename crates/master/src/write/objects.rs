@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headpond_namespace::Snapshot;
-use headpond_types::{Attr, InodeId, MountId, Name, Result};
+use headpond_types::{Attr, FileKind, InodeId, MountId, Name, Result};
 use headpond_ufs::{Capabilities, Key, ListRequest, Precondition, UnderStore};
 
 use super::{Writing, replaced::OldObject};
@@ -70,6 +70,22 @@ const fn absent(capabilities: &Capabilities) -> Precondition {
 }
 
 impl Writing {
+    /// The files that were to replace objects where they are and will not once `moved` has another name: itself, and those below.
+    pub(super) fn replacing_within(&self, snapshot: &Snapshot, moved: &Attr) -> Result<Vec<InodeId>> {
+        let inodes = self.replaced.inodes();
+        if inodes.is_empty() || moved.kind != FileKind::Directory {
+            return Ok(inodes.into_iter().filter(|inode| *inode == moved.inode).collect());
+        }
+        let Some(top) = snapshot.path(moved.inode)? else { return Ok(Vec::new()) };
+        let mut within = Vec::new();
+        for inode in inodes {
+            if snapshot.path(inode)?.is_some_and(|path| path.starts_with(&top)) {
+                within.push(inode);
+            }
+        }
+        Ok(within)
+    }
+
     /// Deletes the object that a file which no store holds is to replace, if there is one.
     ///
     /// # Errors

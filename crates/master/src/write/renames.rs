@@ -83,9 +83,10 @@ impl Writing {
         let replaced_named = replaced.as_ref().map(|old| Self::named(&snapshot, old)).transpose()?;
         let links = replaced_named.as_ref().map_or(0, |named| named.others);
         let moves = replaced_named.is_some_and(|named| named.moves);
-        let deletes = [Some(moved.inode), replaced.as_ref().map(|old| old.inode)];
+        let mut deletes = self.replacing_within(&snapshot, &moved)?;
+        deletes.extend(replaced.as_ref().map(|old| old.inode).filter(|inode| self.replaced.get(*inode).is_some()));
         if !is_later
-            && deletes.into_iter().flatten().any(|inode| self.replaced.get(inode).is_some())
+            && !deletes.is_empty()
             && let Some(way) = self.keeps_objects(&snapshot, mount, number)?
         {
             return Ok(Try::Wait(way));
@@ -116,13 +117,13 @@ impl Writing {
         }
         let (mut leaves, mut marker, mut kept) = (Vec::new(), None, None);
         if is_later {
-            leaves.extend(deletes.into_iter().flatten().filter_map(|inode| self.left_in_place_of(inode)));
+            leaves.extend(deletes.iter().filter_map(|inode| self.left_in_place_of(*inode)));
             if from.0 != to.0 {
                 marker = self.marker_of(mount, &from_dir.attr).await?;
             }
         } else {
-            for inode in deletes.into_iter().flatten() {
-                self.delete_replaced(mount, inode).await?;
+            for inode in &deletes {
+                self.delete_replaced(mount, *inode).await?;
             }
             if from.0 != to.0 {
                 kept = self.keep(mount, &from_dir.attr, &from.1).await?;
@@ -146,9 +147,10 @@ impl Writing {
             Reply::Renamed(_) => {}
             other => return Err(unexpected(&other)),
         }
-        self.note_moved(&deletes.into_iter().flatten().collect::<Vec<_>>(), &[&moved]);
+        let ends: Vec<_> = [Some(moved.inode), replaced.as_ref().map(|old| old.inode)].into_iter().flatten().collect();
+        self.note_moved(&ends, &[&moved]);
         if is_later {
-            deletes.into_iter().flatten().for_each(|inode| self.replaced.forget(inode));
+            deletes.into_iter().for_each(|inode| self.replaced.forget(inode));
         }
         if let Some(old) = replaced {
             if links == 0 {

@@ -32,6 +32,11 @@ impl Replaced {
         self.objects().get(&inode).cloned()
     }
 
+    /// The files that are to replace some.
+    pub(crate) fn inodes(&self) -> Vec<InodeId> {
+        self.objects().keys().copied().collect()
+    }
+
     pub(crate) fn forget(&self, inode: InodeId) {
         self.objects().remove(&inode);
     }

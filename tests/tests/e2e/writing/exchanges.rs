@@ -1,16 +1,16 @@
 //! Names that are exchanged (`RENAME_EXCHANGE`): one step, and the bucket follows.
 
-use std::{collections::BTreeMap, fs, path::Path};
+use std::{collections::BTreeMap, fs, fs::File, io::Write as _, path::Path};
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use headpond_tests::{noise, write_and_close};
+use headpond_tests::{close, noise, write_and_close};
 use rustix::{
     fs::{CWD, RenameFlags, renameat_with},
     io::Errno,
 };
 
-use super::{must_read, must_soon_read};
+use super::{must_read, must_soon_read, names};
 use crate::lake::Lake;
 
 fn exchange(one: &Path, other: &Path) -> rustix::io::Result<()> {
@@ -133,6 +133,38 @@ fn a_file_and_a_directory_change_names_in_a_local_directory() -> Result<()> {
         cluster.run_ok(&["fs", "sync", "/files", "--timeout", "60s"])?;
         is_there(&below)?;
         is_there(&path)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_was_replaced_stays_away_when_its_directory_has_another_name() -> Result<()> {
+    for (durability, close_first) in [("through", false), ("through", true), ("async", false), ("async", true)] {
+        let lake = Lake::of([("a/b/g", "old"), ("b/c/d/e", "e")])?;
+        let cluster = lake.cluster().store(&["--durability", durability]).start()?;
+        let path = |below: &str| cluster.path(0, below);
+        names(&path("a/b"))?;
+        names(&path("b/c/d"))?;
+        let mut file = File::create(path("b/c/p"))?;
+        file.write_all(b"new")?;
+        std::fs::rename(path("b/c/p"), path("a/b/g"))?;
+        let mut file = Some(file);
+        if close_first {
+            file.take().map(close).transpose()?;
+        }
+        exchange(&path("b/c/d"), &path("a/b"))?;
+        for _ in 0..50 {
+            ensure!(names(&path("a/b"))? == ["e"], "{durability}, {close_first}: a/b has {:?}", names(&path("a/b"))?);
+            ensure!(names(&path("b/c/d"))? == ["g"], "b/c/d has {:?}", names(&path("b/c/d"))?);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        file.take().map(close).transpose()?;
+        for _ in 0..50 {
+            ensure!(names(&path("a/b"))? == ["e"], "at the end a/b has {:?}", names(&path("a/b"))?);
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        let objects = [("a/b/e".to_owned(), "e".into()), ("b/c/d/g".to_owned(), "new".into())];
+        lake.must_become_but(&objects.into(), &["a/b/", "a/", "b/", "b/c/", "b/c/d/"].map(ToOwned::to_owned).into())?;
     }
     Ok(())
 }
