@@ -1,5 +1,6 @@
 //! Room for bytes that are not written yet, and holes.
 
+use headpond_runtime::{Clock as _, SystemClock};
 use headpond_types::{Error, ErrorKind, Result};
 
 use super::{FileSystem, Source, SourceWriter};
@@ -42,6 +43,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         if what.extends && writer.attr().size < end {
             writer.set_length(end).await?;
         }
-        Ok(())
+        // Also of what is not persisted yet: another time may have been set since it was written.
+        self.set_modified(writer.attr().inode, SystemClock.now()).await
     }
 }

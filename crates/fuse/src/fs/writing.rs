@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use headpond_client::{AttrChange, NewFile};
-use headpond_types::{Error, ErrorKind, InodeId, Result};
+use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
 
 use super::{Admitted, FileSystem, Opening, PassedThrough, Source, SourceWriter, attributes::name_of, pages::Held};
 
@@ -37,10 +37,17 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
 
     /// A file was opened as one without bytes: it is modified then, also if it had none.
     async fn modify_empty(&self, inode: InodeId) -> Result<()> {
-        let Some(mtime) = self.modified_now(inode) else { return Ok(()) };
+        match self.modified_now(inode) {
+            Some(mtime) => self.set_modified(inode, mtime).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Says when a file was modified though its bytes may be as they were.
+    pub(super) async fn set_modified(&self, inode: InodeId, mtime: Timestamp) -> Result<()> {
         let change = AttrChange { mtime: Some(mtime), ..AttrChange::default() };
         match self.within("changing attributes", self.source.set_attr(inode, change)).await {
-            // Who may write it and does not own it may not set its time, which stays then: he may open it all the same.
+            // Who may write it and does not own it may not set its time, which stays then: he may do to it what he does all the same.
             Err(error) if error.kind() == ErrorKind::PermissionDenied => Ok(()),
             set => set.map(drop),
         }

@@ -16,7 +16,7 @@ use fuser::{
 };
 use headpond_client::StatFs;
 
-use super::{answer, capabilities, changes, convert, shared::Shared};
+use super::{answer, capabilities, changes, convert, sender::is_root, shared::Shared};
 use crate::{
     fs::{Change, Opening, Spot},
     metrics::Op,
@@ -278,7 +278,8 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         reply: ReplyAttr,
     ) {
         let change = Change { mode, uid, gid, length, mtime: mtime.map(convert::time) };
-        self.set_attr(request.uid() == 0, node.0, handle.map(|handle| handle.0), change, reply);
+        let is_privileged = length.is_none() || is_root(request);
+        self.set_attr(is_privileged, node.0, handle.map(|handle| handle.0), change, reply);
     }
 
     fn mkdir(&self, request: &Request, parent: INodeNo, name: &OsStr, mode: u32, umask: u32, reply: ReplyEntry) {

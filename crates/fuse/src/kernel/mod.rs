@@ -11,6 +11,7 @@ mod names;
 mod nodes;
 mod passthrough;
 mod ranges;
+mod sender;
 mod session;
 mod shared;
 mod xattrs;

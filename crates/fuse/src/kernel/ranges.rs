@@ -3,7 +3,7 @@
 use fuser::{Errno, ReplyLseek, ReplyWrite, Request};
 use headpond_client::Stretch;
 
-use super::adapter::Adapter;
+use super::{adapter::Adapter, sender::is_root};
 use crate::{fs::Spot, metrics::Op, source::Source};
 
 impl<S: Source> Adapter<S> {
@@ -34,7 +34,7 @@ impl<S: Source> Adapter<S> {
             // The kernel copies by itself what only it can read.
             return reply.error(Errno::EOPNOTSUPP);
         }
-        let is_privileged = request.uid() == 0;
+        let is_privileged = is_root(request);
         self.spawn(async move |shared| {
             if !is_privileged && let Err(error) = shared.fs.drop_rights(to.node).await {
                 return reply.error(shared.errno("copy_file_range", &error));
