@@ -12,15 +12,16 @@ use anyhow::{Context as _, Result};
 use headpond_tests::{close, truncate};
 use rustix::{
     fs::{
-        Advice, AtFlags, CWD, Gid, Mode as Bits, OFlags, RenameFlags, SeekFrom, Timestamps, UTIME_NOW, UTIME_OMIT, Uid,
+        Advice, AtFlags, CWD, FallocateFlags, FileType, Gid, Mode as Bits, OFlags, RenameFlags, SeekFrom, Timestamps,
+        UTIME_NOW, UTIME_OMIT, Uid, XattrFlags,
     },
     io::Errno,
 };
 
 use super::{
-    calls::{Answer, close_shared, done, errno, flags, names, number, special, times},
+    calls::{Answer, close_shared, done, errno, flags, names, number, special, times, xattrs},
     outcome::{Began, Kind, Outcome},
-    step::{Data, Mode, Path, Slot, Step},
+    step::{Data, Mode, Path, Room, Slot, Step, XATTRS},
 };
 
 /// Places for open files.
@@ -156,6 +157,40 @@ impl Actor {
                 let root = self.root()?;
                 done(self.call(|| rustix::fs::linkat(&root, from.as_str(), &root, to.as_str(), AtFlags::empty())))
             }
+            Step::Symlink(target, path) => {
+                let root = self.root()?;
+                done(self.call(|| rustix::fs::symlinkat(target.as_str(), &root, path.as_str())))
+            }
+            Step::ReadLink(path) => {
+                let root = self.root()?;
+                let target = self.call(|| rustix::fs::readlinkat(&root, path.as_str(), Vec::new()))?;
+                Ok(Outcome::Bytes(target.into_bytes()))
+            }
+            Step::MakeFifo(path, mode) => self.make_node(path, FileType::Fifo, *mode),
+            Step::MakeSocket(path, mode) => self.make_node(path, FileType::Socket, *mode),
+            Step::SetXattr(path, name, value) => {
+                let (path, value) = (self.root.join(path), value.bytes());
+                done(self.call(|| rustix::fs::setxattr(&path, XATTRS[*name], &value, XattrFlags::empty())))
+            }
+            Step::GetXattr(path, name) => {
+                let (path, mut value) = (self.root.join(path), vec![0; 4096]);
+                let got = self.call(|| rustix::fs::getxattr(&path, XATTRS[*name], &mut value[..]))?;
+                value.truncate(got);
+                Ok(Outcome::Bytes(value))
+            }
+            Step::RemoveXattr(path, name) => {
+                let path = self.root.join(path);
+                done(self.call(|| rustix::fs::removexattr(&path, XATTRS[*name])))
+            }
+            Step::ListXattrs(path) => {
+                let (path, mut list) = (self.root.join(path), vec![0; 4096]);
+                let got = self.call(|| rustix::fs::listxattr(&path, &mut list[..]))?;
+                Ok(Outcome::Names(xattrs(&list[..got])))
+            }
+            Step::CopyRange(from, at, to, to_at, length) => {
+                let (from, to) = (self.held(*from)?, self.held(*to)?);
+                self.copy_range((&from, *at), (&to, *to_at), *length)
+            }
             Step::Stat(path) => self.stat(None, path),
             Step::Chmod(path, mode) => {
                 let (root, bits) = (self.root()?, Bits::from_raw_mode(*mode));
@@ -245,6 +280,24 @@ impl Actor {
             Step::SeekEnd(_, by) => self.call(|| rustix::fs::seek(&file, SeekFrom::End(*by))).map(Outcome::Number),
             Step::SeekOn(_, by) => rustix::fs::seek(&file, SeekFrom::Current(*by)).map(Outcome::Number),
             Step::FTruncate(_, length) => done(self.call(|| rustix::fs::ftruncate(&file, *length))),
+            Step::Allocate(_, room, at, length) => {
+                let flags = match room {
+                    Room::Plain => FallocateFlags::empty(),
+                    Room::KeepSize => FallocateFlags::KEEP_SIZE,
+                    Room::PunchHole => FallocateFlags::KEEP_SIZE | FallocateFlags::PUNCH_HOLE,
+                };
+                done(self.call(|| rustix::fs::fallocate(&file, flags, *at, *length)))
+            }
+            Step::FSetXattr(_, name, value) => {
+                let value = value.bytes();
+                done(self.call(|| rustix::fs::fsetxattr(&file, XATTRS[*name], &value, XattrFlags::empty())))
+            }
+            Step::FGetXattr(_, name) => {
+                let mut value = vec![0; 4096];
+                let got = self.call(|| rustix::fs::fgetxattr(&file, XATTRS[*name], &mut value[..]))?;
+                value.truncate(got);
+                Ok(Outcome::Bytes(value))
+            }
             Step::Fsync(_) => done(self.call(|| rustix::fs::fsync(&file))),
             Step::Fdatasync(_) => done(self.call(|| rustix::fs::fdatasync(&file))),
             Step::FStat(_) => {
@@ -280,6 +333,24 @@ impl Actor {
     fn make_dir(&mut self, below: Option<Slot>, path: &str, mode: u32) -> Answer {
         let directory = self.below(below)?;
         done(self.call(|| rustix::fs::mkdirat(&directory, path, Bits::from_raw_mode(mode))))
+    }
+
+    fn make_node(&mut self, path: &str, kind: FileType, mode: u32) -> Answer {
+        let (root, bits) = (self.root()?, Bits::from_raw_mode(mode));
+        done(self.call(|| rustix::fs::mknodat(&root, path, kind, bits, 0)))
+    }
+
+    /// As many calls as it takes: one may copy less than it was asked for.
+    fn copy_range(&mut self, from: (&OwnedFd, u64), to: (&OwnedFd, u64), length: usize) -> Answer {
+        let (mut at, mut to_at) = (from.1, to.1);
+        let mut copied = 0;
+        loop {
+            let rest = length - copied;
+            match self.call(|| rustix::fs::copy_file_range(from.0, Some(&mut at), to.0, Some(&mut to_at), rest))? {
+                0 => return Ok(number(copied)),
+                got => copied += got,
+            }
+        }
     }
 
     fn rename(&mut self, from: (Option<Slot>, &Path), to: (Option<Slot>, &Path), flags: RenameFlags) -> Answer {

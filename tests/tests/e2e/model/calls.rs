@@ -55,7 +55,8 @@ pub(super) fn flags(mode: Mode) -> OFlags {
         Mode::WriteCreateAppend => OFlags::WRONLY | OFlags::CREATE | OFlags::APPEND,
         Mode::Directory => OFlags::RDONLY | OFlags::DIRECTORY,
     };
-    flags | OFlags::CLOEXEC
+    // Who opens a FIFO waits for its other end else.
+    flags | OFlags::CLOEXEC | OFlags::NONBLOCK
 }
 
 pub(super) fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
@@ -66,6 +67,16 @@ pub(super) fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
 pub(super) fn special(nanoseconds: rustix::fs::Nsecs) -> Timestamps {
     let at = Timespec { tv_sec: 0, tv_nsec: nanoseconds };
     Timestamps { last_access: at, last_modification: at }
+}
+
+/// Names that were given to extended attributes, in order: file systems have others of their own.
+pub(super) fn xattrs(list: &[u8]) -> Vec<(String, Kind)> {
+    let names = list.split(|byte| *byte == 0).filter(|name| name.starts_with(b"user."));
+    let names = names.map(|name| String::from_utf8_lossy(name).into_owned());
+    let mut names: Vec<_> =
+        names.filter(|name| !name.starts_with("user.headpond.")).map(|name| (name, Kind::Other)).collect();
+    names.sort_by(|one, other| one.0.cmp(&other.0));
+    names
 }
 
 pub(super) fn done<T>(answer: Answer<T>) -> Answer {

@@ -1,6 +1,6 @@
 //! Steps at random that make sense where they are done, and some that do not.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, os::unix::fs::MetadataExt as _};
 
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use rustix::fs::{OFlags, fcntl_getfl};
@@ -8,7 +8,7 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use super::{
     actor::{Actor, SLOTS},
     outcome::Kind,
-    step::{Data, Mode, Path, Slot, Step},
+    step::{Data, Mode, Path, Room, Slot, Step, XATTRS},
     tree::Tree,
 };
 
@@ -36,6 +36,7 @@ struct Place<'a> {
     random: &'a mut SmallRng,
     files: Vec<&'a str>,
     directories: Vec<&'a str>,
+    symlinks: Vec<&'a str>,
     open: Vec<Slot>,
     /// Open directories, with what is in them.
     held: Vec<(Slot, Vec<Path>)>,
@@ -79,6 +80,24 @@ const KINDS: &Kinds = &[
     (1, |p| Some(Step::Link(p.file(), p.file()))),
     (1, |p| Some(Step::Link(p.directory(), p.file()))),
     (2, |p| Some(Step::RenameNoReplace(p.directory(), p.directory()))),
+    (5, |p| Some(Step::Symlink(p.target(), p.fresh()))),
+    (1, |p| Some(Step::Symlink(p.target(), p.any()))),
+    (3, |p| p.symlink().map(Step::ReadLink)),
+    (1, |p| Some(Step::ReadLink(p.any()))),
+    (2, |p| p.symlink().map(Step::Stat)),
+    (2, |p| p.symlink().map(Step::Unlink)),
+    (2, |p| p.symlink().map(|path| Step::Rename(path, p.any()))),
+    (2, |p| p.symlink().map(|path| Step::Link(path, p.fresh()))),
+    (3, |p| p.symlink().map(|path| Step::Put(path, p.data()))),
+    (2, |p| p.symlink().map(Step::Get)),
+    (2, |p| Some(Step::MakeFifo(p.fresh(), p.bits()))),
+    (1, |p| Some(Step::MakeSocket(p.fresh(), p.bits()))),
+    (10, |p| Some(Step::SetXattr(p.any(), p.xattr(), p.value()))),
+    (4, |p| Some(Step::GetXattr(p.any(), p.xattr()))),
+    (8, |p| Some(Step::RemoveXattr(p.any(), p.xattr()))),
+    (3, |p| Some(Step::ListXattrs(p.any()))),
+    (2, |p| p.opened().map(|slot| Step::FSetXattr(slot, p.xattr(), p.value()))),
+    (2, |p| p.opened().map(|slot| Step::FGetXattr(slot, p.xattr()))),
     (6, |p| Some(Step::Stat(p.any()))),
     (3, |p| Some(Step::Chmod(p.any(), p.bits()))),
     (2, |p| p.owner().map(|(user, group)| Step::Chown(p.any(), user, group))),
@@ -103,6 +122,12 @@ const KINDS: &Kinds = &[
     (3, |p| p.opened().map(|slot| Step::SeekEnd(slot, p.step()))),
     (2, |p| p.opened().map(|slot| Step::SeekOn(slot, p.step()))),
     (5, |p| p.opened().map(|slot| Step::FTruncate(slot, p.offset()))),
+    (3, |p| p.opened().map(|slot| Step::Allocate(slot, Room::Plain, p.offset(), p.offset()))),
+    (2, |p| p.opened().map(|slot| Step::Allocate(slot, Room::KeepSize, p.offset(), p.offset()))),
+    (4, |p| p.opened().map(|slot| Step::Allocate(slot, Room::PunchHole, p.offset(), p.offset()))),
+    (8, |p| {
+        p.opened().and_then(|one| p.opened().map(|other| Step::CopyRange(one, p.offset(), other, p.offset(), p.size())))
+    }),
     (3, |p| p.opened().map(Step::Fsync)),
     (2, |p| p.opened().map(Step::Fdatasync)),
     (5, |p| p.opened().map(Step::FStat)),
@@ -112,9 +137,9 @@ const KINDS: &Kinds = &[
     (3, |p| p.opened().map(|slot| Step::IsSame(slot, p.any()))),
     (2, |p| p.held().map(|(slot, _)| Step::ListHeld(slot))),
     (3, |p| p.held().map(|(slot, name)| Step::PutHeld(slot, name, p.data()))),
-    (4, |p| p.held().map(|(slot, name)| Step::MakeDirHeld(slot, name))),
+    (8, |p| p.held().map(|(slot, name)| Step::MakeDirHeld(slot, name))),
     (5, |p| p.held().map(|(slot, name)| Step::UnlinkHeld(slot, name))),
-    (5, |p| p.held().map(|(slot, name)| Step::RemoveDirHeld(slot, name))),
+    (16, |p| p.held().map(|(slot, name)| Step::RemoveDirHeld(slot, name))),
     (4, |p| p.held().map(|(slot, name)| Step::StatHeld(slot, name))),
     (3, |p| p.held().and_then(|(slot, name)| p.held().map(|to| Step::RenameHeld(slot, name, to.0, to.1)))),
 ];
@@ -137,6 +162,7 @@ impl Choice {
                 random: &mut self.random,
                 files: tree.paths(Kind::File),
                 directories: tree.paths(Kind::Directory),
+                symlinks: tree.paths(Kind::Symlink),
                 open: (0..SLOTS).filter(|slot| reference.open(*slot).is_some()).collect(),
                 held: (0..SLOTS).filter_map(|slot| Some((slot, reference.entries(slot)?))).collect(),
                 data: self.drawn,
@@ -185,6 +211,10 @@ fn writes_what_is_read(step: &Step, reference: &Actor, tree: &Tree) -> bool {
             read_only.insert(stat.st_ino);
         }
     }
+    let is_read = |path: &str| {
+        let there = std::fs::metadata(reference.root.join(path));
+        there.is_ok_and(|there| read_only.contains(&there.ino()))
+    };
     let path = match step {
         Step::Put(path, _)
         | Step::PutWithTimes(path, ..)
@@ -197,12 +227,12 @@ fn writes_what_is_read(step: &Step, reference: &Actor, tree: &Tree) -> bool {
         Step::PutBeside(path, _) => &format!("{path}.tmp"),
         // Below an open directory: whichever file has the name.
         Step::PutHeld(_, name, _) => {
-            let mut same = tree.paths(Kind::File).into_iter().filter(|path| path.ends_with(name.as_str()));
-            return same.any(|path| tree.inode(path).is_some_and(|inode| read_only.contains(&inode)));
+            let some = [Kind::File, Kind::Symlink].map(|kind| tree.paths(kind)).into_iter().flatten();
+            return some.filter(|path| path.ends_with(name.as_str())).any(is_read);
         }
         _ => return false,
     };
-    tree.inode(path).is_some_and(|inode| read_only.contains(&inode))
+    is_read(path)
 }
 
 impl Place<'_> {
@@ -269,6 +299,27 @@ impl Place<'_> {
             directories.iter().filter(|other| other.starts_with(&format!("{path}/"))).copied().collect();
         let below = self.one_of(&below).unwrap_or(path);
         Some(Step::Rename(path.to_owned(), format!("{below}/{}", self.name())))
+    }
+
+    fn symlink(&mut self) -> Option<Path> {
+        let symlinks = self.symlinks.clone();
+        self.one_of(&symlinks).map(ToOwned::to_owned)
+    }
+
+    /// What a symbolic link leads to: never out of the root.
+    fn target(&mut self) -> Path {
+        if self.random.random_bool(0.3) { format!("{}/{}", self.name(), self.name()) } else { self.name() }
+    }
+
+    fn xattr(&mut self) -> usize {
+        self.random.random_range(0..XATTRS.len())
+    }
+
+    /// Of an extended attribute: all of them have room on any file system.
+    fn value(&mut self) -> Data {
+        let length = self.random.random_range(0..100);
+        self.data += 1 << 32;
+        Data { seed: self.data, length }
     }
 
     fn slot(&mut self) -> Slot {
@@ -340,7 +391,8 @@ impl Place<'_> {
 
     /// Whose bits leave the owner what the run itself needs.
     fn bits(&mut self) -> u32 {
-        0o700 | self.random.random_range(0..0o100)
+        let special = if self.random.random_bool(0.2) { self.random.random_range(0..8) << 9 } else { 0 };
+        special | 0o700 | self.random.random_range(0..0o100)
     }
 
     fn owner(&mut self) -> Option<(u32, u32)> {

@@ -43,6 +43,7 @@ impl fmt::Debug for Outcome {
 pub(super) enum Kind {
     File,
     Directory,
+    Symlink,
     Other,
 }
 
@@ -51,6 +52,7 @@ impl Kind {
         match kind {
             FileType::RegularFile => Self::File,
             FileType::Directory => Self::Directory,
+            FileType::Symlink => Self::Symlink,
             _ => Self::Other,
         }
     }
@@ -94,10 +96,15 @@ impl Began {
         let in_the_run = stat.st_mtime >= self.0 && u64::try_from(stat.st_mtime).is_ok_and(|at| at <= until.as_secs());
         Attributes {
             kind,
-            size: (kind == Kind::File).then(|| u64::try_from(stat.st_size).unwrap_or(u64::MAX)),
+            size: matches!(kind, Kind::File | Kind::Symlink).then(|| u64::try_from(stat.st_size).unwrap_or(u64::MAX)),
             mode: stat.st_mode & 0o7777,
             owner: (stat.st_uid, stat.st_gid),
-            modified: if in_the_run { Modified::InTheRun } else { Modified::Set(stat.st_mtime, stat.st_mtime_nsec) },
+            // That of a FIFO that is written is the kernel's.
+            modified: if in_the_run || kind == Kind::Other {
+                Modified::InTheRun
+            } else {
+                Modified::Set(stat.st_mtime, stat.st_mtime_nsec)
+            },
         }
     }
 }

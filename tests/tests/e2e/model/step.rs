@@ -4,17 +4,8 @@ use std::fmt;
 
 use headpond_tests::noise;
 
-/// Kinds of step that a mount does not take yet. They are added to [`Step`] when it does.
-pub(super) const LATER: [&str; 8] = [
-    "symlink and readlink",
-    "extended attributes",
-    "fallocate, and holes punched",
-    "lseek to data and holes",
-    "mknod of a FIFO or a socket",
-    "shared memory mappings",
-    "copy_file_range",
-    "setuid, setgid and sticky bits",
-];
+/// Names of extended attributes.
+pub(super) const XATTRS: [&str; 3] = ["user.a", "user.b c", "user.headless"];
 
 /// A path below the root, without a leading slash.
 pub(super) type Path = String;
@@ -86,6 +77,14 @@ impl Mode {
     }
 }
 
+/// What is to become of a part of a file. Variants are named for the flags of fallocate(2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    Plain,
+    KeepSize,
+    PunchHole,
+}
+
 /// One step: a call, or a few that programs make together.
 #[derive(Clone, Debug)]
 pub(super) enum Step {
@@ -115,6 +114,18 @@ pub(super) enum Step {
     /// Two names change what they lead to by three renames, the third name being free.
     RenameInCircle(Path, Path, Path),
     Link(Path, Path),
+    /// The first is what it leads to, taken from where it lies.
+    Symlink(Path, Path),
+    ReadLink(Path),
+    MakeFifo(Path, u32),
+    MakeSocket(Path, u32),
+    // Extended attributes, by their place in [`XATTRS`].
+    SetXattr(Path, usize, Data),
+    GetXattr(Path, usize),
+    RemoveXattr(Path, usize),
+    ListXattrs(Path),
+    FSetXattr(Slot, usize, Data),
+    FGetXattr(Slot, usize),
     // Attributes.
     Stat(Path),
     Chmod(Path, u32),
@@ -138,6 +149,9 @@ pub(super) enum Step {
     SeekEnd(Slot, i64),
     SeekOn(Slot, i64),
     FTruncate(Slot, u64),
+    Allocate(Slot, Room, u64, u64),
+    /// Within the kernel: from where in which file, to where in which, how much.
+    CopyRange(Slot, u64, Slot, u64, usize),
     Fsync(Slot),
     Fdatasync(Slot),
     FStat(Slot),
@@ -177,6 +191,9 @@ impl Step {
             | Self::SeekEnd(slot, ..)
             | Self::SeekOn(slot, ..)
             | Self::FTruncate(slot, ..)
+            | Self::Allocate(slot, ..)
+            | Self::FSetXattr(slot, ..)
+            | Self::FGetXattr(slot, ..)
             | Self::Fsync(slot)
             | Self::Fdatasync(slot)
             | Self::FStat(slot)
@@ -190,7 +207,7 @@ impl Step {
             | Self::UnlinkHeld(slot, ..)
             | Self::RemoveDirHeld(slot, ..)
             | Self::StatHeld(slot, ..) => vec![*slot],
-            Self::RenameHeld(slot, _, to, _) => vec![*slot, *to],
+            Self::RenameHeld(slot, _, to, _) | Self::CopyRange(slot, _, to, ..) => vec![*slot, *to],
             _ => Vec::new(),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    os::unix::ffi::OsStringExt as _,
     path::Path,
 };
 
@@ -9,7 +10,10 @@ use anyhow::{Context as _, Result, bail, ensure};
 use bytes::Bytes;
 use rustix::fs::AtFlags;
 
-use super::outcome::{Attributes, Began, Kind};
+use super::{
+    calls::xattrs,
+    outcome::{Attributes, Began, Kind},
+};
 
 /// Everything below a root.
 #[derive(Debug)]
@@ -24,6 +28,25 @@ struct Entry {
     /// Names, of a file.
     links: u64,
     bytes: Bytes,
+    /// Attributes that were set.
+    extended: BTreeMap<String, Vec<u8>>,
+}
+
+/// Extended attributes of a file or a directory; nothing else has any.
+fn extended(path: &Path, kind: Kind) -> Result<BTreeMap<String, Vec<u8>>> {
+    if !matches!(kind, Kind::File | Kind::Directory) {
+        return Ok(BTreeMap::new());
+    }
+    let mut list = vec![0; 4096];
+    let listed = rustix::fs::listxattr(path, &mut list[..]).with_context(|| path.display().to_string())?;
+    let names = xattrs(&list[..listed]).into_iter().map(|(name, _)| {
+        let mut value = vec![0; 4096];
+        let got = rustix::fs::getxattr(path, &name, &mut value[..])
+            .with_context(|| format!("{name} of {}", path.display()))?;
+        value.truncate(got);
+        Ok((name, value))
+    });
+    names.collect()
 }
 
 impl Tree {
@@ -54,13 +77,15 @@ impl Tree {
                 .with_context(|| format!("/{path} is listed, but"))?;
             let attributes = began.attributes(&stat);
             let is_directory = attributes.kind == Kind::Directory;
-            let content = if bytes && !is_directory {
-                std::fs::read(&full).with_context(|| format!("reading /{path}"))?.into()
-            } else {
-                Bytes::new()
+            let content = match attributes.kind {
+                Kind::File if bytes => std::fs::read(&full).with_context(|| format!("reading /{path}"))?.into(),
+                Kind::Symlink => std::fs::read_link(&full)?.into_os_string().into_vec().into(),
+                _ => Bytes::new(),
             };
+            let extended = if bytes { extended(&full, attributes.kind)? } else { BTreeMap::new() };
             let links = if is_directory { 0 } else { stat.st_nlink };
-            self.entries.insert(path.clone(), Entry { attributes, inode: stat.st_ino, links, bytes: content });
+            self.entries
+                .insert(path.clone(), Entry { attributes, inode: stat.st_ino, links, bytes: content, extended });
             if is_directory {
                 self.walk(root, &path, began, bytes)?;
             }
@@ -77,6 +102,11 @@ impl Tree {
     /// What the inode at `path` is called.
     pub(super) fn inode(&self, path: &str) -> Option<u64> {
         self.entries.get(path.trim_end_matches('/')).map(|entry| entry.inode)
+    }
+
+    /// Whether extended attributes of the inode at `path` were set.
+    pub(super) fn is_extended(&self, path: &str) -> bool {
+        self.entries.get(path).is_some_and(|entry| !entry.extended.is_empty())
     }
 
     /// Whether there is something in the directory at `path`, which ends in a slash.
@@ -100,6 +130,8 @@ impl Tree {
                 entry.attributes
             );
             ensure!(entry.bytes == found.bytes, "the bytes of /{path} differ {what}");
+            let (some, expected) = (&found.extended, &entry.extended);
+            ensure!(some == expected, "/{path} has {some:?} {what} instead of {expected:?}");
             let (links, expected) = (found.links, entry.links);
             ensure!(links == expected, "/{path} has {links} names {what} instead of {expected}");
         }
@@ -114,8 +146,10 @@ impl Tree {
     pub(super) fn objects(&self, implied: &BTreeSet<u64>) -> (BTreeMap<String, Bytes>, BTreeSet<String>) {
         let (mut objects, mut either) = (BTreeMap::new(), BTreeSet::new());
         for (path, entry) in &self.entries {
-            if entry.attributes.kind != Kind::Directory {
+            if entry.attributes.kind == Kind::File {
                 objects.insert(path.clone(), entry.bytes.clone());
+            } else if entry.attributes.kind != Kind::Directory {
+                // The namespace alone has it.
             } else if implied.contains(&entry.inode) {
                 either.insert(format!("{path}/"));
             } else {
