@@ -134,6 +134,8 @@ impl<'j> Job<'j> {
         job.list_first(&top).await?;
         let (mut idle, mut advanced) = (0, false);
         loop {
+            // What is stored at an old key while this searches may be passed over for not being stored yet.
+            let was_persisting = job.is_persisting()?;
             let Pass { found, moved, taken, orphaned, blocked, blocked_at, is_over } = job.pass(&top).await?;
             if is_over {
                 return Ok(Progress::Ended);
@@ -149,7 +151,7 @@ impl<'j> Job<'j> {
             if moved == 0 && (taken > 0 || aside == Aside::All) {
                 return Ok(Progress::Waits { advanced, wait: Wait::Others });
             }
-            if (found == 0 || moved == 0) && (orphaned > 0 || job.is_persisting()?) {
+            if (found == 0 || moved == 0) && (orphaned > 0 || was_persisting || job.is_persisting()?) {
                 // Its object may come to lie at an old key, or what was there before is being deleted.
                 return Ok(Progress::Waits { advanced, wait: Wait::Persist });
             }
