@@ -27,6 +27,7 @@ mod resolving;
 mod resolving_moves;
 mod services;
 mod sessions;
+mod strangers;
 mod trees;
 mod uploads;
 mod walks;

@@ -42,7 +42,7 @@ pub(crate) use files::Opened;
 pub(crate) use leases::Leases;
 pub(crate) use links::Linking;
 pub(crate) use names::{Locks, NameGuard, NameLocks, Place};
-pub(crate) use objects::{delete_version, make_marker};
+pub(crate) use objects::{delete_version, make_marker, marker_mark};
 pub(crate) use pending::Pending;
 pub(crate) use persist::{Persisted, first_key};
 pub(crate) use removal::Removal;

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     mount::{LiveMount, Verdict, path_key},
     sync::is_unpersisted,
-    write::{NameGuard, delete_version, make_marker},
+    write::{NameGuard, delete_version, make_marker, marker_mark},
 };
 
 impl Relocator {
@@ -142,22 +142,36 @@ impl Job<'_> {
             let mut below = Below::new(&prefix);
             while let Some(objects) = below.next(self).await? {
                 // Its own goes whatever is in it.
-                let is_stray =
-                    |meta: &ObjectMeta| meta.key == prefix || meta.key.as_bytes().ends_with(b"/") && meta.size == 0;
-                self.clear_stray(objects.into_iter().filter(is_stray).collect()).await?;
+                let (own, below): (Vec<_>, Vec<_>) = objects.into_iter().partition(|meta| meta.key == prefix);
+                let is_stray = |meta: &ObjectMeta| meta.key.as_bytes().ends_with(b"/") && meta.size == 0;
+                self.clear_stray(below.into_iter().filter(is_stray).collect()).await?;
+                for ObjectMeta { key, .. } in own {
+                    self.delete_marker(&key, |_| true).await?;
+                }
             }
         }
         Ok(())
     }
 
-    /// Deletes markers of directories that were renamed or removed since they were put there.
+    /// Deletes markers that we made, of directories that were renamed or removed since. What was there before was known as a directory, and is
+    /// none of these; so others are new, and somebody else's. Directories of a file system say nothing of who made them.
     async fn clear_stray(&self, markers: Vec<ObjectMeta>) -> Result<()> {
-        let store = self.mount.store().await?;
+        let says_nothing = self.mount.store().await?.capabilities().native_directories;
         // Those in a directory before it.
         for marker in markers.into_iter().rev() {
-            if let Some(_guards) = self.lock_marker(&marker.key, InodeId(0)).await? {
-                self.mount.ask("delete", &marker.key, store.delete(&marker.key, &Precondition::None)).await?;
-            }
+            let is_ours = |there: &ObjectMeta| says_nothing || there.content == Some(marker_mark(&there.key));
+            self.delete_marker(&marker.key, is_ours).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes the marker `key` if no directory has it, and it `is_ours`.
+    async fn delete_marker(&self, key: &Key, is_ours: impl Fn(&ObjectMeta) -> bool) -> Result<()> {
+        let store = self.mount.store().await?;
+        let Some(_guards) = self.lock_marker(key, InodeId(0)).await? else { return Ok(()) };
+        let there = self.mount.ask("find", key, store.head(key)).await?;
+        if there.is_some_and(|there| is_ours(&there)) {
+            self.mount.ask("delete", key, store.delete(key, &Precondition::None)).await?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use headpond_namespace::Snapshot;
-use headpond_types::{Attr, FileKind, InodeId, MountId, Name, Result};
+use headpond_types::{Attr, ContentId, FileKind, InodeId, MountId, Name, Result};
 use headpond_ufs::{Capabilities, Key, ListRequest, Precondition, UnderStore};
 
 use super::{Writing, replaced::OldObject};
@@ -49,6 +49,11 @@ pub(crate) async fn delete_version(mount: &LiveMount, key: &Key, version: &str) 
     }
 }
 
+/// What the marker `key` says that it is when we made it: those that others make are as empty, so their versions are the same.
+pub(crate) fn marker_mark(key: &Key) -> ContentId {
+    ContentId::of_object("marker", key.as_bytes(), "", 0)
+}
+
 /// Makes the marker `key`, which ends in `/`, unless there is one (`Unmet`).
 ///
 /// # Errors
@@ -56,7 +61,8 @@ pub(crate) async fn delete_version(mount: &LiveMount, key: &Key, version: &str) 
 pub(crate) async fn make_marker(mount: &LiveMount, key: &Key) -> Result<Verdict<()>> {
     let store = mount.store().await?;
     let condition = absent(store.capabilities());
-    let made = mount.attempt("write", key, store.put(key, Bytes::new(), &condition)).await?;
+    let made =
+        mount.attempt("write", key, store.put_as(key, Bytes::new(), &condition, Some(marker_mark(key)).into())).await?;
     Ok(match made {
         Verdict::Done(_) => Verdict::Done(()),
         Verdict::Missing => Verdict::Missing,

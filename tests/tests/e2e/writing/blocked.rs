@@ -88,3 +88,29 @@ fn an_operator_decides_about_each_object_in_the_way_of_a_rename() -> Result<()> 
     cluster.run_ok(&["admin", "check"])?;
     Ok(())
 }
+
+#[test]
+fn a_marker_that_somebody_else_puts_where_objects_move_away_from_stays() -> Result<()> {
+    let lake = Lake::of((0..4).map(|n| (format!("old/d{n}/f"), Bytes::from(n.to_string()))).collect::<Vec<_>>())?;
+    let cluster = lake.cluster().start()?;
+    std::fs::create_dir(cluster.path(0, "old/made"))?;
+    must_read(&cluster.path(0, "old/d0/f"), b"0")?;
+    lake.proxy.behave(Behaviour { answer: Some(503), only: "/lake/new/".to_owned(), ..Behaviour::default() });
+    std::fs::rename(cluster.path(0, "old"), cluster.path(0, "new"))?;
+    lake.put("old/theirs/", "")?;
+    lake.put("old/d1/theirs/", "")?;
+    // Ours, as our mark says.
+    std::fs::create_dir(cluster.path(0, "old"))?;
+    std::fs::create_dir(cluster.path(0, "old/again"))?;
+    std::fs::remove_dir(cluster.path(0, "old/again"))?;
+    lake.proxy.behave(Behaviour::default());
+    cluster.run_ok(&["fs", "sync", "/", "--timeout", "60s"])?;
+    let keys: Vec<_> = lake.list()?.into_iter().map(|object| object.0).collect();
+    let stays = ["old/theirs/", "old/d1/theirs/"];
+    ensure!(stays.iter().all(|key| keys.iter().any(|found| found == key)), "deleted: {keys:?}");
+    let is_left = |key: &&String| key.starts_with("old/") && !stays.contains(&key.as_str()) && *key != "old/";
+    ensure!(!keys.iter().any(|key| is_left(&key)), "left behind: {keys:?}");
+    eventually("they are shown", || Ok(stays.iter().all(|key| cluster.path(0, key).is_dir())))?;
+    ensure!(cluster.path(0, "new/made").is_dir() && !cluster.path(0, "old/made").exists(), "not moved");
+    Ok(())
+}
