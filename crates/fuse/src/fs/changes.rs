@@ -128,6 +128,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.within("changing attributes", self.source.set_attr(self.inode_of(node), change)).await.map(drop)
     }
 
+    /// Whether a file may have the right to act as its owner or group: it has, or that is not in memory.
+    pub(crate) fn may_have_rights(&self, node: u64) -> bool {
+        let found = self.attr_now(node).and_then(|entry| entry.found);
+        found.is_none_or(|(_, attr)| without_rights(&attr).is_some())
+    }
+
     /// The mode that a file is left with; `None`: it stays as it is.
     async fn mode_without_rights(&self, node: u64) -> Result<Option<u32>> {
         let entry = match self.attr_now(node) {

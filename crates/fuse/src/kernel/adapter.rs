@@ -73,9 +73,9 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         self.read_link(node.0, reply);
     }
 
-    fn open(&self, _: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, request: &Request, node: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         if changes::is_change(flags.0) {
-            return self.open_to_write(node.0, flags.0, reply);
+            return self.open_to_write(request, node.0, flags.0, reply);
         }
         self.0.metrics.request(Op::Open);
         if self.0.options.dataset {
@@ -313,15 +313,15 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
 
     fn fallocate(
         &self,
-        _: &Request,
-        _: INodeNo,
+        request: &Request,
+        node: INodeNo,
         handle: FileHandle,
         offset: u64,
         length: u64,
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.allocate(handle.0, offset, length, mode, reply);
+        self.allocate(request, Spot { node: node.0, handle: handle.0, offset }, length, mode, reply);
     }
 
     fn copy_file_range(

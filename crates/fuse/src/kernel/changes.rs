@@ -10,9 +10,9 @@ use fuser::{RenameFlags, ReplyAttr, ReplyCreate, ReplyEmpty, ReplyEntry, ReplyOp
 use headpond_client::{NewFile, Owner};
 use headpond_types::RenameMode;
 
-use super::{adapter::Adapter, answer};
+use super::{adapter::Adapter, answer, sender::is_root};
 use crate::{
-    fs::{Allocation, Change, PassedThrough, READER},
+    fs::{Allocation, Change, PassedThrough, READER, Spot},
     metrics::Op,
     source::{Source, SourceWriter as _},
 };
@@ -40,11 +40,18 @@ impl<S: Source> Adapter<S> {
         if self.0.options.read_only { Err(self.0.refusal(libc::EROFS)) } else { Ok(()) }
     }
 
-    pub(super) fn open_to_write(&self, node: u64, flags: i32, reply: ReplyOpen) {
+    /// Whether a file loses the right to act as its owner or group if who asks changes its bytes. The kernel says so itself, but fuser passes that on of
+    /// writes alone. Who asks is looked up for files that have such a right.
+    fn drops_rights(&self, request: &Request, node: u64) -> bool {
+        self.0.fs.may_have_rights(node) && !is_root(request)
+    }
+
+    pub(super) fn open_to_write(&self, request: &Request, node: u64, flags: i32, reply: ReplyOpen) {
         if let Err(errno) = self.change() {
             return reply.error(errno);
         }
         let (reads, truncate) = (reads(flags), flags & libc::O_TRUNC != 0);
+        let drops_rights = truncate && self.drops_rights(request, node);
         self.spawn(async move |shared| {
             if reads && shared.fs.stays_passed_through(node).await {
                 return reply.error(shared.refusal(libc::ETXTBSY));
@@ -53,6 +60,9 @@ impl<S: Source> Adapter<S> {
                 Ok(writer) => writer,
                 Err(error) => return reply.error(shared.errno("open", &error)),
             };
+            if drops_rights && let Err(error) = shared.fs.drop_rights(node).await {
+                return reply.error(shared.errno("open", &error));
+            }
             match shared.fs.admit_writer(node, writer, reads, truncate) {
                 Ok((handle, admitted)) => {
                     shared.count_open(&admitted.mode);
@@ -220,14 +230,20 @@ impl<S: Source> Adapter<S> {
         });
     }
 
-    pub(super) fn allocate(&self, handle: u64, offset: u64, length: u64, mode: i32, reply: ReplyEmpty) {
+    pub(super) fn allocate(&self, request: &Request, to: Spot, length: u64, mode: i32, reply: ReplyEmpty) {
         let Some(what) = Allocation::of(mode) else { return reply.error(self.refused(libc::EOPNOTSUPP)) };
         if let Err(errno) = self.change() {
             return reply.error(errno);
         }
-        self.spawn(async move |shared| match shared.fs.allocate(handle, offset, length, what).await {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(shared.errno("fallocate", &error)),
+        let drops_rights = self.drops_rights(request, to.node);
+        self.spawn(async move |shared| {
+            if drops_rights && let Err(error) = shared.fs.drop_rights(to.node).await {
+                return reply.error(shared.errno("fallocate", &error));
+            }
+            match shared.fs.allocate(to.handle, to.offset, length, what).await {
+                Ok(()) => reply.ok(),
+                Err(error) => reply.error(shared.errno("fallocate", &error)),
+            }
         });
     }
 }

@@ -6,6 +6,7 @@ mod exchanges;
 mod files;
 mod labels;
 mod moved;
+mod others;
 mod outages;
 mod outside;
 mod races;
