@@ -1,6 +1,7 @@
 //! Writing through a mount whose files are persisted before close returns.
 
 mod appends;
+mod between;
 mod blocked;
 mod exchanges;
 mod files;

@@ -1,17 +1,18 @@
 //! The bucket changes behind our back while we change it: nothing that others wrote is overwritten or deleted.
 
 use std::{
+    collections::BTreeMap,
     fs::{File, OpenOptions},
     io::Write as _,
     time::Duration,
 };
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use headpond_tests::{Behaviour, close, eventually, eventually_within, noise};
 
-use super::must_read;
-use crate::lake::Lake;
+use super::{must_read, must_soon_be_gone, must_soon_read};
+use crate::{check::must_be_clean, lake::Lake};
 
 #[test]
 fn an_object_that_was_replaced_meanwhile_is_not_overwritten() -> Result<()> {
@@ -88,6 +89,8 @@ fn an_object_in_the_way_of_a_renamed_directory_is_left_alone_until_it_goes() -> 
     lake.put("new/f5", "another's")?;
     lake.proxy.behave(Behaviour::default());
     eventually("the trouble is told", || Ok(cluster.run_ok(&["admin", "status", "-o", "json"])?.contains("new/f5")))?;
+    let problems = cluster.run_ok(&["admin", "problems", "-o", "json"])?;
+    ensure!(problems.contains("new/f5") && problems.contains("\"path\":\"/new"), "admin problems says {problems:?}");
     ensure!(lake.get("new/f5")? == "another's", "another's object was overwritten");
     for (n, (_, body)) in files.iter().enumerate() {
         must_read(&cluster.path(0, &format!("new/f{n}")), body)?;
@@ -137,4 +140,52 @@ fn a_source_that_is_replaced_while_it_moves_is_moved_as_it_is_then() -> Result<(
     let kept = ["old/f5", "new/f5"].iter().any(|key| lake.get(key).is_ok_and(|body| body == "another's"));
     ensure!(kept, "another's object is gone: {:?}", lake.list()?);
     Ok(())
+}
+
+/// Ten are deleted by one request, four one by one.
+#[test]
+fn what_changes_between_the_copy_and_the_deletion_of_what_moves_is_left_alone() -> Result<()> {
+    for (count, method, only) in [(10, "POST", "delete"), (4, "DELETE", "/lake/old/")] {
+        what_changes_before_the_deletion(count, method, only).with_context(|| format!("{count} objects"))?;
+    }
+    Ok(())
+}
+
+fn what_changes_before_the_deletion(count: usize, method: &str, only: &str) -> Result<()> {
+    let mut expected: BTreeMap<_, _> =
+        (0..count).map(|n| (format!("new/f{n}"), Bytes::from(format!("of file {n}")))).collect();
+    let lake = Lake::of(expected.iter().map(|(key, body)| (key.replace("new", "old"), body.clone())))?;
+    let cluster = lake.cluster().start()?;
+    must_read(&cluster.path(0, "old/f0"), b"of file 0")?;
+    let (method, only) = (method.to_owned(), only.to_owned());
+    let deletions = || {
+        let requests = lake.proxy.requests().into_iter();
+        requests.filter(|request| request.method == method && request.target.contains(&only)).count()
+    };
+    lake.proxy.behave(Behaviour { hang: true, method: method.clone(), only: only.clone(), ..Behaviour::default() });
+    std::fs::rename(cluster.path(0, "old"), cluster.path(0, "new"))?;
+    eventually("all have been copied, and the deletion of the sources has been asked for", || {
+        Ok(expected.keys().all(|key| lake.get(key).is_ok()) && deletions() > 0)
+    })?;
+    lake.put("old/f1", "another's, where it was")?;
+    lake.delete("new/f2")?;
+    lake.put("new/f3", "another's, where it is")?;
+    eventually("it is told that the objects cannot be moved", || {
+        let problems = cluster.run_ok(&["admin", "problems", "-o", "json"])?;
+        Ok(problems.lines().any(|line| line.contains("\"path\":\"/new\"")))
+    })?;
+    lake.proxy.behave(Behaviour::default());
+    cluster.run_ok(&["fs", "sync", "/", "--timeout", "90s"])?;
+    expected.insert("old/f1".to_owned(), "another's, where it was".into());
+    expected.remove("new/f2");
+    expected.insert("new/f3".to_owned(), "another's, where it is".into());
+    lake.must_become(&expected)?;
+    // What came to the old place while it was hidden is shown when that is free, as a file of its own.
+    for (key, body) in &expected {
+        must_soon_read(&cluster.path(0, key), body)?;
+    }
+    must_soon_be_gone(&cluster.path(0, "new/f2"))?;
+    let problems = cluster.run_ok(&["admin", "problems", "-o", "json"])?;
+    ensure!(!problems.contains("\"path\":\"/new\""), "it is still told of {problems}");
+    must_be_clean(&cluster, Duration::from_secs(30))
 }
