@@ -80,7 +80,7 @@ fn kill_beside(
 }
 
 /// Waits until so many more calls were acknowledged.
-fn progress(told: &Told, more: u64, going: &dyn Fn() -> bool) -> Result<()> {
+pub(super) fn progress(told: &Told, more: u64, going: &dyn Fn() -> bool) -> Result<()> {
     let before = told.done.load(Ordering::SeqCst);
     eventually_within(NOTICED, "writers get on", || {
         ensure!(going(), "a writer gave up");
@@ -89,7 +89,7 @@ fn progress(told: &Told, more: u64, going: &dyn Fn() -> bool) -> Result<()> {
 }
 
 /// Waits until everything is as the writers were told.
-fn must_settle(writers: &[Writer]) -> Result<()> {
+pub(super) fn must_settle(writers: &[Writer]) -> Result<()> {
     let mut wrong = None;
     let settled = eventually_within(SETTLED, "everything is as it was told", || {
         wrong = writers.iter().find_map(|writer| writer.check().err());
@@ -103,7 +103,7 @@ fn must_settle(writers: &[Writer]) -> Result<()> {
 
 /// Waits until the bucket has exactly what the mount shows, whatever uploads there are. A file that one who died has made, and nobody was told of,
 /// is shown until his lease has run out.
-fn must_agree(lake: &Lake, mount: &Path) -> Result<()> {
+pub(super) fn must_agree(lake: &Lake, mount: &Path) -> Result<()> {
     let mut differs = None;
     let agreed = eventually_within(SETTLED, "the bucket has what the mount shows", || {
         differs = objects_of(mount).and_then(|(objects, either)| lake.must_have(&objects, &either)).err();

@@ -7,6 +7,7 @@ mod copies;
 mod deferred;
 mod kills;
 mod limit;
+mod minute;
 mod order;
 mod outages;
 mod told;
