@@ -38,6 +38,9 @@ impl Mounting {
     /// `InvalidArgument` for a bad URI or option, the store's error when it cannot be listed, `AlreadyExists` and
     /// `NotADirectory` for the path; nothing is mounted then.
     pub(crate) async fn add(&self, request: RequestId, mount: Mount) -> Result<Mount> {
+        if let Some(Reply::Mount(mount)) = self.catalog.snapshot()?.reply(request)? {
+            return Ok(mount);
+        }
         refuse_secrets(&mount)?;
         self.mounts.live(mount.clone(), InodeId::ROOT)?.try_out().await?;
         match self.lookups.resolve(&mount.path, None, false).await {
@@ -76,6 +79,10 @@ impl Mounting {
     /// # Errors
     /// `NotFound` when it is no mount point, `NotEmpty` when mounts lie below, `Busy` while something is still to be persisted there.
     pub(crate) async fn remove(&self, request: RequestId, path: NsPath) -> Result<()> {
+        // What is mounted there since then is another.
+        if self.catalog.snapshot()?.reply(request)? == Some(Reply::Done) {
+            return Ok(());
+        }
         let mounts = self.mounts.table();
         let mount = mounts.mounts().into_iter().find(|mount| mount.path == path).map(|mount| mount.id);
         let backlog = self.catalog.backlog();

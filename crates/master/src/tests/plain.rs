@@ -80,6 +80,19 @@ impl Plain {
         Arc::new(Self { inner, capabilities, late: Arc::default() })
     }
 
+    /// Takes no more than ten bytes in a PUT, a copy or a part, as S3 takes 5 GiB.
+    pub(super) fn of_ten(inner: Arc<dyn UnderStore>) -> Arc<dyn UnderStore> {
+        let capabilities = Capabilities { max_put_size: 10, min_part_size: 4, ..inner.capabilities().clone() };
+        Arc::new(Self { inner, capabilities, late: Arc::default() })
+    }
+
+    fn has_room(&self, size: u64) -> Result<(), UfsError> {
+        if size <= self.capabilities.max_put_size {
+            return Ok(());
+        }
+        Err(UfsError::new(UfsErrorKind::Unsupported, format!("{size} bytes are too many")))
+    }
+
     /// As MinIO: honours no condition on a copy, nor on a deletion. Short objects are read and put.
     pub(super) fn through(inner: Arc<dyn UnderStore>, late: &Arc<Late>) -> Arc<dyn UnderStore> {
         let capabilities = Capabilities {
@@ -163,6 +176,7 @@ impl UnderStore for Plain {
         range: ByteRange,
         version: &str,
     ) -> Result<String, UfsError> {
+        self.has_room(range.end - range.start)?;
         self.inner.copy_part(key, upload, number, source, range, version).await
     }
 
@@ -190,6 +204,7 @@ impl UnderStore for Plain {
         content: Option<ContentId>,
     ) -> Result<ObjectMeta, UfsError> {
         allowed(condition, self.capabilities.conditional_copy)?;
+        self.has_room(self.inner.head(source).await?.size)?;
         self.inner.copy_as(source, version, key, condition, content).await
     }
 
