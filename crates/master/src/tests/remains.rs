@@ -20,11 +20,11 @@ async fn the_rows_of_a_removed_mount_go_away_by_themselves_in_steps() {
 
     core.mounting.remove(RequestId(1), "/m".parse().expect("a path")).await.expect("removed");
     let gone = async {
-        while core.catalog.snapshot().expect("a snapshot").has_remains() {
+        // Each step is counted a moment after it is seen.
+        while core.catalog.snapshot().expect("a snapshot").has_remains() || core.metrics.sweeps.get() < 3 {
             tokio::task::yield_now().await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("swept");
+    tokio::time::timeout(Duration::from_secs(20), gone).await.expect("swept, in steps none of which takes long");
     assert!(inodes() <= 2, "{} inodes are left", inodes());
-    assert!(core.metrics.sweeps.get() >= 3, "{} steps: none may take long", core.metrics.sweeps.get());
 }
