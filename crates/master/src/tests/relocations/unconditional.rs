@@ -26,6 +26,7 @@ async fn short_objects_pass_through_where_a_copy_takes_no_condition() {
     assert_eq!(rig.keys().await, ["t", "void"]);
     assert_eq!((rig.object("t").await, rig.object("void").await), ("s".into(), "".into()));
     // What lies there meanwhile is not overwritten.
+    rig.store.chance(Some(Op::Get), 1.0, Fault::Latency(Duration::from_millis(500)));
     rig.rename("/m/t", "/m/taken").await.expect("renamed");
     rig.put("taken", "another's").await;
     while rig.master.core.relocator.problems().is_empty() {
