@@ -1,7 +1,7 @@
 //! The state machine as Raft sees it.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
 };
 
@@ -13,6 +13,7 @@ use openraft::{
 };
 
 use crate::{
+    blocking::blocking,
     machine::StateMachine,
     raft::{Checkpoint, Entry, LogId, Node, NodeId, Outcomes, StorageError, StoredMembership, Types, log_id, position},
     status::Progress,
@@ -120,8 +121,7 @@ impl<M: StateMachine> RaftSnapshotBuilder<Types<M>> for Checkpointer<M> {
         fail_point!("checkpoint::begin");
         let machine = Arc::clone(&self.machine);
         // Commands go on being applied and made durable meanwhile, as far as the tables let them.
-        let made = tokio::task::spawn_blocking(move || guarded(|| machine.make_durable())).await;
-        made.unwrap_or_else(|panic| resume_unwind(panic.into_panic())).map_err(|error| {
+        blocking(move || guarded(|| machine.make_durable())).await.map_err(|error| {
             self.progress.stop(&error);
             StorageIOError::write_snapshot(None, AnyError::new(&error))
         })?;

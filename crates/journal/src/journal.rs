@@ -14,6 +14,7 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use crate::{
     applier::{Applier, applied_log_id},
+    blocking::blocking,
     config::JournalConfig,
     error::JournalError,
     home::Home,
@@ -61,8 +62,7 @@ impl<M: StateMachine> Journal<M> {
     /// release wrote it; `corrupt` when its files are damaged or do not belong to the machine's tables; what the machine answers.
     pub async fn open(config: JournalConfig, machine: Arc<M>) -> Result<Self> {
         let opening = config.clone();
-        let opened = tokio::task::spawn_blocking(move || Log::open(&opening)).await;
-        let (log, state) = opened.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?;
+        let (log, state) = blocking(move || Log::open(&opening)).await?;
         let log = Arc::new(log);
         let home = Home::start().map_err(JournalError::io("starting the thread of", &config.dir))?;
         let store = LogStore::new(Arc::clone(&log), &state);
@@ -145,8 +145,7 @@ impl<M: StateMachine> Journal<M> {
         drop(self.raft.shutdown().await);
         self.home.end();
         let machine = Arc::clone(&self.machine);
-        let durable = tokio::task::spawn_blocking(move || machine.make_durable()).await;
-        let durable = durable.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()));
+        let durable = blocking(move || machine.make_durable()).await;
         close(&self.log).await?;
         durable
     }
@@ -203,8 +202,7 @@ impl<M: StateMachine> Keeper<M> {
                 after_checkpoint = bytes;
             }
             let machine = Arc::clone(&self.machine);
-            let made = tokio::task::spawn_blocking(move || machine.make_durable()).await;
-            match made.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic())) {
+            match blocking(move || machine.make_durable()).await {
                 Ok(()) => durable = applied,
                 Err(error) => self.progress.stop(&error),
             }
@@ -215,8 +213,7 @@ impl<M: StateMachine> Keeper<M> {
 
 async fn close(log: &Arc<Log>) -> Result<(), JournalError> {
     let log = Arc::clone(log);
-    let closed = tokio::task::spawn_blocking(move || log.close()).await;
-    closed.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))
+    blocking(move || log.close()).await
 }
 
 /// The tables and the log must overlap: the tables hold what was purged, and nothing that the log never had.

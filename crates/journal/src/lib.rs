@@ -10,6 +10,7 @@
 //! 4. After a failed write or sync of the log nothing more is written: what is on disk then is for the next start to find out.
 
 mod applier;
+mod blocking;
 mod config;
 mod directory;
 mod error;
