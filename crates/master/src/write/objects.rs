@@ -78,9 +78,12 @@ const fn absent(capabilities: &Capabilities) -> Precondition {
 impl Writing {
     /// The files that were to replace objects where they are and will not once `moved` has another name: itself, and those below.
     pub(super) fn replacing_within(&self, snapshot: &Snapshot, moved: &Attr) -> Result<Vec<InodeId>> {
+        if moved.kind != FileKind::Directory {
+            return Ok(self.replaced.get(moved.inode).map(|_| moved.inode).into_iter().collect());
+        }
         let inodes = self.replaced.inodes();
-        if inodes.is_empty() || moved.kind != FileKind::Directory {
-            return Ok(inodes.into_iter().filter(|inode| *inode == moved.inode).collect());
+        if inodes.is_empty() {
+            return Ok(inodes);
         }
         let Some(top) = snapshot.path(moved.inode)? else { return Ok(Vec::new()) };
         let mut within = Vec::new();
