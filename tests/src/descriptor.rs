@@ -46,3 +46,14 @@ pub fn write_and_close(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     close(file)
 }
+
+/// Adds bytes at the end of a file that is there, and closes it.
+///
+/// # Errors
+/// As of [`write_and_close`].
+pub fn append_and_close(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    let mut file = File::options().append(true).open(path)?;
+    file.write_all(bytes)?;
+    close(file)
+}

@@ -21,7 +21,7 @@ mod tool;
 
 pub use authority::{Authority, Issued};
 pub use cluster::{Cluster, ClusterBuilder};
-pub use descriptor::{close, truncate, write_and_close};
+pub use descriptor::{append_and_close, close, truncate, write_and_close};
 pub use disk::Disk;
 pub use launcher::Command;
 pub use minio::Minio;

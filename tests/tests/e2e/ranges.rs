@@ -7,12 +7,11 @@ use std::{
 };
 
 use anyhow::{Result, ensure};
+use headpond_tests::eventually;
 use rustix::{
     fs::{SeekFrom, copy_file_range, seek},
     io::Errno,
 };
-
-use headpond_tests::eventually;
 
 use crate::lake::Lake;
 

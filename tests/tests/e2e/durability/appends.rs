@@ -4,22 +4,15 @@ use std::{
     fs::{File, OpenOptions},
     io::Write as _,
     os::unix::fs::FileExt as _,
-    path::Path,
 };
 
 use anyhow::{Result, ensure};
-use headpond_tests::{Behaviour, Cluster, close, eventually, noise};
+use headpond_tests::{Behaviour, Cluster, append_and_close, close, eventually, noise};
 
 use super::{cluster, must_read, sync};
 use crate::lake::Lake;
 
 const MIB: usize = 1 << 20;
-
-fn append(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new().append(true).open(path)?;
-    file.write_all(bytes)?;
-    Ok(close(file)?)
-}
 
 /// Forgets what passed, makes a change, and fails unless the object is as expected then and so many MiB were sent for it.
 fn must_cost(
@@ -32,7 +25,7 @@ fn must_cost(
     lake.proxy.reset();
     change()?;
     eventually("the object arrives", || Ok(lake.get(key).is_ok_and(|body| body == expected)))?;
-    let (taken, copies) = (lake.proxy.taken(), lake.proxy.requests().iter().filter(|it| it.copies.is_some()).count());
+    let (taken, copies) = (lake.proxy.taken(), lake.copies().len());
     let bounds = (mib.start * MIB) as u64..(mib.end * MIB) as u64;
     ensure!(bounds.contains(&taken), "{taken} bytes were sent for {key}, and {copies} parts copied");
     must_read(&cluster.path(0, key), expected)
@@ -48,7 +41,7 @@ fn of_a_large_file_only_what_was_changed_is_sent() -> Result<()> {
         // As it was found in the store, and as it was put from here.
         for _ in 0..2 {
             expected.extend_from_slice(b"appended");
-            must_cost(&lake, &cluster, ("f", &expected), 0..2, || append(&path, b"appended"))?;
+            must_cost(&lake, &cluster, ("f", &expected), 0..2, || Ok(append_and_close(&path, b"appended")?))?;
         }
         // In the middle, and with many persists of one open file.
         let file = OpenOptions::new().write(true).open(&path)?;
@@ -99,16 +92,16 @@ fn of_what_is_not_sure_all_is_sent() -> Result<()> {
         Ok(close(file)?)
     })?;
     expected.extend_from_slice(b"appended");
-    must_cost(&lake, &cluster, ("f", &expected), 0..2, || append(&path, b"appended"))?;
+    must_cost(&lake, &cluster, ("f", &expected), 0..2, || Ok(append_and_close(&path, b"appended")?))?;
     // A worker that was killed knows nothing of what it has put.
     sync(&cluster)?;
     cluster.workers[0].kill()?;
     cluster.workers[0].launch()?;
     expected.extend_from_slice(b"appended");
-    must_cost(&lake, &cluster, ("f", &expected), 40..42, || append(&path, b"appended"))?;
+    must_cost(&lake, &cluster, ("f", &expected), 40..42, || Ok(append_and_close(&path, b"appended")?))?;
     // What somebody else puts there while it is on its way stays.
     lake.proxy.behave(Behaviour { answer: Some(503), method: "PUT".to_owned(), ..Behaviour::default() });
-    append(&path, b"appended")?;
+    append_and_close(&path, b"appended")?;
     let another = noise(2, 50 * MIB);
     lake.put("f", another.clone())?;
     lake.proxy.behave(Behaviour::default());
@@ -130,7 +123,9 @@ fn a_store_that_copies_nothing_is_sent_all() -> Result<()> {
     for status in [501, 403] {
         lake.proxy.behave(Behaviour { answer: Some(status), copies: true, ..Behaviour::default() });
         expected.extend_from_slice(b"appended");
-        must_cost(&lake, &cluster, ("f", &expected), 40..42, || append(&cluster.path(0, "f"), b"appended"))?;
+        must_cost(&lake, &cluster, ("f", &expected), 40..42, || {
+            Ok(append_and_close(&cluster.path(0, "f"), b"appended")?)
+        })?;
     }
     lake.must_have_no_uploads()
 }

@@ -4,29 +4,22 @@ use std::{
     fs::{File, OpenOptions},
     io::Write as _,
     os::unix::fs::FileExt as _,
-    path::Path,
     time::Duration,
 };
 
 use anyhow::{Result, ensure};
-use headpond_tests::{Behaviour, close, eventually, noise};
+use headpond_tests::{Behaviour, append_and_close, close, eventually, noise};
 
 use super::must_read;
 use crate::lake::Lake;
 
 const MIB: usize = 1 << 20;
 
-fn append(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = OpenOptions::new().append(true).open(path)?;
-    file.write_all(bytes)?;
-    Ok(close(file)?)
-}
-
 /// Forgets what passed, makes a change, and fails unless the object is as expected and no more than `most` MiB were sent for it.
 fn must_cost(lake: &Lake, expected: &[u8], most: usize, change: impl FnOnce() -> Result<()>) -> Result<()> {
     lake.proxy.reset();
     change()?;
-    let (taken, copies) = (lake.proxy.taken(), lake.proxy.requests().iter().filter(|it| it.copies.is_some()).count());
+    let (taken, copies) = (lake.proxy.taken(), lake.copies().len());
     ensure!(lake.get("f")? == expected, "the object has other bytes");
     ensure!(taken <= (most * MIB) as u64, "{taken} bytes were sent, and {copies} parts copied");
     Ok(())
@@ -40,7 +33,7 @@ fn of_a_large_file_only_what_was_changed_is_sent() -> Result<()> {
     for mount in [0, cluster.mount(9)?] {
         let path = cluster.path(mount, "f");
         expected.extend_from_slice(b"appended");
-        must_cost(&lake, &expected, 2, || append(&path, b"appended"))?;
+        must_cost(&lake, &expected, 2, || Ok(append_and_close(&path, b"appended")?))?;
         must_read(&path, &expected)?;
 
         // In the middle, and with many persists of one open file.
@@ -79,7 +72,7 @@ fn of_a_large_file_only_what_was_changed_is_sent() -> Result<()> {
     cluster.run_ok(&["fs", "sync", "/", "--timeout", "60s"])?;
     expected.extend_from_slice(b"moved");
     lake.proxy.reset();
-    append(&cluster.path(0, "g"), b"moved")?;
+    append_and_close(&cluster.path(0, "g"), b"moved")?;
     ensure!(lake.get("g")? == expected, "the object has other bytes");
     ensure!(lake.proxy.taken() < 2 * MIB as u64, "{} bytes were sent", lake.proxy.taken());
     lake.must_have_no_uploads()
@@ -114,7 +107,7 @@ fn bytes_that_change_while_they_are_copied_are_stored_as_they_are() -> Result<()
     lake.proxy.behave(Behaviour { first_byte: Duration::from_secs(2), copies: true, ..Behaviour::default() });
     let changed = std::thread::scope(|scope| -> Result<()> {
         let syncing = scope.spawn(|| file.sync_all());
-        eventually("a part is being copied", || Ok(lake.proxy.requests().iter().any(|it| it.copies.is_some())))?;
+        eventually("a part is being copied", || Ok(!lake.copies().is_empty()))?;
         file.write_all_at(b"other", 5)?;
         Ok(syncing.join().expect("no panic")?)
     });
@@ -139,7 +132,7 @@ fn a_store_that_copies_nothing_is_sent_all() -> Result<()> {
     for status in [501, 403] {
         lake.proxy.behave(Behaviour { answer: Some(status), copies: true, ..Behaviour::default() });
         expected.extend_from_slice(b"appended");
-        append(&cluster.path(0, "f"), b"appended")?;
+        append_and_close(&cluster.path(0, "f"), b"appended")?;
         ensure!(lake.get("f")? == expected, "{status}: the object has other bytes");
         must_read(&cluster.path(0, "f"), &expected)?;
     }
