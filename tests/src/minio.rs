@@ -92,6 +92,18 @@ impl Minio {
         Ok(open)
     }
 
+    /// Leaves on the server's disk what a kill may leave that comes while an object is stored or deleted: the folder of the object, and in it one with
+    /// bytes, but not what makes it an object.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn leave_folder(&self, bucket: &str, key: &str) -> Result<()> {
+        let bytes =
+            self.data.path().join("objects").join(bucket).join(key).join("6f4c9f0e-4f1c-4c0b-9d53-0c8a8f3d2b10");
+        std::fs::create_dir_all(&bytes)?;
+        Ok(std::fs::write(bytes.join("part.1"), "bytes")?)
+    }
+
     /// Id of the server's process.
     #[must_use]
     pub fn id(&self) -> u32 {

@@ -3,7 +3,8 @@
 //! * [`Bounds`], with the times of the last checks (`freshness`), say whether the namespace may answer by itself.
 //! * [`SyncEngine::check`] asks about one name, [`SyncEngine::listing`] about a directory or all below it; each question is
 //!   asked once at a time (`flight`). A directory in which many names are asked for is listed by itself (`survey`).
-//!   A listing goes on from the page by which its directory was found a moment ago (`first_page`).
+//!   A listing goes on from the page by which its directory was found a moment ago (`first_page`). Prefixes that hold nothing are
+//!   told from others once somebody has looked into them (`hollow`).
 //! * A listing is placed (`translate`), brought into the order of names (`name_order`), compared (`difference`) and merged
 //!   (`merge`); readers follow its [`Progress`].
 //!
@@ -14,6 +15,7 @@ mod engine;
 mod first_page;
 mod flight;
 mod freshness;
+mod hollow;
 mod left_out;
 mod merge;
 mod metrics;

@@ -1,8 +1,12 @@
 //! Keys that paths cannot express, markers, and buckets with nothing in them.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use anyhow::{Result, ensure};
+use headpond_tests::{Pond, eventually, write_and_close};
 
 use crate::lake::Lake;
 
@@ -87,4 +91,57 @@ fn a_prefix_shows_what_lies_below_it_and_nothing_else() -> Result<()> {
     let seen = tree(&pond.path(""))?;
     ensure!(seen == ["in"], "{seen:?}");
     Ok(())
+}
+
+#[test]
+fn a_directory_that_the_store_lists_and_that_holds_nothing_goes_when_it_is_looked_into() -> Result<()> {
+    let lake = Lake::of([("d/real", "1"), ("d/full/file", "2")])?;
+    for key in ["d/ghost", "d/full"] {
+        lake.minio.leave_folder("lake", key)?;
+    }
+    let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;
+    // Whoever lists only the directory above has to believe the store.
+    ensure!(std::fs::read_dir(pond.path("d"))?.count() == 3, "MinIO lists no such folder any more");
+    eventually("it is gone", || Ok(tree(&pond.path(""))? == ["d/", "d/full/", "d/full/file", "d/real"]))?;
+    must_stay(&pond, &["full", "real"])?;
+    write_and_close(&pond.path("d/ghost"), b"a file")?;
+    ensure!(lake.get("d/ghost")? == b"a file"[..], "the object differs");
+    std::fs::remove_file(pond.path("d/ghost"))?;
+    lake.put("d/ghost/file", "3")?;
+    eventually("what holds something is there", || {
+        Ok(std::fs::read(pond.path("d/ghost/file")).is_ok_and(|read| read == b"3"))
+    })
+}
+
+#[test]
+fn a_directory_that_holds_nothing_is_not_shown_where_somebody_has_changed_something() -> Result<()> {
+    let lake = Lake::of([("d/real", "1")])?;
+    let pond = lake.pond().arg("--sync-interval").arg("1s").start()?;
+    write_and_close(&pond.path("d/gone"), b"a file")?;
+    std::fs::remove_file(pond.path("d/gone"))?;
+    std::fs::create_dir(pond.path("d/old"))?;
+    write_and_close(&pond.path("d/old/file"), b"another")?;
+    std::fs::rename(pond.path("d/old"), pond.path("d/new"))?;
+    pond.run_ok(&["fs", "sync", "/"])?;
+    for key in ["d/gone", "d/old/file"] {
+        lake.minio.leave_folder("lake", key)?;
+    }
+    must_stay(&pond, &["new", "real"])?;
+    for (name, body) in [("gone", "a file again"), ("old", "a file now")] {
+        write_and_close(&pond.path("d").join(name), body.as_bytes())?;
+        ensure!(lake.get(&format!("d/{name}"))? == body, "the object differs");
+    }
+    Ok(())
+}
+
+/// Fails unless the directory `d` shows these names each time that it is listed anew.
+fn must_stay(pond: &Pond, names: &[&str]) -> Result<()> {
+    let began = Instant::now();
+    eventually("it was listed anew some times", || {
+        let entries = std::fs::read_dir(pond.path("d"))?;
+        let mut shown = entries.map(|entry| Ok(entry?.file_name())).collect::<Result<Vec<_>>>()?;
+        shown.sort();
+        ensure!(shown == names, "{shown:?} are shown");
+        Ok(began.elapsed() > Duration::from_secs(3))
+    })
 }

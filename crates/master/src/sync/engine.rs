@@ -4,8 +4,8 @@ use std::{sync::Arc, time::Duration};
 
 use headpond_namespace::{Command, Observed, ObservedKind, Snapshot};
 use headpond_runtime::{Clock, Tasks};
-use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, Result, Timestamp};
-use headpond_ufs::{Key, ListRequest, UnderStore};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, Result, Timestamp};
+use headpond_ufs::{Key, ListRequest, Listed, UnderStore};
 use tokio::time::sleep;
 
 use super::{
@@ -13,6 +13,7 @@ use super::{
     first_page::{FirstPage, FirstPages},
     flight::{Flight, Flights},
     freshness::{Bounds, Freshness},
+    hollow::Hollow,
     left_out::LeftOut,
     metrics::SyncMetrics,
     progress::Progress,
@@ -45,6 +46,7 @@ pub(crate) struct SyncEngine {
     checks: Flights<(InodeId, Name), ()>,
     first_pages: FirstPages,
     left_out: LeftOut,
+    hollow: Hollow,
     clock: Arc<dyn Clock>,
     tasks: Tasks,
 }
@@ -68,6 +70,7 @@ impl SyncEngine {
             checks: Flights::new(clock.clone(), tasks.clone()),
             first_pages: FirstPages::new(),
             left_out: LeftOut::default(),
+            hollow: Hollow::new(),
             clock,
             tasks,
         }
@@ -257,6 +260,11 @@ impl SyncEngine {
         &self.left_out
     }
 
+    /// The prefixes that hold nothing.
+    pub(super) const fn hollow(&self) -> &Hollow {
+        &self.hollow
+    }
+
     /// Says, where it was not said before, that keys were left out of `dir`.
     pub(super) fn note_skipped(&self, mount: &LiveMount, dir: InodeId, prefix: &[u8], skipped: u64) {
         let before = self.left_out.note(dir, skipped);
@@ -273,6 +281,35 @@ impl SyncEngine {
         let request = ListRequest { prefix: key, max_keys: 1, ..ListRequest::default() };
         let page = mount.ask("list", &request.prefix, store.list(&request)).await?;
         Ok(page.is_some_and(|page| !page.entries.is_empty()))
+    }
+
+    /// Whether nothing lies below `key`, the prefix that the store lists as `name` in `dir`. It is asked where that was so before, and where the
+    /// namespace knows no directory of that name but a client has changed what there was: a server that is killed meanwhile may list what it has left of it.
+    pub(super) async fn is_hollow(
+        &self,
+        mount: &LiveMount,
+        store: &Arc<dyn UnderStore>,
+        dir: InodeId,
+        name: &[u8],
+        key: &Key,
+    ) -> Result<bool> {
+        let Ok(name) = Name::new(name) else { return Ok(false) };
+        let is_suspect = || -> Result<bool> {
+            if self.hollow.contains(dir, name.as_bytes()) {
+                return Ok(true);
+            }
+            let was_changed = self.freshness.was_changed(dir, &name);
+            Ok(was_changed && self.snapshot()?.lookup(dir, &name)?.is_none_or(|attr| attr.kind != FileKind::Directory))
+        };
+        if store.capabilities().native_directories
+            || !is_suspect()?
+            || self.is_directory(mount, store, key.clone()).await?
+        {
+            self.hollow.remove(dir, name.as_bytes());
+            return Ok(false);
+        }
+        self.hollow.note(dir, name.as_bytes());
+        Ok(true)
     }
 
     /// Asks for `name` both as an object and as a directory: only both answers together say that it does not exist. As a directory
@@ -303,7 +340,13 @@ impl SyncEngine {
             mount.ask("list", &first.prefix, store.list(&first)),
         )
         .await;
-        let below = below?.filter(|page| !page.entries.is_empty());
+        let mut below = below?.filter(|page| !page.entries.is_empty());
+        if let Some(page) = &below
+            && page.entries.iter().all(|listed| matches!(listed, Listed::Prefix(_)))
+            && self.is_hollow(mount, store, dir, name.as_bytes(), &first.prefix).await?
+        {
+            below = None;
+        }
         let seen = match below {
             Some(_) => Some(ObservedKind::Directory),
             None => object?.map(|meta| observed(store.identity(), &meta)),
@@ -327,6 +370,9 @@ impl SyncEngine {
                 return Ok(true);
             }
             if !stays && let Some(command) = self.correction(mount, dir, &name, known, seen, began) {
+                if let Command::Forget { .. } = command {
+                    self.hollow.note(dir, name.as_bytes());
+                }
                 self.propose(command).await?;
             }
             self.freshness.entry_checked(dir, &name, began);

@@ -158,6 +158,11 @@ impl Freshness {
         self.changed.insert((dir, self.names.hash_one(name)), at);
     }
 
+    /// Whether a client has changed `name`, as far as is remembered.
+    pub(crate) fn was_changed(&self, dir: InodeId, name: &Name) -> bool {
+        self.changed.contains_key(&(dir, self.names.hash_one(name)))
+    }
+
     /// Whether `name` was checked alone, or changed by a client, after `began`.
     pub(crate) fn is_newer(&self, dir: InodeId, name: &Name, began: Timestamp) -> bool {
         let key = (dir, self.names.hash_one(name));
