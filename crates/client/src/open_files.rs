@@ -147,6 +147,7 @@ mod tests {
             nlink: 1,
             size: 0,
             mtime: Timestamp(0),
+            atime: None,
             own_mtime: false,
             has_xattrs: false,
             dirty: false,

@@ -308,6 +308,7 @@ fn attr(inode: InodeId, parent: InodeId, kind: FileKind, size: u64) -> Arc<Attr>
         nlink: 1,
         size,
         mtime: Timestamp(1_700_000_000_123_456_789),
+        atime: None,
         own_mtime: false,
         has_xattrs: false,
         dirty: false,

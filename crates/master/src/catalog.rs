@@ -139,7 +139,9 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::RemoveTree { request, .. }
         | Command::Rename { request, .. }
         | Command::Exchange { request, .. } => (request, Locks::Names),
-        Command::SetAttr { request, .. } | Command::SetXattr { request, .. } => (request, Locks::Inodes),
+        Command::SetAttr { request, .. } | Command::SetTimes { request, .. } | Command::SetXattr { request, .. } => {
+            (request, Locks::Inodes)
+        }
         Command::Commit { request, .. }
         | Command::CommitDirty { request, .. }
         | Command::AddMount { request, .. }
@@ -168,7 +170,11 @@ const fn change_of(command: &Command) -> Option<Change> {
     };
     let in_place = matches!(
         command,
-        Command::Commit { .. } | Command::CommitDirty { .. } | Command::SetAttr { .. } | Command::SetXattr { .. }
+        Command::Commit { .. }
+            | Command::CommitDirty { .. }
+            | Command::SetAttr { .. }
+            | Command::SetTimes { .. }
+            | Command::SetXattr { .. }
     );
     Some(Change { request: *request, locks, in_place })
 }
@@ -214,6 +220,7 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         | Command::MakeDirectory { dirty: None, .. }
         | Command::MakeUnstored { .. }
         | Command::SetAttr { .. }
+        | Command::SetTimes { .. }
         | Command::SetXattr { .. }
         | Command::Moved { .. }
         | Command::Reap { .. }

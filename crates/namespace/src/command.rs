@@ -385,6 +385,19 @@ pub enum Command {
         /// What is there.
         version: Version,
     },
+    /// As [`Command::SetAttr`], and sets the time of access.
+    SetTimes {
+        /// Makes a repetition harmless.
+        request: RequestId,
+        /// The inode.
+        inode: InodeId,
+        /// What else to change.
+        change: AttrChange,
+        /// Last access.
+        atime: Timestamp,
+        /// When it was asked for.
+        now: Timestamp,
+    },
 }
 
 /// A namespace path bound to an under store.

@@ -13,6 +13,7 @@ const CTIME: u8 = 8;
 const MTIME: u8 = 16;
 /// See [`Own::xattrs`].
 const XATTRS: u8 = 32;
+const ATIME: u8 = 64;
 
 /// What was set through Headpond. Most inodes have nothing of it, and then no byte of their row says so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,6 +23,8 @@ pub(crate) struct Own {
     pub(crate) gid: Option<u32>,
     /// Last change of attributes or name.
     pub(crate) ctime: Option<Timestamp>,
+    /// Last access, as it was set; `None`: as the time of modification.
+    pub(crate) atime: Option<Timestamp>,
     /// The inode's time of modification is not the under store's.
     pub(crate) mtime: bool,
     /// It has rows in the table of extended attributes.
@@ -31,7 +34,7 @@ pub(crate) struct Own {
 impl Own {
     /// What stays when another content takes the file's place: whose it is, but no times.
     pub(crate) const fn of_replaced(self) -> Self {
-        Self { ctime: None, mtime: false, ..self }
+        Self { ctime: None, atime: None, mtime: false, ..self }
     }
 
     /// What stays when the file is written by us, last at `mtime`: attributes may have changed since.
@@ -56,20 +59,21 @@ impl Own {
                 | flag(self.gid.is_some(), GID)
                 | flag(self.ctime.is_some(), CTIME)
                 | flag(self.mtime, MTIME)
-                | flag(self.xattrs, XATTRS),
+                | flag(self.xattrs, XATTRS)
+                | flag(self.atime.is_some(), ATIME),
         );
         for number in [self.mode, self.uid, self.gid].into_iter().flatten() {
             put_varint(out, number.into());
         }
-        if let Some(ctime) = self.ctime {
-            out.extend_from_slice(&ctime.0.to_le_bytes());
+        for time in [self.ctime, self.atime].into_iter().flatten() {
+            out.extend_from_slice(&time.0.to_le_bytes());
         }
     }
 
     /// `None` when the bytes are not what this release writes.
     pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
         let flags = reader.byte()?;
-        if flags & !(MODE | UID | GID | CTIME | MTIME | XATTRS) != 0 {
+        if flags & !(MODE | UID | GID | CTIME | MTIME | XATTRS | ATIME) != 0 {
             return None;
         }
         let mut number = |flag| match flags & flag {
@@ -77,7 +81,11 @@ impl Own {
             _ => u32::try_from(reader.varint()?).ok().map(Some),
         };
         let (mode, uid, gid) = (number(MODE)?, number(UID)?, number(GID)?);
-        let ctime = if flags & CTIME == 0 { None } else { Some(Timestamp(i64::from_le_bytes(reader.array()?))) };
-        Some(Self { mode, uid, gid, ctime, mtime: flags & MTIME != 0, xattrs: flags & XATTRS != 0 })
+        let mut time = |flag| match flags & flag {
+            0 => Some(None),
+            _ => reader.array().map(|bytes| Some(Timestamp(i64::from_le_bytes(bytes)))),
+        };
+        let (ctime, atime) = (time(CTIME)?, time(ATIME)?);
+        Some(Self { mode, uid, gid, ctime, atime, mtime: flags & MTIME != 0, xattrs: flags & XATTRS != 0 })
     }
 }

@@ -135,6 +135,7 @@ impl View {
             nlink,
             size: 0,
             mtime: Default::default(),
+            atime: own.atime,
             own_mtime: own.mtime,
             dirty: inode.dirty && inode.file().is_some(),
             has_xattrs: own.xattrs,

@@ -57,6 +57,8 @@ pub struct Attr {
     pub size: u64,
     /// Last change of the content.
     pub mtime: Timestamp,
+    /// Last access, if a program has set it: reads do not move it.
+    pub atime: Option<Timestamp>,
     /// `mtime` was set through Headpond, so it need not be what the under store says. Only the master knows; others have `false`.
     pub own_mtime: bool,
     /// It has extended attributes that were set through Headpond.
@@ -70,4 +72,12 @@ pub struct Attr {
     pub content: Option<ContentId>,
     /// What the under store calls this version (its ETag); empty unless it is a file.
     pub version: String,
+}
+
+impl Attr {
+    /// When it was accessed last, so far as is known: when it was modified, unless a program has set another time.
+    #[must_use]
+    pub fn accessed(&self) -> Timestamp {
+        self.atime.unwrap_or(self.mtime)
+    }
 }

@@ -52,21 +52,6 @@ const EXPECTED: &[(&str, &[&str])] = &[
             "unlink::enametoolong_path",
         ],
     ),
-    (
-        "times of access are not kept",
-        &[
-            "utimensat::changes_timestamps::block",
-            "utimensat::changes_timestamps::char",
-            "utimensat::changes_timestamps::dir",
-            "utimensat::changes_timestamps::fifo",
-            "utimensat::changes_timestamps::regular",
-            "utimensat::changes_timestamps::socket",
-            "utimensat::follow_symlink",
-            "utimensat::subsecond",
-            "utimensat::utime_omit",
-            "utimensat::y2038",
-        ],
-    ),
     ("a directory does not count those below it as links", &["rename::updates_link_parent"]),
 ];
 

@@ -16,6 +16,8 @@ pub(crate) struct EntryJson {
     size: u64,
     /// RFC 3339.
     mtime: String,
+    /// That of modification, unless a program has set another.
+    atime: String,
     ctime: String,
     /// Permission bits in octal.
     mode: String,
@@ -37,6 +39,7 @@ impl EntryJson {
             kind: kind_name(attr.kind),
             size: attr.size,
             mtime: moment(attr.mtime),
+            atime: moment(attr.accessed()),
             ctime: moment(attr.ctime),
             mode: format!("{:04o}", attr.mode),
             uid: attr.uid,
@@ -106,6 +109,7 @@ mod tests {
             nlink: 1,
             size: 1536,
             mtime: Timestamp(1_700_000_000_500_000_000),
+            atime: None,
             own_mtime: false,
             has_xattrs: false,
             dirty: false,
@@ -130,8 +134,8 @@ mod tests {
             json,
             serde_json::json!({
                 "path": "/a", "type": "file", "size": 1536, "mtime": "2023-11-14T22:13:20.5Z",
-                "ctime": "1970-01-01T00:00:00Z", "mode": "0640", "uid": 1000, "gid": 100, "nlink": 1, "inode": 7,
-                "mount": 1, "content": "000000000000000000000000000000ff", "version": "etag",
+                "atime": "2023-11-14T22:13:20.5Z", "ctime": "1970-01-01T00:00:00Z", "mode": "0640", "uid": 1000,
+                "gid": 100, "nlink": 1, "inode": 7, "mount": 1, "content": "000000000000000000000000000000ff", "version": "etag",
             })
         );
     }

@@ -18,6 +18,7 @@ fn attr() -> Arc<Attr> {
         nlink: 1,
         size: 3,
         mtime: Timestamp(0),
+        atime: None,
         own_mtime: false,
         has_xattrs: false,
         dirty: false,

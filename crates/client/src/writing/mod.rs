@@ -78,4 +78,6 @@ pub struct AttrChange {
     pub gid: Option<u32>,
     /// Last change of the content.
     pub mtime: Option<Timestamp>,
+    /// Last access. Reads do not move it.
+    pub atime: Option<Timestamp>,
 }

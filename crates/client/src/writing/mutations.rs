@@ -299,13 +299,14 @@ impl Shared {
 
     /// Changes attributes where the namespace is; gives its position in the journal, too.
     pub(super) async fn change_attr(&self, inode: InodeId, change: AttrChange) -> Result<(Lookup, u64)> {
-        let AttrChange { mode, uid, gid, mtime } = change;
+        let AttrChange { mode, uid, gid, mtime, atime } = change;
         let request = v1::SetAttrRequest {
             inode: inode.0,
             mode,
             uid,
             gid,
             mtime_ns: mtime.map(|mtime| mtime.0),
+            atime_ns: atime.map(|atime| atime.0),
             caller: self.caller.clone(),
             request_id: request_id(),
         };

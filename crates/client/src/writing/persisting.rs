@@ -230,7 +230,8 @@ impl FileWriter {
             new.size = if is_newer { own.size } else { attr.size };
             new.mtime = if keeps_mtime { own.mtime } else { attr.mtime };
             if is_overtaken {
-                (new.mode, new.uid, new.gid, new.ctime) = (own.mode, own.uid, own.gid, own.ctime);
+                (new.mode, new.uid, new.gid) = (own.mode, own.uid, own.gid);
+                (new.atime, new.ctime) = (own.atime, own.ctime);
             }
         });
         Ok(true)

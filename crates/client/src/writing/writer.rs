@@ -227,12 +227,13 @@ impl FileWriter {
         if !state.unlinked {
             return false;
         }
-        let AttrChange { mode, uid, gid, mtime } = change;
+        let AttrChange { mode, uid, gid, mtime, atime } = change;
         state.edit(|attr| {
             attr.mode = mode.unwrap_or(attr.mode);
             attr.uid = uid.unwrap_or(attr.uid);
             attr.gid = gid.unwrap_or(attr.gid);
             attr.mtime = mtime.unwrap_or(attr.mtime);
+            attr.atime = atime.or(attr.atime);
             attr.ctime = SystemClock.now();
         });
         true
@@ -242,7 +243,7 @@ impl FileWriter {
     /// later position, as with a version that was stored meanwhile, stays, but for the number of names: that is told here only.
     pub(super) fn learn(&self, attr: &Attr, as_of: u64) {
         let mut state = self.lock();
-        let (mode, uid, gid, ctime) = (attr.mode, attr.uid, attr.gid, attr.ctime);
+        let (mode, uid, gid) = (attr.mode, attr.uid, attr.gid);
         let nlink = if state.unlinked { 0 } else { attr.nlink };
         if as_of < state.as_of {
             return state.edit(|own| own.nlink = nlink);
@@ -250,7 +251,8 @@ impl FileWriter {
         state.as_of = as_of;
         let mtime = if state.is_dirty() { state.attr.mtime } else { attr.mtime };
         state.edit(|own| {
-            (own.mode, own.uid, own.gid, own.ctime, own.mtime) = (mode, uid, gid, ctime, mtime);
+            (own.mode, own.uid, own.gid) = (mode, uid, gid);
+            (own.mtime, own.atime, own.ctime) = (mtime, attr.atime, attr.ctime);
             own.nlink = nlink;
         });
     }

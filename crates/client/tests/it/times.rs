@@ -69,3 +69,17 @@ async fn a_file_that_is_cut_to_its_length_is_modified_if_it_is_to_be_persisted()
     assert!(!writer.is_dirty(), "its bytes are as they were");
     assert_eq!((writer.attr().mtime, cluster.workers[0].state().staging.stored.len()), (cut, 1));
 }
+
+#[tokio::test]
+async fn a_time_of_access_is_told_at_once_and_is_that_of_the_version() {
+    let cluster = Cluster::start(1).await;
+    let writer = create(&cluster, "f").await;
+    writer.write_at(0, Bytes::from_static(b"bytes")).await.expect("written");
+    let change = AttrChange { mtime: Some(Timestamp(5)), atime: Some(Timestamp(4)), ..AttrChange::default() };
+    let set = cluster.client.set_attr(writer.inode(), change).await.expect("set").attr.expect("there");
+    assert_eq!((set.mtime, set.atime, cluster.master.calls("setattr")), (Timestamp(5), Some(Timestamp(4)), 1));
+    let stored = writer.persist(true).await.expect("persisted");
+    assert_eq!((stored.mtime, stored.atime), (Timestamp(5), Some(Timestamp(4))));
+    writer.write_at(0, Bytes::from_static(b"since")).await.expect("written");
+    assert_eq!(writer.attr().accessed(), Timestamp(4), "a write is no access");
+}

@@ -26,13 +26,23 @@ pub(crate) struct Change {
     pub(crate) gid: Option<u32>,
     pub(crate) length: Option<u64>,
     pub(crate) mtime: Option<Time>,
+    pub(crate) atime: Option<Time>,
 }
 
-/// A modification time to be set.
+/// A time to be set.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Time {
     Now,
     At(Timestamp),
+}
+
+impl Time {
+    const fn at(self, now: Timestamp) -> Timestamp {
+        match self {
+            Self::Now => now,
+            Self::At(time) => time,
+        }
+    }
 }
 
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
@@ -85,7 +95,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         change: Change,
         privileged: bool,
     ) -> Result<Entry> {
-        let Change { mode, uid, gid, length, mtime } = change;
+        let Change { mode, uid, gid, length, mtime, atime } = change;
         if let Some(length) = length {
             self.set_length(node, handle, length).await?;
         }
@@ -94,17 +104,16 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             None if drops_rights => self.mode_without_rights(node).await?,
             mode => mode.map(|mode| mode & 0o7777),
         };
-        let inode = self.inode_of(node);
+        let (inode, now) = (self.inode_of(node), SystemClock.now());
         let mtime = match mtime {
-            Some(Time::At(time)) => Some(time),
             // Also of what is not persisted yet: another time may have been set since it was written.
-            Some(Time::Now) => Some(SystemClock.now()),
+            Some(time) => Some(time.at(now)),
             // The kernel leaves it to us that a file is modified when it is cut through a descriptor, also to the length that it has. What is not
             // persisted yet was modified just then.
             None if handle.and(length).is_some() => self.modified_now(inode),
             None => None,
         };
-        let change = AttrChange { mode, uid, gid, mtime };
+        let change = AttrChange { mode, uid, gid, mtime, atime: atime.map(|time| time.at(now)) };
         if change != AttrChange::default() {
             let found = self.within("changing attributes", self.source.set_attr(inode, change)).await?;
             return Ok(self.entry(&found));

@@ -267,7 +267,7 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         uid: Option<u32>,
         gid: Option<u32>,
         length: Option<u64>,
-        _: Option<TimeOrNow>,
+        atime: Option<TimeOrNow>,
         mtime: Option<TimeOrNow>,
         _: Option<SystemTime>,
         handle: Option<FileHandle>,
@@ -277,7 +277,8 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         _: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let change = Change { mode, uid, gid, length, mtime: mtime.map(convert::time) };
+        let (mtime, atime) = (mtime.map(convert::time), atime.map(convert::time));
+        let change = Change { mode, uid, gid, length, mtime, atime };
         let is_privileged = length.is_none() || is_root(request);
         self.set_attr(is_privileged, node.0, handle.map(|handle| handle.0), change, reply);
     }

@@ -42,13 +42,12 @@ pub(super) fn time(time: TimeOrNow) -> Time {
 
 /// Attributes under the number `node`.
 pub(super) fn file_attr(node: u64, attr: &Attr) -> FileAttr {
-    let mtime = SystemTime::from(attr.mtime);
     FileAttr {
         ino: INodeNo(node),
         size: attr.size,
         blocks: attr.size.div_ceil(512),
-        atime: mtime,
-        mtime,
+        atime: SystemTime::from(attr.accessed()),
+        mtime: SystemTime::from(attr.mtime),
         ctime: SystemTime::from(attr.ctime),
         crtime: SystemTime::UNIX_EPOCH,
         kind: file_type(attr.kind),

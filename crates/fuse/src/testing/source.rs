@@ -223,13 +223,14 @@ impl Source for FakePond {
     }
 
     async fn set_attr(&self, inode: InodeId, change: AttrChange) -> Result<Lookup> {
-        let AttrChange { mode, uid, gid, mtime } = change;
+        let AttrChange { mode, uid, gid, mtime, atime } = change;
         self.attr_of(inode).ok_or_else(|| stale(inode))?;
         let set = |attr: &mut Attr| {
             attr.mode = mode.unwrap_or(attr.mode);
             attr.uid = uid.unwrap_or(attr.uid);
             attr.gid = gid.unwrap_or(attr.gid);
             attr.mtime = mtime.unwrap_or(attr.mtime);
+            attr.atime = atime.or(attr.atime);
         };
         self.edit(inode, set);
         if let Some(writer) = self.writer(inode) {

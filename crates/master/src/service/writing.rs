@@ -270,7 +270,8 @@ impl Service for WritingService {
             };
             let (inode, caller) = (InodeId(request.inode), request.caller.map(Caller::from));
             let change = Change { inode, change, caller, request: request_id(&request.request_id)? };
-            asker.settle(change.request, self.0.writing.set_attr(change)).await
+            let atime = request.atime_ns.map(Timestamp);
+            asker.settle(change.request, self.0.writing.set_attr(change, atime)).await
         };
         change().await.map(|answer| Response::new(lookup_response(asker.resolved(answer)))).map_err(refuse)
     }

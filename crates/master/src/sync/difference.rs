@@ -100,6 +100,7 @@ mod tests {
             nlink: 1,
             size: 1,
             mtime: Timestamp(5_400_000_000),
+            atime: None,
             own_mtime: false,
             has_xattrs: false,
             dirty: false,

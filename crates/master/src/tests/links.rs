@@ -103,7 +103,7 @@ async fn a_sticky_directory_keeps_the_names_of_others_files() {
     let made = bed.make_directory("/m/tmp").await.expect("made").attr.expect("is there").inode;
     let change = headpond_namespace::AttrChange { mode: Some(0o1777), ..Default::default() };
     let change = crate::write::Change { inode: made, change, caller: None, request: request() };
-    bed.writing().set_attr(change).await.expect("changed");
+    bed.writing().set_attr(change, None).await.expect("changed");
     bed.link("/m/f", "/m/tmp/f").await;
     let removal = bed.removal("/m/tmp/f", false).await;
     let by = |uid| Removal { caller: Some(caller(uid)), request: request(), ..removal.clone() };

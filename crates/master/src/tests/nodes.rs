@@ -133,7 +133,7 @@ async fn a_directory_with_the_bit_hands_its_group_down() {
     let dir = rig.make_directory("/m/d").await.expect("made").attr.expect("there").inode;
     let change = AttrChange { mode: Some(0o2775), gid: Some(30), ..AttrChange::default() };
     let change = Change { inode: dir, change, caller: None, request: request() };
-    rig.writing().set_attr(change).await.expect("changed");
+    rig.writing().set_attr(change, None).await.expect("changed");
     let file = rig.create("/m/d/f").await.expect("made").answer.attr.expect("there");
     assert_eq!((file.gid, file.mode), (30, 0o640));
     let below = rig.make_directory("/m/d/below").await.expect("made").attr.expect("there");

@@ -45,7 +45,7 @@ async fn permissions_bind_who_changes() {
     let set = async |mode| {
         let change = AttrChange { mode: Some(mode), ..AttrChange::default() };
         let change = Change { inode: dir, change, caller: None, request: request() };
-        rig.writing().set_attr(change).await.expect("changed");
+        rig.writing().set_attr(change, None).await.expect("changed");
     };
     set(0o1777).await;
     let new = |name_: &str, uid, gid, caller: Caller| NewEntry {
@@ -80,7 +80,7 @@ async fn permissions_bind_who_changes() {
     assert_eq!((inherits.uid, inherits.gid), (9, 8));
     let change = async |change, caller: Caller| {
         let change = Change { inode: inherits.inode, change, caller: Some(caller), request: request() };
-        rig.writing().set_attr(change).await.map(|answer| answer.attr.expect("is there"))
+        rig.writing().set_attr(change, None).await.map(|answer| answer.attr.expect("is there"))
     };
     let to = |uid, gid| AttrChange { uid, gid, ..AttrChange::default() };
     let mode = AttrChange { mode: Some(0o600), mtime: Some(Timestamp(5)), ..AttrChange::default() };
@@ -99,7 +99,7 @@ async fn own_times_and_modes_survive_what_the_store_says() {
     let rig = Rig::writable(&["f"]).await;
     let inode = rig.inode("/m/f").await;
     let change = AttrChange { mode: Some(0o600), mtime: Some(Timestamp(5)), ..AttrChange::default() };
-    rig.writing().set_attr(Change { inode, change, caller: None, request: request() }).await.expect("changed");
+    rig.writing().set_attr(Change { inode, change, caller: None, request: request() }, None).await.expect("changed");
     rig.advance(INTERVAL);
     rig.list("/m").await.expect("listed");
     rig.advance(INTERVAL);

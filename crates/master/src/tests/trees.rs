@@ -199,7 +199,7 @@ async fn who_may_not_empty_a_directory_below_removes_nothing() {
         let change = headpond_namespace::AttrChange { mode: Some(mode), ..Default::default() };
         let inode: InodeId = rig.inode(path).await;
         let change = Change { inode, change, caller: None, request: request() };
-        rig.writing().set_attr(change).await.expect("changed");
+        rig.writing().set_attr(change, None).await.expect("changed");
     };
     for path in ["/m", "/m/d", "/m/d/a"] {
         set(path, 0o777).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use headpond_namespace::{AttrChange, Command, Reply, Snapshot};
-use headpond_types::{Attr, Error, ErrorKind, InodeId, RequestId, Result};
+use headpond_types::{Attr, Error, ErrorKind, InodeId, RequestId, Result, Timestamp};
 
 use super::Writing;
 use crate::{
@@ -21,16 +21,20 @@ pub(crate) struct Change<C> {
 }
 
 impl Writing {
-    /// Changes attributes.
+    /// Changes attributes, and the time of access to `atime`.
     ///
     /// # Errors
     /// `Stale`, `ReadOnly`, `PermissionDenied` for who is not the owner (nor root, to give it away); those of a lookup.
-    pub(crate) async fn set_attr(self: &Arc<Self>, change: Change<AttrChange>) -> Result<Answer> {
+    pub(crate) async fn set_attr(
+        self: &Arc<Self>,
+        change: Change<AttrChange>,
+        atime: Option<Timestamp>,
+    ) -> Result<Answer> {
         let this = self.clone();
-        self.run_once(change.request, async move { this.do_set_attr(change).await }).await
+        self.run_once(change.request, async move { this.do_set_attr(change, atime).await }).await
     }
 
-    async fn do_set_attr(&self, change: Change<AttrChange>) -> Result<Answer> {
+    async fn do_set_attr(&self, change: Change<AttrChange>, atime: Option<Timestamp>) -> Result<Answer> {
         let Change { inode, change, caller, request } = change;
         if self.answered(request)? == Some(Reply::Done) {
             return self.answer(inode);
@@ -40,7 +44,11 @@ impl Writing {
             require_ownership(&snapshot, &attr, &change, &caller)?;
         }
         drop(snapshot);
-        let command = Command::SetAttr { request, inode, change, now: self.clock.now() };
+        let now = self.clock.now();
+        let command = match atime {
+            Some(atime) => Command::SetTimes { request, inode, change, atime, now },
+            None => Command::SetAttr { request, inode, change, now },
+        };
         self.change(&[], command).await?;
         self.answer(inode)
     }

@@ -10,13 +10,20 @@ use crate::{
 };
 
 impl Apply<'_> {
-    pub(super) fn set_attr(&mut self, id: InodeId, change: &AttrChange, now: Timestamp) -> Result<Reply, Stop> {
+    pub(super) fn set_attr(
+        &mut self,
+        id: InodeId,
+        change: &AttrChange,
+        atime: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<Reply, Stop> {
         let mut row = self.rows.inode(id)?.ok_or(Refusal::Gone(id))?;
         let parent = self.mounts.directory(row.parent);
         let around = self.rows.mount_of(&self.mounts, parent)?.ok_or(Refusal::Gone(id))?;
         let mount = self.mounts.rooted_at(id).unwrap_or(around);
         row.own = self.changed_own(row.own, mount, row.directory().is_some(), change);
         row.own.ctime = Some(now);
+        row.own.atime = atime.or(row.own.atime);
         if let Some(time) = change.mtime {
             row.own.mtime = true;
             match &mut row.node {

@@ -200,7 +200,10 @@ impl<'t> Apply<'t> {
                 Reply::Done
             }
             Command::SetAttr { request, inode, change, now } => {
-                self.once(*request, |apply| apply.set_attr(*inode, change, *now))?
+                self.once(*request, |apply| apply.set_attr(*inode, change, None, *now))?
+            }
+            Command::SetTimes { request, inode, change, atime, now } => {
+                self.once(*request, |apply| apply.set_attr(*inode, change, Some(*atime), *now))?
             }
             Command::MakeUnstored { request, parent, name, owner, what, now } => {
                 self.once(*request, |apply| apply.make_unstored(*parent, name, owner, what, *now))?

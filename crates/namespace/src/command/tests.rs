@@ -37,11 +37,15 @@ fn what_was_journalled_before_there_was_writing_is_read() {
 }
 
 #[test]
-fn the_numbers_of_commands_for_trees_stay() {
+fn the_numbers_of_later_commands_stay() {
     let (request, now, inode, name) = (RequestId(1), Timestamp(0), InodeId(3), Name::new("f").expect("a name"));
+    let version = Version { size: 0, mtime: now, version: String::new(), content: ContentId(0) };
     let commands = [
         Command::RemoveTree { request, parent: inode, name, inode, leaves: vec![], marker: None, now },
         Command::Reap { tree: inode, files: vec![(inode, String::new())] },
+        Command::Replace { relocation: 1, key: vec![], version: String::new() },
+        Command::Yield { inode, from: String::new(), key: vec![], version },
+        Command::SetTimes { request, inode, change: AttrChange::default(), atime: now, now },
     ];
     for (number, command) in (31..).zip(commands) {
         let bytes = postcard::to_allocvec(&command).expect("encodes");

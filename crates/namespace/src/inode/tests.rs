@@ -33,9 +33,17 @@ fn inodes() -> impl Strategy<Value = Inode> {
     });
     let name = proptest::option::of(proptest::collection::vec(1..=u8::MAX, 1..256));
     let number = || proptest::option::of(any::<u32>());
-    let ctime = proptest::option::of(any::<i64>().prop_map(Timestamp));
-    let own = (number(), number(), number(), ctime, any::<bool>(), any::<bool>());
-    let own = own.prop_map(|(mode, uid, gid, ctime, mtime, xattrs)| Own { mode, uid, gid, ctime, mtime, xattrs });
+    let own_time = || proptest::option::of(any::<i64>().prop_map(Timestamp));
+    let own = (number(), number(), number(), own_time(), own_time(), any::<bool>(), any::<bool>());
+    let own = own.prop_map(|(mode, uid, gid, ctime, atime, mtime, xattrs)| Own {
+        mode,
+        uid,
+        gid,
+        ctime,
+        atime,
+        mtime,
+        xattrs,
+    });
     let own = prop_oneof![Just(Own::default()), own];
     let key = proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300));
     let node = prop_oneof![file, directory, unstored];
@@ -107,6 +115,16 @@ fn rows_of_before_there_was_writing_are_what_is_written_still() {
         assert_eq!(inode.encode(), bytes);
         assert_eq!(Inode::decode(&bytes), Some(inode));
     }
+}
+
+#[test]
+fn attributes_of_before_there_were_times_of_access_are_what_is_written_still() {
+    let bytes = [&[0x12, 0x40, 2][..], &[0; 8], &[0, 63, 1, 2, 3], &5i64.to_le_bytes()].concat();
+    let ctime = Some(Timestamp(5));
+    let own = Own { mode: Some(1), uid: Some(2), gid: Some(3), ctime, atime: None, mtime: true, xattrs: true };
+    let inode = Inode { own, ..root() };
+    assert_eq!(inode.encode(), bytes);
+    assert_eq!(Inode::decode(&bytes), Some(inode));
 }
 
 #[test]

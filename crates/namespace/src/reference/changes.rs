@@ -145,29 +145,38 @@ impl Model {
                 self.give_way(inode.0, from, key, version);
                 Reply::Done
             }
-            Command::SetAttr { request, inode, change, now } => self.once_checked(*request, |model| {
-                let node = model.nodes.get_mut(&inode.0).ok_or(Refusal::Gone(*inode))?;
-                node.own.mode = change.mode.or(node.own.mode);
-                node.own.uid = change.uid.or(node.own.uid);
-                node.own.gid = change.gid.or(node.own.gid);
-                node.own.ctime = Some(*now);
-                if let Some(time) = change.mtime {
-                    node.own.mtime = true;
-                    let (Kind::File(ObservedKind::File { mtime, .. })
-                    | Kind::Directory { mtime, .. }
-                    | Kind::Unstored { mtime, .. }) = &mut node.kind
-                    else {
-                        panic!("a file is no directory")
-                    };
-                    *mtime = time;
-                }
-                if let (parent, Some(name)) = (node.parent, node.name.clone()) {
-                    model.effect(parent, &name, Some(inode.0));
-                }
-                Ok(Reply::Done)
+            Command::SetAttr { request, inode, change, now } => {
+                self.once_checked(*request, |model| model.set_attr(inode.0, change, *now))
+            }
+            Command::SetTimes { request, inode, change, atime, now } => self.once_checked(*request, |model| {
+                let reply = model.set_attr(inode.0, change, *now)?;
+                model.nodes.get_mut(&inode.0).expect("is there").own.atime = Some(*atime);
+                Ok(reply)
             }),
             other => self.persist(other),
         }
+    }
+
+    fn set_attr(&mut self, id: u64, change: &crate::AttrChange, now: Timestamp) -> Changed {
+        let node = self.nodes.get_mut(&id).ok_or(Refusal::Gone(InodeId(id)))?;
+        node.own.mode = change.mode.or(node.own.mode);
+        node.own.uid = change.uid.or(node.own.uid);
+        node.own.gid = change.gid.or(node.own.gid);
+        node.own.ctime = Some(now);
+        if let Some(time) = change.mtime {
+            node.own.mtime = true;
+            let (Kind::File(ObservedKind::File { mtime, .. })
+            | Kind::Directory { mtime, .. }
+            | Kind::Unstored { mtime, .. }) = &mut node.kind
+            else {
+                panic!("a file is no directory")
+            };
+            *mtime = time;
+        }
+        if let (parent, Some(name)) = (node.parent, node.name.clone()) {
+            self.effect(parent, &name, Some(id));
+        }
+        Ok(Reply::Done)
     }
 
     fn commit(&mut self, id: u64, key: &[u8], version: &crate::Version) {

@@ -28,7 +28,7 @@ pub(super) enum Change {
     Leave { mount: u32, key: Name, gone: Name },
     Replace { which: Index, key: Name },
     Yield { which: Index, stale: bool, elsewhere: bool, version: u8 },
-    SetAttr { inode: Index, change: AttrChange, now: i64 },
+    SetAttr { inode: Index, change: AttrChange, atime: Option<i64>, now: i64 },
     Link { file: Index, dir: Index, name: Name, due: Due, barrier: bool, now: i64 },
 }
 
@@ -99,7 +99,8 @@ pub(super) fn changes() -> impl Strategy<Value = Change> {
         1 => (index(), names()).prop_map(|(which, key)| Change::Replace { which, key }),
         3 => (index(), seldom(), seldom(), 0..3u8)
             .prop_map(|(which, stale, elsewhere, version)| Change::Yield { which, stale, elsewhere, version }),
-        3 => (index(), change, now()).prop_map(|(inode, change, now)| Change::SetAttr { inode, change, now }),
+        3 => (index(), change, proptest::option::of(now()), now())
+            .prop_map(|(inode, change, atime, now)| Change::SetAttr { inode, change, atime, now }),
         8 => (index(), index(), names(), dues(), any::<bool>(), now())
             .prop_map(|(file, dir, name, due, barrier, now)| Change::Link { file, dir, name, due, barrier, now }),
     ]
@@ -274,12 +275,14 @@ impl Change {
                 };
                 Command::Yield { inode, from: if *stale { "stale".to_owned() } else { known.clone() }, key, version }
             }
-            Self::SetAttr { inode, change, now } => Command::SetAttr {
-                request: request(false),
-                inode: pick(inode, model, |id| !model.links.contains_key(&id)),
-                change: *change,
-                now: Timestamp(*now),
-            },
+            Self::SetAttr { inode, change, atime, now } => {
+                let inode = pick(inode, model, |id| !model.links.contains_key(&id));
+                let (request, change, now) = (request(false), *change, Timestamp(*now));
+                match atime.map(Timestamp) {
+                    Some(atime) => Command::SetTimes { request, inode, change, atime, now },
+                    None => Command::SetAttr { request, inode, change, now },
+                }
+            }
             Self::Link { file: index, dir: parent, name, due, barrier, now } => Command::Link {
                 request: request(false),
                 inode: file(index),

@@ -136,6 +136,6 @@ impl Model {
         assert_eq!((attr.mode, attr.uid, attr.gid), (own.mode.unwrap_or(mode), uid, gid));
         let ctime = own.ctime.unwrap_or(attr.mtime);
         let ctime = if own.mtime { ctime } else { ctime.max(attr.mtime) };
-        assert_eq!((attr.ctime, attr.own_mtime), (ctime, own.mtime));
+        assert_eq!((attr.ctime, attr.atime, attr.own_mtime), (ctime, own.atime, own.mtime));
     }
 }

@@ -42,7 +42,7 @@ impl Model {
                     }
                     return false;
                 }
-                own = Own { ctime: None, mtime: false, ..node.own };
+                own = Own { ctime: None, atime: None, mtime: false, ..node.own };
             }
             old = self.outlive(old);
             replaced = Some(old);

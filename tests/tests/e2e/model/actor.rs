@@ -20,7 +20,7 @@ use rustix::{
 };
 
 use super::{
-    calls::{Answer, close_shared, done, errno, flags, names, number, special, times, xattrs},
+    calls::{Answer, accessed, close_shared, done, errno, flags, names, number, special, times, xattrs},
     outcome::{Began, Kind, Outcome},
     step::{Data, Mode, Path, Slot, Step, XATTRS},
 };
@@ -202,7 +202,11 @@ impl Actor {
                 let flags = AtFlags::empty();
                 done(self.call(|| rustix::fs::chownat(&root, path.as_str(), Some(user), Some(group), flags)))
             }
-            Step::SetTimes(path, seconds, nanoseconds) => self.set_times(path, &times(*seconds, *nanoseconds)),
+            Step::SetTimes(path, seconds, nanoseconds) => {
+                self.set_times(path, &times(*seconds, *nanoseconds))?;
+                let root = self.root()?;
+                Ok(accessed(&self.call(|| rustix::fs::statat(&root, path.as_str(), AtFlags::empty()))?))
+            }
             Step::OmitTimes(path) => self.set_times(path, &special(UTIME_OMIT)),
             Step::TimesNow(path) => self.set_times(path, &special(UTIME_NOW)),
             Step::Open(slot, path, mode) => {

@@ -60,8 +60,12 @@ pub(super) fn flags(mode: Mode) -> OFlags {
 }
 
 pub(super) fn times(seconds: i64, nanoseconds: u32) -> Timestamps {
-    let at = Timespec { tv_sec: seconds, tv_nsec: nanoseconds.into() };
-    Timestamps { last_access: at, last_modification: at }
+    let at = |tv_sec| Timespec { tv_sec, tv_nsec: nanoseconds.into() };
+    Timestamps { last_access: at(seconds / 2), last_modification: at(seconds) }
+}
+
+pub(super) fn accessed(stat: &rustix::fs::Stat) -> Outcome {
+    Outcome::Accessed(stat.st_atime, stat.st_atime_nsec)
 }
 
 pub(super) fn special(nanoseconds: rustix::fs::Nsecs) -> Timestamps {

@@ -19,6 +19,8 @@ pub(super) enum Outcome {
     Bytes(Vec<u8>),
     Attributes(Attributes),
     Names(Vec<(String, Kind)>),
+    /// Time of access, just after it was set: a plain directory's is moved by reads.
+    Accessed(i64, u64),
     Failed(i32),
 }
 
@@ -33,6 +35,7 @@ impl fmt::Debug for Outcome {
             }
             Self::Attributes(attributes) => attributes.fmt(f),
             Self::Names(names) => names.fmt(f),
+            Self::Accessed(seconds, nanoseconds) => write!(f, "accessed at {seconds}.{nanoseconds:09}"),
             Self::Failed(errno) => std::io::Error::from_raw_os_error(*errno).fmt(f),
         }
     }

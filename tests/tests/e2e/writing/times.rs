@@ -1,4 +1,4 @@
-//! Modification times: that of the last change, as on a local disk.
+//! Times of modification: that of the last change, as on a local disk; and times of access: as they were set.
 
 use std::{
     fs::{File, OpenOptions, hard_link, metadata},
@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use headpond_tests::{close, truncate, write_and_close};
-use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, utimensat};
+use rustix::fs::{AtFlags, CWD, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT, utimensat};
 
 use crate::lake::Lake;
 
@@ -115,4 +115,35 @@ fn the_time_is_that_of_the_last_change_where_files_are_stored_at_once() -> Resul
 #[test]
 fn the_time_is_that_of_the_last_change_where_files_are_stored_later() -> Result<()> {
     the_time_is_that_of_the_last_change("async")
+}
+
+#[test]
+fn a_time_of_access_stays_as_it_was_set() -> Result<()> {
+    let lake = Lake::empty()?;
+    let mut cluster = lake.cluster().start()?;
+    let other = cluster.mount(9)?;
+    let [here, there] = [cluster.path(0, "f"), cluster.path(other, "f")];
+    let accessed = |path: &Path| -> Result<SystemTime> { Ok(metadata(path)?.accessed()?) };
+    write_and_close(&here, b"bytes")?;
+    ensure!(accessed(&here)? == modified(&here)?, "nobody has set it");
+    let (at, omit) = (Timespec { tv_sec: 1_000_000_000, tv_nsec: 0 }, Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT });
+    utimensat(CWD, &here, &Timestamps { last_access: at, last_modification: omit }, AtFlags::empty())?;
+    ensure!(modified(&here)? != UNIX_EPOCH + OLD, "only the time of access was set");
+    for (what, change) in [
+        ("nothing is done", (|_| Ok(())) as Change),
+        ("it is read", |path| {
+            ensure!(std::fs::read(path)? == b"bytes", "{} has other bytes", path.display());
+            Ok(())
+        }),
+        ("it is written", |path| Ok(write_and_close(path, b"other bytes")?)),
+    ] {
+        change(&here)?;
+        for path in [&here, &there] {
+            ensure!(accessed(path)? == UNIX_EPOCH + OLD, "{what}, and {} tells another time", path.display());
+        }
+    }
+    let renamed = cluster.path(0, "g");
+    std::fs::rename(&here, &renamed)?;
+    ensure!(accessed(&renamed)? == UNIX_EPOCH + OLD, "another name has another time");
+    Ok(())
 }

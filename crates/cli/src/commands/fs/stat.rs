@@ -29,6 +29,7 @@ pub(super) async fn run(session: &mut Session, args: &StatArgs) -> Result<()> {
         out.line(&format!("size     {} ({})", attr.size, size(attr.size, true)))?;
         out.line(&format!("mode     {:04o}  uid {}  gid {}", attr.mode, attr.uid, attr.gid))?;
         out.line(&format!("changed  {}", moment(attr.mtime)))?;
+        out.line(&format!("accessed {}", moment(attr.accessed())))?;
         out.line(&format!("inode    {} in mount {}", attr.inode, attr.mount))?;
         if let Some(content) = attr.content {
             out.line(&format!("version  {}", attr.version))?;

@@ -39,6 +39,7 @@ pub(crate) fn file(inode: u64, size: u64) -> Attr {
         nlink: 1,
         size,
         mtime: Timestamp(1),
+        atime: None,
         own_mtime: false,
         has_xattrs: false,
         dirty: false,

@@ -330,6 +330,7 @@ impl WritingService for FakeMaster {
             attr.uid = request.uid.unwrap_or(attr.uid);
             attr.gid = request.gid.unwrap_or(attr.gid);
             attr.mtime = request.mtime_ns.map_or(attr.mtime, Timestamp);
+            attr.atime = request.atime_ns.map(Timestamp).or(attr.atime);
         })?;
         self.state().position += 1;
         let answer = self.answer(Some(attr));

@@ -19,6 +19,7 @@ fn listing(count: u64, page: usize, starts: &Mutex<Vec<Option<Name>>>) -> impl B
         nlink: 1,
         size: 0,
         mtime: Timestamp(0),
+        atime: None,
         own_mtime: false,
         has_xattrs: false,
         dirty: false,

@@ -10,7 +10,7 @@ use std::{
 };
 
 use headpond_types::InodeId;
-use rustix::fs::{FallocateFlags, RenameFlags, Timespec, Timestamps};
+use rustix::fs::{FallocateFlags, RenameFlags, Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 
 use super::*;
 
@@ -278,11 +278,25 @@ fn attributes_are_changed() {
     let path = pond.path("f");
     fs::set_permissions(&path, fs::Permissions::from_mode(0o4755)).expect("changed");
     assert_eq!(fs::metadata(&path).expect("attributes").mode() & 0o7777, 0o4755);
-    let time = Timespec { tv_sec: 1_234_567_890, tv_nsec: 987_654_321 };
-    let times = Timestamps { last_access: time, last_modification: time };
-    rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty()).expect("changed");
     let found = fs::metadata(&path).expect("attributes");
-    assert_eq!((found.mtime(), found.mtime_nsec()), (1_234_567_890, 987_654_321));
+    assert_eq!(found.accessed().expect("known"), found.modified().expect("known"));
+    let time = |tv_sec, tv_nsec| Timespec { tv_sec, tv_nsec };
+    let set = |last_access, last_modification| {
+        let times = Timestamps { last_access, last_modification };
+        rustix::fs::utimensat(rustix::fs::CWD, &path, &times, rustix::fs::AtFlags::empty()).expect("changed");
+        let found = fs::metadata(&path).expect("attributes");
+        [(found.atime(), found.atime_nsec()), (found.mtime(), found.mtime_nsec())]
+    };
+    let (omit, now) = (time(0, UTIME_OMIT), time(0, UTIME_NOW));
+    let (accessed, modified) = ((1, 2), (1_234_567_890, 987_654_321));
+    assert_eq!(set(time(1, 2), time(1_234_567_890, 987_654_321)), [accessed, modified]);
+    assert_eq!(set(omit, time(5, 0)), [accessed, (5, 0)]);
+    assert_eq!(set(time(7, 0), omit), [(7, 0), (5, 0)]);
+    assert_eq!(fs::read(&path).expect("readable"), b"x");
+    assert_eq!(set(omit, omit), [(7, 0), (5, 0)], "a read is no access that is noted");
+    let [accessed, modified] = set(now, now);
+    assert_eq!(accessed, modified, "it is the same moment");
+    assert!(accessed.0 > 1_234_567_890);
     if is_root() {
         std::os::unix::fs::chown(&path, Some(1234), Some(5678)).expect("changed");
         let found = fs::metadata(&path).expect("attributes");

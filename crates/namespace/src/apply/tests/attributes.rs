@@ -70,6 +70,34 @@ fn what_was_set_outlasts_what_the_store_says_of_the_same_version() {
 }
 
 #[test]
+fn a_time_of_access_stays_as_it_was_set_until_the_object_is_replaced_from_outside() {
+    let mut bed = Bed::mounted();
+    bed.upsert(ROOT, &[file("f", 1)]);
+    let (f, d) = (bed.id("/f"), bed.make_directory(ROOT, "d"));
+    assert_eq!((bed.attr(f).atime, bed.attr(f).accessed()), (None, bed.attr(f).mtime));
+    for inode in [f, d, ROOT] {
+        let (request, change) = (bed.request(), AttrChange { mtime: Some(Timestamp(9)), ..AttrChange::default() });
+        let atime = Timestamp(i64::MIN);
+        let set = Command::SetTimes { request, inode, change, atime, now: NOW };
+        assert_eq!(bed.apply(&set).reply, Reply::Done);
+        let attr = bed.attr(inode);
+        assert_eq!((attr.atime, attr.accessed(), attr.mtime, attr.ctime), (Some(atime), atime, Timestamp(9), NOW));
+        bed.set_attr(inode, AttrChange { mode: Some(0o4711), ..change });
+        assert_eq!(bed.attr(inode).atime, Some(atime));
+    }
+    bed.create(d, "g");
+    bed.commit(f, "f", 2);
+    for inode in [f, d, ROOT] {
+        assert_eq!(bed.attr(inode).atime, Some(Timestamp(i64::MIN)), "{inode}");
+    }
+    bed.upsert(ROOT, &[file_at("f", 3, 500)]);
+    assert_eq!(bed.attr(bed.id("/f")).accessed(), Timestamp(500));
+    let (request, change) = (bed.request(), AttrChange::default());
+    let gone = Command::SetTimes { request, inode: f, change, atime: NOW, now: NOW };
+    assert_eq!(bed.apply(&gone), refused(Refusal::Gone(f)));
+}
+
+#[test]
 fn another_version_from_outside_keeps_whose_it_is() {
     let mut bed = Bed::mounted();
     bed.upsert(ROOT, &[file("f", 1)]);

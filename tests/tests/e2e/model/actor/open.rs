@@ -6,7 +6,7 @@ use rustix::fs::{Advice, AtFlags, FallocateFlags, Mode as Bits, SeekFrom, XattrF
 
 use super::{
     super::{
-        calls::{Answer, done, number, times},
+        calls::{Answer, accessed, done, number, times},
         outcome::Outcome,
         step::{Data, Room, Step, XATTRS},
     },
@@ -79,7 +79,8 @@ impl Actor {
             }
             Step::FChmod(_, mode) => done(self.call(|| rustix::fs::fchmod(&file, Bits::from_raw_mode(*mode)))),
             Step::FSetTimes(_, seconds, nanoseconds) => {
-                done(self.call(|| rustix::fs::futimens(&file, &times(*seconds, *nanoseconds))))
+                self.call(|| rustix::fs::futimens(&file, &times(*seconds, *nanoseconds)))?;
+                Ok(accessed(&self.call(|| rustix::fs::fstat(&file))?))
             }
             Step::Forget(_) => done(rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)),
             Step::IsSame(_, path) => {
