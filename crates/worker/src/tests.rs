@@ -10,6 +10,7 @@ mod lake;
 mod later;
 mod local;
 mod master;
+mod originals;
 mod pond;
 mod restart;
 mod staging;

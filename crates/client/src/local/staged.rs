@@ -75,7 +75,7 @@ impl StagedFile {
                 let piece = start..missing.end.min(start + KEPT_AT_ONCE);
                 let request = v1::KeepStagedRequest {
                     grant: Some(self.grant.clone()),
-                    version: Some(v1::Head { content: Some(content.into()), length }),
+                    version: Some(v1::Head { content: Some(content.into()), length, original: None }),
                     range: Some(piece.clone().into()),
                 };
                 timeout(patience, self.connection.keep_staged(request)).await.unwrap_or_else(|_| {

@@ -45,8 +45,12 @@ impl Heads {
     /// not stored is never the version that is replaced.
     pub(super) fn store(&mut self, content: ContentId, length: u64) -> Vec<v1::Head> {
         let known = self.known.iter().filter(|(_, length)| *length > 0);
-        let heads = known.map(|(content, length)| v1::Head { content: Some((*content).into()), length: *length });
-        let heads = heads.collect();
+        let head = |(content, length): &(ContentId, u64)| v1::Head {
+            content: Some((*content).into()),
+            length: *length,
+            original: None,
+        };
+        let heads = known.map(head).collect();
         if self.known.len() == REMEMBERED {
             self.known.remove(0);
         }

@@ -194,7 +194,7 @@ impl Staged {
     /// The version that the worker has to keep what is changed of.
     fn version(&self) -> Option<v1::Head> {
         let version = *self.version.lock().unwrap_or_else(PoisonError::into_inner);
-        version.map(|(content, length)| v1::Head { content: Some(content.into()), length })
+        version.map(|(content, length)| v1::Head { content: Some(content.into()), length, original: None })
     }
 
     /// Waits for changes that nobody waited for.

@@ -2,8 +2,9 @@
 //!
 //! Whoever has a content made durable tells with which versions it has its beginning in common, and a content stays as it was then. So that of an older
 //! version follows, over all that came between. What an object is called is known of those that this worker put last, and follows from
-//! the object where it was found in the store. All this is in memory, and bounded: of what is not known, or was put by another worker, moved or
-//! replaced, all bytes are sent.
+//! the object where it was found in the store. What was copied from another file is known with that file's object, for the very content that was copied:
+//! who has it in common with a later one has not shown that he may read the original. All this is in memory, and bounded: of what is not known, or was put
+//! by another worker, moved or replaced, all bytes are sent.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -36,6 +37,8 @@ struct Known {
     objects: Remembered<(MountId, Vec<u8>), (String, ContentId)>,
     /// What objects are, by content.
     stored: HashMap<ContentId, usize>,
+    /// What contents begin with that was copied from another file.
+    originals: Remembered<ContentId, (MountId, Head)>,
 }
 
 /// A map that forgets what came first.
@@ -73,7 +76,8 @@ impl Beginnings {
         heads: &[v1::Head],
         is_being_stored: impl Fn(ContentId) -> bool,
     ) {
-        let told = heads.iter().filter_map(|head| Some((head.content?.into(), head.length)));
+        let own = heads.iter().filter(|head| head.original.is_none());
+        let told = own.filter_map(|head| Some((head.content?.into(), head.length)));
         let told: Vec<Beginning> = told.filter(|(_, length)| *length >= PART).collect();
         let mut known = self.known();
         let mut all: Vec<Beginning> = Vec::new();
@@ -94,6 +98,13 @@ impl Beginnings {
         }
     }
 
+    /// Notes what of a content was copied from another file.
+    pub(super) fn copied(&self, content: ContentId, original: (MountId, Head)) {
+        if original.1.length >= PART {
+            drop(self.known().originals.insert(content, original));
+        }
+    }
+
     /// Notes that an object is a content.
     pub(super) fn stored(&self, target: &Target, version: &str, content: ContentId) {
         let mut known = self.known();
@@ -109,8 +120,24 @@ impl Beginnings {
         }
     }
 
-    /// What a content has in common with the version of the object that it replaces, if that is worth anything. Asks the store at most once.
+    /// What a content has in common with the version of the object that it replaces, or with another file's object, if that is worth anything. Asks the
+    /// store at most once.
     pub(super) async fn head(
+        &self,
+        content: ContentId,
+        (store, target): (&dyn UnderStore, &Target),
+        replaced: Option<&str>,
+    ) -> Option<Head> {
+        let own = match replaced {
+            Some(replaced) => self.own_head(content, (store, target), replaced).await,
+            None => None,
+        };
+        let original = self.known().originals.entries.get(&content).cloned();
+        let original = original.filter(|(mount, _)| *mount == target.mount).map(|(_, head)| head);
+        Head::longer(own, original)
+    }
+
+    async fn own_head(
         &self,
         content: ContentId,
         (store, target): (&dyn UnderStore, &Target),
@@ -129,7 +156,7 @@ impl Beginnings {
             }
         };
         let (_, length) = beginnings.into_iter().find(|(known, _)| *known == called)?;
-        Some(Head { version: replaced.to_owned(), length })
+        Some(Head { key: target.key.clone(), version: replaced.to_owned(), length })
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -158,7 +185,11 @@ mod tests {
     }
 
     fn durable(beginnings: &Beginnings, n: u64, heads: &[(u64, u64)]) {
-        let head = |(of, length): &(u64, u64)| v1::Head { content: Some(id(*of).into()), length: length * MIB };
+        let head = |(of, length): &(u64, u64)| v1::Head {
+            content: Some(id(*of).into()),
+            length: length * MIB,
+            original: None,
+        };
         let heads: Vec<_> = heads.iter().map(head).collect();
         beginnings.made_durable(id(n), &heads, |content| content == id(100));
     }
@@ -169,7 +200,7 @@ mod tests {
 
     async fn head(beginnings: &Beginnings, n: u64, version: &str) -> Option<u64> {
         let store = Memory::named("beginnings");
-        Some(beginnings.head(id(n), (&store, &target()), version).await?.length / MIB)
+        Some(beginnings.head(id(n), (&store, &target()), Some(version)).await?.length / MIB)
     }
 
     #[tokio::test]

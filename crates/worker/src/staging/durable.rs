@@ -10,6 +10,7 @@ use headpond_types::{Error, ErrorKind, Result};
 
 use super::{
     Stager,
+    head::Head,
     mirrors::{self, Wish},
     persist::content_of,
     stored,
@@ -50,7 +51,7 @@ pub(super) async fn keep(
         holders.extend(mirrors::copy(stager, staged, &grant, wish).await?);
     }
     staged.touch();
-    stager.later.made_durable(content, heads);
+    stager.later.made_durable(content, heads, Head::original(stager, heads));
     stored::show_dirty(stager, staged, content, length);
     Ok(PersistResponse { size: length, mtime_ns: stager.clock.now().0, version: String::new(), holders, copied: 0 })
 }

@@ -1,4 +1,5 @@
-//! The beginning of a file that is still that of the version to be replaced: the store copies it within itself, and only what comes behind it is sent.
+//! The beginning of a file that is still that of the version to be replaced, or that was copied from another file: the store copies it within itself, and
+//! only what comes behind it is sent.
 //!
 //! Each copy is made on condition of that version, so a part is of no other bytes than those that are staged, unless they are changed meanwhile: of those who
 //! write only the client knows, so it is told what was copied, and has the file stored again then. Where it cannot be made, as of an object that
@@ -8,11 +9,13 @@
 use std::ops::Range;
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
+use headpond_proto::v1;
 use headpond_store::checksums;
-use headpond_types::{PAGE_SIZE, Result};
-use headpond_ufs::Label;
+use headpond_types::{ContentId, MountId, PAGE_SIZE, Result};
+use headpond_ufs::{Key, Label};
 
 use super::{
+    Stager,
     parts::{PART, PARTS_AT_ONCE, Parts, Sender},
     settle::told,
 };
@@ -23,10 +26,37 @@ const COPIED: u64 = 4;
 /// What the staged bytes begin with.
 #[derive(Clone, Debug)]
 pub(super) struct Head {
-    /// The version that has it, too, under the key that the file is stored at.
+    /// The object that begins with it, too: what is replaced, or another file's in the same mount.
+    pub(super) key: Key,
+    /// The version of it that does.
     pub(super) version: String,
     /// Its bytes.
     pub(super) length: u64,
+}
+
+impl Head {
+    /// What was copied from another file of a mount, with that file's object, as far as it is shown that it may be read and the store has it.
+    pub(super) fn original(stager: &Stager, heads: &[v1::Head]) -> Option<(MountId, Self)> {
+        let granted = heads.iter().filter_map(|head| {
+            let checked = stager.cluster.grants.check(Some(head.original.as_ref()?), stager.clock.now());
+            let grant = checked
+                .inspect_err(|error| tracing::debug!(%error, "what was copied from another file is sent"))
+                .ok()
+                .filter(|grant| !grant.is_dirty() && head.length <= grant.length)
+                .filter(|grant| head.content.map(ContentId::from) == Some(grant.content))?;
+            let (key, version) = (grant.key.clone(), grant.version.clone());
+            Some((grant.mount, Self { key, version, length: head.length }))
+        });
+        granted.max_by_key(|(_, head)| head.length)
+    }
+
+    /// The longer of two; the first if they are of one length.
+    pub(super) fn longer(one: Option<Self>, other: Option<Self>) -> Option<Self> {
+        match (one, other) {
+            (Some(one), Some(other)) => Some(if other.length > one.length { other } else { one }),
+            (one, other) => one.or(other),
+        }
+    }
 }
 
 /// A part of the upload.
@@ -93,7 +123,7 @@ impl Sender<'_> {
     ) -> Result<((u32, String), Vec<u32>)> {
         let key = &self.target.key;
         let copy = async {
-            let copied = self.store.copy_part(key, upload, number, key, range.clone(), &head.version).await;
+            let copied = self.store.copy_part(key, upload, number, &head.key, range.clone(), &head.version).await;
             copied.map_err(|error| told(self.target, error))
         };
         let read = async {

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::{
     Stager,
     beginnings::Beginnings,
+    head::Head,
     origin::Origin,
     parts::PART,
     persist::{content_of, ids, label_of, patience},
@@ -64,10 +65,13 @@ impl Later {
         self.running.lock().expect("no panic while held")
     }
 
-    /// Notes that a content was made durable here, of which these are beginnings of others.
-    pub(super) fn made_durable(&self, content: ContentId, heads: &[v1::Head]) {
+    /// Notes that a content was made durable here, of which these are beginnings of others, and one was copied from the `original`.
+    pub(super) fn made_durable(&self, content: ContentId, heads: &[v1::Head], original: Option<(MountId, Head)>) {
         let running: HashSet<_> = self.running().keys().map(|(running, ..)| *running).collect();
         self.beginnings.made_durable(content, heads, |other| running.contains(&other));
+        if let Some(original) = original {
+            self.beginnings.copied(content, original);
+        }
     }
 
     /// Waits until nothing is being stored under a key. Cancel-safe.
@@ -155,11 +159,10 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
     let time = patience(length);
     let stored = tokio::time::timeout(time, async {
         let store = stager.cluster.mounts.store(target.mount).await?;
-        let head = match &replaces {
-            Some(replaced) if length > PART => {
-                stager.later.beginnings.head(content, (&*store, &target), replaced).await
-            }
-            Some(_) | None => None,
+        let head = if length > PART {
+            stager.later.beginnings.head(content, (&*store, &target), replaces.as_deref()).await
+        } else {
+            None
         };
         let upload =
             Upload { stager, origin, store, target: &target, content, earlier: ids(earlier), label, head, length };

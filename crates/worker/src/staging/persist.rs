@@ -41,7 +41,7 @@ pub(super) struct Wanted {
     pub(super) round: u64,
     /// When they were modified last.
     pub(super) mtime: Option<Timestamp>,
-    /// Versions with which they have their beginning in common.
+    /// Versions with which they have their beginning in common, those of other files among them.
     pub(super) heads: Vec<v1::Head>,
     /// Other workers are to have them, too.
     pub(super) copies: Option<Wish>,
@@ -126,7 +126,8 @@ async fn persist(
     let ahead = staged.with_rounds(|rounds| rounds.take(round));
     let content = content_of(stager, &grant)?;
     let label = Label { mtime, ..label_of(content, &grant) };
-    let head = head_of(&grant, heads);
+    let original = Head::original(stager, &heads).filter(|(mount, _)| mount.0 == grant.mount).map(|(_, head)| head);
+    let head = Head::longer(head_of(&grant, heads), original);
     let PersistGrant { mount, key, replaces, earlier, .. } = grant;
     let target = Target { mount: MountId(mount), key: key.into() };
     let condition = replaces.map_or(Precondition::Absent, Precondition::Matches);
@@ -171,8 +172,8 @@ pub(super) fn label_of(content: ContentId, grant: &PersistGrant) -> Label {
 /// What the staged bytes have in common with the version that is replaced.
 fn head_of(grant: &PersistGrant, heads: Vec<v1::Head>) -> Option<Head> {
     let (version, replaced) = (grant.replaces.clone()?, grant.replaced?);
-    let head = heads.into_iter().find(|head| head.content == Some(replaced))?;
-    Some(Head { version, length: head.length })
+    let head = heads.into_iter().find(|head| head.original.is_none() && head.content == Some(replaced))?;
+    Some(Head { key: grant.key.clone().into(), version, length: head.length })
 }
 
 pub(super) fn ids(contents: Vec<headpond_proto::v1::ContentId>) -> Vec<ContentId> {

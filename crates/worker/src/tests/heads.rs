@@ -33,7 +33,7 @@ fn expected() -> Vec<u8> {
 }
 
 impl Yard {
-    async fn stage_all(&self, lease: u64, body: &[u8]) {
+    pub(super) async fn stage_all(&self, lease: u64, body: &[u8]) {
         for (index, data) in (0..).zip(body.chunks(4 << 20)) {
             self.stage_as(lease, index * (4 << 20), data.to_vec(), index > 0).await.expect("staged");
         }
@@ -43,15 +43,15 @@ impl Yard {
     async fn persist_over(&self, lease: u64, version: &str, replaced: ContentId) -> Result<PersistResponse> {
         let grant = Some(self.pond.master.persist_over(lease, "k", version, replaced));
         let heads = vec![
-            Head { content: Some(ContentId(71).into()), length: 3 },
-            Head { content: Some(OLD.into()), length: PAGES * MIB },
+            Head { content: Some(ContentId(71).into()), length: 3, original: None },
+            Head { content: Some(OLD.into()), length: PAGES * MIB, original: None },
         ];
         let request = PersistRequest { grant, length: LENGTH, heads, ..PersistRequest::default() };
         let answer = self.client.clone().persist(request).await;
         answer.map(tonic::Response::into_inner).map_err(|status| status::to_error(&status, "persist"))
     }
 
-    async fn must_have_no_notes(&self) {
+    pub(super) async fn must_have_no_notes(&self) {
         while self.uploads() > 0 {
             tokio::task::yield_now().await;
         }
@@ -138,7 +138,11 @@ const C2: ContentId = ContentId(102);
 impl Yard {
     /// Makes all `length` bytes of lease 1 durable, which begin with those of other contents.
     async fn keep_behind(&self, content: ContentId, length: u64, heads: &[(ContentId, u64)]) {
-        let head = |(content, length): &(ContentId, u64)| Head { content: Some((*content).into()), length: *length };
+        let head = |(content, length): &(ContentId, u64)| Head {
+            content: Some((*content).into()),
+            length: *length,
+            original: None,
+        };
         let request = PersistRequest {
             grant: Some(self.pond.master.copies(1, content, 1, &[])),
             length,

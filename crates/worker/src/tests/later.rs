@@ -173,7 +173,7 @@ async fn what_is_changed_in_place_is_read_and_stored_as_it_was_acknowledged() {
 async fn what_is_changed_before_it_is_durable_is_none_of_it() {
     let yard = Yard::new("later-named").await;
     yard.stage_as(1, 0, "first", false).await.expect("staged");
-    let version = |content: ContentId, length| Some(Head { content: Some(content.into()), length });
+    let version = |content: ContentId, length| Some(Head { content: Some(content.into()), length, original: None });
     let request = StageRequest {
         grant: Some(yard.grant(1)),
         offset: 3,

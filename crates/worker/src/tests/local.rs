@@ -81,7 +81,7 @@ impl LocalClient {
         (content, length): (ContentId, u64),
         range: ByteRange,
     ) -> Result<()> {
-        let version = Some(Head { content: Some(content.into()), length });
+        let version = Some(Head { content: Some(content.into()), length, original: None });
         let request = KeepStagedRequest { grant: Some(grant.clone()), version, range: Some(range.into()) };
         let Response::StagedKept(_) = self.ask(Request::KeepStaged(request)).await? else { panic!("another answer") };
         Ok(())

@@ -14,6 +14,7 @@ use headpond_proto::{
 };
 use headpond_runtime::Tasks;
 use headpond_types::{ContentId, Error, ErrorKind};
+use prost::Message as _;
 use tokio::{net::TcpListener, sync::watch};
 use tonic::{
     Request, Response, Status,
@@ -195,6 +196,13 @@ impl Master {
             expires_ns: i64::MAX,
             ..ContentGrant::default()
         })
+    }
+
+    /// The right to read a content that `change` makes another.
+    pub(super) fn content_as(&self, grant: &SignedGrant, change: impl FnOnce(&mut ContentGrant)) -> SignedGrant {
+        let mut grant = ContentGrant::decode(&grant.grant[..]).expect("a grant");
+        change(&mut grant);
+        self.signer.sign(grant)
     }
 
     /// Waits until the registry is as wanted.
