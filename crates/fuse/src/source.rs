@@ -16,7 +16,7 @@ pub(crate) trait Source: fmt::Debug + Send + Sync + 'static {
     /// An open file.
     type File: SourceFile;
     /// A file that is being written.
-    type Writer: SourceWriter;
+    type Writer: SourceWriter<File = Self::File>;
 
     fn cached_lookup(&self, parent: InodeId, name: &[u8]) -> Option<Lookup>;
     fn cached_attr(&self, inode: InodeId) -> Option<Lookup>;
@@ -99,6 +99,9 @@ pub(crate) trait SourceFile: fmt::Debug + Send + Sync + 'static {
 
 /// A file that is being written; shared by all who write it.
 pub(crate) trait SourceWriter: fmt::Debug + Send + Sync + 'static {
+    /// An open file.
+    type File;
+
     /// With the length and the modification time of what is written.
     fn attr(&self) -> Arc<Attr>;
     /// Whether there is something to persist.
@@ -109,6 +112,8 @@ pub(crate) trait SourceWriter: fmt::Debug + Send + Sync + 'static {
     /// Writes what need not be waited for; whether it was done. Any thread.
     fn try_write_at(&self, offset: u64, bytes: &[u8]) -> bool;
     fn write_at(&self, offset: u64, bytes: Bytes) -> impl Future<Output = Result<()>> + Send;
+    /// Writes bytes that `from` has at the same place.
+    fn write_copied(&self, offset: u64, bytes: Bytes, from: &Self::File) -> impl Future<Output = Result<()>> + Send;
     fn set_length(&self, length: u64) -> impl Future<Output = Result<()>> + Send;
     /// Where from `offset` on the next such stretch begins, if there is one.
     fn next_stretch(&self, offset: u64, what: Stretch) -> impl Future<Output = Result<Option<u64>>> + Send;
@@ -259,6 +264,8 @@ impl SourceFile for OpenFile {
 }
 
 impl SourceWriter for FileWriter {
+    type File = OpenFile;
+
     fn attr(&self) -> Arc<Attr> {
         self.attr()
     }
@@ -281,6 +288,10 @@ impl SourceWriter for FileWriter {
 
     async fn write_at(&self, offset: u64, bytes: Bytes) -> Result<()> {
         self.write_at(offset, bytes).await
+    }
+
+    async fn write_copied(&self, offset: u64, bytes: Bytes, from: &OpenFile) -> Result<()> {
+        self.write_copied(offset, bytes, from).await
     }
 
     async fn set_length(&self, length: u64) -> Result<()> {

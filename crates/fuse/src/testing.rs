@@ -61,6 +61,8 @@ pub(crate) struct Asked {
     pub(crate) opens: AtomicUsize,
     pub(crate) links: AtomicUsize,
     pub(crate) persists: AtomicUsize,
+    /// Bytes that were said to be another file's.
+    pub(crate) copied: AtomicUsize,
     /// Mounts that have ended.
     pub(crate) let_go: AtomicUsize,
 }

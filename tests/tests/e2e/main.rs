@@ -6,6 +6,7 @@ mod amplification;
 mod check;
 mod cluster;
 mod coherence;
+mod copied;
 mod crashes;
 mod disks;
 mod durability;

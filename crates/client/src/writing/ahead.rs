@@ -12,7 +12,7 @@ use headpond_proto::v1;
 use headpond_types::{Attr, ContentId, Error, ErrorKind, Result};
 
 use super::{
-    heads::Heads,
+    heads::{Heads, Original},
     staged::{Staged, call_worker},
 };
 use crate::{
@@ -110,6 +110,20 @@ impl WrittenAhead {
         if let (Changed::Cut(_), Some(up_to)) = (change, progress.in_order) {
             progress.from = progress.from.min(up_to.saturating_add(BEGIN));
         }
+    }
+
+    /// The change that was just made put bytes there that `original` has at the same place.
+    pub(super) fn copied(&self, original: Original, (offset, end): (u64, u64)) {
+        let mut progress = self.lock();
+        if progress.heads.copied(original, offset, end) {
+            // As with what was stored, see `end_round`.
+            progress.from = progress.from.max(end.saturating_mul(2));
+        }
+    }
+
+    /// What the file begins with that was copied from another, if that is worth being copied by the store.
+    pub(super) fn original(&self) -> Option<(Original, u64)> {
+        self.lock().heads.original().filter(|(_, length)| *length >= STEP)
     }
 
     /// The change has ended, and is going to be made once more.

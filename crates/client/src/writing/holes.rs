@@ -68,7 +68,7 @@ impl FileWriter {
         }
         self.bring_over(&mut copied, u64::MAX).await?;
         let zero = async move |staged: Arc<Staged>| staged.zero(offset, end).await;
-        self.change(zero, Changed::Written { offset, end }).await?;
+        self.change(zero, Changed::Written { offset, end }, None).await?;
         self.lock().room.make_hole();
         Ok(())
     }

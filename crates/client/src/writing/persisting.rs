@@ -8,12 +8,13 @@ use headpond_types::{Attr, ContentId, Error, ErrorKind, Result, Timestamp};
 use prost::Message as _;
 use tokio::time::{Instant, sleep};
 
-use super::{AttrChange, FileWriter};
+use super::{AttrChange, FileWriter, heads::Original};
 use crate::{
     admin::request_id,
     backoff::Backoff,
     master::{self, Retry},
     metadata::{attr_of, gone},
+    opening,
 };
 
 /// How long storing an object may take, without its bytes: longer than the worker tries, so that it is known how that ended.
@@ -97,8 +98,9 @@ impl FileWriter {
         let staging = (grant.copies > 0).then(|| self.lease().staging.clone());
         let order = v1::PersistRequest { grant: Some(signed), closing, staging, ..v1::PersistRequest::default() };
         let content = grant.content.map(Into::into).unwrap_or_default();
+        let original = if with_heads { self.granted_original().await } else { None };
         // Boxed, for what is sent to the worker would be part of every caller's future.
-        let (changes, mtime, stored) = Box::pin(self.send(order, content, with_heads)).await?;
+        let (changes, mtime, stored) = Box::pin(self.send(order, content, with_heads, original)).await?;
         if self.ahead.unchanged_in(content) < stored.copied {
             return Ok(None);
         }
@@ -136,12 +138,30 @@ impl FileWriter {
         }
     }
 
-    /// Has them stored as `content`. Answers how many of the changes are, when the last of them was made, and as what.
+    /// What the file begins with that was copied from another, and the right to have the under store copy that, if it has it. The master is asked: the
+    /// object may have been moved since it was read, which who reads a cached copy does not notice.
+    async fn granted_original(&self) -> Option<(Original, v1::SignedGrant)> {
+        let (original, _) = self.ahead.original()?;
+        match opening::ask(&self.shared, original.inode).await {
+            Ok((attr, grant)) => {
+                let is_stored = attr.content == Some(original.content) && !grant.is_dirty();
+                is_stored.then(|| (original, grant.signed()))
+            }
+            Err(error) => {
+                tracing::debug!(%error, inode = %original.inode, "what was copied from a file is sent to the under store");
+                None
+            }
+        }
+    }
+
+    /// Has them stored as `content`, of which what was copied from an `original` need not be sent. Answers how many of the changes are, when the last of
+    /// them was made, and as what.
     async fn send(
         &self,
         order: v1::PersistRequest,
         content: ContentId,
         with_heads: bool,
+        original: Option<(Original, v1::SignedGrant)>,
     ) -> Result<(u64, Timestamp, v1::PersistResponse)> {
         let changing = self.changing.lock().await;
         let staged = self.staged().await?;
@@ -158,6 +178,13 @@ impl FileWriter {
         }
         let (round, mut heads) = self.ahead.end_round(content, length);
         heads.retain(|_| with_heads);
+        // Another may have been copied over it, before nobody else could change anything.
+        let copied = self.ahead.original().zip(original).filter(|((now, _), (granted, _))| now == granted);
+        heads.extend(copied.map(|((Original { content, .. }, length), (_, signed))| v1::Head {
+            content: Some(content.into()),
+            length,
+            original: Some(signed),
+        }));
         let mut still = (length <= STILL).then_some(changing);
         let request = v1::PersistRequest { length, round, mtime_ns: Some(mtime.0), heads, ..order };
         let patience = PATIENCE + Duration::from_secs(length / BYTES_PER_SECOND);

@@ -14,12 +14,13 @@ use super::{
     ahead::{Changed, WrittenAhead},
     copying::Copied,
     ending,
+    heads::Original,
     persisting::Unanswered,
     room::Room,
     staged::{Slot, Staged},
     state::State,
 };
-use crate::shared::Shared;
+use crate::{OpenFile, shared::Shared};
 
 /// The next version of a file, as it is being written. One per inode and client: all who write a file through one [`crate::Client`] share
 /// it and see each other's bytes. Others see what was persisted. With the last reference the right to write is given back in the
@@ -145,7 +146,22 @@ impl FileWriter {
         }
         let end = end_of(offset, &bytes)?;
         let mut copied = self.begin_change(|state| state.used_after(offset, end)).await?;
-        self.put(&mut copied, offset, bytes).await
+        self.put(&mut copied, offset, bytes, None).await
+    }
+
+    /// [`FileWriter::write_at`] of bytes that `from` has at the same place. What was copied so from the front of a file to the front of this one, up to the
+    /// first byte that was written otherwise, the under store need not be sent where it has it: it copies that within itself.
+    ///
+    /// # Errors
+    /// As of [`FileWriter::write_at`].
+    pub async fn write_copied(&self, offset: u64, bytes: Bytes, from: &OpenFile) -> Result<()> {
+        if bytes.is_empty() {
+            return self.lock().check();
+        }
+        let end = end_of(offset, &bytes)?;
+        let original = Original { inode: from.attr().inode, content: from.content() };
+        let mut copied = self.begin_change(|state| state.used_after(offset, end)).await?;
+        self.put(&mut copied, offset, bytes, Some(original)).await
     }
 
     /// [`FileWriter::write_at`] if it need wait for nobody but this node's disk, and for that one thread at a time; whether it was done. If not,
@@ -184,7 +200,7 @@ impl FileWriter {
         let needed = |state: &State| state.used_after(state.attr.size, state.attr.size.saturating_add(length));
         let mut copied = self.begin_change(needed).await?;
         let offset = self.length();
-        self.put(&mut copied, offset, bytes).await?;
+        self.put(&mut copied, offset, bytes, None).await?;
         Ok(offset)
     }
 
@@ -207,7 +223,7 @@ impl FileWriter {
         }
         self.bring_over(&mut copied, length).await?;
         let cut = async move |staged: Arc<Staged>| staged.set_length(length).await;
-        self.change(cut, Changed::Cut(length)).await
+        self.change(cut, Changed::Cut(length), None).await
     }
 
     /// Sets the modification time of what is not persisted yet; whether there is such.
@@ -326,18 +342,19 @@ impl FileWriter {
         }
     }
 
-    async fn put(&self, copied: &mut Copied, offset: u64, bytes: Bytes) -> Result<()> {
+    async fn put(&self, copied: &mut Copied, offset: u64, bytes: Bytes, original: Option<Original>) -> Result<()> {
         let end = end_of(offset, &bytes)?;
         self.bring_over(copied, u64::MAX).await?;
         let write = async move |staged: Arc<Staged>| staged.write(offset, bytes).await;
-        self.change(write, Changed::Written { offset, end }).await
+        self.change(write, Changed::Written { offset, end }, original).await
     }
 
-    /// Makes a change.
+    /// Makes a change. What it writes may be what an `original` has there.
     pub(super) async fn change(
         &self,
         change: impl AsyncFnOnce(Arc<Staged>) -> Result<()>,
         changed: Changed,
+        original: Option<Original>,
     ) -> Result<()> {
         self.lock().check()?;
         let staged = self.staged().await?;
@@ -352,6 +369,9 @@ impl FileWriter {
         }
         drop(state);
         self.ahead.made(changed);
+        if let (Some(original), Changed::Written { offset, end }) = (original, changed) {
+            self.ahead.copied(original, (offset, end));
+        }
         self.ahead.tell(&self.shared, self.lease.id, &staged);
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Copying from one open file to another, without the bytes leaving this process.
+//! Copying from one open file to another, without the bytes leaving this process. The under store is not sent what it has, where that is copied to the same
+//! place of another file.
 
 use headpond_types::Result;
 use tracing::debug;
@@ -37,9 +38,14 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         while done < length {
             let wanted = usize::try_from((length - done).min(PIECE)).unwrap_or(usize::MAX);
             let copied = async {
-                let piece = self.read(from.node, from.handle, from.offset.saturating_add(done), wanted).await?;
+                let at = to.offset.saturating_add(done);
+                let (piece, file) =
+                    self.read_of(from.node, from.handle, from.offset.saturating_add(done), wanted).await?;
                 let copied = piece.len() as u64;
-                writer.write_at(to.offset.saturating_add(done), piece).await?;
+                match file.filter(|_| from.offset == to.offset) {
+                    Some(file) => writer.write_copied(at, piece, &file).await?,
+                    None => writer.write_at(at, piece).await?,
+                }
                 Ok(copied)
             };
             match copied.await {

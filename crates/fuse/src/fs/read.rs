@@ -70,10 +70,24 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// # Errors
     /// Also when the source delivers too little: the kernel would take a short answer for the end of the file.
     pub(crate) async fn read(&self, node: u64, handle: u64, offset: u64, len: usize) -> Result<Bytes> {
+        self.read_of(node, handle, offset, len).await.map(|(bytes, _)| bytes)
+    }
+
+    /// The same, and the version that has the bytes: none if they are of who writes the file.
+    ///
+    /// # Errors
+    /// As of [`FileSystem::read`].
+    pub(super) async fn read_of(
+        &self,
+        node: u64,
+        handle: u64,
+        offset: u64,
+        len: usize,
+    ) -> Result<(Bytes, Option<Arc<S::File>>)> {
         let inode = self.inode_of(node);
         self.within("reading", async {
             if let Some(writer) = self.writer_of(inode, handle) {
-                return writer.read_at(offset, len).await;
+                return Ok((writer.read_at(offset, len).await?, None));
             }
             let file = match self.readable(inode) {
                 Some(file) => file,
@@ -87,7 +101,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
                     format!("a read of {wanted} bytes at {offset} of inode {inode} gave {}", bytes.len()),
                 ));
             }
-            Ok(bytes)
+            Ok((bytes, Some(file)))
         })
         .await
     }

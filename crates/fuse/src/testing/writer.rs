@@ -6,7 +6,7 @@ use bytes::Bytes;
 use headpond_client::Stretch;
 use headpond_types::{Attr, Error, ErrorKind, Result};
 
-use super::FakePond;
+use super::{FakeFile, FakePond};
 use crate::source::SourceWriter;
 
 /// The next version of a file.
@@ -56,6 +56,8 @@ impl FakeWriter {
 }
 
 impl SourceWriter for FakeWriter {
+    type File = FakeFile;
+
     fn attr(&self) -> Arc<Attr> {
         Arc::clone(&self.state().attr)
     }
@@ -87,6 +89,13 @@ impl SourceWriter for FakeWriter {
             data[start..start + bytes.len()].copy_from_slice(&bytes);
         });
         Ok(())
+    }
+
+    async fn write_copied(&self, offset: u64, bytes: Bytes, from: &FakeFile) -> Result<()> {
+        let start = usize::try_from(offset).unwrap();
+        assert!(from.data[start..start + bytes.len()] == bytes, "it has other bytes there");
+        self.pond.asked().copied.fetch_add(bytes.len(), Ordering::SeqCst);
+        self.write_at(offset, bytes).await
     }
 
     async fn set_length(&self, length: u64) -> Result<()> {

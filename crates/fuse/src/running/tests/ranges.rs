@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File, OpenOptions},
     os::unix::fs::FileExt as _,
+    sync::atomic::Ordering,
     thread,
 };
 
@@ -67,6 +68,9 @@ fn bytes_are_copied_without_the_program_seeing_them() {
     let to = OpenOptions::new().read(true).write(true).create_new(true).open(pond.path("g")).expect("made");
     assert_eq!(copy_all(&from, &to, 0, 0), LENGTH);
     assert_eq!(copy_all(&from, &to, 1000, LENGTH as u64), LENGTH - 1000);
+    // What lands at another place than it had is no beginning of a copy.
+    let copied = || source.asked().copied.load(Ordering::SeqCst);
+    assert_eq!(copied(), LENGTH);
     let metrics = &pond.running().metrics;
     assert_eq!(metrics.bytes_written.get(), (2 * LENGTH - 1000) as u64);
     assert_eq!((metrics.requests(Op::Read), metrics.requests(Op::Write)), (0, 0), "the kernel saw none of them");
