@@ -58,16 +58,18 @@ fn a_large_file_is_copied_by_the_store() -> Result<()> {
     for durability in DURABILITIES {
         let bytes = noise(1, 70 * MIB + 5);
         let lake = Lake::of([("f", bytes.clone())])?;
-        let cluster = cluster(&lake, durability).start()?;
+        let mut cluster = cluster(&lake, durability).start()?;
+        // A node without a worker of its own.
+        let far = cluster.mount(9)?;
         let copied_from_f = |key: &str| {
             let requests = lake.proxy.requests();
             let copies = requests.iter().filter(|request| request.target.starts_with(&format!("/lake/{key}?")));
             copies.filter(|request| request.copies.as_ref().is_some_and(|from| from.ends_with("lake/f"))).count()
         };
         // As it was found in the store, once it was read, and over what was there.
-        for key in ["g", "h", "g"] {
+        for (mount, key) in [(0, "g"), (0, "h"), (0, "g"), (far, "far"), (far, "h")] {
             lake.proxy.reset();
-            let (from, to) = (File::open(cluster.path(0, "f"))?, File::create(cluster.path(0, key))?);
+            let (from, to) = (File::open(cluster.path(mount, "f"))?, File::create(cluster.path(mount, key))?);
             ensure!(copy(&from, &to, 0, usize::MAX >> 2)? == bytes.len(), "the file has more bytes than were copied");
             close(to)?;
             must_arrive(&lake, &cluster, (key, &bytes), 0..2).context(durability)?;
@@ -168,7 +170,7 @@ fn a_copy_that_is_changed_has_the_changes() -> Result<()> {
 fn what_was_read_of_a_version_that_was_replaced_is_sent() -> Result<()> {
     for durability in DURABILITIES {
         let original = noise(1, 70 * MIB + 5);
-        let lake = Lake::of(["f", "gone", "half", "moved"].map(|key| (key, original.clone())))?;
+        let lake = Lake::of(["f", "gone", "half", "moved", "written", "removed"].map(|key| (key, original.clone())))?;
         let cluster = cluster(&lake, durability).start()?;
         let begin = |key: &str, length: usize| -> Result<(File, File)> {
             let (from, to) =
@@ -198,6 +200,16 @@ fn what_was_read_of_a_version_that_was_replaced_is_sent() -> Result<()> {
         let read = fs::read(cluster.path(0, "half-2"))?;
         ensure!(read.len() >= length && read == original[..read.len()], "a mixture of {} bytes", read.len());
         must_arrive(&lake, &cluster, ("half-2", &read), 40..73).context(durability)?;
+
+        // By a program of the mount.
+        let (_from, to) = begin("written", original.len())?;
+        fs::write(cluster.path(0, "written"), "another")?;
+        close(to)?;
+        must_arrive(&lake, &cluster, ("written-2", &original), 70..73).context(durability)?;
+        let (_from, to) = begin("removed", original.len())?;
+        fs::remove_file(cluster.path(0, "removed"))?;
+        close(to)?;
+        must_arrive(&lake, &cluster, ("removed-2", &original), 70..73).context(durability)?;
 
         // It was moved: the store has it, elsewhere.
         let (_from, to) = begin("moved", original.len())?;
