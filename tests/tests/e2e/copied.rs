@@ -307,3 +307,18 @@ fn copies_and_changes_in_any_order_are_stored_as_they_were_made() -> Result<()> 
     }
     Ok(())
 }
+
+#[test]
+fn a_copy_under_a_temporary_name_is_made_by_the_store_under_its_last() -> Result<()> {
+    let bytes = noise(1, 40 * MIB);
+    let lake = Lake::of([("f", bytes.clone())])?;
+    let cluster = cluster(&lake, "deferred").start()?;
+    fs::create_dir(cluster.path(0, "_temporary"))?;
+    let (from, to) = (File::open(cluster.path(0, "f"))?, File::create_new(cluster.path(0, "_temporary/g"))?);
+    copy(&from, &to, 0, bytes.len())?;
+    close(to)?;
+    lake.proxy.reset();
+    fs::rename(cluster.path(0, "_temporary/g"), cluster.path(0, "g"))?;
+    must_arrive(&lake, &cluster, ("g", &bytes), 0..2)?;
+    lake.must_have_no_uploads()
+}
