@@ -2,8 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use headpond_client::StatFs;
-use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, PathError, Result};
+use headpond_client::{Lookup, StatFs};
+use headpond_types::{Attr, Error, ErrorKind, Name, PathError, Result};
 
 use super::{Entry, FileSystem, Source, SourceFile, SourceWriter};
 
@@ -33,12 +33,12 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             return Some(entry);
         }
         let found = self.source.cached_attr(inode)?;
-        Some(self.entry(&found))
+        Some(self.attr_of_version(node, &found))
     }
 
     /// Attributes of a node that is being written here.
-    fn attr_written(&self, node: u64) -> Option<Entry> {
-        let writer = self.source.writer(self.inode_of(node))?;
+    pub(super) fn attr_written(&self, node: u64) -> Option<Entry> {
+        let writer = self.writer_here(node)?;
         Some(Entry { found: Some((node, writer.attr())), ttl: Duration::ZERO, attr_ttl: Duration::ZERO })
     }
 
@@ -50,17 +50,36 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         }
         let inode = self.inode_of(node);
         match self.within("asking for attributes", self.source.attr(inode)).await {
-            Ok(found) => Ok(self.entry(&found)),
-            Err(error) => match self.attr_when_opened(inode) {
+            Ok(found) => Ok(self.attr_of_version(node, &found)),
+            Err(error) => match self.attr_when_opened(node) {
                 Some(attr) => Ok(Entry { found: Some((node, attr)), ttl: FALLBACK_TTL, attr_ttl: FALLBACK_TTL }),
                 None => Err(error),
             },
         }
     }
 
-    fn attr_when_opened(&self, inode: InodeId) -> Option<Arc<Attr>> {
-        let open = self.opens.file(inode).map(|file| Arc::clone(file.attr()));
-        open.or_else(|| self.recent.as_ref()?.get(inode))
+    /// What is said of an inode, as of a node of it. Who has an older version open is told of the bytes of that: a kernel that hears of fewer gives him no
+    /// more.
+    pub(super) fn attr_of_version(&self, node: u64, found: &Lookup) -> Entry {
+        let ttl = found.remaining().min(self.options.max_ttl);
+        let Some(attr) = &found.attr else { return Entry { found: None, ttl, attr_ttl: ttl } };
+        let file = self.opens.file(node).filter(|file| {
+            let (opened, content) = (file.attr().content, attr.content);
+            opened.is_some() && content.is_some() && opened != content
+        });
+        let attr = match file {
+            Some(file) => {
+                let Attr { size, mtime, content, ref version, .. } = **file.attr();
+                Arc::new(Attr { size, mtime, content, version: version.clone(), ..Attr::clone(attr) })
+            }
+            None => Arc::clone(attr),
+        };
+        Entry { found: Some((node, attr)), ttl, attr_ttl: ttl }
+    }
+
+    fn attr_when_opened(&self, node: u64) -> Option<Arc<Attr>> {
+        let open = self.opens.file(node).map(|file| Arc::clone(file.attr()));
+        open.or_else(|| self.recent.as_ref()?.get(self.inode_of(node)))
     }
 
     /// Size of the namespace and the cache.

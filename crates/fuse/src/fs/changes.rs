@@ -116,7 +116,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         let change = AttrChange { mode, uid, gid, mtime, atime: atime.map(|time| time.at(now)) };
         if change != AttrChange::default() {
             let found = self.within("changing attributes", self.source.set_attr(inode, change)).await?;
-            return Ok(self.entry(&found));
+            return Ok(self.attr_written(node).unwrap_or_else(|| self.attr_of_version(node, &found)));
         }
         match self.attr_now(node) {
             Some(entry) => Ok(entry),
@@ -169,14 +169,16 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             return Some(inode);
         }
         let read = async {
-            let file = match self.opens.file(inode) {
-                Some(file) => file,
-                None => self.open_to_read(inode).await?,
-            };
-            let length = file.attr().size;
-            if length <= KEPT && file.complete().is_none() {
-                for offset in (0..length).step_by(PIECE) {
-                    file.read_at(offset, PIECE).await?;
+            for node in self.opens.open_nodes(inode) {
+                let file = match self.opens.file(node) {
+                    Some(file) => file,
+                    None => self.open_to_read(node).await?,
+                };
+                let length = file.attr().size;
+                if length <= KEPT && file.complete().is_none() {
+                    for offset in (0..length).step_by(PIECE) {
+                        file.read_at(offset, PIECE).await?;
+                    }
                 }
             }
             Ok(())

@@ -23,7 +23,7 @@ pub(crate) struct Spot {
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Whether the bytes that the kernel reads through a handle can be had here.
     pub(crate) fn may_copy_from(&self, from: Spot) -> bool {
-        from.handle != READER || !self.opens.is_read_as_another(self.inode_of(from.node))
+        from.handle != READER || !self.opens.is_read_as_another(from.node)
     }
 
     /// Copies up to `length` bytes between places that do not overlap: how many. Fewer when they are too many for one request, at the end of the

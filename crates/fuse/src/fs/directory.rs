@@ -142,7 +142,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             Item::Entry(name, attr, valid_until) => {
                 let ttl = valid_until.saturating_duration_since(now).min(longest);
                 let (attr, ttl) = self.as_written(attr, ttl);
-                match self.node_of(attr.inode) {
+                match self.node_to_show(&attr) {
                     Some(node) => add(DirEntry { name, node, attr: Some(&attr), ttl, next }),
                     None => ControlFlow::Continue(()),
                 }

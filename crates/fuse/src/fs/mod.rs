@@ -24,14 +24,14 @@ mod xattr;
 use std::{future::Future, sync::Arc, time::Duration};
 
 use headpond_client::{Event, Lookup};
-use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, Result};
+use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, Result};
 
 pub(crate) use allocation::Allocation;
 pub(crate) use changes::{Change, Time};
 pub(crate) use copying::Spot;
 pub(crate) use directory::DirEntry;
 pub(crate) use handles::READER;
-pub(crate) use open_table::{Mode, Opening, PassedThrough};
+pub(crate) use open_table::{Mode, Opening, Refused};
 pub(crate) use read::Admitted;
 
 use crate::source::{Source, SourceFile, SourceWriter};
@@ -99,10 +99,10 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
 
     /// The inode that a node id names.
     fn inode_of(&self, node: u64) -> InodeId {
-        if node == ROOT_NODE { self.options.root } else { InodeId(node) }
+        if node == ROOT_NODE { self.options.root } else { open_table::inode_of(node) }
     }
 
-    /// The node id of an inode; `None` for the namespace's root where it lies above what is shown.
+    /// The first node id of an inode, and the only one of a directory; `None` for the namespace's root where it lies above what is shown.
     pub(crate) fn node_of(&self, inode: InodeId) -> Option<u64> {
         if inode == self.options.root {
             Some(ROOT_NODE)
@@ -111,6 +111,25 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         } else {
             Some(inode.0)
         }
+    }
+
+    /// All node ids of an inode by which the kernel may know it.
+    pub(crate) fn nodes_of(&self, inode: InodeId) -> Vec<u64> {
+        match self.node_of(inode) {
+            Some(node) if node == inode.0 => self.opens.nodes(inode),
+            node => node.into_iter().collect(),
+        }
+    }
+
+    /// The node id by which an inode with these attributes is found.
+    fn node_to_show(&self, attr: &Attr) -> Option<u64> {
+        let node = self.node_of(attr.inode)?;
+        if attr.kind != FileKind::File {
+            return Some(node);
+        }
+        // What is written here is one version for all who have it open here.
+        let content = attr.content.filter(|_| self.source.writer(attr.inode).is_none());
+        Some(self.opens.node_to_show(attr.inode, content))
     }
 
     /// Forgets what the event makes doubtful. The kernel's caches are invalidated after this.
@@ -154,7 +173,7 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         let ttl = found.remaining().min(self.options.max_ttl);
         let Some(attr) = &found.attr else { return Entry { found: None, ttl, attr_ttl: ttl } };
         let (attr, attr_ttl) = self.as_written(attr, ttl);
-        Entry { found: self.node_of(attr.inode).map(|node| (node, attr)), ttl, attr_ttl }
+        Entry { found: self.node_to_show(&attr).map(|node| (node, attr)), ttl, attr_ttl }
     }
 
     /// Attributes of an inode and their validity. Those of a file that is being written here are as its bytes are now, which the next

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use headpond_types::{Error, ErrorKind, InodeId, Result};
 
-use super::{FileSystem, Mode, Opening, PassedThrough, Source, SourceFile, SourceWriter, pages::Held};
+use super::{FileSystem, Mode, Opening, Refused, Source, SourceFile, SourceWriter, pages::Held};
 
 /// How an open is to be answered.
 #[derive(Debug)]
@@ -41,25 +41,23 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         node: u64,
         opening: Opening<S::File>,
         register: impl FnOnce(&<S::File as SourceFile>::Loan) -> Option<B>,
-    ) -> Result<Admitted<B>, PassedThrough> {
-        let inode = self.inode_of(node);
+    ) -> Result<Admitted<B>, Refused> {
         let held = match &opening {
             Opening::Read(file) => file.attr().content.map(Held::Content),
             Opening::ReadWritten | Opening::Write { .. } => Some(Held::Written),
         };
-        let mode = self.opens.open(inode, opening, register)?;
-        let keep = matches!(mode, Mode::Cached) && held.is_some_and(|held| self.pages.hold(inode, held));
+        let mode = self.opens.open(node, opening, register)?;
+        let keep = matches!(mode, Mode::Cached) && held.is_some_and(|held| self.pages.hold(node, held));
         Ok(Admitted { mode, keep })
     }
 
     /// Reads into `buffer` what is staged or in the local copy, if all that is wanted is there and in memory: the number of bytes, fewer only
     /// at the end. Never waits for a disk: one that hangs would take all FUSE threads, and everything else with them.
     pub(crate) fn read_now(&self, node: u64, handle: u64, offset: u64, buffer: &mut [u8]) -> Option<usize> {
-        let inode = self.inode_of(node);
-        if let Some(writer) = self.writer_of(inode, handle) {
+        if let Some(writer) = self.writer_of(node, handle) {
             return writer.try_read_at(offset, buffer);
         }
-        let file = self.readable(inode)?;
+        let file = self.readable(node)?;
         let wanted = wanted(&*file, offset, buffer.len());
         let read = file.try_read_at(offset, buffer.get_mut(..wanted)?)?;
         (read == wanted).then_some(read)
@@ -84,21 +82,20 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         offset: u64,
         len: usize,
     ) -> Result<(Bytes, Option<Arc<S::File>>)> {
-        let inode = self.inode_of(node);
         self.within("reading", async {
-            if let Some(writer) = self.writer_of(inode, handle) {
+            if let Some(writer) = self.writer_of(node, handle) {
                 return Ok((writer.read_at(offset, len).await?, None));
             }
-            let file = match self.readable(inode) {
+            let file = match self.readable(node) {
                 Some(file) => file,
-                None => self.open_to_read(inode).await?,
+                None => self.open_to_read(node).await?,
             };
             let wanted = wanted(&*file, offset, len);
             let bytes = file.read_at(offset, wanted).await?;
             if bytes.len() != wanted {
                 return Err(Error::new(
                     ErrorKind::Internal,
-                    format!("a read of {wanted} bytes at {offset} of inode {inode} gave {}", bytes.len()),
+                    format!("a read of {wanted} bytes at {offset} of {} gave {}", self.inode_of(node), bytes.len()),
                 ));
             }
             Ok((bytes, Some(file)))
@@ -106,13 +103,19 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         .await
     }
 
-    /// Whose bytes a read gets: those of the handle's own writer, else of who writes the inode here.
-    pub(super) fn writer_of(&self, inode: InodeId, handle: u64) -> Option<Arc<S::Writer>> {
-        self.handles.get(handle).or_else(|| self.source.writer(inode))
+    /// Whose bytes a read gets: those of the handle's own writer, else of who writes the inode here, unless the node is of an older version.
+    pub(super) fn writer_of(&self, node: u64, handle: u64) -> Option<Arc<S::Writer>> {
+        self.handles.get(handle).or_else(|| self.writer_here(node))
+    }
+
+    /// Who writes the inode here, for who asks for the node that is found under its names.
+    pub(super) fn writer_here(&self, node: u64) -> Option<Arc<S::Writer>> {
+        self.source.writer(self.inode_of(node)).filter(|_| self.opens.is_current(node))
     }
 
     /// A dataset mount reads what it was never asked to open, and its readers keep a file that is replaced meanwhile.
-    pub(super) async fn open_to_read(&self, inode: InodeId) -> Result<Arc<S::File>> {
+    pub(super) async fn open_to_read(&self, node: u64) -> Result<Arc<S::File>> {
+        let inode = self.inode_of(node);
         let opened = match self.source.open(inode).await {
             Err(error) => match self.recent.as_ref().and_then(|recent| recent.get(inode)) {
                 Some(attr) => self.source.reopen(attr).await.map_err(|_| error),
@@ -121,17 +124,18 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             opened => opened,
         };
         opened.inspect(|file| {
-            self.opens.adopt(inode, file);
+            self.opens.adopt(node, file);
             self.remember(inode, file);
         })
     }
 
-    pub(super) fn readable(&self, inode: InodeId) -> Option<Arc<S::File>> {
-        let file = match self.opens.file(inode) {
+    pub(super) fn readable(&self, node: u64) -> Option<Arc<S::File>> {
+        let inode = self.inode_of(node);
+        let file = match self.opens.file(node) {
             Some(file) => file,
             None => {
                 let file = self.source.cached_open(inode)?;
-                self.opens.adopt(inode, &file);
+                self.opens.adopt(node, &file);
                 file
             }
         };

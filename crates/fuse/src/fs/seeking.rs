@@ -8,11 +8,10 @@ use super::{FileSystem, Source, SourceFile, SourceWriter};
 impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Where from `offset` on the next such stretch of an open file begins; `None`: nowhere. What is not being written here is all data.
     pub(crate) async fn next_stretch(&self, node: u64, handle: u64, offset: u64, what: Stretch) -> Result<Option<u64>> {
-        let inode = self.inode_of(node);
-        if let Some(writer) = self.writer_of(inode, handle) {
+        if let Some(writer) = self.writer_of(node, handle) {
             return self.within("searching for holes", writer.next_stretch(offset, what)).await;
         }
-        let length = match self.readable(inode) {
+        let length = match self.readable(node) {
             Some(file) => file.attr().size,
             None => self.attr(node).await?.found.map_or(0, |(_, attr)| attr.size),
         };

@@ -152,7 +152,7 @@ fn the_shown_directory_is_node_one_and_the_root_above_it_is_none() {
     assert_eq!(fs.node_of(InodeId(9)), Some(9));
 }
 
-/// The kernel's FORGET needs no answer of ours: node ids are inode ids, nothing is remembered until one comes.
+/// The kernel's FORGET needs no answer of ours: node ids are made of inode ids, nothing is remembered until one comes.
 #[tokio::test]
 async fn what_was_seen_and_closed_leaves_nothing_behind() {
     const LISTINGS: u64 = 16 << 10;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use headpond_client::{AttrChange, NewFile};
 use headpond_types::{Error, ErrorKind, InodeId, Result, Timestamp};
 
-use super::{Admitted, FileSystem, Opening, PassedThrough, Source, SourceWriter, attributes::name_of, pages::Held};
+use super::{Admitted, FileSystem, Opening, Refused, Source, SourceWriter, attributes::name_of, pages::Held};
 
 /// How long the kernel may take to tell that a file was closed: longer than a moment behind readahead that waits for a store, or on a machine with
 /// much to do. Who wants to write what is read for longer waits for nothing.
@@ -59,10 +59,21 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         self.within("opening a file for writing", opening).await
     }
 
-    /// Whether an open that writes and reads has to be refused. Waits for readers that have closed the file: the kernel tells of it
-    /// after their close has returned.
-    pub(crate) async fn stays_passed_through(&self, node: u64) -> bool {
-        tokio::time::timeout(CLOSING, self.opens.until_not_passed_through(self.inode_of(node))).await.is_err()
+    /// Before a node is opened to write and to read: it cannot be while the kernel passes it through. Waits for readers that have closed the file, as
+    /// the kernel tells of it after their close has returned; beside others it is found under its names as another node from then on.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(crate) async fn may_write_and_read(&self, node: u64) -> Result<(), Refused> {
+        if tokio::time::timeout(CLOSING, self.opens.until_not_passed_through(node)).await.is_ok() {
+            return Ok(());
+        }
+        self.opens.turn_from_passed_through(node)
+    }
+
+    /// The node by which a file is found that somebody is about to write.
+    pub(crate) fn current_node(&self, inode: InodeId) -> u64 {
+        self.opens.node_to_show(inode, None)
     }
 
     /// Counts an open that is about to be answered, and gives it a handle. With `emptied` the kernel has no pages of the file, or lets go of
@@ -76,12 +87,11 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
         writer: Arc<S::Writer>,
         reads: bool,
         emptied: bool,
-    ) -> Result<(u64, Admitted<B>), PassedThrough> {
-        let inode = self.inode_of(node);
+    ) -> Result<(u64, Admitted<B>), Refused> {
         if emptied {
-            self.pages.hold(inode, Held::Written);
+            self.pages.hold(node, Held::Written);
         } else if !writer.is_dirty() {
-            self.pages.take_over(inode, writer.attr().content);
+            self.pages.take_over(node, writer.attr().content);
         }
         let admitted = self.admit(node, Opening::Write { reads }, |_| None)?;
         Ok((self.handles.add(writer), admitted))
@@ -110,9 +120,8 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     /// Takes back an open. Answers the writer if something that no flush had seen is left to [`FileSystem::finish`]: what is written through
     /// a mapping comes after the last close.
     pub(crate) fn release(&self, node: u64, handle: u64) -> Option<Arc<S::Writer>> {
-        let inode = self.inode_of(node);
-        if self.opens.release(inode) {
-            self.orphans.let_go(inode);
+        if self.opens.release(node) {
+            self.orphans.let_go(self.inode_of(node));
         }
         let writer = self.handles.remove(handle)?;
         if writer.is_dirty() {
@@ -143,9 +152,9 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
             return Ok(());
         }
         // The kernel cuts its pages by itself.
-        self.pages.take_over(self.inode_of(node), before);
+        self.pages.take_over(node, before);
         let persisted = writer.persist(true).await;
-        self.opens.outdate(self.inode_of(node));
+        self.opens.outdate(node);
         self.settle(node, writer);
         persisted.map(drop)
     }
@@ -154,9 +163,8 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     fn settle(&self, node: u64, writer: Arc<S::Writer>) {
         let content = if writer.is_dirty() { None } else { writer.attr().content };
         drop(writer);
-        let inode = self.inode_of(node);
-        if self.source.writer(inode).is_none() && self.pages.is_written(inode) {
-            self.pages.settle(inode, content);
+        if self.source.writer(self.inode_of(node)).is_none() && self.pages.is_written(node) {
+            self.pages.settle(node, content);
         }
     }
 

@@ -12,7 +12,7 @@ use headpond_types::RenameMode;
 
 use super::{adapter::Adapter, answer, sender::is_root};
 use crate::{
-    fs::{Allocation, Change, PassedThrough, READER, Spot},
+    fs::{Allocation, Change, READER, Refused, Spot},
     metrics::Op,
     source::{Source, SourceWriter as _},
 };
@@ -53,8 +53,8 @@ impl<S: Source> Adapter<S> {
         let (reads, truncate) = (reads(flags), flags & libc::O_TRUNC != 0);
         let drops_rights = truncate && self.drops_rights(request, node);
         self.spawn(async move |shared| {
-            if reads && shared.fs.stays_passed_through(node).await {
-                return reply.error(shared.refusal(libc::ETXTBSY));
+            if reads && let Err(refused) = shared.fs.may_write_and_read(node).await {
+                return reply.error(shared.refused(refused));
             }
             let writer = match shared.fs.open_to_write(node, truncate).await {
                 Ok(writer) => writer,
@@ -68,7 +68,7 @@ impl<S: Source> Adapter<S> {
                     shared.count_open(&admitted.mode);
                     answer::opened(reply, handle, &admitted);
                 }
-                Err(PassedThrough) => reply.error(shared.refusal(libc::ETXTBSY)),
+                Err(refused) => reply.error(shared.refused(refused)),
             }
         });
     }
@@ -99,16 +99,20 @@ impl<S: Source> Adapter<S> {
                 Err(error) => return reply.error(shared.errno("create", &error)),
             };
             let attr = writer.attr();
-            let node = attr.inode.0;
-            if reads(flags) && shared.fs.stays_passed_through(node).await {
-                return reply.error(shared.refusal(libc::ETXTBSY));
+            let mut node = shared.fs.current_node(attr.inode);
+            if reads(flags) {
+                match shared.fs.may_write_and_read(node).await {
+                    Ok(()) => {}
+                    Err(Refused::Elsewhere) => node = shared.fs.current_node(attr.inode),
+                    Err(refused) => return reply.error(shared.refused(refused)),
+                }
             }
             match shared.fs.admit_writer(node, writer, reads(flags), attr.size == 0) {
                 Ok((handle, admitted)) => {
                     shared.count_open(&admitted.mode);
                     answer::created(reply, node, &attr, handle, &admitted);
                 }
-                Err(PassedThrough) => reply.error(shared.refusal(libc::ETXTBSY)),
+                Err(refused) => reply.error(shared.refused(refused)),
             }
         });
     }

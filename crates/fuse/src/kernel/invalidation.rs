@@ -69,7 +69,6 @@ impl Invalidations {
 
     /// Queues what `events` make wrong in the kernel. Never waits.
     fn send<S: Source, B: Send + Sync + 'static>(&self, fs: &FileSystem<S, B>, events: &[Event]) {
-        let node_of = |inode| fs.node_of(inode);
         if let Some(names) = &self.names {
             for event in events {
                 if let Some(doubt) = doubt(fs, event) {
@@ -77,7 +76,7 @@ impl Invalidations {
                 }
             }
         }
-        for notice in notices(events, node_of) {
+        for notice in notices(events, |inode| fs.nodes_of(inode)) {
             self.sent(fits(&self.queue, notice));
         }
     }
@@ -107,17 +106,18 @@ fn fits(queue: &SyncSender<Notice>, notice: Notice) -> bool {
 }
 
 /// What `events` make wrong of nodes, each once. After a reset nothing can be named: the validity of what the kernel holds has to run out.
-fn notices(events: &[Event], node_of: impl Fn(InodeId) -> Option<u64>) -> Vec<Notice> {
+fn notices(events: &[Event], nodes_of: impl Fn(InodeId) -> Vec<u64>) -> Vec<Notice> {
     let mut nodes: BTreeMap<u64, Notice> = BTreeMap::new();
     for event in events {
         let Event::Entry { parent, old, same, awaited, .. } = event else { continue };
         let directory = (!same).then_some(*parent);
         for (inode, listing) in [(directory, true), (*old, false)] {
-            let Some(node) = inode.and_then(&node_of) else { continue };
-            let notice = nodes.entry(node).or_insert_with(|| Notice { node, listing, awaited: Vec::new() });
-            notice.listing |= listing;
-            if awaited.is_awaited() {
-                notice.awaited.push(awaited.clone());
+            for node in inode.map(&nodes_of).unwrap_or_default() {
+                let notice = nodes.entry(node).or_insert_with(|| Notice { node, listing, awaited: Vec::new() });
+                notice.listing |= listing;
+                if awaited.is_awaited() {
+                    notice.awaited.push(awaited.clone());
+                }
             }
         }
     }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn events_make_each_known_node_wrong_once() {
-        let node_of = |inode: InodeId| (inode.0 != 1).then_some(inode.0);
+        let nodes_of = |inode: InodeId| (inode.0 != 1).then_some(inode.0).into_iter().collect();
         let event = |parent, name: Option<&str>, old| {
             let name = name.map(|name| Name::new(name).expect("a legal name"));
             Event::Entry { parent, name, old, own: false, same: false, awaited: Awaited::default() }
@@ -191,7 +191,7 @@ mod tests {
             event(InodeId(1), None, None),
             Event::Reset,
         ];
-        let told = notices(&events, node_of);
+        let told = notices(&events, nodes_of);
         let told: Vec<_> = told.iter().map(|notice| (notice.node, notice.listing)).collect();
         assert_eq!(told, [(5, true), (7, true), (9, false)]);
     }

@@ -10,7 +10,7 @@ use tokio::runtime::Handle;
 use super::{answer, complaints::Complaints, passthrough::Passthrough, session::SessionOptions};
 use crate::{
     errno,
-    fs::{FileSystem, Mode, Opening, PassedThrough, READER},
+    fs::{FileSystem, Mode, Opening, READER, Refused},
     metrics::Metrics,
     source::{Loan as _, Source, SourceFile},
 };
@@ -42,6 +42,14 @@ impl<S: Source> Shared<S> {
         Errno::from_i32(errno)
     }
 
+    /// What an open gets that cannot be had at that node. After `ESTALE` the kernel looks the name up again, and finds the other node.
+    pub(super) fn refused(&self, refused: Refused) -> Errno {
+        match refused {
+            Refused::PassedThrough => self.refusal(libc::ETXTBSY),
+            Refused::Elsewhere => Errno::from_i32(libc::ESTALE),
+        }
+    }
+
     pub(super) fn answer_open(&self, node: u64, opening: Opening<S::File>, reply: ReplyOpen) {
         let register = |loan: &_| self.register(loan, &reply);
         match self.fs.admit(node, opening, register) {
@@ -49,7 +57,7 @@ impl<S: Source> Shared<S> {
                 self.count_open(&admitted.mode);
                 answer::opened(reply, READER, &admitted);
             }
-            Err(PassedThrough) => reply.error(self.refusal(libc::ETXTBSY)),
+            Err(refused) => reply.error(self.refused(refused)),
         }
     }
 

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs::File,
     io::{ErrorKind, Write as _},
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::Duration,
@@ -13,6 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 use headpond_tests::{close, noise};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 
 /// Bytes, by seed and length.
 type Data = (u64, usize);
@@ -178,7 +178,7 @@ impl Writer {
         let Some(name) = self.settled_file(number) else { return Ok(self.put(number)) };
         let (path, expected) = (self.path(number, &name), self.directories[number].files[&name][0]);
         let (seed, length) = expected.context("a file that is there")?;
-        let mount = device(&self.mount);
+        let mount = mount_of(&self.mount);
         match std::fs::read(&path) {
             Ok(read) => {
                 ensure!(read == noise(seed, length)[..], "{} differs in its {} bytes", path.display(), read.len());
@@ -186,7 +186,7 @@ impl Writer {
             }
             // Between two mounts there is nothing below the mount point.
             Err(error) if error.kind() == ErrorKind::NotFound => {
-                let stayed = mount.is_some() && mount == device(&self.mount) && self.home.is_dir();
+                let stayed = mount.is_some() && mount == mount_of(&self.mount) && self.home.is_dir();
                 ensure!(!stayed, "{} was acknowledged and is gone", path.display());
                 Ok(false)
             }
@@ -263,7 +263,10 @@ fn write(path: &Path, bytes: &[u8], synced: bool) -> bool {
     close(file).is_ok() || synced
 }
 
-/// The file system that a path is on; `None` while it is dead.
-fn device(path: &Path) -> Option<u64> {
-    path.metadata().ok().map(|metadata| metadata.dev())
+/// The mount that a path is on; `None` while it is dead. Neither a device nor an ordinary id is told: the next mount may get the same.
+fn mount_of(path: &Path) -> Option<u64> {
+    /// `STATX_MNT_ID_UNIQUE` of linux/stat.h, since Linux 6.8; before, the ordinary one is answered.
+    const UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+    let wanted = StatxFlags::BASIC_STATS | StatxFlags::MNT_ID | UNIQUE;
+    statx(CWD, path, AtFlags::empty(), wanted).ok().map(|found| found.stx_mnt_id)
 }

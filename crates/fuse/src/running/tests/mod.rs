@@ -7,6 +7,7 @@ mod nodes;
 mod ranges;
 mod reading;
 mod refusing;
+mod versions;
 mod writing;
 mod xattrs;
 
