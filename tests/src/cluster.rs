@@ -298,11 +298,19 @@ impl Cluster {
     /// # Errors
     /// It cannot be started.
     pub fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.command(arguments)?.output().with_context(|| format!("cannot run headpond {arguments:?}"))
+    }
+
+    /// A command against the cluster that is not run yet, from a node without a worker.
+    ///
+    /// # Errors
+    /// There is no binary.
+    pub fn command(&self, arguments: &[&str]) -> Result<Command> {
         let mut command = Command::new(headpond_binary()?);
         command.args(arguments).env("HEADPOND_MASTER", self.master()).env("HEADPOND_CLIENT__NODE", "nowhere");
         command.env("HEADPOND_CLIENT__READ_TIMEOUT", "5s");
         command.envs(self.builder.environment.iter().map(|(key, value)| (key, value)));
-        command.output().with_context(|| format!("cannot run headpond {arguments:?}"))
+        Ok(command)
     }
 
     /// Runs a command, which must succeed, and answers what it prints.

@@ -103,6 +103,14 @@ impl Part {
         self.process.as_mut().with_context(|| format!("{} does not run", self.name))
     }
 
+    /// The id of the running process.
+    ///
+    /// # Errors
+    /// As of [`Part::process`].
+    pub fn id(&mut self) -> Result<u32> {
+        Ok(self.process()?.id())
+    }
+
     /// Kills it with SIGKILL.
     ///
     /// # Errors

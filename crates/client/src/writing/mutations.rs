@@ -6,6 +6,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use fail::fail_point;
 use headpond_proto::v1;
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Name, RenameMode, Result};
 use tokio::time::Instant;
@@ -261,6 +262,7 @@ impl Shared {
         let (ticket, mut told) = (self.cache.ticket(), v1::RenameResponse::default());
         let rename = async {
             told = self.masters.call("rename", Retry::Change, call).await?;
+            fail_point!("rename::asked");
             Ok((told.as_of, told.links))
         };
         let as_of = unlinking(writer.filter(|_| mode == RenameMode::Replace), rename).await?;

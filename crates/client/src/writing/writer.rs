@@ -6,6 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use fail::fail_point;
 use headpond_runtime::{Clock as _, SystemClock};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result, Timestamp};
 
@@ -182,6 +183,7 @@ impl FileWriter {
         self.ahead.begin(change);
         let written = file.try_write(offset, bytes);
         if written {
+            fail_point!("write::staged");
             self.lock().change_to_hold(offset, end);
             self.ahead.made(change);
             self.ahead.tell(&self.shared, self.lease.id, &staged);
@@ -361,6 +363,7 @@ impl FileWriter {
         self.lock().unsure = true;
         self.ahead.begin(changed);
         change(Arc::clone(&staged)).await.inspect_err(|error| self.note(error))?;
+        fail_point!("write::staged");
         let mut state = self.lock();
         state.check()?;
         match changed {

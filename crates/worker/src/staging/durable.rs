@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use fail::fail_point;
 use headpond_proto::v1::{self, PersistGrant, PersistResponse};
 use headpond_types::{Error, ErrorKind, Result};
 
@@ -46,6 +47,7 @@ pub(super) async fn keep(
         let message = format!("{found} bytes are staged and not {length}: stage all of them first");
         return Err(Error::new(ErrorKind::InvalidArgument, message));
     }
+    fail_point!("durable::kept");
     let mut holders = vec![me.0];
     if let Some(wish) = &copies {
         holders.extend(mirrors::copy(stager, staged, &grant, wish).await?);

@@ -8,6 +8,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
+use fail::fail_point;
 use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared},
@@ -172,6 +173,7 @@ async fn store(stager: &Stager, content: ContentId, grant: PersistGrant) -> Resu
         let message = format!("{target} was not stored within {} s: try again", time.as_secs());
         Error::new(ErrorKind::DeadlineExceeded, message)
     })??;
+    fail_point!("later::stored");
     if length > PART {
         stager.later.beginnings.stored(&target, &meta.version, content);
     }

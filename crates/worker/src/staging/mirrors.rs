@@ -7,6 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use fail::fail_point;
 use headpond_proto::{
     MAX_MESSAGE, status,
     v1::{
@@ -75,6 +76,7 @@ pub(super) async fn copy(stager: &Stager, staged: &Arc<Staged>, grant: &PersistG
         };
         match sent.unwrap_or_else(|_| Err(late())) {
             Ok((mirror, id)) => {
+                fail_point!("mirror::copied");
                 kept.push(mirror);
                 ids.push(id);
             }

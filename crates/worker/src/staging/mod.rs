@@ -29,6 +29,7 @@ mod upload;
 use std::{fs::File, sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use fail::fail_point;
 use headpond_proto::v1::{Head, KeepStagedRequest, PersistRequest, PersistResponse, SignedGrant, StagingGrant};
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{ByteRange, ContentId, Error, ErrorKind, MountId, Result, Timestamp};
@@ -134,6 +135,7 @@ impl Stager {
             file.len()
         };
         let length = staged.on_file(work).await?;
+        fail_point!("stage::written");
         if let Some(mount) = staged.later() {
             self.room.count(mount, staged.receive(bytes, length));
         }

@@ -26,7 +26,7 @@ use headpond_tests::{Cluster, ClusterBuilder};
 use crate::lake::Lake;
 
 /// A cluster whose mount shows the bucket so durably.
-fn cluster(lake: &Lake, durability: &str) -> ClusterBuilder {
+pub(crate) fn cluster(lake: &Lake, durability: &str) -> ClusterBuilder {
     // What a killed mount may still believe is waited for no longer than this; who has to wait for the store hears of it before he gives up.
     let lake = lake.cluster().store(&["--durability", durability]);
     lake.env("HEADPOND_MASTER__CLIENT_LEASE", "2s").env("HEADPOND_CLIENT__METADATA_TIMEOUT", "8s")

@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use headpond_tests::{Behaviour, Cluster, Command, Part, eventually_within};
+use headpond_tests::{Behaviour, Cluster, Command, Part, eventually, eventually_within};
 use tempfile::NamedTempFile;
 
 use crate::lake::Lake;
@@ -65,6 +65,61 @@ impl Victim {
     }
 }
 
+/// Who dies when a point in somebody's code is passed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dies {
+    /// Who passes it.
+    Itself,
+    /// The store.
+    Store,
+    /// Others, of whom who passes it may be one.
+    All(Victim),
+}
+
+impl Dies {
+    /// What `HEADPOND_KILL_PID` is to say where `passes` passes the point, who is started anew with it.
+    fn ids(self, passes: Victim, lake: &Lake, cluster: &mut Cluster) -> Result<String> {
+        let victim = match self {
+            Self::Itself => return Ok(String::new()),
+            Self::Store => return Ok(lake.minio.id().to_string()),
+            Self::All(victim) => victim,
+        };
+        let mut ids = |victim: Victim| victim.parts(cluster).into_iter().map(Part::id).collect::<Result<Vec<_>>>();
+        let own = ids(passes)?;
+        let names = ids(victim)?;
+        let names = names.iter().map(|id| if own.contains(id) { "self".to_owned() } else { id.to_string() });
+        Ok(names.collect::<Vec<_>>().join(","))
+    }
+
+    /// The processes of ours that die where `passes` passes the point.
+    fn victim(self, passes: Victim) -> Option<Victim> {
+        match self {
+            Self::Itself => Some(passes),
+            Self::Store => None,
+            Self::All(victim) => Some(victim),
+        }
+    }
+
+    /// Waits until they are dead.
+    fn wait(self, passes: Victim, lake: &mut Lake, cluster: &mut Cluster) -> Result<()> {
+        let dead = eventually("the point is reached", || {
+            let Some(victim) = self.victim(passes) else { return Ok(lake.minio.has_ended()) };
+            let mut parts = victim.parts(cluster).into_iter();
+            Ok(parts.all(|part| part.process().is_ok_and(|process| process.check_running().is_err())))
+        });
+        dead.context("a binary without the feature failpoints? `make test` builds one with it")
+    }
+
+    /// Starts them again, to be killed no more.
+    fn start_again(self, passes: Victim, lake: &mut Lake, cluster: &mut Cluster) -> Result<()> {
+        let Some(victim) = self.victim(passes) else { return lake.minio.restart() };
+        for part in victim.parts(cluster) {
+            part.env("HEADPOND_KILL_AT", "");
+        }
+        victim.launch(cluster)
+    }
+}
+
 /// What was told to the one who did something.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -77,6 +132,11 @@ pub(crate) enum Ended {
 impl Ended {
     fn of(result: std::io::Result<()>) -> Self {
         result.map_or_else(|error| Self::Failed(error.to_string()), |()| Self::Acknowledged)
+    }
+
+    fn of_program(Output { status, stderr, .. }: &Output) -> Self {
+        let said = || String::from_utf8_lossy(stderr).into_owned();
+        if status.success() { Self::Acknowledged } else { Self::Failed(said()) }
     }
 
     const fn is_acknowledged(&self) -> bool {
@@ -108,9 +168,7 @@ impl Writing {
 
     /// Waits for its end.
     pub(crate) fn end(self) -> Result<Ended> {
-        let Output { status, stderr, .. } = self.program.join().expect("it returns errors")?;
-        let said = String::from_utf8_lossy(&stderr);
-        Ok(if status.success() { Ended::Acknowledged } else { Ended::Failed(said.into_owned()) })
+        Ok(Ended::of_program(&self.program.join().expect("it returns errors")?))
     }
 }
 
