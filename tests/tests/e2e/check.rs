@@ -3,12 +3,13 @@
 use std::{
     collections::BTreeSet,
     fs,
+    process::Output,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Behaviour, Cluster, eventually, eventually_within, noise, write_and_close};
+use headpond_tests::{Behaviour, Cluster, Pond, eventually, eventually_within, noise, write_and_close};
 use serde_json::Value;
 
 use crate::{lake::Lake, write_kills::Writing};
@@ -33,9 +34,27 @@ impl Checked {
     }
 }
 
+/// Whose namespace is checked.
+pub(crate) trait Checks {
+    /// Runs a command against it.
+    fn run(&self, arguments: &[&str]) -> Result<Output>;
+}
+
+impl Checks for Cluster {
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.run(arguments)
+    }
+}
+
+impl Checks for Pond {
+    fn run(&self, arguments: &[&str]) -> Result<Output> {
+        self.run(arguments)
+    }
+}
+
 /// Checks what lies below `path`.
-pub(crate) fn check(cluster: &Cluster, path: &str) -> Result<Checked> {
-    let output = cluster.run(&["admin", "check", path, "-o", "json"])?;
+pub(crate) fn check(whose: &impl Checks, path: &str) -> Result<Checked> {
+    let output = whose.run(&["admin", "check", path, "-o", "json"])?;
     let said = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
     let lines = output.stdout.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let mut lines = lines.map(serde_json::from_slice).collect::<Result<Vec<Value>, _>>().context(said.clone())?;
@@ -49,10 +68,10 @@ pub(crate) fn check(cluster: &Cluster, path: &str) -> Result<Checked> {
 }
 
 /// Fails unless a check of everything finds nothing and nothing is left in work, soon.
-pub(crate) fn must_be_clean(cluster: &Cluster, limit: Duration) -> Result<()> {
+pub(crate) fn must_be_clean(whose: &impl Checks, limit: Duration) -> Result<()> {
     let mut last = String::new();
     let clean = eventually_within(limit, "a check finds nothing", || {
-        let checked = check(cluster, "/")?;
+        let checked = check(whose, "/")?;
         last.clone_from(&checked.said);
         let mut busy = 0;
         for name in ["writing", "pending", "moving", "uploads_under_way"] {

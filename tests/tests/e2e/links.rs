@@ -5,13 +5,14 @@ use std::{
     fs::{self, File, OpenOptions},
     io::{Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
+    time::Duration,
 };
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
 use headpond_tests::{Cluster, close, eventually, noise, write_and_close};
 
-use crate::lake::Lake;
+use crate::{check::must_be_clean, lake::Lake};
 
 /// More than one PUT and one part take.
 const LARGE: usize = 70 << 20;
@@ -253,6 +254,7 @@ fn a_master_that_is_killed_while_it_copies_copies_once_more() -> Result<()> {
         must_be_one(&cluster, &["f", "g"], &body)?;
         fs::remove_file(cluster.path(0, "f"))?;
         must_hold(&lake, &cluster, &[("g", &body)]).with_context(|| format!("{point}, then without the first name"))?;
+        must_be_clean(&cluster, Duration::from_secs(30)).with_context(|| point.to_owned())?;
     }
     Ok(())
 }

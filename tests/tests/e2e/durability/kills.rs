@@ -15,7 +15,7 @@ use super::{
     cluster, must_read, objects_of, sync,
     writer::{Told, Writer},
 };
-use crate::lake::Lake;
+use crate::{check::must_be_clean, lake::Lake};
 
 /// How often somebody is killed.
 const KILLS: usize = 12;
@@ -150,7 +150,9 @@ fn kill_parts(seed: u64, durability: &[&str]) -> Result<()> {
     // Once more without what the mount remembers.
     cluster.mounts[0].kill()?;
     cluster.mounts[0].launch()?;
-    writers.iter().try_for_each(Writer::check)
+    writers.iter().try_for_each(Writer::check)?;
+    lake.must_have_no_parts()?;
+    must_be_clean(&cluster, SETTLED)
 }
 
 #[test]
@@ -181,6 +183,7 @@ fn one_process_killed_at_random_loses_nothing_that_was_acknowledged() -> Result<
     .and_then(|()| {
         pond.run_ok(&["fs", "sync", "/", "--timeout", "90s"])?;
         must_agree(&lake, &pond.path(""))?;
+        must_be_clean(&pond, SETTLED)?;
         lake.must_have_no_uploads()
     })
     .with_context(|| format!("HEADPOND_TEST_SEED={seed}"))
@@ -202,5 +205,6 @@ fn a_client_that_is_killed_leaves_what_it_was_told_and_no_more() -> Result<()> {
     must_read(&cluster.path(0, "synced"), b"acknowledged")?;
     eventually_within(SETTLED, "what nobody was told is gone", || Ok(!cluster.path(0, "unsynced").exists()))?;
     sync(&cluster)?;
-    lake.must_be(&[("synced".to_owned(), "acknowledged".into())].into(), &[].into())
+    lake.must_be(&[("synced".to_owned(), "acknowledged".into())].into(), &[].into())?;
+    must_be_clean(&cluster, SETTLED)
 }

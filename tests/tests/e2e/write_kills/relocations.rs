@@ -73,6 +73,7 @@ fn a_relocation_goes_on_after_a_kill_at_any_of_its_steps() -> Result<()> {
             let made = std::fs::create_dir(cluster.path(0, "old"));
             Ok(made.is_ok() || made.is_err_and(|error| error.kind() == ErrorKind::AlreadyExists))
         })?;
+        must_be_clean(&cluster, CONVERGED).with_context(|| format!("step {number}"))?;
     }
     Ok(())
 }

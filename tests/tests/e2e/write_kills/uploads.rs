@@ -6,8 +6,8 @@ use anyhow::{Result, ensure};
 use bytes::Bytes;
 use headpond_tests::{Behaviour, eventually, eventually_within, noise, write_and_close};
 
-use super::{Victim, Writing, each, keeps_answers, must_converge};
-use crate::lake::Lake;
+use super::{CONVERGED, Victim, Writing, each, keeps_answers, must_converge};
+use crate::{check::must_be_clean, lake::Lake};
 
 const MIB: usize = 1 << 20;
 
@@ -34,7 +34,7 @@ fn killed_after_the_upload(victim: Victim, length: usize, method: &str, only: &s
     ensure!(lake.get("f")? == body, "the object has other bytes");
     write_and_close(&path, b"again")?;
     ensure!(lake.get("f")? == "again", "it cannot be written again");
-    Ok(())
+    must_be_clean(&cluster, CONVERGED)
 }
 
 #[test]
@@ -87,5 +87,6 @@ fn killed_in_the_middle(victim: Victim) -> Result<()> {
             "a master takes no file from its writer: {ended:?}"
         );
     }
-    must_converge(&lake, &cluster.path(0, ""), "", &[])
+    must_converge(&lake, &cluster.path(0, ""), "", &[])?;
+    must_be_clean(&cluster, CONVERGED)
 }

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use headpond_tests::{Behaviour, Cluster, eventually, noise, write_and_close};
 
 use super::names;
-use crate::lake::Lake;
+use crate::{check::must_be_clean, lake::Lake};
 
 /// What nobody has listed goes if it is older than the removal by more than stores' clocks may differ.
 const OLD: Duration = Duration::from_secs(3);
@@ -147,7 +147,8 @@ fn a_master_that_is_killed_in_the_middle_goes_on_and_deletes_nothing_else() -> R
     eventually("what came from outside is seen", || {
         cluster.run_ok(&["fs", "ls", "-R", "--refresh", "/tree"])?;
         Ok(cluster.path(0, "tree/part=3/sub/late").exists())
-    })
+    })?;
+    must_be_clean(&cluster, Duration::from_secs(30))
 }
 
 #[test]

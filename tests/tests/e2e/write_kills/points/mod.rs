@@ -94,6 +94,10 @@ impl Kill {
         }
         must_converge(&lake, &root, &format!("{HOME}/"), if is_later { &EITHER_LATER } else { &EITHER })?;
         must_be_clean(&cluster, CONVERGED)?;
+        // Others than a mount may have begun one that they did not hear of.
+        if self.dies.victim(self.passes) == Some(Victim::Mount) {
+            lake.must_have_no_uploads()?;
+        }
         let failed: Vec<_> = done.iter().filter(|(_, ended)| !ended.is_acknowledged()).collect();
         println!("{self}: not acknowledged: {failed:?}, worked until {worked:.1?}, settled at {:.1?}", begun.elapsed());
         work::check(&root, &done)
