@@ -33,6 +33,8 @@ pub(super) struct WrittenAhead(Mutex<Progress>);
 struct Progress {
     /// The bytes before it were written in order; `None` once one was not.
     in_order: Option<u64>,
+    /// Nothing is sent: it failed, or is not wanted.
+    is_given_up: bool,
     /// A change was begun and not ended.
     is_changing: bool,
     round: u64,
@@ -73,6 +75,7 @@ impl WrittenAhead {
         Self(Mutex::new(Progress {
             in_order: if origin.is_none() { Some(0) } else { None },
             heads: Heads::new(origin.and_then(|origin| Some((origin.content?, origin.size)))),
+            is_given_up: false,
             is_changing: false,
             round: 1,
             from: BEGIN,
@@ -101,6 +104,9 @@ impl WrittenAhead {
         let mut progress = self.lock();
         progress.is_changing = false;
         progress.heads.end();
+        if let Changed::Cut(0) = change {
+            progress.is_given_up = false;
+        }
         progress.in_order = match (change, progress.in_order) {
             (Changed::Cut(0), _) => Some(0),
             (Changed::Cut(length), Some(up_to)) => Some(up_to.min(length)),
@@ -222,8 +228,13 @@ impl WrittenAhead {
     fn give_up(&self, round: u64) {
         let mut progress = self.lock();
         if progress.round == round {
-            progress.in_order = None;
+            progress.is_given_up = true;
         }
+    }
+
+    /// What was not wanted is from now on.
+    pub(super) fn resume(&self) {
+        self.lock().is_given_up = false;
     }
 
     fn lock(&self) -> MutexGuard<'_, Progress> {
@@ -234,7 +245,7 @@ impl WrittenAhead {
 impl Progress {
     fn due(&self) -> Option<u64> {
         let least = if self.told == 0 { self.from } else { self.told.saturating_add(STEP) };
-        self.in_order.filter(|up_to| *up_to >= least)
+        self.in_order.filter(|up_to| !self.is_given_up && *up_to >= least)
     }
 
     fn next_round(&mut self) {

@@ -27,10 +27,10 @@ const OFFER: Duration = Duration::from_secs(5);
 pub(crate) struct Lease {
     pub(super) id: u64,
     /// A signed `StagingGrant`: a bearer's token, never shown.
-    pub(super) staging: v1::SignedGrant,
+    staging: Mutex<v1::SignedGrant>,
     /// A signed `PersistGrant` for the next persist, if that is soon.
     pub(super) offered: Mutex<Option<(v1::SignedGrant, Instant)>>,
-    /// The worker bounds what may be staged.
+    /// The worker bounds what may be staged, unless it is written through.
     pub(super) is_bounded: bool,
     /// How long it lasts without being renewed.
     pub(super) term: Duration,
@@ -48,11 +48,24 @@ impl TryFrom<v1::WriteLease> for Lease {
         let grant = v1::StagingGrant::decode(&staging.grant[..]).map_err(|error| {
             Error::new(ErrorKind::Internal, "the master's right to stage bytes cannot be read").with_source(error)
         })?;
+        let staging = Mutex::new(staging);
         Ok(Self { id, staging, is_bounded: grant.later > 0, offered, term: Duration::from_millis(term_ms) })
     }
 }
 
 impl Lease {
+    /// The right to stage bytes.
+    pub(super) fn staging(&self) -> v1::SignedGrant {
+        self.staging.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The right to stage bytes without a bound, which are stored before they are acknowledged.
+    pub(super) fn write_through(&self, staging: v1::SignedGrant) {
+        *self.staging.lock().unwrap_or_else(PoisonError::into_inner) = staging;
+        // It is one to have them held by workers.
+        drop(self.take_offer());
+    }
+
     /// The right to the next persist is had in advance.
     pub(super) fn offer(&self, grant: v1::SignedGrant) {
         *self.offered.lock().unwrap_or_else(PoisonError::into_inner) = Some((grant, Instant::now()));
@@ -125,7 +138,7 @@ impl FileWriter {
     pub(super) async fn reclaim(&self) -> Option<bool> {
         let mut reclaims = self.reclaims.lock().await;
         let version = self.lock().attr.version.clone();
-        let request = v1::ReclaimLeaseRequest { staging: Some(self.lease().staging.clone()), version };
+        let request = v1::ReclaimLeaseRequest { staging: Some(self.lease().staging()), version };
         let call = |channel| {
             let request = request.clone();
             async move { master::writing(channel).reclaim_lease(request).await }

@@ -95,7 +95,7 @@ impl FileWriter {
         let grant = v1::PersistGrant::decode(&signed.grant[..]).map_err(|error| {
             Error::new(ErrorKind::Internal, "the master's right to persist cannot be read").with_source(error)
         })?;
-        let staging = (grant.copies > 0).then(|| self.lease().staging.clone());
+        let staging = (grant.copies > 0).then(|| self.lease().staging());
         let order = v1::PersistRequest { grant: Some(signed), closing, staging, ..v1::PersistRequest::default() };
         let content = grant.content.map(Into::into).unwrap_or_default();
         let original = if with_heads { self.granted_original().await } else { None };

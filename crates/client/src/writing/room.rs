@@ -17,10 +17,16 @@ use super::{
     staged::{Staged, call_worker},
     state::State,
 };
-use crate::shared::Shared;
+use crate::{
+    master::{self, Retry},
+    shared::Shared,
+};
 
 /// How long the worker has one call wait.
 const HOLD: Duration = Duration::from_secs(20);
+
+/// How long an earlier version of a file that is to be written through may wait for the store.
+const PATIENCE: Duration = Duration::from_mins(10);
 
 /// Pause before it is asked again.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -44,6 +50,11 @@ impl Room {
     /// Of another staged file, which takes up nothing yet.
     pub(super) const fn anew(self) -> Self {
         Self::new(self.granted.is_some())
+    }
+
+    /// Nobody counts them any more.
+    const fn unbound(&mut self) {
+        self.granted = None;
     }
 
     fn grant(&mut self, bytes: u64) {
@@ -105,8 +116,9 @@ impl FileWriter {
                 self.lock().room.grant(offered);
                 continue;
             }
-            match staged.reserve(&self.shared, wanted, waiting_since.elapsed()).await {
-                Ok(granted) => self.lock().room.grant(granted),
+            match staged.reserve(&self.shared, &staged.grant, wanted, waiting_since.elapsed()).await {
+                Ok(granted) if granted >= wanted => self.lock().room.grant(granted),
+                Ok(most) => self.write_through(&staged, (wanted, most), waiting_since).await?,
                 Err(error) if error.kind() == ErrorKind::Busy => sleep(PAUSE).await,
                 // Another has taken its place.
                 Err(_) if !self.staged.has(&staged) => {}
@@ -119,15 +131,61 @@ impl FileWriter {
     }
 }
 
+impl FileWriter {
+    /// A file that does not fit into what may wait for the store is persisted before what is written is acknowledged, and needs no room then.
+    ///
+    /// # Errors
+    /// `ResourceExhausted` when it is not to be persisted under its name, or is not after a while; those of the master.
+    async fn write_through(&self, staged: &Staged, (bytes, most): (u64, u64), waiting_since: Instant) -> Result<()> {
+        let call = |channel| {
+            let request = v1::WriteThroughRequest { lease: self.lease().id };
+            async move { master::writing(channel).write_through(request).await }
+        };
+        let answer = self.shared.masters.call("writing a large file through", Retry::Yes, call).await;
+        match answer.map_err(Error::from) {
+            Ok(v1::WriteThroughResponse { grant }) => {
+                let grant = grant.unwrap_or_default();
+                self.lease().write_through(grant.clone());
+                self.lock().room.unbound();
+                self.ahead.resume();
+                // What was set aside for it is given back. Who else has its place by now has learnt of it.
+                if let Err(error) = staged.reserve(&self.shared, &grant, 0, Duration::ZERO).await {
+                    tracing::debug!(%error, "the room of a file that is written through is given back when it ends");
+                }
+                Ok(())
+            }
+            // An earlier version waits for the store.
+            Err(error) if error.kind() == ErrorKind::Busy && waiting_since.elapsed() < PATIENCE => {
+                sleep(HOLD / 20).await;
+                Ok(())
+            }
+            Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotSupported) => {
+                let message = format!(
+                    "a file of {bytes} bytes does not fit into the {most} bytes of its mount that may wait for the store: raise worker.dirty_limit, or \
+                     have the file persisted `through`"
+                );
+                let error = Error::new(ErrorKind::ResourceExhausted, message).with_source(error);
+                tracing::warn!(%error, inode = %self.inode(), "a writer is told that there is no space");
+                Err(error)
+            }
+            Err(error) => {
+                self.note(&error);
+                Err(error)
+            }
+        }
+    }
+}
+
 impl Staged {
-    /// Has the worker set room aside for `bytes` in all, for who has `waited` before: for how many there is.
+    /// Has the worker set room aside for `bytes` in all, for who has `waited` before: for how many there is, or, if those are fewer, how many a file
+    /// may have at most.
     ///
     /// # Errors
     /// `Busy` when there was none in time: ask again; `ResourceExhausted` when none will come; as of [`Staged::write`] else.
-    async fn reserve(&self, shared: &Shared, bytes: u64, waited: Duration) -> Result<u64> {
+    async fn reserve(&self, shared: &Shared, grant: &v1::SignedGrant, bytes: u64, waited: Duration) -> Result<u64> {
         let service = shared.workers.staging(self.member())?;
         let request = v1::ReserveRequest {
-            grant: Some(self.grant.clone()),
+            grant: Some(grant.clone()),
             bytes,
             continues: self.is_begun(),
             waited_ms: u64::try_from(waited.as_millis()).unwrap_or(u64::MAX),
@@ -137,10 +195,6 @@ impl Staged {
             async move { service.reserve(request).await }
         })
         .await?;
-        if answer.bytes < bytes {
-            let message = format!("worker {} set aside less than was asked for", self.member().address);
-            return Err(Error::new(ErrorKind::Internal, message));
-        }
         Ok(answer.bytes)
     }
 }

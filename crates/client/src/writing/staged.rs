@@ -95,7 +95,7 @@ impl Staged {
     pub(super) async fn begin(shared: &Shared, lease: &Lease) -> Result<Self> {
         let ring = shared.ring().await?;
         let place = ContentId(u128::from(lease.id));
-        let (grant, patience) = (lease.staging.clone(), shared.config.read_timeout);
+        let (grant, patience) = (lease.staging(), shared.config.read_timeout);
         if let Some(member) = shared.local.member(&ring, place)
             && let Some(connection) = shared.local.connection_to(member).await
             && let Some(descriptor) = shared.place()

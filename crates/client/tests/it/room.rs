@@ -99,3 +99,33 @@ async fn who_waits_for_room_keeps_nobody_from_storing_what_there_is() {
     write(&writer, 8, "9").await;
     assert_eq!(writer.persist(true).await.expect("stored").size, 9);
 }
+
+#[tokio::test]
+async fn a_file_that_may_not_wait_for_the_store_is_written_through() {
+    let cluster = Cluster::start(1).await;
+    let writer = bounded(&cluster).await;
+    cluster.workers[0].state().staging.most = 8;
+    write(&writer, 0, "12345678").await;
+    // An earlier version waits for the store, for a moment.
+    cluster.master.state().writing.stays_later = vec![ErrorKind::Busy];
+    write(&writer, 8, "9").await;
+    assert_eq!((asked(&cluster), cluster.master.calls("write_through")), (vec![8], 2));
+    write(&writer, 9, "and more than that").await;
+    assert_eq!(cluster.master.calls("write_through"), 2, "nobody counts it any more");
+    assert_eq!(writer.persist(true).await.expect("stored").size, 27);
+    assert_eq!(cluster.master.state().writing.commits.len(), 1);
+    assert_eq!(cluster.workers[0].state().staging.orders, [(true, None)], "no worker is to hold it");
+}
+
+#[tokio::test]
+async fn a_file_that_is_not_to_be_stored_and_does_not_fit_is_told_so() {
+    let cluster = Cluster::start(1).await;
+    let writer = bounded(&cluster).await;
+    cluster.workers[0].state().staging.most = 8;
+    cluster.master.state().writing.stays_later = vec![ErrorKind::NotSupported];
+    write(&writer, 0, "12345678").await;
+    let error = writer.append(Bytes::from_static(b"9")).await.expect_err("no space");
+    assert_eq!((error.kind(), writer.length()), (ErrorKind::ResourceExhausted, 8));
+    assert!(error.to_string().contains("worker.dirty_limit"), "{error}");
+    assert_eq!(writer.persist(true).await.expect("kept").size, 8);
+}

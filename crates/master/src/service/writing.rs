@@ -9,7 +9,8 @@ use headpond_proto::v1::{
     PendingResponse, PersistPathRequest, PersistPathResponse, PreparePersistRequest, PreparePersistResponse,
     PrepareUploadRequest, PrepareUploadResponse, ReclaimLeaseRequest, ReclaimLeaseResponse, RemoveRequest,
     RemoveResponse, RenameRequest, RenameResponse, RenewLeasesRequest, RenewLeasesResponse, SetAttrRequest,
-    SetXattrRequest, WriteLease, WriteResponse, writing_service_server::WritingService as Service,
+    SetXattrRequest, WriteLease, WriteResponse, WriteThroughRequest, WriteThroughResponse,
+    writing_service_server::WritingService as Service,
 };
 use headpond_transport::Peer;
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, NsPath, Result, Timestamp, WorkerId};
@@ -90,6 +91,15 @@ impl Service for WritingService {
         let ReclaimLeaseRequest { staging, version } = request.into_inner();
         let held = self.0.writing.reclaim(&staging.unwrap_or_default(), &version).await.map_err(refuse)?;
         Ok(Response::new(ReclaimLeaseResponse { term_ms: millis(self.0.writing.leases.term()), held }))
+    }
+
+    async fn write_through(
+        &self,
+        request: Request<WriteThroughRequest>,
+    ) -> Result<Response<WriteThroughResponse>, Status> {
+        Peer::of(&request).map_err(refuse)?;
+        let grant = self.0.writing.write_through(request.into_inner().lease).await.map_err(refuse)?;
+        Ok(Response::new(WriteThroughResponse { grant: Some(grant) }))
     }
 
     async fn prepare_upload(

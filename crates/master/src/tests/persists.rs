@@ -56,6 +56,39 @@ async fn what_is_written_again_replaces_what_was_stored() {
 }
 
 #[tokio::test]
+async fn what_may_not_wait_for_the_store_is_stored_before_it_is_acknowledged() {
+    let bed = Bed::new(Durability::Async, &[]).await;
+    let lease = bed.create("/m/f").await.expect("opened").lease.expect("a file");
+    // An earlier version has to be in the store first.
+    bed.holder.close();
+    let grant = bed.copies_grant(lease).await.expect("granted");
+    bed.commit_held(&grant, "one").await.expect("committed");
+    assert_eq!(bed.writing().write_through(lease).await.expect_err("it waits").kind(), ErrorKind::Busy);
+    bed.holder.open();
+    bed.persisted().await;
+    let staging = bed.writing().write_through(lease).await.expect("allowed");
+    assert!(bed.writing().offer(lease).is_none(), "what was offered is for workers to hold");
+    assert_eq!(bed.upload_key(lease).await.expect("granted"), "f");
+    bed.persist(lease, "two").await.expect("committed");
+    assert_eq!(bed.object("f").await, "two");
+    // So it stays when the master has forgotten the lease.
+    let version = bed.find("/m/f").await.expect("asked").expect("is there").version;
+    let bed = bed.restart().await;
+    assert!(!bed.writing().reclaim(&staging, &version).await.expect("given back"));
+    bed.persist(lease, "three").await.expect("committed");
+    assert_eq!((bed.object("f").await, bed.is_persisted()), ("three".to_owned(), true));
+    bed.writing().end(lease).await.expect("ended");
+    // The next who writes it does as the mount says.
+    bed.holder.close();
+    bed.hold("/m/f", "four").await;
+    assert_eq!(bed.object("f").await, "three");
+
+    let bed = Bed::new(Durability::Scratch, &[]).await;
+    let lease = bed.create("/m/f").await.expect("opened").lease.expect("a file");
+    assert_eq!(bed.writing().write_through(lease).await.expect_err("never").kind(), ErrorKind::NotSupported);
+}
+
+#[tokio::test]
 async fn what_a_lost_worker_was_sending_goes_when_another_has_stored_the_file() {
     let bed = Bed::new(Durability::Async, &[]).await;
     let (core, mount) = (&bed.master.core, bed.mount().id);

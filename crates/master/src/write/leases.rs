@@ -49,6 +49,8 @@ struct Lease {
     offered: Option<ContentId>,
     /// The number below which all is to be in the store before this file is.
     after: Option<u64>,
+    /// What is written is persisted before it is acknowledged, whatever the mount says.
+    is_through: bool,
 }
 
 impl Leases {
@@ -89,6 +91,7 @@ impl Leases {
                 persist: None,
                 offered: None,
                 after: None,
+                is_through: false,
             },
         );
         state.holders.insert(inode, id);
@@ -108,9 +111,16 @@ impl Leases {
             }
             None if state.leases.contains_key(&id) => None,
             None => {
-                state
-                    .leases
-                    .insert(id, Lease { inode, request: None, expires, persist: None, offered: None, after: None });
+                let lease = Lease {
+                    inode,
+                    request: None,
+                    expires,
+                    persist: None,
+                    offered: None,
+                    after: None,
+                    is_through: false,
+                };
+                state.leases.insert(id, lease);
                 state.holders.insert(inode, id);
                 Some(false)
             }
@@ -163,10 +173,27 @@ impl Leases {
     pub(crate) fn offer(&self, id: u64, content: ContentId) -> Option<ContentId> {
         let mut state = self.state();
         let lease = state.leases.get_mut(&id)?;
-        if lease.persist.is_some() {
+        if lease.persist.is_some() || lease.is_through {
             return None;
         }
         Some(*lease.offered.get_or_insert(content))
+    }
+
+    /// From now on what is written under a lease is persisted before it is acknowledged.
+    ///
+    /// # Errors
+    /// As for [`Leases::inode`].
+    pub(crate) fn write_through(&self, id: u64) -> Result<()> {
+        let mut state = self.state();
+        let lease = state.leases.get_mut(&id).ok_or_else(lost)?;
+        lease.is_through = true;
+        lease.offered = None;
+        Ok(())
+    }
+
+    /// Whether it is.
+    pub(crate) fn is_through(&self, id: u64) -> bool {
+        self.state().leases.get(&id).is_some_and(|lease| lease.is_through)
     }
 
     /// The number below which all has to be in the store before the file of a lease is: that of its first try, which is `now`.

@@ -6,7 +6,9 @@ use bytes::Bytes;
 use fail::fail_point;
 use headpond_namespace::{Command, Due, Location, Reply, Snapshot, Version, displaced_key};
 use headpond_proto::v1::{PersistGrant, SignedGrant, StagingGrant, UploadGrant};
-use headpond_types::{Attr, ContentId, Error, ErrorKind, InodeId, MountId, RequestId, Result, Timestamp, WorkerId};
+use headpond_types::{
+    Attr, ContentId, Error, ErrorKind, InodeId, MountId, Name, RequestId, Result, Timestamp, WorkerId,
+};
 
 use super::{Try, Writing, leases::Persist};
 use crate::{
@@ -68,7 +70,7 @@ impl Writing {
     /// # Errors
     /// `PermissionDenied` for the grant, `Stale` when the file is gone or has not the version `version` any more, `Busy` when somebody else writes it.
     pub(crate) async fn reclaim(&self, staging: &SignedGrant, version: &str) -> Result<bool> {
-        let StagingGrant { lease, inode, .. } = self.grants.staged(staging)?;
+        let StagingGrant { lease, inode, later, .. } = self.grants.staged(staging)?;
         let inode = InodeId(inode);
         // Under it nobody else gets a lease, and the file is not discarded.
         let (_guard, attr, _) = self.lock_inode(inode).await?;
@@ -78,7 +80,39 @@ impl Writing {
             return Err(Error::new(ErrorKind::Stale, message));
         }
         let held = self.leases.reclaim(lease, inode);
+        if held == Some(false) && later == 0 {
+            self.leases.write_through(lease)?;
+        }
         held.ok_or_else(|| Error::new(ErrorKind::Busy, format!("somebody else writes inode {inode}: try again later")))
+    }
+
+    /// Has what is written under a lease persisted before it is acknowledged: the right to stage it, without a bound.
+    ///
+    /// # Errors
+    /// `Stale` when the lease is lost or the file gone, `ReadOnly`; `NotSupported` for what is not to be persisted under its name; `Busy` while the file's
+    /// last version waits for the store.
+    pub(crate) async fn write_through(&self, lease: u64) -> Result<SignedGrant> {
+        let inode = self.leases.inode(lease)?;
+        let (_guard, attr, _) = self.lock_inode(inode).await?;
+        let snapshot = self.catalog.snapshot()?;
+        let mount = self.writable(&snapshot, &attr)?;
+        let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
+        if matches!(mount.policy.due(&location.names), Some(Due::WhenRenamed | Due::Never)) {
+            let message = format!("{} is not persisted under its name", describe(&snapshot, inode));
+            return Err(Error::new(ErrorKind::NotSupported, message));
+        }
+        if snapshot.dirty(inode)?.is_some() {
+            let message = format!("{} waits for the store: try again later", describe(&snapshot, inode));
+            return Err(Error::new(ErrorKind::Busy, message));
+        }
+        self.leases.write_through(lease)?;
+        Ok(self.grants.staging(lease, inode, None))
+    }
+
+    /// When what is written under a lease at `path` is persisted; `None`: before it is acknowledged.
+    fn due(&self, lease: u64, mount: &LiveMount, path: &[Name]) -> Option<Due> {
+        let due = mount.policy.due(path);
+        due.filter(|due| *due != Due::Now || !self.leases.is_through(lease))
     }
 
     /// The right to send the staged bytes of a lease ahead, to where [`Writing::prepare`] would have them stored as of now. Nothing waits for what
@@ -92,7 +126,7 @@ impl Writing {
         let snapshot = self.catalog.snapshot()?;
         let mount = self.writable(&snapshot, &attr)?;
         let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
-        if mount.policy.due(&location.names).is_some() {
+        if self.due(lease, &mount, &location.names).is_some() {
             let message = format!("{} is not stored when it is closed", describe(&snapshot, inode));
             return Err(Error::new(ErrorKind::NotSupported, message));
         }
@@ -126,7 +160,7 @@ impl Writing {
         let attr = snapshot.attr(inode)?.ok_or_else(|| stale(inode))?;
         let mount = self.writable(&snapshot, &attr)?;
         let location = snapshot.location(inode)?.ok_or_else(|| stale(inode))?;
-        if let Some(due) = mount.policy.due(&location.names) {
+        if let Some(due) = self.due(lease, &mount, &location.names) {
             if due == Due::Now
                 && let Some(way) = self.waits_for_its_last_version(&snapshot, &mount, inode, &location)?
             {

@@ -142,8 +142,8 @@ impl Stager {
         Ok(())
     }
 
-    /// Sets room aside for `bytes` of a staged file in all, as soon as there is some, for who has `waited` before: how many are. One that is missing is
-    /// made, unless the client `continues`.
+    /// Sets room aside for `bytes` of a staged file in all, as soon as there is some, for who has `waited` before: how many are; or how many can be at
+    /// most, if those are fewer. One that is missing is made, unless the client `continues`.
     ///
     /// # Errors
     /// As [`Self::stage`]; `Busy` when there was no room yet, `ResourceExhausted` when none will come.
@@ -158,6 +158,10 @@ impl Stager {
         let Some(mount) = staged.later() else { return Ok(u64::MAX) };
         let held = staged.room().ok_or_else(|| lost(staged.lease()))?;
         let Some(more) = bytes.checked_sub(held).filter(|more| *more > 0) else { return Ok(held) };
+        let most = self.room.most(mount);
+        if bytes > most {
+            return Ok(most);
+        }
         let taken = self.room.reserve(mount, (held, more), waited).await?;
         staged.touch();
         if staged.add_room(taken) {
@@ -346,6 +350,12 @@ impl Stager {
             let message = format!("lease {lease} is staged for another file: open the file again");
             return Err(Error::new(ErrorKind::Stale, message));
         }
+        // The master allows what it bounded before.
+        if later.is_none()
+            && let Some((mount, bytes)) = staged.count_no_more()
+        {
+            self.room.give_back(mount, bytes);
+        }
         staged.touch();
         Ok(staged)
     }
@@ -381,9 +391,10 @@ impl Stager {
             cache.adopt(take).await;
             // Only now: who reads it meanwhile need not ask elsewhere.
             cache.stored().remove(&shown);
-            if let Some(mount) = staged.later() {
-                room.give_back(mount, staged.take_room());
+            if let Some((mount, bytes)) = staged.count_no_more() {
+                room.give_back(mount, bytes);
             }
+            staged.take_room();
             staged.finish();
         });
         // The next file of the lease has others there.

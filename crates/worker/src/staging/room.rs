@@ -96,6 +96,11 @@ impl Room {
         self.account().waiting()
     }
 
+    /// The most that one file of a mount can have set aside.
+    pub(super) fn most(&self, mount: MountId) -> u64 {
+        self.bound().most(mount)
+    }
+
     /// Sets `more` bytes aside for a file of `mount` that has `held`, as soon as there is room, and some beyond if there is plenty: how many. Who asks has
     /// waited for `waited` before. Cancel-safe.
     ///
@@ -103,14 +108,6 @@ impl Room {
     /// `Busy` when there was no room in time: ask again; `ResourceExhausted` when none will come.
     pub(super) async fn reserve(&self, mount: MountId, (held, more): (u64, u64), waited: Duration) -> Result<u64> {
         let total = held.saturating_add(more);
-        let most = self.bound().most(mount);
-        if total > most {
-            let message = format!(
-                "a file of {total} bytes does not fit into the {most} bytes of its mount that may wait for the store: raise worker.dirty_limit, or have \
-                 the file persisted `through`"
-            );
-            return Err(Error::new(ErrorKind::ResourceExhausted, message));
-        }
         let now = Instant::now();
         let waiting = self.enter(mount, now.checked_sub(waited).unwrap_or(now), held);
         let ahead = total.clamp(FIRST, AHEAD).min(self.limit / 16);

@@ -18,8 +18,6 @@ use super::{ahead::Rounds, lost, mirrors::Mirrors, persist::Asked, sent::Sent};
 pub(crate) struct Staged {
     lease: u64,
     inode: u64,
-    /// The mount in whose share of the bound on dirty bytes it counts, if it does.
-    later: Option<MountId>,
     /// `None` once it was ended. Read-locked by each use, where blocking is allowed; so whoever takes it out knows that nobody writes.
     file: RwLock<Option<Staging>>,
     state: Mutex<State>,
@@ -45,6 +43,8 @@ struct State {
     rounds: Rounds,
     /// Who else has its bytes.
     mirrors: Mirrors,
+    /// The mount in whose share of the bound on dirty bytes it counts, if it does.
+    later: Option<MountId>,
     /// Bytes set aside for it; `None` once it was ended.
     room: Option<u64>,
     /// Bytes that came over the network.
@@ -61,13 +61,13 @@ impl Staged {
             shown: Vec::new(),
             rounds: Rounds::default(),
             mirrors: Mirrors::new(),
+            later,
             room: Some(0),
             received: 0,
         };
         Self {
             lease,
             inode,
-            later,
             file: RwLock::new(Some(file)),
             state: Mutex::new(state),
             turn: tokio::sync::Mutex::default(),
@@ -84,8 +84,15 @@ impl Staged {
     }
 
     /// The mount in whose share of the bound on dirty bytes it counts, if it does.
-    pub(super) const fn later(&self) -> Option<MountId> {
-        self.later
+    pub(super) fn later(&self) -> Option<MountId> {
+        self.state().later
+    }
+
+    /// It does not count any more: the mount that it counted in, and what was set aside there.
+    pub(super) fn count_no_more(&self) -> Option<(MountId, u64)> {
+        let mut state = self.state();
+        let mount = state.later.take()?;
+        Some((mount, state.room.as_mut().map(std::mem::take).unwrap_or_default()))
     }
 
     /// Bytes set aside for it; `None` once it was ended.
@@ -93,10 +100,11 @@ impl Staged {
         self.state().room
     }
 
-    /// So many more are; whether it was not ended.
+    /// So many more are; whether it still counts, and was not ended.
     pub(super) fn add_room(&self, bytes: u64) -> bool {
         let mut state = self.state();
-        let room = state.room.as_mut().map(|room| *room += bytes);
+        let counts = state.later.is_some();
+        let room = state.room.as_mut().filter(|_| counts).map(|room| *room += bytes);
         room.is_some()
     }
 
@@ -110,7 +118,8 @@ impl Staged {
         let mut state = self.state();
         state.received += bytes;
         let has = state.received.min(length);
-        state.room.as_mut().map_or(0, |room| {
+        let counts = state.later.is_some();
+        state.room.as_mut().filter(|_| counts).map_or(0, |room| {
             let surplus = has.saturating_sub(*room);
             *room += surplus;
             surplus

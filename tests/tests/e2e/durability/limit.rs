@@ -4,6 +4,7 @@ use std::{
     fs::File,
     io::{ErrorKind, Write as _},
     ops::Range,
+    os::unix::fs::FileExt as _,
     path::PathBuf,
     sync::atomic::{AtomicUsize, Ordering},
 };
@@ -154,6 +155,45 @@ fn where_nothing_is_to_be_persisted_the_writer_hears_that_there_is_no_space() ->
     std::fs::remove_file(cluster.path(0, "f0"))?;
     write(100).context("writing after something was removed")?;
     must_read(&cluster.path(0, "f100"), &noise(100, 4 * MIB))
+}
+
+#[test]
+fn a_file_that_may_not_wait_for_the_store_is_stored_when_it_is_closed() -> Result<()> {
+    let lake = Lake::empty()?;
+    let cluster =
+        cluster(&lake, "async").store(&["--durability-rule", "scratch/*=scratch"]).capacity("64MiB").start()?;
+    let path = |name: &str| cluster.path(0, name);
+    let body = noise(1, 2 * LIMIT);
+    let mut file = File::create(path("large"))?;
+    for piece in body.chunks(MIB) {
+        file.write_all(piece)?;
+        ensure!(dirty(&cluster)? <= LIMIT, "{} bytes wait for the store", dirty(&cluster)?);
+    }
+    write_and_close(&path("small"), b"beside it").context("what fits beside it")?;
+    close(file).context("closing it")?;
+    ensure!(lake.get("large")? == body, "it is not in the store when it is closed");
+    must_read(&path("large"), &body)?;
+    // One that others know already, and that is written here and there.
+    let mut expected = noise(2, 8 * MIB).to_vec();
+    let mut file = File::options().read(true).write(true).create_new(true).open(path("grown"))?;
+    file.write_all(&expected)?;
+    file.sync_all()?;
+    expected.resize(LIMIT + 12 * MIB, 0);
+    for at in [LIMIT + 4 * MIB, LIMIT - 4 * MIB, 16 * MIB, 20 * MIB, 12 * MIB, 4 * MIB, LIMIT + 4 * MIB - 1] {
+        let piece = noise(at as u64, 8 * MIB);
+        file.write_all_at(&piece, at as u64).with_context(|| format!("at {at}"))?;
+        expected[at..at + 8 * MIB].copy_from_slice(&piece);
+    }
+    close(file).context("closing what has grown")?;
+    must_read(&path("grown"), &expected)?;
+    sync(&cluster)?;
+    ensure!(lake.get("grown")? == expected, "the object has other bytes");
+    must_hold(&cluster)?;
+    // What is not to be stored cannot.
+    std::fs::create_dir(path("scratch"))?;
+    let error = write_and_close(&path("scratch/large"), &body).expect_err("it does not fit");
+    ensure!(error.kind() == ErrorKind::StorageFull, "{error}");
+    lake.must_have_no_uploads()
 }
 
 #[test]

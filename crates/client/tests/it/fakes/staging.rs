@@ -36,6 +36,8 @@ pub(crate) struct Staging {
     /// Room that is given ahead, and what the next questions for some are told.
     pub(crate) ahead: u64,
     pub(crate) full: Vec<ErrorKind>,
+    /// The most that a file that is bounded may have; none with 0.
+    pub(crate) most: u64,
     /// For each attempt to store whether the file was being closed, and the lease of the right to stage that came along.
     pub(crate) orders: Vec<(bool, Option<u64>)>,
     /// What each attempt to store ended.
@@ -61,6 +63,7 @@ impl Default for Staging {
             reserved: Vec::new(),
             ahead: 0,
             full: Vec::new(),
+            most: 0,
             orders: Vec::new(),
             rounds: Vec::new(),
             heads: Vec::new(),
@@ -111,9 +114,14 @@ impl StagingService for FakeWorker {
 
     async fn reserve(&self, request: Request<v1::ReserveRequest>) -> Result<Response<v1::ReserveResponse>, Status> {
         let v1::ReserveRequest { grant, bytes, continues, waited_ms } = request.into_inner();
+        let later = v1::StagingGrant::decode(&grant.as_ref().expect("a grant").grant[..]).expect("a grant").later;
         self.staged("reserve", lease(grant), continues)?;
         let mut state = self.state();
         let staging = &mut state.staging;
+        if staging.most > 0 && (later == 0 || bytes > staging.most) {
+            let bytes = if later == 0 { u64::MAX } else { staging.most };
+            return Ok(Response::new(v1::ReserveResponse { bytes }));
+        }
         staging.reserved.push((bytes, waited_ms > 0));
         match staging.full.pop() {
             Some(kind) => Err(status::from_error(&Error::new(kind, "told to be full"))),

@@ -29,6 +29,8 @@ pub(crate) struct Leases {
     term_ms: u64,
     /// Not 0: nothing is stored, but so many workers hold it.
     pub(crate) copies: u32,
+    /// What the next tries to have it stored before it is acknowledged are told.
+    pub(crate) stays_later: Vec<ErrorKind>,
     /// What was committed.
     pub(crate) commits: Vec<v1::CommitRequest>,
     /// Workers that were said to have bytes staged that are to be persisted.
@@ -179,6 +181,23 @@ impl WritingService for FakeMaster {
         let staging = request.into_inner().staging.expect("a grant");
         let grant = v1::StagingGrant::decode(staging.grant).expect("a grant");
         self.reclaim(grant.lease)
+    }
+
+    async fn write_through(
+        &self,
+        request: Request<v1::WriteThroughRequest>,
+    ) -> Result<Response<v1::WriteThroughResponse>, Status> {
+        let lease = request.into_inner().lease;
+        self.enter("write_through".to_owned()).await?;
+        let inode = self.held(lease)?;
+        let mut state = self.state();
+        if let Some(kind) = state.writing.stays_later.pop() {
+            return Err(refused(kind));
+        }
+        state.writing.copies = 0;
+        let grant = v1::StagingGrant { lease, inode, ..Default::default() };
+        let grant = GrantSigner::new(&[1; 32], 1).expect("a seed").sign_staging(grant);
+        Ok(Response::new(v1::WriteThroughResponse { grant: Some(grant) }))
     }
 
     async fn prepare_upload(

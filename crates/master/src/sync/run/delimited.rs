@@ -70,7 +70,8 @@ impl Run {
             || snapshot.relocation_of(dir)?.is_some()
             || stays_inode(&snapshot, dir)?;
         drop(snapshot);
-        if stays || self.was_checked(attr.parent, name) || self.is_overtaken(attr.parent)? {
+        // It may have been moved away, and back, while it was listed.
+        if stays || self.was_checked(attr.parent, name) || self.is_overtaken(dir)? {
             return Ok(());
         }
         self.engine.hollow().note(attr.parent, name.as_bytes());
