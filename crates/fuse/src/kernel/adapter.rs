@@ -90,7 +90,7 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
         }
         self.spawn(async move |shared| match shared.fs.open(node.0).await {
             Ok(file) => shared.answer_open(node.0, Opening::Read(file), reply),
-            Err(error) => reply.error(shared.errno("open", &error)),
+            Err(error) => reply.error(shared.errno_of_bytes("open", &error)),
         });
     }
 
@@ -123,7 +123,7 @@ impl<S: Source> fuser::Filesystem for Adapter<S> {
                 shared.metrics.bytes_read.inc_by(bytes.len() as u64);
                 reply.data(&bytes);
             }
-            Err(error) => reply.error(shared.errno("read", &error)),
+            Err(error) => reply.error(shared.errno_of_bytes("read", &error)),
         });
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use fuser::{BackingId, Errno, ReplyOpen};
 use headpond_runtime::Tasks;
-use headpond_types::Error;
+use headpond_types::{Error, ErrorKind};
 use tokio::runtime::Handle;
 
 use super::{answer, complaints::Complaints, passthrough::Passthrough, session::SessionOptions};
@@ -34,6 +34,15 @@ impl<S: Source> Shared<S> {
         self.metrics.error(errno::name(errno));
         self.complaints.tell(op, error);
         Errno::from_i32(errno)
+    }
+
+    /// The same of a file that has a name: what cannot be found are bytes of the version that was asked for, and not the file.
+    pub(super) fn errno_of_bytes(&self, op: &'static str, error: &Error) -> Errno {
+        if error.kind() != ErrorKind::NotFound {
+            return self.errno(op, error);
+        }
+        self.complaints.tell(op, error);
+        self.refusal(libc::ESTALE)
     }
 
     /// An errno that no kind of error stands for.

@@ -187,7 +187,11 @@ impl Writer {
             // Between two mounts there is nothing below the mount point.
             Err(error) if error.kind() == ErrorKind::NotFound => {
                 let stayed = mount.is_some() && mount == mount_of(&self.mount) && self.home.is_dir();
-                ensure!(!stayed, "{} was acknowledged and is gone", path.display());
+                let again = || {
+                    let beside = path.parent().map(std::fs::read_dir).map(|listing| listing.map(Iterator::count));
+                    format!("a moment later: {:?}, beside {beside:?}", path.metadata().map(|found| found.len()))
+                };
+                ensure!(!stayed, "{} was acknowledged and is gone; {}", path.display(), again());
                 Ok(false)
             }
             Err(_) => Ok(false),
