@@ -10,6 +10,7 @@ mod copied;
 mod crashes;
 mod disks;
 mod durability;
+mod examples;
 mod faults;
 mod fio;
 mod free;
