@@ -1,11 +1,17 @@
 //! How a command fails: one line on stderr that names the thing and the remedy, and an exit code.
 
-use std::{error::Error as _, io, process::ExitCode};
+use std::{
+    error::Error as _,
+    io,
+    process::ExitCode,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use headpond_runtime::config::ConfigError;
 use headpond_types::{Error, ErrorKind, PathError};
+use serde::Serialize;
 
-use crate::exit_code;
+use crate::{exit_code, output::Format};
 
 /// Why a command did not end well.
 #[derive(Debug)]
@@ -113,10 +119,32 @@ pub(crate) fn line(error: &Error) -> String {
     one_line(&line)
 }
 
-/// Prints the error as a line of ours.
+/// Whether errors are told as JSON, as what a command prints.
+static AS_JSON: AtomicBool = AtomicBool::new(false);
+
+/// An error for programs.
+#[derive(Debug, Serialize)]
+struct ErrorJson {
+    error: String,
+    /// As in `headpond exit-codes`.
+    code: u8,
+}
+
+/// From now on errors are told as `format` says.
+pub(crate) fn speak(format: Format) {
+    AS_JSON.store(format == Format::Json, Ordering::Relaxed);
+}
+
+/// Prints the error as a line of ours, or an object on a line.
 #[expect(clippy::print_stderr, reason = "where errors go")]
 pub(crate) fn print(error: &Error) {
-    eprintln!("headpond: {}", line(error));
+    let line = line(error);
+    let json =
+        AS_JSON.load(Ordering::Relaxed).then(|| ErrorJson { error: line.clone(), code: exit_code::of(error.kind()) });
+    match json.and_then(|json| serde_json::to_string(&json).ok()) {
+        Some(json) => eprintln!("{json}"),
+        None => eprintln!("headpond: {line}"),
+    }
 }
 
 /// Prints a remark that is no failure.

@@ -10,7 +10,7 @@ use headpond_types::{Attr, Error, ErrorKind, NsPath};
 
 use crate::{
     args::{ProcessArgs, TlsArgs},
-    failure::{Failure, Result, remark},
+    failure::{self, Failure, Result, remark},
     output::{Format, Output},
     settings::{self, Role, Settings},
 };
@@ -53,6 +53,7 @@ pub(crate) struct Session {
 
 /// Runs `command` with a session.
 pub(crate) fn run(args: &SessionArgs, command: impl AsyncFnOnce(&mut Session) -> Result<()>) -> Result<()> {
+    failure::speak(args.output);
     let (config, log_level) = (args.config.clone(), args.log_level.clone());
     let process = ProcessArgs { config, log_level, log_format: None, tls: args.tls.clone() };
     let layers = settings::layers(&Settings::of(Role::Command), &process)?;

@@ -6,7 +6,7 @@ use headpond_runtime::config::Loaded;
 use crate::{
     args::ProcessArgs,
     commands::up,
-    failure::Result,
+    failure::{self, Result},
     output::{Format, Output, Table},
     settings::{self, Role, Settings},
 };
@@ -35,6 +35,7 @@ enum ConfigCommand {
 
 pub(crate) fn run(args: &ConfigArgs) -> Result<()> {
     let ConfigCommand::Show { role, process, output } = &args.command;
+    failure::speak(*output);
     let defaults = match role {
         Role::Up => up::default_settings()?,
         Role::Master | Role::Worker | Role::Mount | Role::Command => Settings::of(*role),

@@ -136,6 +136,9 @@ fn a_path_that_fails_is_named_and_the_others_go_on() -> Result<()> {
     let output = ground.run(&["fs", "cat", "/nowhere", "/a.txt"])?;
     assert_eq!((output.status.code(), stdout(&output).as_str()), (Some(3), "one\ntwo\nthree\n"));
     assert_eq!(stderr(&output), "headpond: /nowhere does not exist\n");
+    let output = ground.run(&["fs", "stat", "-o", "json", "/nowhere", "/a.txt"])?;
+    assert_eq!(stderr(&output), "{\"error\":\"/nowhere does not exist\",\"code\":3}\n");
+    assert_eq!((output.status.code(), stdout(&output).lines().count()), (Some(3), 1));
     let output = ground.run(&["fs", "cat", "/nowhere", "/dir"])?;
     assert_eq!((output.status.code(), stderr(&output).lines().count()), (Some(1), 2), "{}", stderr(&output));
     assert_eq!(ground.run(&["fs", "cat", "/dir"])?.status.code(), Some(6));
