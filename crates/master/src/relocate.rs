@@ -48,6 +48,7 @@ mod remains;
 mod removal;
 mod resolving;
 mod running;
+mod spans;
 mod stragglers;
 mod unanswered;
 
@@ -75,6 +76,7 @@ use self::{
     conflicts::Conflicts,
     job::{Aside, Job},
     running::Running,
+    spans::Spans,
 };
 use crate::{
     catalog::Catalog,
@@ -123,6 +125,8 @@ pub(crate) struct Progress {
     stopped: Notify,
     /// What is in the way of which file.
     conflicts: Conflicts,
+    /// Where somebody is at work.
+    pub(crate) spans: Spans,
     /// Never held across an await.
     state: Mutex<State>,
 }
@@ -386,7 +390,14 @@ impl Relocator {
 impl Progress {
     pub(crate) fn new() -> Self {
         let (begun, ended) = (watch::Sender::new(0), watch::Sender::new(0));
-        Self { begun, ended, stopped: Notify::new(), conflicts: Conflicts::default(), state: Mutex::default() }
+        Self {
+            begun,
+            ended,
+            stopped: Notify::new(),
+            conflicts: Conflicts::default(),
+            spans: Spans::new(),
+            state: Mutex::default(),
+        }
     }
 
     /// Notes that the relocation `id` stopped, and when it is tried again.

@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::{Context as _, Result, ensure};
 use bytes::Bytes;
-use headpond_tests::{Cluster, close, eventually, noise, write_and_close};
+use headpond_tests::{Behaviour, Cluster, close, eventually, noise, write_and_close};
 
 use crate::{check::must_be_clean, lake::Lake};
 
@@ -270,4 +270,61 @@ fn names_are_made_without_a_mount() -> Result<()> {
     let taken = cluster.run(&["fs", "ln", "/f", "/g"])?;
     ensure!(!taken.status.success(), "the name was taken");
     must_hold(&lake, &cluster, &[("f", b"body"), ("d/f", b"body"), ("g", b"body")])
+}
+
+#[test]
+fn a_first_name_goes_while_the_object_of_another_is_copied() -> Result<()> {
+    let body = noise(1, 3_000);
+    // A request is waited for three seconds.
+    let (late, lost) = (Duration::from_secs(2), Duration::from_secs(5));
+    for (durability, is_replaced, late, killed_at) in [
+        ("through", false, late, None),
+        ("async", true, late, None),
+        ("async", true, lost, None),
+        ("async", false, late, Some("persist::handed-over")),
+        ("through", true, late, Some("")),
+    ] {
+        let lake = Lake::empty()?;
+        let mut cluster = two_mounts(&lake, durability)?;
+        write_and_close(&cluster.path(0, "f"), &body)?;
+        write_and_close(&cluster.path(0, "other"), b"other")?;
+        sync(&cluster)?;
+        if let Some(point) = killed_at.filter(|point| !point.is_empty()) {
+            cluster.master.kill()?;
+            cluster.master.env("HEADPOND_KILL_AT", format!("{point}=1"));
+            cluster.master.launch()?;
+        }
+        lake.proxy.reset();
+        lake.proxy.behave(Behaviour { late, copies: true, only: "/g".to_owned(), ..Behaviour::default() });
+        fs::hard_link(cluster.path(0, "f"), cluster.path(0, "g"))?;
+        eventually("the copy is asked for", || Ok(!lake.copies().is_empty()))?;
+        if is_replaced {
+            fs::rename(cluster.path(0, "other"), cluster.path(0, "f")).context("renaming over the first name")?;
+        } else {
+            fs::remove_file(cluster.path(0, "f")).context("removing the first name")?;
+        }
+        ensure!(lake.proxy.late() == 0, "the copy was waited for");
+        must_be_one(&cluster, &["g"], &body)?;
+        if let Some(point) = killed_at {
+            if point.is_empty() {
+                cluster.master.kill()?;
+            } else {
+                let reached = eventually("the point is reached", || {
+                    Ok(cluster.master.process().is_ok_and(|process| process.check_running().is_err()))
+                });
+                reached.with_context(|| format!("{point}: a binary without the feature failpoints?"))?;
+            }
+            cluster.master.env("HEADPOND_KILL_AT", "");
+            cluster.master.launch()?;
+        }
+        let others: &[(&str, &[u8])] = if is_replaced { &[("f", b"other")] } else { &[("other", b"other")] };
+        must_hold(&lake, &cluster, &[&[("g", &body[..])], others].concat())
+            .with_context(|| format!("{durability}, killed at {killed_at:?}"))?;
+        must_be_one(&cluster, &["g"], &body)?;
+        if killed_at.is_none() && late != lost {
+            let puts = lake.puts().into_iter().filter(|put| put.contains("/g")).collect::<Vec<_>>();
+            ensure!(puts.len() == 1, "it is made more than once: {puts:?}");
+        }
+    }
+    Ok(())
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use fail::fail_point;
-use headpond_namespace::{Command, Due, Version};
+use headpond_namespace::{Command, Due, MovedFile, Version};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, Result, Timestamp};
 use headpond_ufs::Precondition;
 
@@ -14,7 +14,7 @@ use super::{
     upload::Failure,
 };
 use crate::{
-    mount::LiveMount,
+    mount::{LiveMount, path_key},
     relocate::{Copied, Copy, are_same},
 };
 
@@ -116,6 +116,61 @@ impl Persister {
         }
         let message = format!("there is another object at {place:?} than the one that was to be replaced");
         self.conflict(alias, number, upload, there, Error::new(ErrorKind::Stale, message)).await
+    }
+
+    /// Says of a copy that was made for a name which is the file's own by now, since the file lost its first one meanwhile, that it is the file's object:
+    /// that does not have to be moved there any more. If it cannot be that, it stays an orphan.
+    ///
+    /// # Errors
+    /// Those of namespace and journal.
+    pub(super) async fn hand_over(
+        &self,
+        mount: &Arc<LiveMount>,
+        alias: InodeId,
+        copying: &Copying,
+        copy: (Vec<u8>, String),
+    ) -> Result<()> {
+        if self.catalog.snapshot()?.attr(alias)?.is_some() {
+            return Ok(());
+        }
+        // No relocation is at work there meanwhile: one that is to move something else to the old place would find what is nobody's.
+        let span = self.relocator.progress.spans.hold(mount.mount.id, &[copying.from.clone(), copy.0.clone()]).await;
+        let handed_over = self.try_hand_over(mount, copying, copy).await;
+        drop(span);
+        self.relocator.kick(mount.mount.id);
+        handed_over
+    }
+
+    async fn try_hand_over(
+        &self,
+        mount: &Arc<LiveMount>,
+        copying: &Copying,
+        (key, version): (Vec<u8>, String),
+    ) -> Result<()> {
+        let Copying { target, from, version: source, .. } = copying;
+        let Some((dir, name)) = self.place(*target)? else { return Ok(()) };
+        // Who removes or writes the file sees its object here or there until he is done.
+        let _guard = self.names.lock(dir, &name).await;
+        let snapshot = self.catalog.snapshot()?;
+        let (Some(file), Some(location)) = (snapshot.attr(*target)?, snapshot.location(*target)?) else {
+            return Ok(());
+        };
+        let Some(relocation) = snapshot.relocation_of(*target)? else { return Ok(()) };
+        let is_there = path_key(&location.names) == key && (file.parent, location.names.last()) == (dir, Some(&name));
+        let is_copied = location.key == *from && file.version == *source;
+        // What is known as nobody's there may be about to be deleted.
+        let is_left = snapshot.is_left(mount.mount.id, &key)?;
+        if !is_there || !is_copied || is_left || self.leases.is_persisting(*target) {
+            return Ok(());
+        }
+        let orphan = snapshot.orphan_at(mount.mount.id, &key)?.map(|orphan| orphan.inode);
+        drop(snapshot);
+        let moved = MovedFile { inode: *target, from: source.clone(), key, version };
+        self.grants.keys_move();
+        self.catalog.propose(Command::Moved { relocation, files: vec![moved] }).await?;
+        fail_point!("persist::handed-over");
+        self.backlog.note(&orphan.into_iter().collect::<Vec<_>>());
+        Ok(())
     }
 
     /// Has the namespace see what the store has of a file.

@@ -68,7 +68,11 @@ impl Persister {
             self.note_gone(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
         } else {
             let places: Vec<_> = self.place(inode)?.into_iter().collect();
+            let made = version.clone().map(|version| (key.clone(), version.version));
             self.note_end(&mount, &places, Command::EndPersist { inode, number, key, version }).await?;
+            if let (What::Copy(copying), Some(copy)) = (&what, made) {
+                self.hand_over(&mount, inode, copying, copy).await?;
+            }
         }
         let upload = match &what {
             What::File(upload) => Some(upload),

@@ -7,13 +7,13 @@ use std::{
 };
 
 use futures::{StreamExt, stream::FuturesUnordered};
-use headpond_namespace::overlap;
 use headpond_types::MountId;
 use tokio::time::sleep;
 
 use super::{
     Relocator,
     job::{Aside, Progress, Wait},
+    spans::Span,
 };
 
 /// Relocations of one mount that are worked on at the same time.
@@ -34,7 +34,8 @@ impl Running {
     pub(super) async fn work(self) {
         let (relocator, mount) = (self.relocator.clone(), self.mount);
         let (mut begun, mut persists) = (relocator.progress.begun.subscribe(), relocator.leases.watch());
-        let (mut at_work, mut jobs) = (BTreeMap::<u64, Vec<Vec<u8>>>::new(), FuturesUnordered::new());
+        let spans = &relocator.progress.spans;
+        let (mut at_work, mut jobs) = (BTreeMap::<u64, Span<'_>>::new(), FuturesUnordered::new());
         // Those that wait since something was moved last, and those of them that were tried with moving aside.
         let (mut waiting, mut tried) = (BTreeMap::<u64, Wait>::new(), BTreeSet::new());
         let (mut queue, mut above) = (Vec::new(), BTreeSet::new());
@@ -55,11 +56,7 @@ impl Running {
                     waiting.insert(relocation.id, Wait::Above);
                     return false;
                 }
-                let span = relocator.span(relocation);
-                let meets = |other: &Vec<Vec<u8>>| other.iter().any(|a| span.iter().any(|b| overlap(a, b)));
-                if at_work.values().any(meets) {
-                    return true;
-                }
+                let Some(span) = spans.try_hold(mount, &relocator.span(relocation)) else { return true };
                 at_work.insert(relocation.id, span);
                 jobs.push(relocator.attempt(relocation.id, Aside::No));
                 false
@@ -83,7 +80,7 @@ impl Running {
                     tried.insert(id);
                     waiting.remove(&id);
                     // It meets every other.
-                    at_work.insert(id, vec![Vec::new()]);
+                    at_work.insert(id, spans.hold(mount, &[Vec::new()]).await);
                     jobs.push(relocator.attempt(id, aside));
                 } else if waiting.values().any(|wait| *wait == Wait::Persist) {
                     tokio::select! {

@@ -1,11 +1,14 @@
 //! Hard links: what clients see, and the objects that follow.
 
+use std::sync::Arc;
+
 use headpond_namespace::Durability;
 use headpond_types::{ErrorKind, InodeId, Result};
 
 use super::{
     INTERVAL,
-    holders::Bed,
+    holders::{Bed, persistence},
+    plain::{Late, Plain},
     writing::{OWNER, request},
 };
 use crate::{
@@ -201,5 +204,112 @@ async fn a_directory_that_loses_its_last_name_can_go() {
         bed.remove_directory("/m/d").await.expect("it is empty");
         bed.persisted().await;
         assert_eq!(bed.keys().await, ["g"], "{durability:?}");
+    }
+}
+
+/// A file `f` of which the copy for its further name `g` is made, and not answered yet.
+async fn copied_and_not_answered(durability: Durability) -> (Bed, Arc<Late>, InodeId) {
+    let late = Arc::new(Late::default());
+    let bed = Bed::over(persistence(durability), &["f", "other"], |store| Plain::late(store, &late)).await;
+    bed.list("/m").await.expect("listed");
+    late.arm_copies();
+    bed.link("/m/f", "/m/g").await;
+    late.answered().await;
+    let f = bed.inode("/m/f").await;
+    (bed, late, f)
+}
+
+#[tokio::test]
+async fn a_first_name_is_taken_while_another_gets_its_object_and_that_is_not_copied_again() {
+    for durability in [Durability::Through, Durability::Async] {
+        for is_replaced in [false, true] {
+            let (bed, late, f) = copied_and_not_answered(durability).await;
+            if is_replaced {
+                bed.rename("/m/other", "/m/f").await.expect("nothing is waited for");
+            } else {
+                let removal = bed.removal("/m/f", false).await;
+                let answers = [removal.clone(), removal].map(|removal| bed.writing().remove(removal));
+                let [first, again] = answers;
+                assert_eq!(first.await.expect("nothing is waited for").1, 1, "a name is left");
+                again.await.expect("it was answered before");
+            }
+            assert_eq!(bed.seen("/m/g").await, Some((f, 1)));
+            assert_eq!(bed.list("/m").await.expect("listed"), if is_replaced { ["f", "g"] } else { ["g", "other"] });
+            late.release();
+            bed.persisted().await;
+            assert_eq!((bed.object("g").await, late.copies_to("g")), ("f".to_owned(), 1), "{durability:?}");
+            assert_eq!(bed.keys().await, if is_replaced { ["f", "g"] } else { ["g", "other"] });
+            let bed = bed.restart().await;
+            bed.advance(INTERVAL);
+            assert_eq!(bed.seen("/m/g").await, Some((f, 1)));
+            let found = bed.find("/m/f").await.expect("asked").map(|attr| attr.inode);
+            assert!(found != Some(f) && found.is_some() == is_replaced, "{found:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_copy_for_a_name_that_is_the_files_own_by_now_is_given_up_when_that_changes() {
+    for durability in [Durability::Through, Durability::Async] {
+        for change in ["removed", "renamed", "written", "linked", "in-a-tree"] {
+            let (bed, late, f) = copied_and_not_answered(durability).await;
+            bed.unlink("/m/f").await.expect("nothing is waited for");
+            let expected: &[(&str, &str)] = match change {
+                "removed" => {
+                    bed.unlink("/m/g").await.expect("removed");
+                    &[]
+                }
+                "renamed" => {
+                    bed.rename("/m/g", "/m/h").await.expect("renamed");
+                    &[("h", "f")]
+                }
+                "written" => {
+                    let (same, _) = if durability == Durability::Through {
+                        (bed.write("/m/g", "anew").await, ())
+                    } else {
+                        (bed.hold("/m/g", "anew").await.0, ())
+                    };
+                    assert_eq!(same, f);
+                    &[("g", "anew")]
+                }
+                "linked" => {
+                    bed.link("/m/g", "/m/h").await;
+                    &[("g", "f"), ("h", "f")]
+                }
+                _ => {
+                    bed.unlink("/m/g").await.expect("removed");
+                    bed.make_directory("/m/g").await.expect("made");
+                    bed.rename("/m/other", "/m/g/x").await.expect("renamed");
+                    &[("g/x", "other")]
+                }
+            };
+            late.release();
+            bed.persisted().await;
+            let mut found = Vec::new();
+            for key in bed.keys().await.into_iter().filter(|key| key != "other" && !key.ends_with('/')) {
+                found.push((key.clone(), bed.object(&key).await));
+            }
+            let expected: Vec<_> = expected.iter().map(|(key, body)| ((*key).to_owned(), (*body).to_owned())).collect();
+            assert_eq!(found, expected, "{durability:?}, {change}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_master_copied_and_did_not_live_to_note_is_not_left() {
+    for is_removed in [false, true] {
+        let (bed, _late, f) = copied_and_not_answered(Durability::Through).await;
+        bed.unlink("/m/f").await.expect("nothing is waited for");
+        let bed = bed.restart().await;
+        if is_removed {
+            bed.unlink("/m/g").await.expect("removed");
+        } else {
+            assert_eq!(bed.seen("/m/g").await, Some((f, 1)));
+        }
+        bed.persisted().await;
+        assert_eq!(bed.keys().await, if is_removed { vec!["other"] } else { vec!["g", "other"] });
+        if !is_removed {
+            assert_eq!(bed.object("g").await, "f");
+        }
     }
 }

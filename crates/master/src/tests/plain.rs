@@ -22,10 +22,13 @@ pub(super) struct Plain {
     pub(super) late: Arc<Late>,
 }
 
-/// Holds the answer to a listing back: what it shows is of before. Or takes what is put under a key, and does not do it yet.
+/// Holds the answer to a listing back: what it shows is of before. Or those to copies, which are made. Or takes what is put under a key, and does not do it
+/// yet.
 #[derive(Debug, Default)]
 pub(super) struct Late {
     armed: AtomicBool,
+    copies_armed: AtomicBool,
+    copies: Mutex<Vec<Key>>,
     answered: Notify,
     released: Notify,
     /// The key under which what is put next is held.
@@ -37,6 +40,16 @@ impl Late {
     /// The next listing is held back.
     pub(super) fn arm(&self) {
         self.armed.store(true, Ordering::SeqCst);
+    }
+
+    /// The next copy is made, and its answer held back.
+    pub(super) fn arm_copies(&self) {
+        self.copies_armed.store(true, Ordering::SeqCst);
+    }
+
+    /// How many copies were made to `key`.
+    pub(super) fn copies_to(&self, key: &str) -> usize {
+        self.copies.lock().expect("whole").iter().filter(|copy| copy.as_bytes() == key.as_bytes()).count()
     }
 
     /// Waits until the store has answered.
@@ -205,7 +218,15 @@ impl UnderStore for Plain {
     ) -> Result<ObjectMeta, UfsError> {
         allowed(condition, self.capabilities.conditional_copy)?;
         self.has_room(self.inner.head(source).await?.size)?;
-        self.inner.copy_as(source, version, key, condition, content).await
+        let answer = self.inner.copy_as(source, version, key, condition, content).await;
+        if answer.is_ok() {
+            self.late.copies.lock().expect("whole").push(key.clone());
+        }
+        if self.late.copies_armed.swap(false, Ordering::SeqCst) {
+            self.late.answered.notify_one();
+            self.late.released.notified().await;
+        }
+        answer
     }
 
     async fn delete(&self, key: &Key, condition: &Precondition) -> Result<(), UfsError> {

@@ -67,11 +67,11 @@ impl Writing {
             return Ok(Try::Wait(being_written(&snapshot, inode)));
         }
         if named.moves {
-            if let Some(way) = self.is_any_being_put(&snapshot, &attr)? {
-                return Ok(Try::Wait(way));
-            }
+            let aliases = snapshot.aliases(inode)?;
             drop(snapshot);
             let position = self.remove_own_name(&above, removal, inode).await?;
+            // It has the place of one of these.
+            self.catalog.backlog().note(&aliases);
             return Ok(Try::Done((position, named.others)));
         }
         let is_stored =

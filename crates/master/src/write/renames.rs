@@ -83,6 +83,10 @@ impl Writing {
         let replaced_named = replaced.as_ref().map(|old| Self::named(&snapshot, old)).transpose()?;
         let links = replaced_named.as_ref().map_or(0, |named| named.others);
         let moves = replaced_named.is_some_and(|named| named.moves);
+        let aliases = match &replaced {
+            Some(old) if moves => snapshot.aliases(old.inode)?,
+            _ => Vec::new(),
+        };
         let mut deletes = self.replacing_within(&snapshot, &moved)?;
         deletes.extend(replaced.as_ref().map(|old| old.inode).filter(|inode| self.replaced.get(*inode).is_some()));
         if !is_later
@@ -149,6 +153,8 @@ impl Writing {
         }
         let ends: Vec<_> = [Some(moved.inode), replaced.as_ref().map(|old| old.inode)].into_iter().flatten().collect();
         self.note_moved(&ends, &[&moved]);
+        // What was replaced has the place of one of these.
+        self.catalog.backlog().note(&aliases);
         if is_later {
             deletes.into_iter().for_each(|inode| self.replaced.forget(inode));
         }
@@ -236,9 +242,6 @@ impl Writing {
             && !self.persists_later(snapshot, to_dir, &to.1)?
             && let Some(way) = self.is_being_put(snapshot, old)?
         {
-            return Ok(Some(way));
-        }
-        if let Some(way) = replaced.as_ref().map(|old| self.is_any_being_put(snapshot, old)).transpose()?.flatten() {
             return Ok(Some(way));
         }
         Ok(None)

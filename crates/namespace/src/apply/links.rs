@@ -174,7 +174,8 @@ impl Apply<'_> {
         Ok(!entry.is_directory && self.links.has_aliases(entry.inode)?)
     }
 
-    /// Takes the first name from an inode that has others: it gets the place of an alias.
+    /// Takes the first name from an inode that has others: it gets the place of an alias. What may be put there for that just now is an orphan like others,
+    /// which [`Apply::moved`] ends if it turns out to be a copy of the inode's object.
     pub(super) fn promote(
         &mut self,
         parent: InodeId,
@@ -197,7 +198,6 @@ impl Apply<'_> {
         let alias = self.alias_to_replace(target)?;
         let link = self.links.link(alias)?.unwrap_or_else(|| panic!("alias {alias} has no row that says whose"));
         let row = self.rows.inode(alias)?.unwrap_or_else(|| panic!("alias {alias} has no row"));
-        self.disown_all_but(target, alias, &row)?;
         let to = (self.mounts.directory(row.parent), row.name.unwrap_or_else(|| panic!("alias {alias} has no name")));
         let order = Order { released: link.due == Due::Now, barrier: link.barrier };
         let replaced = Some(Entry { inode: alias, is_directory: false });
@@ -234,17 +234,6 @@ impl Apply<'_> {
             }
         }
         Ok(*aliases.first().unwrap_or_else(|| panic!("inode {target} has no other names")))
-    }
-
-    /// What was put for an alias and is of the target's content is what the target is to have there.
-    fn disown_all_but(&mut self, target: InodeId, alias: InodeId, row: &Inode) -> Result<(), TableError> {
-        let content = self.rows.inode(target)?.and_then(|row| row.file().map(|file| file.content));
-        let Some(mut dirty) = self.dirty_of(alias, row)? else { return Ok(()) };
-        dirty.put.retain(|put| Some(*put) != content);
-        if dirty.put.is_empty() && dirty.replaces.is_none() {
-            dirty.key = None;
-        }
-        self.put_dirty(&dirty)
     }
 
     /// An inode and its twin trade names and objects.

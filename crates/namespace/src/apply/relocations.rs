@@ -115,6 +115,9 @@ impl Apply<'_> {
             self.unsettled.left.insert(left_key(mount, &key).as_slice(), left.as_str())?;
         }
         self.unsettled.left.remove(left_key(mount, &moved.key).as_slice())?;
+        if let Some(orphan) = self.dirty.orphan_at(mount, &moved.key)? {
+            self.drop_dirty_row(orphan.inode)?;
+        }
         let name = row.name.expect("only the root has no name");
         self.effects.push(Effect::Entry { parent, name, old: None });
         Ok(true)

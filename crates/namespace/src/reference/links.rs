@@ -170,11 +170,6 @@ impl Model {
         let is_bare = |alias: &&u64| self.nodes[*alias].dirty.as_ref().is_none_or(|dirty| dirty.key.is_none());
         let alias = *aliases.iter().find(is_bare).unwrap_or(&aliases[0]);
         let link = self.links[&alias];
-        let content = self.file(target).map(|(_, content)| content);
-        if let Some(dirty) = self.dirty(alias) {
-            dirty.put.retain(|put| Some(*put) != content);
-            dirty.key = dirty.key.take().filter(|_| !dirty.put.is_empty() || dirty.replaces.is_some());
-        }
         let to = (self.nodes[&alias].parent, self.nodes[&alias].name.clone().expect("has a name"));
         let order = (link.due == Due::Now, link.barrier);
         self.do_rename((parent, name), target, (to.0, &to.1), Some(alias), (order, (false, &[], None)), now);

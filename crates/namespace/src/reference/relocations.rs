@@ -81,6 +81,7 @@ impl Model {
             self.left.insert((mount, key), left);
         }
         self.left.remove(&(mount, moved.key.clone()));
+        self.orphans.remove(&(MountId(mount), moved.key.clone()));
         self.effect(parent, &name, None);
         true
     }

@@ -143,6 +143,29 @@ fn an_inode_that_loses_its_own_name_before_it_was_copied_is_renamed() {
 }
 
 #[test]
+fn an_inode_that_loses_its_own_name_while_it_is_copied_has_the_copy_or_makes_another() {
+    for is_handed_over in [true, false] {
+        let mut bed = Bed::mounted();
+        let f = bed.written(ROOT, "f", "f", 5);
+        let g = bed.linked(f, ROOT, "g");
+        let number = bed.dirty(g).number;
+        bed.begin(g, number, "g", Some(5));
+        assert_eq!(bed.remove(ROOT, "f", f).reply, Reply::Done);
+        assert_eq!((bed.seen("/f"), bed.seen("/g"), bed.id("/g")), (None, Some((f, 1)), f));
+        let orphan = bed.orphan("g").expect("nobody's, as long as it is not known to be there");
+        assert_eq!((orphan.put, orphan.replaces), (vec![ContentId(5)], None));
+        let relocation = bed.relocation_of(f).expect("its object is to be there");
+        bed.end_persist(g, number, "g", 5);
+        assert!(bed.is_gone(g) && bed.orphan("g").is_some(), "that name is not that one's any more");
+        if !is_handed_over {
+            bed.end_persist(orphan.inode, orphan.number, "g", 5);
+        }
+        assert_eq!(bed.moved(relocation, f, "v5", "g", "w5").reply, Reply::Moved(vec![]));
+        assert_eq!((bed.key(f), bed.attr(f).version, bed.orphan("g")), ("g".to_owned(), "w5".to_owned(), None));
+    }
+}
+
+#[test]
 fn a_rename_between_two_names_of_an_inode_does_nothing() {
     let mut bed = Bed::mounted();
     let f = bed.written(ROOT, "f", "f", 5);
