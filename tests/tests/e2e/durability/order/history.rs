@@ -24,6 +24,19 @@ pub(super) struct Step {
     pub(super) acknowledged: Option<usize>,
     /// Of a commit: how many had been acknowledged when it began. Whoever sees it sees those.
     pub(super) requires: Option<usize>,
+    /// Of what lies below a directory that is renamed for the first time: the same. Whoever sees an object that followed sees those. One that is
+    /// renamed again while its objects are on their way keeps its place in the order, since what came between waits for it.
+    pub(super) follows: Option<usize>,
+}
+
+/// What a change is to those who look at the bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Plain,
+    /// A commit file is written.
+    Commit,
+    /// A directory above is renamed for the first time.
+    Rename,
 }
 
 /// All files, with what was done to each. A change is noted before it begins, so whatever is seen of it was noted before.
@@ -56,11 +69,12 @@ impl History {
     }
 
     /// Notes one change of several files, which is not acknowledged yet.
-    pub(super) fn begin(&self, changes: &[(File, Option<At>)], commits: bool) {
+    pub(super) fn begin(&self, changes: &[(File, Option<At>)], kind: Kind) {
         let mut inner = self.lock();
-        let requires = commits.then_some(inner.acknowledged);
+        let before = |of: Kind| (kind == of).then_some(inner.acknowledged);
+        let (requires, follows) = (before(Kind::Commit), before(Kind::Rename));
         for (file, state) in changes {
-            inner.files[*file].push(Step { state: state.clone(), acknowledged: None, requires });
+            inner.files[*file].push(Step { state: state.clone(), acknowledged: None, requires, follows });
         }
     }
 

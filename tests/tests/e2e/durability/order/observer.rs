@@ -1,6 +1,6 @@
 //! One who looks at the bucket and nothing else.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use anyhow::{Context as _, Result, ensure};
 
@@ -19,13 +19,20 @@ pub(super) struct Observer<'a> {
     known: HashMap<(String, String), (File, u32)>,
     /// So many changes have been found to be there.
     verified: usize,
-    /// Commits that showed more than those before them.
+    /// Directories that are renamed take their turn.
+    follow: bool,
+    /// Where versions of files were seen.
+    places: HashSet<(File, u32, String)>,
+    /// Commits, and directories that were renamed, that showed more than those before them.
     pub(super) checks: usize,
+    /// So many of them were directories.
+    pub(super) moves: usize,
 }
 
 impl<'a> Observer<'a> {
-    pub(super) fn new(lake: &'a Lake, history: &'a History) -> Self {
-        Self { lake, history, known: HashMap::new(), verified: 0, checks: 0 }
+    /// Whether directories that are renamed take their turn as commits do, is told by `follow`.
+    pub(super) fn new(lake: &'a Lake, history: &'a History, follow: bool) -> Self {
+        Self { lake, history, follow, known: HashMap::new(), verified: 0, places: HashSet::new(), checks: 0, moves: 0 }
     }
 
     /// Looks once.
@@ -43,12 +50,31 @@ impl<'a> Observer<'a> {
             let step = steps.find_map(|step| step.requires);
             if let Some(requires) = step.filter(|requires| *requires > required) {
                 required = requires;
-                shows = Some(key);
+                shows = Some((key, false));
+            }
+            if let Some(follows) = self.follows(&files[*file], key, (*file, *version)).filter(|more| *more > required) {
+                required = follows;
+                shows = Some((key, true));
             }
         }
-        let Some(commit) = shows else { return Ok(()) };
+        let shows = shows.map(|(key, moved)| (key.clone(), moved));
+        self.places.extend(seen.into_iter().map(|(key, (file, version))| (file, version, key)));
+        let Some((shows, moved)) = shows else { return Ok(()) };
         self.checks += 1;
-        self.check(required).with_context(|| format!("{commit} is there, and with it {required} changes must be"))
+        self.moves += usize::from(moved);
+        self.check(required).with_context(|| format!("{shows} is there, and with it {required} changes must be"))
+    }
+
+    /// What must be there since this object followed a directory that was renamed: it was seen where it was before, or had a temporary name.
+    fn follows(&self, steps: &[Step], key: &str, (file, version): (File, u32)) -> Option<usize> {
+        let renamed = steps.iter().position(|step| step.follows.is_some())?;
+        let (before, after) = steps.split_at(renamed);
+        let of_version = |steps: &'_ [Step]| -> Vec<At> {
+            steps.iter().filter_map(|step| step.state.clone()).filter(|at| at.version == version).collect()
+        };
+        let has_been = |at: &At| is_temporary(at) || self.places.contains(&(file, version, at.path.clone()));
+        let followed = of_version(before).iter().any(has_been) && of_version(after).iter().any(|at| at.path == key);
+        after[0].follows.filter(|_| followed && self.follow)
     }
 
     /// Checks that everything is there, once nothing is pending any more.

@@ -12,7 +12,7 @@ use headpond_tests::{close, eventually};
 use rand::{RngExt as _, SeedableRng as _, rngs::SmallRng};
 use rustix::io::Errno;
 
-use super::history::{At, File, History, body};
+use super::history::{At, File, History, Kind, body};
 
 /// What scribes share.
 #[derive(Debug, Default)]
@@ -75,8 +75,13 @@ impl<'a> Scribe<'a> {
     }
 
     /// Does something and notes it before and after.
-    fn noted(&self, changes: &[(File, Option<At>)], call: impl FnMut() -> std::io::Result<()>) -> Result<()> {
-        self.desk.history.begin(changes, false);
+    fn noted(
+        &self,
+        changes: &[(File, Option<At>)],
+        kind: Kind,
+        call: impl FnMut() -> std::io::Result<()>,
+    ) -> Result<()> {
+        self.desk.history.begin(changes, kind);
         patiently(call).with_context(|| format!("{changes:?}"))?;
         self.desk.history.acknowledge(changes);
         Ok(())
@@ -94,7 +99,7 @@ impl<'a> Scribe<'a> {
         let (bytes, change) = (body(file, at.version, length), [(file, Some(at))]);
         let mut open = fs::File::create(&path).with_context(|| path.display().to_string())?;
         open.write_all(&bytes)?;
-        self.desk.history.begin(&change, commits);
+        self.desk.history.begin(&change, if commits { Kind::Commit } else { Kind::Plain });
         if synced {
             open.sync_all().with_context(|| format!("fsync of {}", path.display()))?;
             self.desk.history.acknowledge(&change);
@@ -121,7 +126,7 @@ impl<'a> Scribe<'a> {
             files.push(file);
         }
         self.directories.push(Directory { path: staging, files });
-        self.move_directory(self.directories.len() - 1, name.clone())?;
+        self.move_directory(self.directories.len() - 1, name.clone(), Kind::Rename)?;
         let file = self.desk.history.file();
         self.write(file, At { path: format!("{name}/_SUCCESS"), version: 0 }, true)?;
         if let Some(directory) = self.directories.last_mut() {
@@ -134,7 +139,7 @@ impl<'a> Scribe<'a> {
         Ok(())
     }
 
-    fn move_directory(&mut self, number: usize, to: String) -> Result<()> {
+    fn move_directory(&mut self, number: usize, to: String, kind: Kind) -> Result<()> {
         let Directory { path: from, files } = &self.directories[number];
         let moved = files.iter().filter_map(|file| {
             let at = self.desk.history.at(*file)?;
@@ -142,7 +147,7 @@ impl<'a> Scribe<'a> {
         });
         let changes: Vec<_> = moved.collect();
         let (from, target) = (self.mount.join(from), self.mount.join(&to));
-        self.noted(&changes, || fs::rename(&from, &target))?;
+        self.noted(&changes, kind, || fs::rename(&from, &target))?;
         self.directories[number].path = to;
         Ok(())
     }
@@ -179,7 +184,7 @@ impl<'a> Scribe<'a> {
     fn remove(&mut self) -> Result<()> {
         let Some((_, file, at)) = self.plain() else { return Ok(()) };
         let path = self.mount.join(&at.path);
-        self.noted(&[(file, None)], || fs::remove_file(&path))
+        self.noted(&[(file, None)], Kind::Plain, || fs::remove_file(&path))
     }
 
     /// To a new name, or over another file.
@@ -196,13 +201,13 @@ impl<'a> Scribe<'a> {
         };
         changes[0].1 = Some(At { path: to.clone(), version: at.version });
         let to = self.mount.join(to);
-        self.noted(&changes, || fs::rename(&from, &to))
+        self.noted(&changes, Kind::Plain, || fs::rename(&from, &to))
     }
 
     fn rename_directory(&mut self) -> Result<()> {
         let Some(number) = self.directory() else { return Ok(()) };
         let to = self.fresh("moved");
-        self.move_directory(number, to)
+        self.move_directory(number, to, Kind::Plain)
     }
 
     fn commit_to_log(&mut self) -> Result<()> {
