@@ -170,7 +170,7 @@ impl Masters {
         if retry == Retry::Change && !is_cut {
             deadline += self.session.patience();
         }
-        let mut stood_still = false;
+        let (mut stood_still, mut broke) = (false, false);
         let once = admitted.is_probe || matches!(retry, Retry::No | Retry::Session);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut failed: Option<CallError> = None;
@@ -216,6 +216,11 @@ impl Masters {
                 Err(status) => status,
             };
             let unreachable = is_of_transport(&status);
+            if unreachable && !broke && !is_of_connecting(&status) {
+                // A connection to a master that has ended, or let go of it, says nothing of the one that is there now.
+                broke = true;
+                continue;
+            }
             if !unreachable {
                 self.reach.answered();
             }
@@ -265,6 +270,12 @@ fn is_of_transport(status: &Status) -> bool {
     use tonic::Code;
     let failed = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Unknown);
     !status::is_answer(status) && (failed || status::is_closing(status))
+}
+
+/// Whether no connection could be made; otherwise one that there was broke.
+fn is_of_connecting(status: &Status) -> bool {
+    let first = std::error::Error::source(status);
+    std::iter::successors(first, |error| error.source()).any(|error| error.is::<tonic::ConnectError>())
 }
 
 impl fmt::Debug for Masters {
@@ -347,6 +358,28 @@ mod tests {
         };
         masters.call("watch", Retry::Session, silent).await.expect_err("no answer");
         assert_eq!(asked.get(), 4, "once more, not for ever");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_broke_is_made_anew_before_a_master_counts_as_lost() {
+        let config = ClientConfig { masters: vec!["127.0.0.1:1".to_owned()], ..ClientConfig::default() };
+        let masters = Masters::new(&config, &Transport::plaintext()).expect("an address");
+        let asked = Cell::new(0);
+        let breaks_once = async |_| {
+            asked.set(asked.get() + 1);
+            if asked.get() == 1 { Err(Status::unknown("connection reset")) } else { Ok(Response::new(())) }
+        };
+        masters.call("lookup", Retry::No, breaks_once).await.expect("asked again");
+        let breaks = async |_| Err::<Response<()>, _>(Status::unknown("connection reset"));
+        assert!(masters.call("lookup", Retry::No, breaks).await.expect_err("not for ever").unreachable);
+        // Nobody listens there: that is known at once.
+        asked.set(0);
+        let refused = async |connection| {
+            asked.set(asked.get() + 1);
+            namespace(connection).stat_fs(v1::StatFsRequest {}).await
+        };
+        assert!(masters.call("statfs", Retry::No, refused).await.expect_err("nobody").unreachable);
+        assert_eq!(asked.get(), 1);
     }
 
     #[tokio::test(start_paused = true)]
