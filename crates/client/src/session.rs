@@ -98,13 +98,13 @@ impl Session {
         live.inspect(|words| words.leave()).is_some()
     }
 
-    /// The beginning of what is said in a new session.
-    fn introduction(&self, client: String, resumed: bool) -> (Speaker, v1::WatchRequest) {
+    /// The beginning of what is said in a new session, or in the `last` one again.
+    fn introduction(&self, client: String, last: Option<u64>) -> (Speaker, v1::WatchRequest) {
         let speaker = Speaker::default();
         *self.words() = Some(Arc::clone(&speaker.0));
         let cached_above = self.cached_above.load(Ordering::SeqCst);
-        let resumed = resumed && cached_above;
-        (speaker, v1::WatchRequest { client, cached_above, resumed, ..v1::WatchRequest::default() })
+        let (resumed, resumes) = (last.is_some() && cached_above, last.unwrap_or_default());
+        (speaker, v1::WatchRequest { client, cached_above, resumed, resumes, ..v1::WatchRequest::default() })
     }
 
     fn words(&self) -> MutexGuard<'_, Option<Arc<Words>>> {
@@ -127,13 +127,14 @@ impl Session {
 pub(crate) async fn run(shared: Arc<Shared>, stop: Shutdown) {
     let mut backoff = new_backoff();
     let mut refused = None;
-    let mut resumed = false;
+    let mut last = None;
     loop {
-        match begin(&shared, resumed).await {
+        match begin(&shared, last).await {
             Ok(Begun { first, stream, speaker }) => {
                 backoff = new_backoff();
-                resumed = true;
+                last = last.or(Some(0));
                 if let Some(watch_event::Event::Session(session)) = &first.event {
+                    last = Some(session.id);
                     // Before anything that is asked may be believed.
                     shared.masters.session.begin(session.id, Duration::from_millis(session.patience_ms));
                 }
@@ -187,10 +188,10 @@ struct Begun {
 }
 
 /// Opens the stream and waits for its first event.
-async fn begin(shared: &Shared, resumed: bool) -> Result<Begun, master::CallError> {
+async fn begin(shared: &Shared, last: Option<u64>) -> Result<Begun, master::CallError> {
     let client = format!("{} at {}", shared.config.name, shared.config.node);
     let watch = async |channel| {
-        let (speaker, introduction) = shared.session.introduction(client.clone(), resumed);
+        let (speaker, introduction) = shared.session.introduction(client.clone(), last);
         let request = Arc::clone(&speaker.0).stream(introduction);
         let mut stream = master::namespace(channel).watch(request).await?.into_inner();
         let first = stream.message().await?;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use headpond_journal::{Journal, JournalStatus};
-use headpond_namespace::{Command, Effect, Namespace, Refusal, Reply, Snapshot};
+use headpond_namespace::{ClientSession, Command, Effect, Namespace, Refusal, Reply, Snapshot};
 use headpond_types::{Error, ErrorKind, InodeId, Result};
 
 use crate::{
@@ -44,6 +44,14 @@ impl Catalog {
     /// What is dirty.
     pub(crate) const fn backlog(&self) -> &Arc<Backlog> {
         &self.backlog
+    }
+
+    /// The sessions of clients that the journal knows. Reads the disk.
+    ///
+    /// # Errors
+    /// When the namespace cannot be read.
+    pub(crate) fn sessions(&self) -> Result<Vec<(u64, ClientSession)>> {
+        self.namespace.sessions()
     }
 
     /// A consistent view of all that is applied. Keep it short: what it sees cannot be freed meanwhile.
@@ -106,6 +114,12 @@ impl Catalog {
         }
     }
 
+    /// A change was made that is asked for again: whoever asked first may have gone, or asked another master, before all had heard of it.
+    pub(crate) fn tell_again(&self, effects: &[Effect], change: Change) -> Result<()> {
+        self.sessions.tell_again(self.snapshot()?.position(), effects, change);
+        Ok(())
+    }
+
     /// Directories lose their listings with mounts, which sessions that are there now may hold if they asked for anything.
     fn unsettle(&self) {
         if self.sessions.count() > 0 && self.metrics.has_been_asked() {
@@ -150,6 +164,8 @@ const fn change_of(command: &Command) -> Option<Change> {
         | Command::SetCluster { .. }
         | Command::BeginTerm
         | Command::RegisterWorker { .. }
+        | Command::BeginSession { .. }
+        | Command::EndSessions { .. }
         | Command::Upsert { .. }
         | Command::Forget { .. }
         | Command::MarkListed { .. }
@@ -209,6 +225,8 @@ fn dirtied(command: &Command) -> Option<(Vec<InodeId>, bool)> {
         | Command::SetCluster { .. }
         | Command::BeginTerm
         | Command::RegisterWorker { .. }
+        | Command::BeginSession { .. }
+        | Command::EndSessions { .. }
         | Command::AddMount { .. }
         | Command::RemoveMount { .. }
         | Command::Upsert { .. }

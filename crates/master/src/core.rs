@@ -82,6 +82,7 @@ impl Core {
             Reply::Term(term) => term,
             other => return Err(unexpected(&other)),
         };
+        sessions.recall(catalog.sessions()?);
         let grants = Arc::new(Grants::new(signer(&config.state_dir, cluster).await?, config.grant_ttl, clock.clone()));
         let workers = Arc::new(Workers::new(term, config.worker_lost_after, sessions.clone()));
         let mounts = Arc::new(Mounts::new(connect, config.store_deadline, config.client_lease));

@@ -33,7 +33,7 @@ use crate::{
     relocate::{abort_uploads, relocate},
     running::RunningMaster,
     service::{Admin, Decisions, NamespaceService, Registry, WritingService},
-    sessions::Sessions,
+    sessions::{self, Sessions},
     sweeper::sweep,
     write::expire,
 };
@@ -109,6 +109,7 @@ impl Master {
                 workers.expire();
             }
         });
+        tasks.spawn_until_shutdown(sessions::forget(core.catalog.clone(), core.sessions.clone()));
         tasks.spawn_until_shutdown(sweep(core.catalog.clone(), core.metrics.clone()));
         tasks.spawn_until_shutdown(expire(core.writing.clone()));
         tasks.spawn_until_shutdown(abort_uploads(core.relocator.clone()));

@@ -8,10 +8,15 @@
 //! session; or the note is made later and finds that the change was told, and the answer gets no validity. (The client itself passes over answers that are
 //! older than what it was told.)
 //!
+//! Who has a session is journalled when it begins and when it ends, but not what is believed in it: the next master counts each as believing everything,
+//! until its client goes on with it or its answers are not valid any more. What happens meanwhile is kept for it, as for a client that lost its connection:
+//! it is told when the client is back, and only then is it taken. Parts of the master's own process end with it, and are not journalled.
+//!
 //! Events of a session wait in a bounded queue. A client that reads too slowly loses some and is told to forget everything it has cached; it slows
 //! nobody down but who waits for it.
 
 mod holdings;
+mod records;
 mod session;
 mod settling;
 
@@ -25,12 +30,14 @@ use std::{
     time::Duration,
 };
 
-use headpond_namespace::Effect;
+use headpond_namespace::{ClientSession, Effect};
 use headpond_proto::v1::{InvalidatedEntry, Invalidation, WatchEvent, watch_event::Event};
 use headpond_types::{InodeId, RequestId, Result, Ring};
 use tokio::time::Instant;
 
-use session::State;
+use records::Ended;
+pub(crate) use records::{forget, record};
+use session::{Attachment, State, Untaken};
 pub(crate) use session::{Listener, Session};
 pub(crate) use settling::Settling;
 use settling::Waiting;
@@ -48,6 +55,8 @@ pub(crate) struct Sessions {
     requests: Mutex<Requests>,
     /// Position of the last change that clients made, per slot of a directory.
     changes: Box<[AtomicU64]>,
+    /// Sessions that the journal knows and that have ended.
+    ended: Ended,
 }
 
 #[derive(Debug, Default)]
@@ -98,20 +107,53 @@ impl Sessions {
     /// Answers are valid for `lease` at most.
     pub(crate) fn new(lease: Duration) -> Self {
         let changes = (0..SLOTS).map(|_| AtomicU64::new(0)).collect();
-        Self { lease, all: RwLock::default(), requests: Mutex::default(), changes }
+        Self { lease, all: RwLock::default(), requests: Mutex::default(), changes, ended: Ended::default() }
     }
 
-    /// Begins a session of the client called `name`. Everything that happens from now on reaches it.
-    pub(crate) fn open(self: &Arc<Self>, name: String) -> Session {
-        let state = Arc::new(State::new(rand::random_range(1..=u64::MAX), name));
+    /// Sessions that the journal knows from an earlier master: from now on it is kept for them what happens.
+    pub(crate) fn recall(&self, known: impl IntoIterator<Item = (u64, ClientSession)>) {
         let now = Instant::now();
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
-        all.retain(|_, other| {
-            let other = other.lock();
-            !other.departed || other.holdings.end(now).is_some()
-        });
+        for (id, ClientSession { client, valid_ms }) in known {
+            let (state, valid) = (State::new(id, client), Duration::from_millis(valid_ms));
+            let mut inner = state.lock();
+            inner.departed = true;
+            inner.recorded = Some(valid);
+            inner.holdings.add_all(now, valid);
+            drop(inner);
+            all.insert(id, Arc::new(state));
+        }
+    }
+
+    /// Begins a session of the client called `name`, or goes on with the one that it `resumes`, if there is one. Everything that happens from now on reaches
+    /// it, and what has happened since that one broke. Above the client others cache if it says so.
+    pub(crate) fn open(self: &Arc<Self>, name: String, resumes: Option<u64>, cached_above: bool) -> Session {
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let broken = resumes.and_then(|id| all.get(&id).cloned());
+        if let Some(state) = broken
+            && let Some(attachment) = state.attach(cached_above)
+        {
+            return Session { sessions: self.clone(), state, attachment, resumes: true };
+        }
+        let state = Arc::new(State::new(rand::random_range(1..=u64::MAX), name));
+        let attachment = state.lock().attachment.clone();
+        state.lock().cached_above = cached_above;
         all.insert(state.id, state.clone());
-        Session { sessions: self.clone(), state }
+        Session { sessions: self.clone(), state, attachment, resumes: false }
+    }
+
+    /// Forgets clients that are gone and of which nothing is believed any more.
+    fn tidy(&self) {
+        let now = Instant::now();
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        all.retain(|_, state| {
+            let inner = state.lock();
+            let stays = !inner.departed || inner.holdings.end(now).is_some();
+            if !stays {
+                self.ended.note(state.id, &inner);
+            }
+            stays
+        });
     }
 
     /// How many sessions there are.
@@ -130,7 +172,7 @@ impl Sessions {
         let Some(state) = self.get(id) else { return false };
         let now = Instant::now();
         let mut inner = state.lock();
-        if inner.closed || inner.departed {
+        if inner.closed || inner.departed || inner.unrecorded {
             return false;
         }
         let mut current = true;
@@ -186,10 +228,12 @@ impl Sessions {
                 continue;
             };
             // It may go on to be told things that it believes, but not these.
-            settling.add(state.id, end.min(now + self.lease));
-            let ticket = inner.ticket(&settling);
+            settling.add(state.id, end.min(now + self.lease.max(inner.recorded.unwrap_or_default())));
+            let ticket = inner.next_ticket();
             let invalidation = Invalidation { ticket, ..invalidation.clone() };
-            state.send(&mut inner, Arc::new(WatchEvent { event: Some(Event::Invalidation(invalidation)) }));
+            let event = Arc::new(WatchEvent { event: Some(Event::Invalidation(invalidation)) });
+            inner.untaken.insert(ticket, Untaken { settling: Arc::clone(&settling), event: Arc::clone(&event) });
+            state.send(&mut inner, event);
         }
         if settling.is_settled() {
             return;
@@ -197,6 +241,14 @@ impl Sessions {
         requests.waiting.add(&settling);
         if let Some(request) = requests.callers.get_mut(&change.request) {
             request.settling = Some(settling);
+        }
+    }
+
+    /// The same of a change that an earlier call of the request has made, unless a call that goes on has told of it.
+    pub(crate) fn tell_again(&self, as_of: u64, effects: &[Effect], change: Change) {
+        let is_told = self.requests().callers.get(&change.request).is_some_and(|request| request.settling.is_some());
+        if !is_told {
+            self.tell_change(as_of, effects, change);
         }
     }
 
@@ -233,19 +285,29 @@ impl Sessions {
     fn close(&self, id: u64) {
         let state = self.all.write().unwrap_or_else(PoisonError::into_inner).remove(&id);
         if let Some(state) = state {
+            self.ended.note(id, &state.lock());
             state.close();
         }
     }
 
-    /// The client of a session is gone. What caches above it still believe is waited for.
-    fn depart(&self, state: &State) {
+    /// The client of a session is gone, for now, if this is still its connection. What caches above it still believe is waited for.
+    fn depart(&self, state: &State, connection: Option<&Attachment>) {
+        // Nobody goes on with it before it is known what becomes of it.
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         let mut inner = state.lock();
-        let believes = inner.cached_above && inner.holdings.end(Instant::now()).is_some();
-        inner.departed = true;
-        drop(inner);
-        if !believes {
-            self.close(state.id);
+        if connection.is_some_and(|connection| !connection.is(&inner.attachment)) {
+            return;
         }
+        inner.departed = true;
+        if inner.cached_above && inner.holdings.end(Instant::now()).is_some() {
+            return;
+        }
+        if all.remove(&state.id).is_some() {
+            self.ended.note(state.id, &inner);
+        }
+        drop(inner);
+        drop(all);
+        state.close();
     }
 
     /// A session has not heard of a change in time. What it was told since is waited for, which for a client that is dead is nothing.
@@ -254,7 +316,7 @@ impl Sessions {
         let (client, waited_ms) = (&state.name, waited.as_millis());
         tracing::warn!(client, waited_ms, "a client did not hear of a change in time: its session is closed");
         state.close();
-        self.depart(&state);
+        self.depart(&state, None);
     }
 
     fn send(&self, event: Event) {

@@ -51,7 +51,7 @@ pub(crate) use renames::{Renaming, is_below};
 use std::{future::Future, sync::Arc, time::Duration};
 
 use fail::fail_point;
-use headpond_namespace::{Command, Reply};
+use headpond_namespace::{Command, Effect, Reply};
 use headpond_runtime::{Clock, Tasks};
 use headpond_types::{Error, ErrorKind, InodeId, RequestId, Result};
 use tokio::time::Instant;
@@ -63,6 +63,7 @@ use crate::{
     metrics::WriteMetrics,
     mounts::Mounts,
     relocate::Relocator,
+    sessions::{Change as Told, Locks as Locked},
     sync::{SyncEngine, stale},
     workers::Workers,
 };
@@ -170,6 +171,26 @@ impl Writing {
     /// What `request` was answered before, if it was.
     fn answered(&self, request: RequestId) -> Result<Option<Reply>> {
         self.catalog.snapshot()?.reply(request)
+    }
+
+    /// A change that `request` asked for was made before, of `places` and `inodes`: whoever waited for others to hear of it may have gone, with the master
+    /// that knew of them.
+    fn tell_again(&self, request: RequestId, places: &[Place], inodes: &[InodeId], locks: Locked) -> Result<()> {
+        let snapshot = self.catalog.snapshot()?;
+        let mut effects = Vec::new();
+        for (parent, name) in places {
+            let old = snapshot.lookup(*parent, name)?.map(|attr| attr.inode);
+            effects.push(Effect::Entry { parent: *parent, name: name.clone(), old });
+        }
+        for inode in inodes {
+            if let Some(attr) = snapshot.attr(*inode)?
+                && let Some(path) = snapshot.path(*inode)?
+                && let Some(name) = path.names().last()
+            {
+                effects.push(Effect::Entry { parent: attr.parent, name: name.clone(), old: Some(*inode) });
+            }
+        }
+        self.catalog.tell_again(&effects, Told { request, locks, in_place: places.is_empty() })
     }
 
     /// Journals a change of `places`. Listings that began before do not undo it.

@@ -398,6 +398,27 @@ pub enum Command {
         /// When it was asked for.
         now: Timestamp,
     },
+    /// A client has a session, in which it may believe what it is told. A later one of the same id takes its place. Answers [`Reply::Done`].
+    BeginSession {
+        /// Its id: a random number, made by the proposer.
+        id: u64,
+        /// What is known of it.
+        session: ClientSession,
+    },
+    /// Nothing that was told in these sessions is believed any more. Those that are not known are passed over. Answers [`Reply::Done`].
+    EndSessions {
+        /// Their ids.
+        ids: Vec<u64>,
+    },
+}
+
+/// What outlives a master of a client's session: the next one has to know who may still believe what it does not know that it was told.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ClientSession {
+    /// What the client calls itself.
+    pub client: String,
+    /// How long it may believe what it is told, at most, in milliseconds.
+    pub valid_ms: u64,
 }
 
 /// A namespace path bound to an under store.

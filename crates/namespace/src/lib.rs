@@ -40,8 +40,8 @@ mod view;
 mod xattr;
 
 pub use command::{
-    AttrChange, Command, Dirty, Due, Durability, Effect, Left, Mount, MovedFile, Observed, ObservedKind, Outcome,
-    Owner, PersistBegun, Persistence, Refusal, Reply, Version,
+    AttrChange, ClientSession, Command, Dirty, Due, Durability, Effect, Left, Mount, MovedFile, Observed, ObservedKind,
+    Outcome, Owner, PersistBegun, Persistence, Refusal, Reply, Version,
 };
 pub use displaced::{RESERVED, displaced_inode, displaced_key};
 pub use namespace::Namespace;

@@ -17,8 +17,8 @@ use redb::{
 
 use crate::{
     alone::ReadAlone,
-    apply::{Applied, Apply, MOUNTS, ORPHANS, create_tables, requests::REPLIES},
-    command::{Command, Mount, Outcome},
+    apply::{Applied, Apply, MOUNTS, ORPHANS, SESSIONS, create_tables, requests::REPLIES},
+    command::{ClientSession, Command, Mount, Outcome},
     dirty::ReadDirty,
     error::TableError,
     header::{Header, unpack},
@@ -100,6 +100,23 @@ impl Namespace {
     /// None now; reserved for tables that cannot be read.
     pub fn snapshot(&self) -> Result<Snapshot> {
         Ok(Snapshot::new(Arc::clone(&lock(&self.current))))
+    }
+
+    /// The sessions of clients that have begun and not ended, by their ids, as of what is applied now. Reads the disk.
+    ///
+    /// # Errors
+    /// `corrupt` when a row does not decode, `internal` when the tables cannot be read.
+    pub fn sessions(&self) -> Result<Vec<(u64, ClientSession)>> {
+        Ok(self.read_sessions()?)
+    }
+
+    fn read_sessions(&self) -> Result<Vec<(u64, ClientSession)>, TableError> {
+        let sessions = self.database.begin_read()?.open_table(SESSIONS)?;
+        let rows = sessions.range::<u64>(..)?.map(|row| {
+            let (id, row) = row?;
+            Ok((id.value(), unpack("session", &id.value(), row.value())?))
+        });
+        rows.collect()
     }
 
     fn apply_batch(&self, at: Position, commands: &[&Command]) -> Result<Vec<Outcome>, TableError> {
@@ -201,6 +218,11 @@ impl Namespace {
         for row in dirty.orphaned.iter().expect("reads") {
             let (key, id) = row.expect("reads");
             rows.push((key.value().to_vec(), id.value().to_be_bytes().to_vec()));
+        }
+        let sessions = txn.open_table(SESSIONS).expect("opens");
+        for row in sessions.iter().expect("reads") {
+            let (id, row) = row.expect("reads");
+            rows.push((id.value().to_be_bytes().to_vec(), row.value().to_vec()));
         }
         rows
     }
@@ -331,6 +353,7 @@ mod tests {
             txn.delete_table(MASKS),
             txn.delete_table(LEFT),
             txn.delete_table(UNPERSISTED),
+            txn.delete_table(SESSIONS),
         ] {
             assert!(deleted.expect("deletes"));
         }
@@ -340,6 +363,7 @@ mod tests {
         let snapshot = namespace.snapshot().expect("a snapshot");
         assert_eq!(snapshot.relocations().expect("reads"), []);
         assert_eq!(snapshot.unpersisted().expect("reads"), []);
+        assert_eq!(namespace.sessions().expect("reads"), []);
     }
 
     #[test]

@@ -18,7 +18,7 @@ mod transport;
 
 pub use accept::{Connection, Incoming};
 pub use config::TlsConfig;
-pub use link::{Link, Neighbours, dialled};
+pub use link::{Link, Neighbours, dialled, is_of_this_process};
 pub use peer::Peer;
 pub use role::{Role, RoleError, User};
 pub use transport::Transport;

@@ -52,6 +52,16 @@ enum To {
     Neighbour { server: Neighbour, peer: Peer },
 }
 
+/// Mark of a request that was made in the process of the server.
+#[derive(Clone, Copy, Debug)]
+struct SameProcess;
+
+/// Whether whoever makes `request` is a part of this process, which ends with it.
+#[must_use]
+pub fn is_of_this_process<T>(request: &tonic::Request<T>) -> bool {
+    request.extensions().get::<SameProcess>().is_some()
+}
+
 impl Neighbours {
     /// None yet.
     #[must_use]
@@ -118,6 +128,7 @@ impl Neighbour {
             return ready_with(Err(Status::unavailable("the server has ended").into())).boxed();
         };
         request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(SameProcess);
         self.tasks.track(routes.call(request).map_err(|never| match never {})).boxed()
     }
 }

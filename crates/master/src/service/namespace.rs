@@ -10,7 +10,7 @@ use headpond_proto::{
         Xattr, lookup_result::Result as LookupAnswer, master_service_server::MasterService, open_result,
     },
 };
-use headpond_transport::Peer;
+use headpond_transport::{Peer, is_of_this_process};
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, Name, Result};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -27,6 +27,7 @@ use crate::{
     core::Core,
     grants::Source,
     lookup::{Answer, Known, Located, describe},
+    sessions,
     sync::stale,
     walk::WalkOptions,
 };
@@ -159,9 +160,17 @@ impl MasterService for NamespaceService {
     }
 
     async fn watch(&self, request: Request<Streaming<WatchRequest>>) -> Result<Response<Events>, Status> {
+        let is_own = is_of_this_process(&request);
         let mut said = request.into_inner();
         let first = said.message().await?.unwrap_or_default();
-        let session = self.0.sessions.open(first.client.clone());
+        let resumes = (first.resumes != 0).then_some(first.resumes);
+        let session = self.0.sessions.open(first.client.clone(), resumes, first.cached_above);
+        if first.resumed && !session.resumes() {
+            session.listener().resumes();
+        }
+        if !is_own {
+            sessions::record(&self.0.catalog, &session).await;
+        }
         self.0.tasks.spawn_until_shutdown(watch::listen(first, said, session.listener()));
         Ok(Response::new(watch::events(session, &self.0.workers.ring(), self.0.tasks.shutdown().clone())))
     }

@@ -31,9 +31,6 @@ pub(super) fn events(session: Session, ring: &Arc<Ring>, shutdown: Shutdown) -> 
 
 /// Takes what the client says in a session, of which `first` was the beginning, for as long as it says anything.
 pub(super) async fn listen(first: WatchRequest, mut said: Streaming<WatchRequest>, listener: Listener) {
-    if first.resumed {
-        listener.resumes();
-    }
     let mut next = Some(first);
     while let Some(WatchRequest { cached_above, taken, leave, .. }) = next {
         if cached_above {

@@ -1,7 +1,7 @@
 //! One client's session.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -19,9 +19,8 @@ pub(super) const BACKLOG: usize = 1024;
 pub(super) struct State {
     pub(super) id: u64,
     pub(super) name: String,
-    /// Held for a few instructions; no other lock is taken inside but that of a [`Settling`].
+    /// Held for a few instructions; no other lock is taken inside but that of a [`Settling`], and of what has ended.
     inner: Mutex<Inner>,
-    news: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -31,18 +30,41 @@ pub(super) struct Inner {
     lost: bool,
     /// Nothing is sent any more.
     pub(super) closed: bool,
-    /// The client has gone, without having said that nothing is believed any more.
+    /// The client has gone, without having said that nothing is believed any more. What happens is kept for it.
     pub(super) departed: bool,
+    /// Whose stream it is: that of the client's last connection.
+    pub(super) attachment: Attachment,
+    /// The journal may know of it, and that answers are valid for so long.
+    pub(super) recorded: Option<Duration>,
+    /// The journal does not know that, so nothing is believed.
+    pub(super) unrecorded: bool,
     /// Others believe what the client was told, session or not.
     pub(super) cached_above: bool,
     pub(super) holdings: Holdings,
     tickets: u64,
-    untaken: HashMap<u64, Arc<Settling>>,
+    pub(super) untaken: BTreeMap<u64, Untaken>,
+}
+
+/// What a client has not carried out.
+#[derive(Debug)]
+pub(super) struct Untaken {
+    pub(super) settling: Arc<Settling>,
+    pub(super) event: Arc<WatchEvent>,
+}
+
+/// A connection of a session: wakes whoever passes its events on.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Attachment(Arc<Notify>);
+
+impl Attachment {
+    pub(super) fn is(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
 }
 
 impl State {
     pub(super) fn new(id: u64, name: String) -> Self {
-        Self { id, name, inner: Mutex::default(), news: Notify::new() }
+        Self { id, name, inner: Mutex::default() }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -50,7 +72,7 @@ impl State {
     }
 
     pub(super) fn send(&self, inner: &mut Inner, event: Arc<WatchEvent>) {
-        if inner.closed || inner.departed {
+        if inner.closed {
             return;
         }
         if inner.events.len() < BACKLOG {
@@ -59,7 +81,27 @@ impl State {
             inner.events.clear();
             inner.lost = true;
         }
-        self.news.notify_one();
+        inner.attachment.0.notify_one();
+    }
+
+    /// The client goes on with the session, on another connection, and has nothing left of what it was told itself. `None`: the session is closed.
+    pub(super) fn attach(&self, cached_above: bool) -> Option<Attachment> {
+        let mut inner = self.lock();
+        if inner.closed {
+            return None;
+        }
+        inner.departed = false;
+        let last = std::mem::take(&mut inner.attachment);
+        last.0.notify_one();
+        inner.cached_above |= cached_above;
+        if !inner.cached_above {
+            inner.holdings = Holdings::default();
+        }
+        // Whatever of it went into the last connection. Also who believes nothing any more has to say that he is there.
+        let again: Vec<_> = inner.untaken.values().map(|untaken| Arc::clone(&untaken.event)).collect();
+        inner.events.retain(|event| matches!(&event.event, Some(Event::Invalidation(told)) if told.ticket == 0));
+        inner.events.extend(again);
+        Some(inner.attachment.clone())
     }
 
     /// Nobody waits for it any more, and it ends.
@@ -67,34 +109,36 @@ impl State {
         let mut inner = self.lock();
         inner.closed = true;
         let untaken = std::mem::take(&mut inner.untaken);
+        inner.attachment.0.notify_one();
         drop(inner);
-        self.news.notify_one();
-        untaken.into_values().for_each(|settling| settling.settle(self.id));
+        untaken.into_values().for_each(|untaken| untaken.settling.settle(self.id));
     }
 
     /// The client has carried out what `ticket` was given with.
     fn take(&self, ticket: u64) {
-        let settling = self.lock().untaken.remove(&ticket);
-        if let Some(settling) = settling {
-            settling.settle(self.id);
+        let untaken = self.lock().untaken.remove(&ticket);
+        if let Some(untaken) = untaken {
+            untaken.settling.settle(self.id);
         }
     }
 }
 
 impl Inner {
-    /// A ticket, with which `settling` is settled for this session.
-    pub(super) fn ticket(&mut self, settling: &Arc<Settling>) -> u64 {
+    /// The number of another ticket.
+    pub(super) const fn next_ticket(&mut self) -> u64 {
         self.tickets += 1;
-        self.untaken.insert(self.tickets, Arc::clone(settling));
         self.tickets
     }
 }
 
-/// One client's session; the client is gone when this is dropped.
+/// One client's session; the client is gone when this is dropped, unless it has gone on with the session since.
 #[derive(Debug)]
 pub(crate) struct Session {
     pub(super) sessions: Arc<Sessions>,
     pub(super) state: Arc<State>,
+    pub(super) attachment: Attachment,
+    /// It is one that was there before.
+    pub(super) resumes: bool,
 }
 
 /// What a client tells of its session. Clones are of the same.
@@ -115,17 +159,22 @@ impl Session {
         self.sessions.lease
     }
 
+    /// It goes on with what was told in it before.
+    pub(crate) const fn resumes(&self) -> bool {
+        self.resumes
+    }
+
     /// For what the client has to say.
     pub(crate) fn listener(&self) -> Listener {
         Listener { sessions: self.sessions.clone(), state: self.state.clone() }
     }
 
-    /// The next event, `reset` when some were lost; `None` when the session was closed. Cancel-safe.
+    /// The next event, `reset` when some were lost; `None` when the session was closed, or goes on elsewhere. Cancel-safe.
     pub(crate) async fn next(&mut self) -> Option<WatchEvent> {
         loop {
             {
                 let mut inner = self.state.lock();
-                if inner.closed {
+                if inner.closed || !inner.attachment.is(&self.attachment) {
                     return None;
                 }
                 if std::mem::take(&mut inner.lost) {
@@ -137,14 +186,14 @@ impl Session {
                     return Some(Arc::unwrap_or_clone(event));
                 }
             }
-            self.state.news.notified().await;
+            self.attachment.0.notified().await;
         }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        self.sessions.depart(&self.state);
+        self.sessions.depart(&self.state, Some(&self.attachment));
     }
 }
 

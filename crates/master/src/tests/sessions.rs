@@ -7,6 +7,7 @@ use headpond_proto::v1::{
     self, AddMountRequest, CreateRequest, GetAttrRequest, LookupRequest, StatusRequest, WatchRequest,
     admin_service_client::AdminServiceClient, watch_event::Event, writing_service_client::WritingServiceClient,
 };
+use headpond_types::RequestId;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Request;
@@ -161,4 +162,84 @@ async fn an_answer_in_a_session_that_is_not_has_no_validity() {
     let session = begun(&mut watch).await;
     let found = client.get_attr(within(session, question)).await.expect("answered").into_inner();
     assert_ne!(found.valid_ms, 0);
+}
+
+/// The session of a reader with caches above him, who knows that there is no `new` in `/m/d`.
+async fn reader_of_the_last_master(rig: &Rig) -> u64 {
+    let (dir, mut reader) = (rig.inode("/m/d").await, client(rig).await);
+    let first = WatchRequest { client: "reader".to_owned(), cached_above: true, ..Default::default() };
+    let said = tokio_stream::iter([first]).chain(futures::stream::pending());
+    let mut watch = reader.watch(said).await.expect("begins").into_inner();
+    let session = begun(&mut watch).await;
+    let question = LookupRequest { parent: dir.0, name: "new".into(), ..Default::default() };
+    let found = reader.lookup(within(session, question)).await.expect("answered").into_inner();
+    assert!(found.attr.is_none() && found.valid_ms > 0);
+    session
+}
+
+/// `new` is made in `/m/d` as soon as `reader` is back and has heard, and not before.
+async fn waits_for(rig: &Rig, reader: u64, request: RequestId) {
+    let mut writing = WritingServiceClient::new(channel(rig).await);
+    let request_id = request.0.to_be_bytes().to_vec().into();
+    let parent = rig.inode("/m/d").await.0;
+    let new = CreateRequest { parent, name: "new".into(), mode: 0o644, request_id, ..Default::default() };
+    let mut created = rig.tasks.spawn(async move { writing.create(new).await });
+    let early = tokio::time::timeout(Duration::from_millis(300), &mut created).await;
+    assert!(early.is_err(), "answered before the reader is back");
+    let (words, said) = mpsc::channel(4);
+    let first = WatchRequest { cached_above: true, resumed: true, resumes: reader, ..Default::default() };
+    words.send(first).await.expect("room");
+    let mut watch = client(rig).await.watch(ReceiverStream::new(said)).await.expect("begins").into_inner();
+    assert_eq!(begun(&mut watch).await, reader, "the same session");
+    let ticket = loop {
+        let event = watch.next().await.expect("goes on").expect("an event").event;
+        if let Some(Event::Invalidation(told)) = event
+            && told.entries.iter().any(|entry| entry.name == "new")
+        {
+            break told.ticket;
+        }
+    };
+    let early = tokio::time::timeout(Duration::from_millis(200), &mut created).await;
+    assert!(early.is_err(), "answered before the reader has heard");
+    words.send(WatchRequest { taken: vec![ticket], ..Default::default() }).await.expect("room");
+    created.await.expect("no panic").expect("created");
+}
+
+#[tokio::test]
+async fn a_new_master_waits_for_those_who_were_told_by_the_last() {
+    let rig = Rig::writable(&["d/a"]).await;
+    let reader = reader_of_the_last_master(&rig).await;
+    // Not even the second after knows less.
+    let rig = rig.restart(Some(super::INTERVAL)).await.restart(Some(super::INTERVAL)).await;
+    waits_for(&rig, reader, request_id()).await;
+}
+
+#[tokio::test]
+async fn a_change_of_the_last_master_that_is_asked_for_again_is_waited_for() {
+    let rig = Rig::writable(&["d/a"]).await;
+    let reader = reader_of_the_last_master(&rig).await;
+    let request = request_id();
+    let new = rig.new_entry("/m/d/new", request).await;
+    rig.writing().create(new, false).await.expect("made, and nobody hears that it was answered");
+    let rig = rig.restart(Some(super::INTERVAL)).await;
+    waits_for(&rig, reader, request).await;
+}
+
+#[tokio::test]
+async fn a_session_that_ended_is_unknown_to_the_next_master() {
+    let rig = Rig::writable(&["d/a"]).await;
+    let known = |rig: &Rig| rig.master.core.catalog.sessions().expect("read").len();
+    let (words, said) = mpsc::channel(4);
+    words.send(WatchRequest { cached_above: true, ..Default::default() }).await.expect("room");
+    let mut watch = client(&rig).await.watch(ReceiverStream::new(said)).await.expect("begins").into_inner();
+    begun(&mut watch).await;
+    assert_eq!(known(&rig), 1);
+    words.send(WatchRequest { leave: true, ..Default::default() }).await.expect("room");
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while known(&rig) > 0 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("it is forgotten");
 }

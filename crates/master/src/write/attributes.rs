@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headpond_namespace::{AttrChange, Command, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, InodeId, RequestId, Result, Timestamp};
 
-use super::Writing;
+use super::{Locked, Writing};
 use crate::{
     access::Caller,
     lookup::{Answer, describe},
@@ -37,6 +37,7 @@ impl Writing {
     async fn do_set_attr(&self, change: Change<AttrChange>, atime: Option<Timestamp>) -> Result<Answer> {
         let Change { inode, change, caller, request } = change;
         if self.answered(request)? == Some(Reply::Done) {
+            self.tell_again(request, &[], &[inode], Locked::Inodes)?;
             return self.answer(inode);
         }
         let (_guard, attr, snapshot) = self.lock_writable(inode, caller.as_ref()).await?;

@@ -8,7 +8,7 @@ use headpond_types::Result;
 use headpond_ufs::Precondition;
 
 use super::{
-    NewEntry, Try, Writing,
+    Locked, NewEntry, Try, Writing,
     entries::{exists, names_of},
     objects::{Marker, make_marker},
 };
@@ -31,6 +31,7 @@ impl Writing {
     async fn try_make_directory(&self, new: &NewEntry) -> Result<Try<Answer>> {
         let NewEntry { parent, name, caller, request, .. } = new;
         if let Some(Reply::Inode(inode)) = self.answered(*request)? {
+            self.tell_again(*request, &[(*parent, name.clone())], &[], Locked::Names)?;
             return Ok(Try::Done(self.answer(inode)?));
         }
         self.lookups.lookup(*parent, name, caller.as_ref(), false).await?;

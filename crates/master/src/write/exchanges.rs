@@ -5,7 +5,7 @@ use headpond_namespace::{Command, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, Name, Result};
 
 use super::{
-    Place, Try, Writing,
+    Locked, Place, Try, Writing,
     entries::{Directory, absent, being_written, names_of},
     renames::{Renaming, require_movable},
 };
@@ -22,6 +22,7 @@ impl Writing {
     pub(super) async fn try_exchange(&self, renaming: &Renaming, number: u64) -> Result<Try<(u64, u32)>> {
         let Renaming { from, to, caller, request, .. } = renaming;
         if matches!(self.answered(*request)?, Some(Reply::Renamed(_))) {
+            self.tell_again(*request, &[from.clone(), to.clone()], &[], Locked::Names)?;
             return Ok(Try::Done((self.position()?, 0)));
         }
         let (one, other) = futures::future::join(

@@ -7,7 +7,7 @@ use headpond_proto::v1::SignedGrant;
 use headpond_types::{Error, ErrorKind, FileKind, InodeId, RequestId, Result};
 
 use super::{
-    NewEntry, Try, Writing,
+    Locked, NewEntry, Try, Writing,
     entries::{being_written, exists, names_of},
 };
 use crate::{
@@ -42,6 +42,7 @@ impl Writing {
     async fn try_create(&self, new: &NewEntry, exclusive: bool) -> Result<Try<Opened>> {
         let NewEntry { parent, name, caller, request, .. } = new;
         if let Some(Reply::Inode(inode)) = self.answered(*request)? {
+            self.tell_again(*request, &[(*parent, name.clone())], &[], Locked::Names)?;
             return self.try_lease(inode, *request);
         }
         self.lookups.lookup(*parent, name, caller.as_ref(), false).await?;

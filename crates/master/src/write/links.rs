@@ -9,7 +9,7 @@ use headpond_namespace::{Command, Due, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId, Result};
 
 use super::{
-    NameGuard, Writing,
+    Locked, NameGuard, Writing,
     entries::{exists, names_of},
 };
 use crate::{
@@ -55,6 +55,7 @@ impl Writing {
     async fn do_link(&self, linking: &Linking) -> Result<Answer> {
         let Linking { inode, parent, name, caller, request } = linking;
         if let Some(Reply::Inode(inode)) = self.answered(*request)? {
+            self.tell_again(*request, &[(*parent, name.clone())], &[inode], Locked::Names)?;
             return self.answer(inode);
         }
         let caller = caller.as_ref();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headpond_namespace::{Command, Reply, Unstored};
 use headpond_types::{Error, ErrorKind, Result};
 
-use super::{NewEntry, Writing, entries::exists};
+use super::{Locked, NewEntry, Writing, entries::exists};
 use crate::{catalog::unexpected, lookup::Answer};
 
 /// Longest target of a symbolic link: `PATH_MAX` without its NUL byte.
@@ -25,6 +25,7 @@ impl Writing {
     async fn do_make_node(&self, new: &NewEntry, what: Unstored) -> Result<Answer> {
         let NewEntry { parent, name, caller, request, .. } = new;
         if let Some(Reply::Inode(inode)) = self.answered(*request)? {
+            self.tell_again(*request, &[(*parent, name.clone())], &[], Locked::Names)?;
             return self.answer(inode);
         }
         check(&what, new)?;

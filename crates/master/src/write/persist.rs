@@ -10,7 +10,7 @@ use headpond_types::{
     Attr, ContentId, Error, ErrorKind, InodeId, MountId, Name, RequestId, Result, Timestamp, WorkerId,
 };
 
-use super::{Try, Writing, leases::Persist};
+use super::{Locked, Try, Writing, leases::Persist};
 use crate::{
     catalog::unexpected,
     lookup::{Answer, describe},
@@ -231,6 +231,7 @@ impl Writing {
     async fn do_commit(&self, lease: u64, persisted: Persisted, request: RequestId) -> Result<Answer> {
         if let Some(Reply::Inode(inode)) = self.answered(request)? {
             self.leases.end_persist(lease, persisted.content);
+            self.tell_again(request, &[], &[inode], Locked::Nothing)?;
             return self.answer(inode);
         }
         let (inode, persist) = self.leases.persist(lease, persisted.content)?;

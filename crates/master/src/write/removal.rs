@@ -9,7 +9,7 @@ use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Name, RequestId,
 use headpond_ufs::Precondition;
 
 use super::{
-    Try, Writing,
+    Locked, Try, Writing,
     entries::{Directory, absent, being_written},
     objects::delete_version,
 };
@@ -47,6 +47,7 @@ impl Writing {
     async fn try_remove(&self, removal: &Removal, number: u64) -> Result<Try<(u64, u32)>> {
         let Removal { parent, name, directory, caller, request } = removal;
         if self.answered(*request)? == Some(Reply::Done) {
+            self.tell_again(*request, &[(*parent, name.clone())], &[], Locked::Names)?;
             return Ok(Try::Done((self.position()?, 0)));
         }
         let caller = caller.as_ref();

@@ -7,7 +7,7 @@ use headpond_namespace::{Command, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, RenameMode, RequestId, Result};
 
 use super::{
-    Place, Try, Writing,
+    Locked, Place, Try, Writing,
     entries::{Directory, absent, being_written, exists, names_of},
     replaced::OldObject,
 };
@@ -57,6 +57,7 @@ impl Writing {
     async fn try_rename(&self, renaming: &Renaming, number: u64) -> Result<Try<(u64, u32)>> {
         let Renaming { from, to, mode, caller, request } = renaming;
         if matches!(self.answered(*request)?, Some(Reply::Renamed(_))) {
+            self.tell_again(*request, &[from.clone(), to.clone()], &[], Locked::Names)?;
             return Ok(Try::Done((self.position()?, 0)));
         }
         let (old, new) = futures::future::join(

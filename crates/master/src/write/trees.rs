@@ -7,7 +7,7 @@ use headpond_namespace::{Command, Reply, Snapshot};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Result};
 
 use super::{
-    Removal, STICKY, Try, Writing,
+    Locked, Removal, STICKY, Try, Writing,
     entries::{absent, being_written},
     renames::is_below,
 };
@@ -36,6 +36,7 @@ impl Writing {
     async fn try_remove_tree(&self, removal: &Removal) -> Result<Try<u64>> {
         let Removal { parent, name, caller, request, .. } = removal;
         if self.answered(*request)? == Some(Reply::Done) {
+            self.tell_again(*request, &[(*parent, name.clone())], &[], Locked::Names)?;
             return Ok(Try::Done(self.position()?));
         }
         let caller = caller.as_ref();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use headpond_namespace::{Command, Reply, Xattr, XattrChange};
 use headpond_types::{Attr, Error, ErrorKind, FileKind, InodeId, Result};
 
-use super::{Change, STICKY, Writing};
+use super::{Change, Locked, STICKY, Writing};
 use crate::{
     access::{Caller, READ, WRITE},
     lookup::{Answer, describe},
@@ -36,6 +36,7 @@ impl Writing {
     async fn do_set_xattr(&self, setting: Change<XattrChange>) -> Result<Answer> {
         let Change { inode, change, caller, request } = setting;
         if self.answered(request)? == Some(Reply::Done) {
+            self.tell_again(request, &[], &[inode], Locked::Inodes)?;
             return self.answer(inode);
         }
         check_name(&change.name)?;

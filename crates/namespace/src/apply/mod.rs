@@ -38,7 +38,7 @@ use crate::{
     command::{Command, Effect, Outcome, Reply},
     dirty::WriteDirty,
     error::TableError,
-    header::{HEADER, Header},
+    header::{HEADER, Header, pack},
     inode::{DirKey, Directory, Inode, Node},
     links::WriteLinks,
     mounts::Mounts,
@@ -52,6 +52,8 @@ use crate::{
 pub(crate) const MOUNTS: TableDefinition<'static, u32, &'static [u8]> = TableDefinition::new("mount");
 /// What a worker calls itself → its id.
 const WORKERS: TableDefinition<'static, &'static str, u32> = TableDefinition::new("worker");
+/// Id of a client's session → packed [`crate::ClientSession`].
+pub(crate) const SESSIONS: TableDefinition<'static, u64, &'static [u8]> = TableDefinition::new("session");
 /// Keys of directories that are gone but still have rows below.
 pub(crate) const ORPHANS: TableDefinition<'static, u64, ()> = TableDefinition::new("orphan");
 
@@ -65,6 +67,7 @@ pub(crate) struct Apply<'t> {
     header_table: Table<'t, &'static str, &'static [u8]>,
     mount_table: Table<'t, u32, &'static [u8]>,
     workers: Table<'t, &'static str, u32>,
+    sessions: Table<'t, u64, &'static [u8]>,
     orphans: Table<'t, u64, ()>,
     requests: requests::Requests<'t>,
     header: Header,
@@ -95,6 +98,7 @@ pub(crate) fn create_tables(txn: &WriteTransaction) -> Result<Header, TableError
     WriteAlone::open(txn)?;
     WriteDirty::open(txn)?;
     WriteLinks::open(txn)?;
+    txn.open_table(SESSIONS)?;
     let mut table = txn.open_table(HEADER)?;
     if let Some(header) = Header::read(&table)? {
         return Ok(header);
@@ -130,6 +134,7 @@ impl<'t> Apply<'t> {
             header_table: txn.open_table(HEADER)?,
             mount_table: txn.open_table(MOUNTS)?,
             workers: txn.open_table(WORKERS)?,
+            sessions: txn.open_table(SESSIONS)?,
             orphans,
             requests: requests::Requests::open(txn)?,
             header,
@@ -267,6 +272,16 @@ impl<'t> Apply<'t> {
             }
             Command::Yield { inode, from, key, version } => {
                 self.give_way(*inode, from, key, version)?;
+                Reply::Done
+            }
+            Command::BeginSession { id, session } => {
+                self.sessions.insert(id, pack(session).as_slice())?;
+                Reply::Done
+            }
+            Command::EndSessions { ids } => {
+                for id in ids {
+                    self.sessions.remove(id)?;
+                }
                 Reply::Done
             }
             Command::Sweep => Reply::Done,

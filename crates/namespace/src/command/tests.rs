@@ -46,6 +46,8 @@ fn the_numbers_of_later_commands_stay() {
         Command::Replace { relocation: 1, key: vec![], version: String::new() },
         Command::Yield { inode, from: String::new(), key: vec![], version },
         Command::SetTimes { request, inode, change: AttrChange::default(), atime: now, now },
+        Command::BeginSession { id: 1, session: ClientSession { client: String::new(), valid_ms: 0 } },
+        Command::EndSessions { ids: vec![1] },
     ];
     for (number, command) in (31..).zip(commands) {
         let bytes = postcard::to_allocvec(&command).expect("encodes");

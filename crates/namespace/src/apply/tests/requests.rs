@@ -5,7 +5,7 @@ use headpond_types::{RequestId, Timestamp, WorkerId};
 use redb::TableDefinition;
 
 use super::{Bed, ROOT, add, path};
-use crate::{Command, Outcome, Refusal, Reply};
+use crate::{ClientSession, Command, Outcome, Refusal, Reply};
 
 impl Bed {
     /// Makes as many others as are remembered.
@@ -39,6 +39,22 @@ fn terms_grow_and_workers_keep_their_ids_across_restarts() {
     assert_eq!(bed.apply(&Command::BeginTerm).reply, Reply::Term(2));
     assert_eq!(bed.apply(&register("b")).reply, Reply::Worker(WorkerId(2)));
     assert_eq!(bed.apply(&Command::Noop), Outcome { reply: Reply::Done, effects: vec![] });
+}
+
+#[test]
+fn sessions_outlive_restarts_until_they_end() {
+    let mut bed = Bed::new();
+    let session = |valid_ms| ClientSession { client: "mount at n1".to_owned(), valid_ms };
+    for (id, valid_ms) in [(9, 5), (u64::MAX, 5), (9, 30_000)] {
+        let outcome = bed.apply(&Command::BeginSession { id, session: session(valid_ms) });
+        assert_eq!(outcome, Outcome { reply: Reply::Done, effects: vec![] });
+    }
+    bed.reopen();
+    let known = bed.namespace().sessions().expect("reads");
+    assert_eq!(known, [(9, session(30_000)), (u64::MAX, session(5))]);
+    bed.apply(&Command::EndSessions { ids: vec![7, u64::MAX] });
+    bed.reopen();
+    assert_eq!(bed.namespace().sessions().expect("reads"), [(9, session(30_000))]);
 }
 
 #[test]
