@@ -63,8 +63,8 @@ struct Walk {
     recursive: bool,
     caller: Option<Caller>,
     remaining: u64,
-    /// The directory itself, until the first page has told of it, as it was found, and the position of that snapshot.
-    untold: Option<(Attr, u64)>,
+    /// The directory itself, until the first page has told of it.
+    untold: Option<InodeId>,
     /// Directories being read, the innermost last.
     levels: Vec<Level>,
     skipped: u64,
@@ -117,7 +117,7 @@ impl Lookups {
     /// Lists the directory `dir`. Errors end the stream; it never ends early without one.
     ///
     /// # Errors
-    /// `Stale` when the directory is gone before it is listed, `NotADirectory`, `PermissionDenied`; those of the store, unless the directory was listed before, nothing
+    /// `Stale` when the directory is gone, `NotADirectory`, `PermissionDenied`; those of the store, unless the directory was listed before, nothing
     /// of it was given yet, and no refresh is asked for.
     pub(crate) async fn walk(
         self: &Arc<Self>,
@@ -133,7 +133,7 @@ impl Lookups {
             let right = if options.recursive { LIST | SEARCH } else { LIST };
             caller.require(&attr, right, || describe(&snapshot, dir))?;
         }
-        let (whole, as_of) = (is_small(&snapshot, dir)?, snapshot.position());
+        let whole = is_small(&snapshot, dir)?;
         drop(snapshot);
         let cover = self.cover(&attr, options.recursive, options.refresh).await?;
         let top = Level { after: options.start_after, ..Level::new(dir, Vec::new(), whole, cover) };
@@ -142,7 +142,7 @@ impl Lookups {
             recursive: options.recursive,
             caller: options.caller,
             remaining: options.limit.unwrap_or(u64::MAX),
-            untold: Some((attr, as_of)),
+            untold: Some(dir),
             levels: vec![top],
             skipped: 0,
         };
@@ -260,12 +260,10 @@ impl Walk {
                 }
             }
         }
-        if let Some((found, as_of)) = self.untold.take() {
+        if let Some(dir) = self.untold.take() {
             let snapshot = self.lookups.catalog.snapshot()?;
-            // What its listing found to be gone has no entries any more, and is no error to who began to read it.
-            let (attr, as_of) = snapshot.attr(found.inode)?.map_or((found, as_of), |attr| (attr, snapshot.position()));
-            page.as_of = page.as_of.min(as_of);
-            page.directory = Some(attr);
+            page.directory = Some(snapshot.attr(dir)?.ok_or_else(|| stale(dir))?);
+            page.as_of = page.as_of.min(snapshot.position());
         }
         let more = self.remaining > 0 && !self.levels.is_empty();
         if !more {

@@ -1,12 +1,11 @@
 //! Listing one directory.
 
-use headpond_namespace::{Command, ObservedKind};
+use headpond_namespace::ObservedKind;
 use headpond_types::{InodeId, Result};
 use headpond_ufs::{Key, ListPage, ListRequest, Listed};
 
 use super::{Outcome, Run};
 use crate::sync::{
-    difference::stays_inode,
     merge::Merge,
     translate::{Place, observed, place},
 };
@@ -50,32 +49,18 @@ impl Run {
         }
     }
 
-    /// Ends a listing, which may have shown nothing at all.
+    /// Ends a listing, which may have shown nothing at all, not even a marker: then the directory is asked about when it is listed by its name again.
     async fn complete(&self, merge: Merge, is_hollow: bool) -> Result<Outcome> {
         let dir = merge.dir();
         merge.finish(self).await?;
-        if is_hollow && !self.store.capabilities().native_directories {
-            self.forget_hollow(dir).await?;
+        if is_hollow
+            && !self.store.capabilities().native_directories
+            && let Some(path) = self.snapshot()?.path(dir)?
+            && let (Some((_, name)), Some(attr)) = (path.split_last(), self.snapshot()?.attr(dir)?)
+        {
+            self.engine.hollow().note(attr.parent, name.as_bytes());
         }
         Ok(Outcome::Complete)
-    }
-
-    /// Forgets a directory of which the store has nothing, not even a marker, as a listing of the one above would that does not show it.
-    async fn forget_hollow(&self, dir: InodeId) -> Result<()> {
-        let snapshot = self.snapshot()?;
-        let Some(path) = snapshot.path(dir)? else { return Ok(()) };
-        let (Some((_, name)), Some(attr)) = (path.split_last(), snapshot.attr(dir)?) else { return Ok(()) };
-        let stays = self.fixed().contains(&dir)
-            || !snapshot.list(dir, None, 1)?.is_empty()
-            || snapshot.relocation_of(dir)?.is_some()
-            || stays_inode(&snapshot, dir)?;
-        drop(snapshot);
-        // It may have been moved away, and back, while it was listed.
-        if stays || self.was_checked(attr.parent, name) || self.is_overtaken(dir)? {
-            return Ok(());
-        }
-        self.engine.hollow().note(attr.parent, name.as_bytes());
-        self.propose(Command::Forget { dir: attr.parent, entries: vec![(name.clone(), dir)] }).await
     }
 
     /// Takes the sightings of a page, and gives how many they are. The directory's own marker is one.
