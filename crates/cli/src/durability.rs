@@ -24,7 +24,7 @@ pub(crate) struct DurabilityArgs {
     /// .spark-staging-*, .hive-staging*, *.inprogress*.
     #[arg(long = "temporary-pattern", value_name = "PATTERN")]
     temporary_patterns: Vec<String>,
-    /// Workers that have bytes on disk before they are acknowledged, where the store has them later; fewer if fewer are live. Default: 1.
+    /// Workers that have bytes on disk before they are acknowledged, where the store has them later; fewer if fewer are live. Default: 2.
     #[arg(long, value_name = "COUNT", value_parser = clap::value_parser!(u32).range(1..))]
     copies: Option<u32>,
     /// Acknowledge nothing as long as fewer workers are live.
@@ -121,9 +121,9 @@ mod tests {
     #[test]
     fn patterns_take_the_place_of_the_defaults() {
         let said = ["--durability=async", "--durability-rule=*.tmp=scratch", "--commit-pattern=none"];
-        let said = parsed(&[&said[..], &["--temporary-pattern=a", "--temporary-pattern=b/*", "--copies=2"]].concat());
+        let said = parsed(&[&said[..], &["--temporary-pattern=a", "--temporary-pattern=b/*", "--copies=3"]].concat());
         assert!(said.commit_patterns.is_empty() && said.temporary_patterns == ["a", "b/*"]);
-        assert_eq!(describe(&said), "async, *.tmp=scratch, 2 copies, commit none, temporary a b/*");
-        assert_eq!(describe(&parsed(&["--strict-copies"])), "through, 1 copies strictly");
+        assert_eq!(describe(&said), "async, *.tmp=scratch, 3 copies, commit none, temporary a b/*");
+        assert_eq!(describe(&parsed(&["--strict-copies"])), "through, 2 copies strictly");
     }
 }

@@ -120,7 +120,7 @@ pub struct Persistence {
 }
 
 impl Default for Persistence {
-    /// `through` without rules, one copy, and the patterns of the table formats and committers that are in wide use.
+    /// `through` without rules, two copies, and the patterns of the table formats and committers that are in wide use.
     fn default() -> Self {
         let owned = |patterns: &[&str]| patterns.iter().map(|&pattern| pattern.to_owned()).collect();
         Self {
@@ -128,7 +128,7 @@ impl Default for Persistence {
             rules: Vec::new(),
             commit_patterns: owned(&COMMIT_PATTERNS),
             temporary_patterns: owned(&TEMPORARY_PATTERNS),
-            copies: 1,
+            copies: 2,
             strict_copies: false,
         }
     }

@@ -55,7 +55,7 @@ impl RunningMaster {
             gid: 0,
             file_mode: 0o644,
             dir_mode: 0o755,
-            persistence: Persistence { copies: 1, ..Persistence::default() },
+            persistence: Persistence { copies: 2, ..Persistence::default() },
         }
     }
 

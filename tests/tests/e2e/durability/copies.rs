@@ -13,8 +13,9 @@ use crate::lake::Lake;
 
 const MIB: usize = 1 << 20;
 
+/// As it is when nobody says how many.
 fn two_copies(lake: &Lake) -> ClusterBuilder {
-    cluster(lake, "async").store(&["--copies", "2"])
+    cluster(lake, "async")
 }
 
 /// Waits until the first worker has begun an upload and the master has heard of it.
@@ -96,7 +97,7 @@ fn fewer_workers_than_copies_will_do_unless_they_are_demanded() -> Result<()> {
 #[test]
 fn a_worker_that_comes_back_has_what_it_held() -> Result<()> {
     let lake = Lake::empty()?;
-    let mut cluster = cluster(&lake, "async").workers(2).start()?;
+    let mut cluster = cluster(&lake, "async").store(&["--copies", "1"]).workers(2).start()?;
     let other = cluster.mount(1)?;
     lake.proxy.behave(Behaviour { answer: Some(503), method: "PUT".to_owned(), ..Behaviour::default() });
     for n in 0..10_u64 {
