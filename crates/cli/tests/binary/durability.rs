@@ -17,20 +17,20 @@ fn mounts_say_how_they_persist() -> Result<()> {
     let (data, other) = (ground.path("data").display().to_string(), format!("file://{}", ground.path("").display()));
     ground.up(&[&data, "--no-mount", "--durability", "async", "--durability-rule", "*.tmp=scratch"])?;
     let add = ["admin", "mount", "add", "/other", &other, "--durability=deferred", "--commit-pattern=done"];
-    text(&ground, &[&add[..], &["--temporary-pattern=none", "--copies=2", "--strict-copies"]].concat())?;
+    text(&ground, &[&add[..], &["--temporary-pattern=none", "--copies=3", "--strict-copies"]].concat())?;
 
     let mounts = json(&ground, &["admin", "mounts"])?;
     let keys = ["path", "durability", "durability_rules", "temporary_patterns", "copies", "strict_copies"];
-    let root = serde_json::json!({"path": "/", "durability": "async", "durability_rules": ["*.tmp=scratch"], "copies": 1,
+    let root = serde_json::json!({"path": "/", "durability": "async", "durability_rules": ["*.tmp=scratch"], "copies": 2,
         "strict_copies": false, "temporary_patterns": ["_temporary", ".spark-staging-*", ".hive-staging*", "*.inprogress*"]});
     assert_eq!(some_of(&mounts[0], &keys), root);
     assert!(mounts[0]["commit_patterns"].as_array().is_some_and(|all| all.contains(&"_delta_log/*".into())));
-    let added = serde_json::json!({"path": "/other", "durability": "deferred", "durability_rules": [], "copies": 2,
+    let added = serde_json::json!({"path": "/other", "durability": "deferred", "durability_rules": [], "copies": 3,
         "strict_copies": true, "temporary_patterns": []});
     assert_eq!(some_of(&mounts[1], &keys), added);
     assert_eq!(mounts[1]["commit_patterns"], serde_json::json!(["done"]));
     let shown = text(&ground, &["admin", "mounts"])?;
-    for words in ["async, *.tmp=scratch", "deferred, 2 copies strictly, commit done, temporary none"] {
+    for words in ["async, *.tmp=scratch", "deferred, 3 copies strictly, commit done, temporary none"] {
         assert!(shown.contains(words), "{words:?} is not in:\n{shown}");
     }
     Ok(())
