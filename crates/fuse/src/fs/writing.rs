@@ -60,15 +60,15 @@ impl<S: Source, B: Send + Sync + 'static> FileSystem<S, B> {
     }
 
     /// Before a node is opened to write and to read: it cannot be while the kernel passes it through. Waits for readers that have closed the file, as
-    /// the kernel tells of it after their close has returned; beside others it is found under its names as another node from then on.
+    /// the kernel tells of it after their close has returned; beside others it is found under its names as another node from then on, if it `turns`.
     ///
     /// # Errors
     /// [`Refused`].
-    pub(crate) async fn may_write_and_read(&self, node: u64) -> Result<(), Refused> {
+    pub(crate) async fn may_write_and_read(&self, node: u64, turns: bool) -> Result<(), Refused> {
         if tokio::time::timeout(CLOSING, self.opens.until_not_passed_through(node)).await.is_ok() {
             return Ok(());
         }
-        self.opens.turn_from_passed_through(node)
+        if turns { self.opens.turn_from_passed_through(node) } else { Err(Refused::PassedThrough) }
     }
 
     /// The node by which a file is found that somebody is about to write.

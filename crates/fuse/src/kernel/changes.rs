@@ -27,6 +27,12 @@ const fn reads(flags: i32) -> bool {
     flags & libc::O_ACCMODE != libc::O_WRONLY
 }
 
+/// Whether beside readers that are passed through an open gets a node of its own. Of one that may write the kernel has seen before that nobody runs the
+/// file; one that only cuts it has to be refused for that.
+const fn turns(flags: i32) -> bool {
+    flags & libc::O_ACCMODE == libc::O_RDWR
+}
+
 impl<S: Source> Adapter<S> {
     /// What a request gets that is refused as it is, or for being a change of a mount that takes none: asked only after a remount.
     pub(super) fn refused(&self, errno: i32) -> fuser::Errno {
@@ -53,7 +59,7 @@ impl<S: Source> Adapter<S> {
         let (reads, truncate) = (reads(flags), flags & libc::O_TRUNC != 0);
         let drops_rights = truncate && self.drops_rights(request, node);
         self.spawn(async move |shared| {
-            if reads && let Err(refused) = shared.fs.may_write_and_read(node).await {
+            if reads && let Err(refused) = shared.fs.may_write_and_read(node, turns(flags)).await {
                 return reply.error(shared.refused(refused));
             }
             let writer = match shared.fs.open_to_write(node, truncate).await {
@@ -101,7 +107,7 @@ impl<S: Source> Adapter<S> {
             let attr = writer.attr();
             let mut node = shared.fs.current_node(attr.inode);
             if reads(flags) {
-                match shared.fs.may_write_and_read(node).await {
+                match shared.fs.may_write_and_read(node, turns(flags)).await {
                     Ok(()) => {}
                     Err(Refused::Elsewhere) => node = shared.fs.current_node(attr.inode),
                     Err(refused) => return reply.error(shared.refused(refused)),
