@@ -28,7 +28,10 @@ const HOLD: Duration = Duration::from_secs(20);
 /// How long an earlier version of a file that is to be written through may wait for the store.
 const PATIENCE: Duration = Duration::from_mins(10);
 
-/// Pause before it is asked again.
+/// Pause before it is looked at again.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Pause before the worker is asked again.
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// What a staged file takes up.
@@ -129,9 +132,7 @@ impl FileWriter {
             }
         }
     }
-}
 
-impl FileWriter {
     /// A file that does not fit into what may wait for the store is persisted before what is written is acknowledged, and needs no room then.
     ///
     /// # Errors
@@ -156,7 +157,7 @@ impl FileWriter {
             }
             // An earlier version waits for the store.
             Err(error) if error.kind() == ErrorKind::Busy && waiting_since.elapsed() < PATIENCE => {
-                sleep(HOLD / 20).await;
+                sleep(LOOK).await;
                 Ok(())
             }
             Err(error) if matches!(error.kind(), ErrorKind::Busy | ErrorKind::NotSupported) => {

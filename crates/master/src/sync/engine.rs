@@ -301,10 +301,10 @@ impl SyncEngine {
             let was_changed = self.freshness.was_changed(dir, &name);
             Ok(was_changed && self.snapshot()?.lookup(dir, &name)?.is_none_or(|attr| attr.kind != FileKind::Directory))
         };
-        if store.capabilities().native_directories
-            || !is_suspect()?
-            || self.is_directory(mount, store, key.clone()).await?
-        {
+        if store.capabilities().native_directories || !is_suspect()? {
+            return Ok(false);
+        }
+        if self.is_directory(mount, store, key.clone()).await? {
             self.hollow.remove(dir, name.as_bytes());
             return Ok(false);
         }

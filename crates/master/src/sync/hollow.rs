@@ -43,8 +43,6 @@ impl Hollow {
 
     /// Something lies there.
     pub(crate) fn remove(&self, dir: InodeId, name: &[u8]) {
-        if self.any.load(Ordering::Acquire) {
-            self.known.invalidate(&(dir, self.names.hash_one(name)));
-        }
+        self.known.invalidate(&(dir, self.names.hash_one(name)));
     }
 }

@@ -12,6 +12,7 @@ mod writing;
 mod xattrs;
 
 use std::{
+    fs::File,
     path::{Path, PathBuf},
     sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
@@ -136,4 +137,14 @@ fn is_mounted(path: &Path) -> bool {
 
 fn errno(result: std::io::Result<impl Sized>) -> Option<i32> {
     result.err().and_then(|error| error.raw_os_error())
+}
+
+/// A file `f` of "old bytes" that is whole on the local disk, and open: passed through, where that is to be had.
+fn read_from_disk() -> (FakePond, Pond, File) {
+    let source = FakePond::new();
+    let inode = source.file(InodeId::ROOT, "f", b"old bytes");
+    source.complete(inode);
+    let pond = Pond::mount(&source);
+    let reader = File::open(pond.path("f")).expect("opened");
+    (source, pond, reader)
 }

@@ -79,13 +79,8 @@ fn a_name_that_leads_to_an_older_version_is_looked_up_again_by_an_open() {
 
 #[test]
 fn a_file_that_is_passed_through_is_written_and_read_beside_its_readers() {
-    let source = FakePond::new();
-    let inode = source.file(ROOT, "f", b"old bytes");
-    source.complete(inode);
-    let pond = Pond::mount(&source);
-    let path = pond.path("f");
-    let reader = File::open(&path).expect("opened");
-    let (passed, _) = pond.opens();
+    let (source, pond, reader) = read_from_disk();
+    let (path, (passed, _)) = (pond.path("f"), pond.opens());
     let mut both = OpenOptions::new().read(true).write(true).open(&path).expect("opened");
     both.write_all(b"NEW").expect("written");
     both.seek(SeekFrom::Start(0)).expect("seekable");

@@ -138,13 +138,8 @@ fn what_another_client_wrote_is_seen_by_the_next_open() {
 
 #[test]
 fn a_file_that_the_kernel_passes_through_is_written_beside_its_readers() {
-    let source = FakePond::new();
-    let inode = source.file(ROOT, "f", b"old bytes");
-    source.complete(inode);
-    let pond = Pond::mount(&source);
-    let path = pond.path("f");
-    let reader = File::open(&path).expect("opened");
-    let (passed, _) = pond.opens();
+    let (source, pond, reader) = read_from_disk();
+    let (path, (passed, _)) = (pond.path("f"), pond.opens());
     let mut writer = OpenOptions::new().write(true).open(&path).expect("opened");
     writer.write_all(b"new bytes and more").expect("written");
     assert_eq!(fs::read(&path).expect("readable"), b"new bytes and more", "before it is persisted");
@@ -160,13 +155,8 @@ fn a_file_that_the_kernel_passes_through_is_written_beside_its_readers() {
 
 #[test]
 fn what_is_written_beside_passed_through_readers_is_not_opened_to_read_and_write() {
-    let source = FakePond::new();
-    let inode = source.file(ROOT, "f", b"old bytes");
-    source.complete(inode);
-    let pond = Pond::mount(&source);
-    let path = pond.path("f");
-    let reader = File::open(&path).expect("opened");
-    let (passed, _) = pond.opens();
+    let (_source, pond, reader) = read_from_disk();
+    let (path, (passed, _)) = (pond.path("f"), pond.opens());
     let writer = OpenOptions::new().write(true).open(&path).expect("opened");
     let both = || OpenOptions::new().read(true).write(true).open(&path);
     if passed > 0 {
