@@ -74,8 +74,9 @@ impl Launcher {
         let path = folder.ok_or_else(|| {
             io::Error::other(format!("no {NAME} beside {}: `cargo build -p headpond-tests` builds it", own.display()))
         })?;
-        let mut launcher =
-            std::process::Command::new(path.join(NAME)).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let mut command = std::process::Command::new(path.join(NAME));
+        #[expect(clippy::disallowed_methods, reason = "it is started before there is any mount")]
+        let mut launcher = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (requests, answers) = (launcher.stdin.take(), launcher.stdout.take());
         let (Some(requests), Some(answers)) = (requests, answers) else { return Err(io::Error::other("no pipes")) };
         Ok(Self { requests, answers: BufReader::new(answers) })

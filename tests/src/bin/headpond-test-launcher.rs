@@ -37,6 +37,7 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+#[expect(clippy::disallowed_methods, reason = "this is the process that has none of the tests' files open")]
 fn spawn(start: Start) -> io::Result<Child> {
     let Start { program, arguments, environment, clear, folder, stdout, stderr } = start;
     let text = OsString::from_vec;

@@ -1,9 +1,9 @@
 //! The examples of the SDK.
 
-use std::{path::PathBuf, process::Command};
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, ensure};
-use headpond_tests::{Pond, noise};
+use headpond_tests::{Command, Pond, noise};
 
 use crate::lake::Lake;
 
