@@ -1,7 +1,8 @@
 //! What relocations and what is to be persisted wait for of each other.
 //!
 //! A *barrier*, as that of a directory is, moves nothing before the store has all that was changed before; one that replaces an object waits for
-//! barriers. Of relocations only those of mounts that persist later are waited for, and none of what lies below: those go with it.
+//! barriers. What lies below it is not waited for: that goes with it. To a temporary name it waits for nothing: nobody takes what is there for
+//! complete, and a job renames a directory or two a task there.
 //!
 //! A relocation that went on under a new id, since it was renamed again, is seen by others at its first place in the order (`since`): who waited for
 //! it goes on to wait. It waits itself for what came between, too, but only up to the first barrier there, since that waits for it. So whatever
@@ -19,7 +20,11 @@ use headpond_namespace::{Relocation, Snapshot};
 use headpond_types::{FileKind, InodeId, MountId, Result};
 
 use super::Relocator;
-use crate::{mount::path_key, persist::Moves, write::is_below};
+use crate::{
+    mount::{LiveMount, path_key},
+    persist::Moves,
+    write::is_below,
+};
 
 impl Relocator {
     /// Relocations of a mount that are not over, as far as they matter to what is to be persisted.
@@ -66,8 +71,7 @@ impl Relocator {
     /// Those of `pending`, all of one mount, that have to wait.
     pub(super) fn held_of(&self, pending: &[Relocation]) -> Result<BTreeSet<u64>> {
         let Some(mount) = pending.first().map(|relocation| relocation.mount) else { return Ok(BTreeSet::new()) };
-        let backlog = self.catalog.backlog();
-        let persists_later = self.mounts.table().get(mount).is_some_and(|live| live.policy.persists_later());
+        let (backlog, live) = (self.catalog.backlog(), self.mounts.table().get(mount).cloned());
         let known = relocations_of(&self.catalog.snapshot()?, mount)?;
         let before = self.waited_for(known.clone());
         let moves = moves_of(&before);
@@ -89,14 +93,15 @@ impl Relocator {
                 }
             }
             let limit = self.limit(relocation, &before);
-            let waits = if relocation.barrier {
+            let is_barrier = relocation.barrier && !self.has_temporary_name(relocation, live.as_deref())?;
+            let waits = if is_barrier {
                 !backlog.is_clear_below(mount, limit)
             } else {
                 !relocation.replaced.is_empty() && !backlog.has_no_barrier_below(mount, relocation.since, moves)
             };
             if waits || self.is_taken(relocation)? {
                 held.insert(relocation.id);
-            } else if relocation.barrier && persists_later {
+            } else if is_barrier {
                 clear.push((relocation, limit));
             }
         }
@@ -150,6 +155,11 @@ impl Relocator {
             }
         }
         Ok(limit)
+    }
+
+    fn has_temporary_name(&self, relocation: &Relocation, mount: Option<&LiveMount>) -> Result<bool> {
+        let location = self.catalog.snapshot()?.location(relocation.inode)?;
+        Ok(location.zip(mount).is_some_and(|(location, mount)| mount.policy.is_temporary(&location.names)))
     }
 
     fn is_removal(&self, relocation: &Relocation) -> Result<bool> {

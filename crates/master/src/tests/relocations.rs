@@ -4,12 +4,14 @@ mod unconditional;
 
 use std::{sync::Arc, time::Duration};
 
+use headpond_namespace::Durability;
 use headpond_proto::v1::{StatusRequest, admin_service_client::AdminServiceClient};
 use headpond_types::{ErrorKind, FileKind};
 use headpond_ufs::{Capabilities, Fault, Local, Op, UfsErrorKind};
 
 use super::{
     INTERVAL, Rig,
+    holders::Bed,
     plain::{Late, Plain},
 };
 use crate::{grants::Source, walk::WalkOptions};
@@ -154,6 +156,37 @@ async fn a_master_that_starts_anew_goes_on_in_the_middle() {
         rig.advance(INTERVAL);
         assert_eq!(rig.tree("/m").await.expect("listed").len(), 303);
     }
+}
+
+#[tokio::test]
+async fn a_renamed_directory_waits_for_those_before_it_unless_its_name_is_temporary() {
+    let rig = Bed::new(Durability::Through, &["first/x", "second/x", "third/x", "f"]).await;
+    rig.tree("/m").await.expect("listed");
+    rig.make_directory("/m/_temporary").await.expect("made");
+    rig.put("one/x", "of somebody else").await;
+    rig.rename("/m/first", "/m/one").await.expect("renamed");
+    let relocator = &rig.master.core.relocator;
+    while relocator.problems().is_empty() {
+        tokio::task::yield_now().await;
+    }
+    rig.rename("/m/second", "/m/two").await.expect("renamed");
+    rig.rename("/m/third", "/m/_temporary/three").await.expect("renamed");
+    rig.rename("/m/f", "/m/g").await.expect("renamed");
+    while relocator.pending() > 2 {
+        tokio::task::yield_now().await;
+    }
+    for _ in 0..20 {
+        relocator.retry_now();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+        let moved = ["_temporary/", "_temporary/three/x", "first/x", "g", "one/x", "second/x"];
+        assert_eq!(rig.keys().await, moved);
+    }
+    rig.delete("one/x").await;
+    relocator.retry_now();
+    while relocator.pending() > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(rig.keys().await, ["_temporary/", "_temporary/three/x", "g", "one/x", "two/x"]);
 }
 
 #[tokio::test]

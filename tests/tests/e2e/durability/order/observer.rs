@@ -19,8 +19,6 @@ pub(super) struct Observer<'a> {
     known: HashMap<(String, String), (File, u32)>,
     /// So many changes have been found to be there.
     verified: usize,
-    /// Directories that are renamed take their turn.
-    follow: bool,
     /// Where versions of files were seen.
     places: HashSet<(File, u32, String)>,
     /// Commits, and directories that were renamed, that showed more than those before them.
@@ -30,9 +28,8 @@ pub(super) struct Observer<'a> {
 }
 
 impl<'a> Observer<'a> {
-    /// Whether directories that are renamed take their turn as commits do, is told by `follow`.
-    pub(super) fn new(lake: &'a Lake, history: &'a History, follow: bool) -> Self {
-        Self { lake, history, follow, known: HashMap::new(), verified: 0, places: HashSet::new(), checks: 0, moves: 0 }
+    pub(super) fn new(lake: &'a Lake, history: &'a History) -> Self {
+        Self { lake, history, known: HashMap::new(), verified: 0, places: HashSet::new(), checks: 0, moves: 0 }
     }
 
     /// Looks once.
@@ -74,7 +71,7 @@ impl<'a> Observer<'a> {
         };
         let has_been = |at: &At| is_temporary(at) || self.places.contains(&(file, version, at.path.clone()));
         let followed = of_version(before).iter().any(has_been) && of_version(after).iter().any(|at| at.path == key);
-        after[0].follows.filter(|_| followed && self.follow)
+        after[0].follows.filter(|_| followed)
     }
 
     /// Checks that everything is there, once nothing is pending any more.
