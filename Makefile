@@ -7,11 +7,15 @@ POINTS = headpond-cli/failpoints
 build:
 	cargo build --release --locked
 
+# Most tests wait more than they compute: with two processors they take half as long four at a time.
+THREADS = $$(n=$$(nproc); [ $$n -gt 4 ] && echo $$n || echo 4)
+
 # Everything the tests need is installed or built first, once: MinIO and the tools that read through mounts.
 test: minio tools
 	cargo build --locked --workspace --all-targets --features $(POINTS)
 	rm -f target/test-summary
-	HEADPOND_TEST_SUMMARY=$(CURDIR)/target/test-summary cargo test --locked --workspace --features $(POINTS)
+	RUST_TEST_THREADS=$${RUST_TEST_THREADS:-$(THREADS)} HEADPOND_TEST_SUMMARY=$(CURDIR)/target/test-summary \
+		cargo test --locked --workspace --features $(POINTS)
 	@echo "tests that depend on what the user may do:" && sort -u target/test-summary
 
 bench: minio
