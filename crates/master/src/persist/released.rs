@@ -1,6 +1,6 @@
 //! What becomes due: trees that were renamed from temporary names, what has no temporary name any more, and what somebody asks for.
 
-use headpond_namespace::{Command, Due};
+use headpond_namespace::{Command, Due, Snapshot};
 use headpond_types::{Attr, FileKind, InodeId, Name, Result};
 
 use super::Persister;
@@ -90,11 +90,14 @@ impl Persister {
         found: &mut Vec<(InodeId, bool, bool)>,
     ) -> Result<()> {
         let Some(mount) = mount else { return Ok(()) };
-        let Some(dirty) = self.catalog.snapshot()?.dirty(attr.inode)? else { return Ok(()) };
+        let snapshot = self.catalog.snapshot()?;
+        let Some(dirty) = snapshot.dirty(attr.inode)? else { return Ok(()) };
+        let is_released = || mount.policy.due(path).is_none_or(|due| due == Due::Now);
         let wanted = match (looked, dirty.due) {
             (_, Due::Now) => false,
-            (Looked::All, Due::WhenRenamed | Due::Never) => true,
-            (Looked::Released, Due::WhenRenamed) => mount.policy.due(path).is_none_or(|due| due == Due::Now),
+            (Looked::All, Due::WhenRenamed) => !(is_released() && is_in_tree(&snapshot, attr)?),
+            (Looked::Released, Due::WhenRenamed) => is_released(),
+            (Looked::All, Due::Never) => true,
             (Looked::Released, Due::Never) => false,
         };
         if wanted {
@@ -117,7 +120,7 @@ impl Persister {
     }
 
     /// Makes due what has no temporary name any more, in whichever way it lost it.
-    pub(super) async fn release_renamed(&self) {
+    pub(crate) async fn release_renamed(&self) {
         for mount in self.backlog.mounts() {
             if let Err(error) = self.release_renamed_in(mount).await {
                 tracing::warn!(%mount, %error, "cannot see what has no temporary name any more, trying again");
@@ -136,7 +139,8 @@ impl Persister {
                     let (Some(attr), Some(location)) = (snapshot.attr(*inode)?, snapshot.location(*inode)?) else {
                         continue;
                     };
-                    if live.policy.due(&location.names).is_none_or(|due| due == Due::Now) {
+                    let is_released = live.policy.due(&location.names).is_none_or(|due| due == Due::Now);
+                    if is_released && !is_in_tree(&snapshot, &attr)? {
                         let is_file = attr.kind == FileKind::File;
                         found.push((*inode, is_file && live.policy.is_barrier(&location.names), is_file));
                     }
@@ -147,4 +151,17 @@ impl Persister {
         }
         Ok(())
     }
+}
+
+/// Whether a directory above was renamed whose tree is being made due: with its number, since all below is seen only after what was changed before.
+fn is_in_tree(snapshot: &Snapshot, attr: &Attr) -> Result<bool> {
+    let (mut at, mut parent) = (attr.inode, attr.parent);
+    while parent != at {
+        if snapshot.dirty(parent)?.is_some_and(|dirty| dirty.tree) {
+            return Ok(true);
+        }
+        let Some(above) = snapshot.attr(parent)? else { break };
+        (at, parent) = (parent, above.parent);
+    }
+    Ok(false)
 }

@@ -196,6 +196,52 @@ async fn a_renamed_directory_has_all_below_stored() {
 }
 
 #[tokio::test]
+async fn who_looks_for_what_was_renamed_makes_nothing_of_a_directory_due_ahead_of_its_turn() {
+    let bed = Bed::new(Durability::Deferred, &[]).await;
+    bed.holder.close();
+    bed.make_directory("/m/_temporary").await.expect("made");
+    let (core, top) = (&bed.master.core, bed.inode("/m").await);
+    for round in 0..10 {
+        bed.make_directory("/m/_temporary/t").await.expect("made");
+        let mut files = Vec::new();
+        for n in 0..50 {
+            files.push(bed.hold(&format!("/m/_temporary/t/f{n}"), "").await.0);
+        }
+        let out = format!("/m/out-{round}");
+        let is_renamed = async || {
+            while bed.find(&out).await.expect("asked").is_none() {
+                tokio::task::yield_now().await;
+            }
+        };
+        let (renamed, ..) = tokio::join!(
+            bed.rename("/m/_temporary/t", &out),
+            async {
+                is_renamed().await;
+                core.persister.release_renamed().await;
+            },
+            async {
+                is_renamed().await;
+                core.persister.persist_below(top).await.expect("asked for");
+            },
+        );
+        renamed.expect("renamed");
+        let number = |inode| {
+            let row = core.catalog.snapshot().expect("reads").dirty(inode).expect("reads").expect("is dirty");
+            (row.due == Due::Now).then_some(row.number)
+        };
+        let tree = number(bed.inode(&out).await).expect("is due");
+        for file in files {
+            while number(file).is_none() {
+                tokio::task::yield_now().await;
+            }
+            assert_eq!(number(file), Some(tree), "round {round}");
+        }
+    }
+    bed.holder.open();
+    bed.persisted().await;
+}
+
+#[tokio::test]
 async fn scratch_is_stored_when_somebody_asks_for_it() {
     let bed = Bed::new(Durability::Scratch, &[]).await;
     bed.make_directory("/m/d").await.expect("made");
