@@ -26,11 +26,15 @@ async fn short_objects_pass_through_where_a_copy_takes_no_condition() {
     assert_eq!(rig.keys().await, ["t", "void"]);
     assert_eq!((rig.object("t").await, rig.object("void").await), ("s".into(), "".into()));
     // What lies there meanwhile is not overwritten.
-    rig.store.chance(Some(Op::Get), 1.0, Fault::Latency(Duration::from_millis(500)));
+    rig.store.chance(Some(Op::Get), 1.0, Fault::Error(UfsErrorKind::Transient));
     rig.rename("/m/t", "/m/taken").await.expect("renamed");
     rig.put("taken", "another's").await;
-    while rig.master.core.relocator.problems().is_empty() {
-        tokio::task::yield_now().await;
+    rig.store.heal();
+    rig.store.chance(Some(Op::CreateMultipart), 1.0, Fault::Error(UfsErrorKind::Unsupported));
+    let relocator = &rig.master.core.relocator;
+    while !relocator.problems().iter().any(|problem| problem.contains("there is an object at")) {
+        relocator.retry_now();
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
     assert_eq!(rig.object("taken").await, "another's");
     assert_eq!(rig.keys().await, ["t", "taken", "void"]);
