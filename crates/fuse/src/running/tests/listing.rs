@@ -32,8 +32,13 @@ fn ten_thousand_entries_are_listed_once_each_and_again_by_the_kernel() {
         assert_eq!(found.len(), names.len());
         assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), names);
         assert_eq!(source.asked().lists.load(Ordering::SeqCst), before + 1);
-        assert_eq!(list(&pond).expect("listable").len(), names.len());
-        assert_eq!(source.asked().lists.load(Ordering::SeqCst), before + 1, "the kernel has the listing");
+        // It may drop what it has whenever it likes, but not each time.
+        let has_it = (0..3).any(|_| {
+            let before = source.asked().lists.load(Ordering::SeqCst);
+            assert_eq!(list(&pond).expect("listable").len(), names.len());
+            source.asked().lists.load(Ordering::SeqCst) == before
+        });
+        assert!(has_it, "the kernel has the listing");
     }
 }
 
