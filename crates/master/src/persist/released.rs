@@ -27,7 +27,8 @@ impl Persister {
         self.walk(top, Looked::Released, Some(number)).await.map(|_| ())
     }
 
-    /// Makes due all that is not yet, at and below `top`; gives how many files that were.
+    /// Makes due all that is not yet, at and below `top`, but for what a rename has released, which becomes due with its directory; gives how many files
+    /// that were.
     ///
     /// # Errors
     /// Those of namespace and journal; what was made due until then is.
