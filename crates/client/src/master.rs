@@ -26,6 +26,10 @@ use crate::{
     reach::{Admitted, Reach},
 };
 
+/// So many calls in a row may find that their connection has broken, and so much longer is waited each time, before a master counts as lost.
+const BREAKS: u32 = 5;
+const BREAK: Duration = Duration::from_millis(20);
+
 /// How often a connection is probed and how long an answer may take, so that a dead peer is known in 10 s at most.
 const KEEP_ALIVE: Duration = Duration::from_secs(5);
 
@@ -170,7 +174,7 @@ impl Masters {
         if retry == Retry::Change && !is_cut {
             deadline += self.session.patience();
         }
-        let (mut stood_still, mut broke) = (false, false);
+        let (mut stood_still, mut breaks) = (false, 0);
         let once = admitted.is_probe || matches!(retry, Retry::No | Retry::Session);
         let mut backoff = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
         let mut failed: Option<CallError> = None;
@@ -216,9 +220,11 @@ impl Masters {
                 Err(status) => status,
             };
             let unreachable = is_of_transport(&status);
-            if unreachable && !broke && !is_of_connecting(&status) {
-                // A connection to a master that has ended, or let go of it, says nothing of the one that is there now.
-                broke = true;
+            if unreachable && breaks < BREAKS && !is_of_connecting(&status) {
+                // A connection to a master that has ended, or let go of it, says nothing of the one that is there now. Several calls may fail before all
+                // of it is known to have broken.
+                sleep(BREAK * breaks).await;
+                breaks += 1;
                 continue;
             }
             if !unreachable {
@@ -365,11 +371,11 @@ mod tests {
         let config = ClientConfig { masters: vec!["127.0.0.1:1".to_owned()], ..ClientConfig::default() };
         let masters = Masters::new(&config, &Transport::plaintext()).expect("an address");
         let asked = Cell::new(0);
-        let breaks_once = async |_| {
+        let breaks_thrice = async |_| {
             asked.set(asked.get() + 1);
-            if asked.get() == 1 { Err(Status::unknown("connection reset")) } else { Ok(Response::new(())) }
+            if asked.get() <= 3 { Err(Status::unknown("connection reset")) } else { Ok(Response::new(())) }
         };
-        masters.call("lookup", Retry::No, breaks_once).await.expect("asked again");
+        masters.call("lookup", Retry::No, breaks_thrice).await.expect("asked again");
         let breaks = async |_| Err::<Response<()>, _>(Status::unknown("connection reset"));
         assert!(masters.call("lookup", Retry::No, breaks).await.expect_err("not for ever").unreachable);
         // Nobody listens there: that is known at once.

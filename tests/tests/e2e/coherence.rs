@@ -1,14 +1,12 @@
 //! What one mount changes, another sees (P2, P3).
 
+mod renames;
+
 use std::{
     fs::{self, File, OpenOptions},
     io::ErrorKind,
     path::Path,
-    sync::{
-        Barrier,
-        atomic::{AtomicBool, Ordering},
-        mpsc,
-    },
+    sync::{Barrier, mpsc},
     thread,
     time::{Duration, Instant},
 };
@@ -161,85 +159,6 @@ fn other_changes_are_seen_when_they_return() -> Result<()> {
         ensure!(!two.a(&dir).exists(), "round {round}: a directory that was removed is there");
     }
     Ok(())
-}
-
-#[test]
-fn nobody_sees_half_a_rename() -> Result<()> {
-    let two = Two::start()?;
-    fs::create_dir(two.a("r"))?;
-    fs::write(two.a("r/one"), "body")?;
-    for _ in 0..ROUNDS / 20 {
-        for (old, new) in [("r/one", "r/two"), ("r/two", "r/one")] {
-            // Its kernel knows them all.
-            ensure!(two.b(old).exists() && !two.b(new).exists(), "{old} is not there before, or {new} is");
-            ensure!(names(&two.b("r"))? == [&old[2..]], "{:?}", names(&two.b("r")));
-            fs::rename(two.a(old), two.a(new))?;
-            ensure!(!two.b(old).exists(), "{old} is still there");
-            ensure!(two.b(new).exists(), "{new} is not there");
-            ensure!(names(&two.b("r"))? == [&new[2..]], "{:?}", names(&two.b("r")));
-        }
-    }
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| -> Result<()> {
-        let reader = scope.spawn(|| -> Result<usize> {
-            let mut looks = 0;
-            while !done.load(Ordering::SeqCst) {
-                let seen = names(&two.b("r"))?;
-                ensure!(seen.len() == 1, "a listing has {seen:?}");
-                drop((fs::metadata(two.b("r/one")), fs::metadata(two.b("r/two"))));
-                looks += 1;
-            }
-            Ok(looks)
-        });
-        let writer = || -> Result<()> {
-            for _ in 0..ROUNDS / 10 {
-                fs::rename(two.a("r/one"), two.a("r/two"))?;
-                fs::rename(two.a("r/two"), two.a("r/one"))?;
-            }
-            Ok(())
-        };
-        let written = writer();
-        done.store(true, Ordering::SeqCst);
-        let looks = reader.join().expect("no panic")?;
-        ensure!(looks > 0, "nobody looked");
-        written
-    })
-}
-
-#[test]
-fn neither_of_two_exchanged_names_is_ever_missing() -> Result<()> {
-    let two = Two::start()?;
-    fs::create_dir_all(two.a("x/d"))?;
-    fs::write(two.a("x/f"), "body")?;
-    let exchange = || renameat_with(CWD, two.a("x/f"), CWD, two.a("x/d"), RenameFlags::EXCHANGE);
-    for round in 0..ROUNDS / 20 {
-        let (file, dir) = if round % 2 == 0 { ("x/f", "x/d") } else { ("x/d", "x/f") };
-        ensure!(two.b(file).is_file() && two.b(dir).is_dir(), "round {round}: not as it was before");
-        exchange()?;
-        ensure!(two.b(file).is_dir() && two.b(dir).is_file(), "round {round}: not as it is now");
-        ensure!(names(&two.b("x"))? == ["d", "f"], "round {round}: {:?}", names(&two.b("x")));
-    }
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| -> Result<()> {
-        let reader = scope.spawn(|| -> Result<usize> {
-            let mut looks = 0;
-            while !done.load(Ordering::SeqCst) {
-                let seen = names(&two.b("x"))?;
-                ensure!(seen == ["d", "f"], "a listing has {seen:?}");
-                for name in ["x/d", "x/f"] {
-                    fs::metadata(two.b(name)).with_context(|| format!("look {looks} at {name}"))?;
-                }
-                looks += 1;
-            }
-            Ok(looks)
-        });
-        let written = (0..ROUNDS).try_for_each(|_| exchange());
-        done.store(true, Ordering::SeqCst);
-        let looks = reader.join().expect("no panic")?;
-        println!("{looks} looks at {ROUNDS} exchanges");
-        ensure!(looks > 0, "nobody looked");
-        Ok(written?)
-    })
 }
 
 /// Two mounts try the same at once, `ROUNDS` times: exactly one succeeds, the other is told that the name exists.
