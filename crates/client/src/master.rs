@@ -171,8 +171,12 @@ impl Masters {
         };
         let mut deadline = admitted.deadline;
         let is_cut = deadline < began + self.timeout;
-        if retry == Retry::Change && !is_cut {
-            deadline += self.session.patience();
+        // An outage cuts the time to reach a master, not the time that one which has a change may take to answer.
+        let mut grace = Duration::ZERO;
+        match retry {
+            Retry::Change if !is_cut => deadline += self.session.patience(),
+            Retry::Change if !admitted.is_probe => grace = self.session.patience(),
+            _ => {}
         }
         let (mut stood_still, mut breaks) = (false, 0);
         let once = admitted.is_probe || matches!(retry, Retry::No | Retry::Session);
@@ -183,13 +187,13 @@ impl Masters {
             let current = self.current.load(Ordering::Relaxed);
             let master = &self.masters[current % self.masters.len()];
             let what = format!("{what} at master {}", master.address);
-            let answer = timeout_at(deadline, call(master.connection.clone())).await;
+            let answer = timeout_at(deadline + grace, call(master.connection.clone())).await;
             let unanswered = match &answer {
                 Ok(Ok(_)) => false,
                 Ok(Err(status)) => is_of_transport(status),
                 Err(_) => true,
             };
-            if unanswered && !stood_still && deadline.elapsed() > STANDSTILL {
+            if unanswered && !stood_still && (deadline + grace).elapsed() > STANDSTILL {
                 stood_still = true;
                 let allowed = deadline - began;
                 began = Instant::now();
@@ -400,6 +404,28 @@ mod tests {
         masters.call("create", Retry::Change, late).await.expect("it was waited for");
         masters.session.begin(1, Duration::ZERO);
         masters.call("create", Retry::Change, late).await.expect_err("nobody is to be waited for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_in_an_outage_has_less_time_to_reach_a_master_and_no_less_to_be_answered() {
+        let config = ClientConfig { masters: vec!["a:1".to_owned()], ..ClientConfig::default() };
+        let masters = Masters::new(&config, &Transport::plaintext()).expect("an address");
+        let refused = || Error::new(ErrorKind::Unavailable, "a:1 refused");
+        let (began, left) = (Instant::now(), Duration::from_millis(100));
+        masters.reach.failed(began, &refused());
+        tokio::time::advance(config.metadata_timeout - left).await;
+        let unreached = async |_| Err::<Response<()>, _>(Status::unavailable("connection refused"));
+        masters.call("create", Retry::Change, unreached).await.expect_err("the outage lasts");
+        assert!(began.elapsed() < config.metadata_timeout + Duration::from_secs(1), "{:?}", began.elapsed());
+
+        masters.reach.answered();
+        masters.reach.failed(Instant::now(), &refused());
+        tokio::time::advance(config.metadata_timeout - left).await;
+        let late = async |_| {
+            sleep(2 * config.metadata_timeout).await;
+            Ok(Response::new(()))
+        };
+        masters.call("create", Retry::Change, late).await.expect("it was waited for");
     }
 
     #[tokio::test(start_paused = true)]
