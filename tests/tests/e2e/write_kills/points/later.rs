@@ -45,8 +45,22 @@ const DEFERRED: [(Victim, &str, u32); 9] = [
     (Victim::Worker, "later::stored", 5),
 ];
 
+/// The same on mounts that store nothing until somebody asks for it.
+const SCRATCH: [(Victim, &str, u32); 10] = [
+    (Victim::Mount, "write::staged", 3),
+    (Victim::Mount, "close::committed", 3),
+    (Victim::Master, "write::journalled", 3),
+    (Victim::Master, "commit::held", 2),
+    (Victim::Master, "remove::stored", 1),
+    (Victim::Master, "rename::begun", 1),
+    (Victim::Master, "exchange::begun", 1),
+    (Victim::Worker, "stage::written", 1),
+    (Victim::Worker, "durable::kept", 2),
+    (Victim::Worker, "mirror::copied", 1),
+];
+
 /// Points at which the store is killed, and then all but the store.
-const OTHERS: [(&str, Victim, &str, u32); 7] = [
+const OTHERS: [(&str, Victim, &str, u32); 8] = [
     ("async", Victim::Master, "relocate::copied", 8),
     ("async", Victim::Master, "persist::begun", 1),
     ("async", Victim::Master, "persist::stored", 3),
@@ -54,6 +68,7 @@ const OTHERS: [(&str, Victim, &str, u32); 7] = [
     ("async", Victim::Master, "commit::held", 2),
     ("async", Victim::Master, "rename::begun", 1),
     ("deferred", Victim::Master, "persist::due", 1),
+    ("scratch", Victim::Worker, "durable::kept", 2),
 ];
 
 fn each_itself(durability: &'static str, points: &[(Victim, &'static str, u32)]) -> Result<()> {
@@ -71,6 +86,11 @@ fn who_is_killed_at_any_named_point_before_files_are_stored_loses_none() -> Resu
 #[test]
 fn who_is_killed_at_any_named_point_before_names_are_stored_loses_none() -> Result<()> {
     each_itself("deferred", &DEFERRED)
+}
+
+#[test]
+fn who_is_killed_at_any_named_point_where_nothing_is_stored_loses_none() -> Result<()> {
+    each_itself("scratch", &SCRATCH)
 }
 
 #[test]

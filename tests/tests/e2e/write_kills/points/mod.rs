@@ -89,6 +89,9 @@ impl Kill {
         must_settle()?;
         work::finish(&root)?;
         let is_later = self.durability != "through";
+        if self.durability == "scratch" {
+            cluster.run_ok(&["fs", "persist", &format!("/{HOME}")])?;
+        }
         if is_later {
             cluster.run_ok(&["fs", "sync", "/", "--timeout", "90s"])?;
         }

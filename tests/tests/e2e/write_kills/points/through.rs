@@ -44,7 +44,7 @@ const MOUNT: [(&str, u32); 7] = [
 ];
 
 /// Points at which the store is killed, by whom passes them.
-const STORE: [(Victim, &str, u32); 16] = [
+const STORE: [(Victim, &str, u32); 21] = [
     // What is being moved is tried again after half a minute: at the same time.
     (Victim::Master, "rename::begun", 1),
     (Victim::Master, "relocate::uploading", 9),
@@ -62,11 +62,22 @@ const STORE: [(Victim, &str, u32); 16] = [
     (Victim::Worker, "upload::begun", 1),
     (Victim::Worker, "persist::stored", 1),
     (Victim::Mount, "close::stored", 1),
+    (Victim::Master, "exchange::begun", 1),
+    (Victim::Master, "remove-tree::begun", 1),
+    (Victim::Master, "removal::deleted", 2),
+    (Victim::Master, "removal::journal", 1),
+    (Victim::Master, "removal::journalled", 1),
 ];
 
 /// Points of the master at which others are killed.
-const OTHERS: [(&str, u32); 4] =
-    [("rename::begun", 1), ("relocate::copied", 8), ("relocate::deleted", 6), ("remove::stored", 1)];
+const OTHERS: [(&str, u32); 6] = [
+    ("rename::begun", 1),
+    ("relocate::copied", 8),
+    ("relocate::deleted", 6),
+    ("remove::stored", 1),
+    ("exchange::begun", 1),
+    ("removal::deleted", 2),
+];
 
 /// Points at which all are killed at once, beside [`OTHERS`].
 const EVERYTHING: [(Victim, &str, u32); 4] = [
