@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use rustix::process::Signal;
 use tempfile::TempDir;
 
-use crate::{Command, Process, S3, free_port, tool, wait_ready};
+use crate::{Command, Process, S3, free_port, new_folder, tool, wait_ready};
 
 /// A MinIO server of its own, with its data in a temporary folder.
 #[derive(Debug)]
@@ -27,7 +27,7 @@ impl Minio {
     /// # Errors
     /// There is no MinIO binary, or it does not become ready.
     pub fn start() -> Result<Self> {
-        let data = tempfile::Builder::new().prefix("headpond-minio-").tempdir()?;
+        let data = new_folder()?;
         let port = free_port()?;
         let process = launch(data.path(), port)?;
         let mut minio = Self { process, port, data };

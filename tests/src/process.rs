@@ -18,6 +18,9 @@ use crate::{Command, launcher::Child};
 /// How long servers may take to become ready, and conditions to come true, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What a test's folder may take, in bytes.
+const ROOM: u64 = 1 << 30;
+
 /// A process. It is killed when dropped, and by the kernel when the tests end.
 #[derive(Debug)]
 pub struct Process {
@@ -214,8 +217,19 @@ pub fn within<T: Send + 'static>(limit: Duration, what: &str, work: impl FnOnce(
 /// A temporary folder; kept for a look at it when `HEADPOND_TEST_KEEP` is set.
 ///
 /// # Errors
-/// It cannot be made.
+/// It cannot be made, or its disk is about to be full.
 pub fn new_folder() -> Result<TempDir> {
     let keep = std::env::var_os("HEADPOND_TEST_KEEP").is_some();
-    Ok(tempfile::Builder::new().prefix("headpond-test-").disable_cleanup(keep).tempdir()?)
+    let folder = tempfile::Builder::new().prefix("headpond-test-").disable_cleanup(keep).tempdir()?;
+    let space = rustix::fs::statvfs(folder.path())?;
+    // MinIO stores nothing in the last hundredth of a disk.
+    let (free, needed) = (space.f_bavail * space.f_frsize, space.f_blocks * space.f_frsize / 100 + ROOM);
+    ensure!(
+        free >= needed,
+        "the disk of {:?} has {} MiB left, and tests need {}: free some, or set TMPDIR to another",
+        std::env::temp_dir(),
+        free >> 20,
+        needed >> 20,
+    );
+    Ok(folder)
 }
