@@ -49,6 +49,7 @@ mod reach;
 mod readahead;
 mod remote;
 mod session;
+mod session_name;
 mod shared;
 mod source;
 mod word;

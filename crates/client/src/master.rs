@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
@@ -13,17 +10,13 @@ use headpond_proto::{MAX_MESSAGE, status, v1};
 use headpond_transport::{Link, Transport};
 use headpond_types::{Error, ErrorKind, Result};
 use tokio::time::{Instant, sleep, timeout_at};
-use tonic::{
-    Request, Response, Status,
-    metadata::MetadataValue,
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::Endpoint,
-};
+use tonic::{Response, Status, service::interceptor::InterceptedService, transport::Endpoint};
 
 use crate::{
     ClientConfig,
     backoff::Backoff,
     reach::{Admitted, Reach},
+    session_name::SessionName,
 };
 
 /// So many calls in a row may find that their connection has broken, and so much longer is waited each time, before a master counts as lost.
@@ -37,9 +30,6 @@ const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// are late by some ten milliseconds.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
-/// How much later than it is made a change may be answered until a master has said so: what `master.client_lease` is unless it was set.
-const PATIENCE: Duration = Duration::from_secs(30);
-
 /// The masters and which of them answered last.
 pub(crate) struct Masters {
     masters: Vec<Master>,
@@ -48,48 +38,6 @@ pub(crate) struct Masters {
     timeout: Duration,
     pub(crate) reach: Reach,
     pub(crate) session: SessionName,
-}
-
-/// The session that calls belong to: what they are answered is believed in it. And how long an answer is waited for.
-#[derive(Clone, Debug)]
-pub(crate) struct SessionName(Arc<Named>);
-
-#[derive(Debug)]
-struct Named {
-    /// 0: none.
-    id: AtomicU64,
-    /// How much later than it is made a change may be answered, in milliseconds.
-    patience: AtomicU64,
-    /// The metadata deadline, in milliseconds: what a master waits for itself must not take longer.
-    timeout: u64,
-}
-
-impl SessionName {
-    fn new(timeout: Duration) -> Self {
-        let patience = AtomicU64::new(millis(PATIENCE));
-        Self(Arc::new(Named { id: AtomicU64::new(0), patience, timeout: millis(timeout) }))
-    }
-
-    /// Calls are made in session `id` from now on. A change may be answered `patience` later than it is made.
-    pub(crate) fn begin(&self, id: u64, patience: Duration) {
-        self.0.patience.store(millis(patience), Ordering::Relaxed);
-        self.0.id.store(id, Ordering::SeqCst);
-    }
-
-    fn patience(&self) -> Duration {
-        Duration::from_millis(self.0.patience.load(Ordering::Relaxed))
-    }
-}
-
-impl Interceptor for SessionName {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        match self.0.id.load(Ordering::SeqCst) {
-            0 => {}
-            id => drop(request.metadata_mut().insert("headpond-session", MetadataValue::from(id))),
-        }
-        request.metadata_mut().insert("headpond-timeout", MetadataValue::from(self.0.timeout));
-        Ok(request)
-    }
 }
 
 /// The way to a master.
@@ -271,10 +219,6 @@ pub const fn is_refusal(error: &Error) -> bool {
     matches!(error.kind(), ErrorKind::PermissionDenied | ErrorKind::InvalidArgument)
 }
 
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
 /// Whether no service of Headpond answered, but the way to it failed.
 fn is_of_transport(status: &Status) -> bool {
     use tonic::Code;
@@ -333,14 +277,6 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-
-    #[test]
-    fn a_call_says_how_long_it_waits_for_its_answer() {
-        let mut session = SessionName::new(Duration::from_secs(3));
-        let request = session.call(Request::new(())).expect("goes on");
-        let said = request.metadata().get("headpond-timeout").expect("said");
-        assert_eq!(said.to_str().expect("text"), "3000");
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_call_during_which_the_process_stood_still_tells_of_no_outage() {
