@@ -88,6 +88,9 @@ struct Shared {
     concerned: AtomicU64,
     /// Requests that were passed on late and are answered.
     late: AtomicU64,
+    /// Requests that wait for their first byte, as [`Behaviour::first_byte`] says, and the most that ever did.
+    waiting: AtomicU64,
+    most_waiting: AtomicU64,
 }
 
 impl Proxy {
@@ -108,6 +111,8 @@ impl Proxy {
             connections: AtomicU64::new(0),
             concerned: AtomicU64::new(0),
             late: AtomicU64::new(0),
+            waiting: AtomicU64::new(0),
+            most_waiting: AtomicU64::new(0),
         });
         let accepting = Arc::clone(&shared);
         runtime.spawn(async move {
@@ -160,6 +165,12 @@ impl Proxy {
     #[must_use]
     pub fn late(&self) -> u64 {
         self.shared.late.load(Ordering::SeqCst)
+    }
+
+    /// The most requests so far that waited at the same time, as [`Behaviour::first_byte`] says.
+    #[must_use]
+    pub fn most_waiting(&self) -> u64 {
+        self.shared.most_waiting.load(Ordering::SeqCst)
     }
 
     /// Forgets the requests, bytes and connections so far.
@@ -241,7 +252,10 @@ async fn serve(client: TcpStream, shared: &Shared) -> Option<()> {
         let answer = Head::read(&mut from_server).await?;
         let limit = if concerned { behaviour.bytes_per_second } else { None };
         if concerned && !behaviour.first_byte.is_zero() {
+            let waiting = shared.waiting.fetch_add(1, Ordering::SeqCst) + 1;
+            shared.most_waiting.fetch_max(waiting, Ordering::SeqCst);
             tokio::time::sleep(behaviour.first_byte).await;
+            shared.waiting.fetch_sub(1, Ordering::SeqCst);
         }
         to_client.write_all(&answer.bytes).await.ok()?;
         shared.sent.fetch_add(answer.bytes.len() as u64, Ordering::SeqCst);

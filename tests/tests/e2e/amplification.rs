@@ -1,9 +1,9 @@
 //! What the store has to send for what is read (P7, P8).
 
-use std::{fs::File, os::unix::fs::FileExt as _, sync::Barrier};
+use std::{fs::File, os::unix::fs::FileExt as _, sync::Barrier, time::Duration};
 
 use anyhow::{Result, ensure};
-use headpond_tests::noise;
+use headpond_tests::{Behaviour, noise};
 
 use crate::lake::Lake;
 
@@ -42,6 +42,20 @@ fn a_cold_sequential_read_fetches_each_byte_once_and_never_open_ended() -> Resul
     let limit = body.len() as u64 * 11 / 10;
     ensure!(sent <= limit, "reading {} bytes made the store send {sent}: {:?}", body.len(), lake.object_gets());
     ensure!(!lake.object_gets().iter().any(|get| get.ends_with("open-ended")), "{:?}", lake.object_gets());
+    Ok(())
+}
+
+#[test]
+fn a_cold_sequential_read_asks_for_what_comes_next_before_it_is_wanted() -> Result<()> {
+    let body = noise(5, 64 * MIB);
+    let lake = Lake::of([("big.bin", body.clone())])?;
+    let pond = lake.pond().start()?;
+    let (first_byte, method, only) = (Duration::from_millis(500), "GET".to_owned(), "big.bin".to_owned());
+    lake.proxy.behave(Behaviour { first_byte, method, only, ..Behaviour::default() });
+    ensure!(std::fs::read(pond.path("big.bin"))? == body[..], "the bytes differ");
+    let most = lake.proxy.most_waiting();
+    // The kernel has up to eight requests of its own on their way.
+    ensure!(most >= 12, "a store that takes {first_byte:?} to answer never had more than {most} requests at once");
     Ok(())
 }
 
