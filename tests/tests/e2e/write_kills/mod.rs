@@ -28,6 +28,9 @@ const NEVER: Duration = Duration::from_secs(600);
 /// How long it may take after a kill until all is one again: the term of a lease, and what it takes to notice.
 const CONVERGED: Duration = Duration::from_secs(90);
 
+/// How long it may take until somebody passes a point, on a busy machine.
+const REACHED: Duration = Duration::from_secs(180);
+
 /// Answers to requests by `method` whose target contains `only` do not come. The store has done what they ask for.
 fn keeps_answers(method: &str, only: &str) -> Behaviour {
     Behaviour { first_byte: NEVER, method: method.to_owned(), only: only.to_owned(), ..Behaviour::default() }
@@ -102,7 +105,7 @@ impl Dies {
 
     /// Waits until they are dead.
     fn wait(self, passes: Victim, lake: &mut Lake, cluster: &mut Cluster) -> Result<()> {
-        let dead = eventually("the point is reached", || {
+        let dead = eventually_within(REACHED, "the point is reached", || {
             let Some(victim) = self.victim(passes) else { return Ok(lake.minio.has_ended()) };
             let mut parts = victim.parts(cluster).into_iter();
             Ok(parts.all(|part| part.process().is_ok_and(|process| process.check_running().is_err())))
