@@ -17,7 +17,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use bytes::Bytes;
-use headpond_tests::{Behaviour, Cluster, Command, Part, eventually, eventually_within};
+use headpond_tests::{Behaviour, Cluster, Command, Part, eventually_within};
 use tempfile::NamedTempFile;
 
 use crate::lake::Lake;
