@@ -262,6 +262,18 @@ impl Cluster {
         })
     }
 
+    /// Waits until mount `number`, which shows something in `dir`, is in session with the master: it says what there is not.
+    ///
+    /// # Errors
+    /// It is not within a minute.
+    pub fn wait_session(&self, number: usize, dir: &str) -> Result<()> {
+        let dir = self.path(number, dir);
+        eventually("the mount is in session", || {
+            let absent = std::fs::metadata(dir.join("never-asked-for"));
+            Ok(dir.is_dir() && absent.is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound))
+        })
+    }
+
     /// A path below mount `number`.
     #[must_use]
     pub fn path(&self, number: usize, below: &str) -> PathBuf {

@@ -275,8 +275,7 @@ fn names_are_made_without_a_mount() -> Result<()> {
 #[test]
 fn a_first_name_goes_while_the_object_of_another_is_copied() -> Result<()> {
     let body = noise(1, 3_000);
-    // A request is waited for three seconds.
-    let (late, lost) = (Duration::from_secs(2), Duration::from_secs(5));
+    let (deadline, late, lost) = (Duration::from_secs(10), Duration::from_secs(6), Duration::from_secs(14));
     for (durability, is_replaced, late, killed_at) in [
         ("through", false, late, None),
         ("async", true, late, None),
@@ -285,7 +284,10 @@ fn a_first_name_goes_while_the_object_of_another_is_copied() -> Result<()> {
         ("through", true, late, Some("")),
     ] {
         let lake = Lake::empty()?;
-        let mut cluster = two_mounts(&lake, durability)?;
+        let builder = lake.cluster().store(&["--durability", durability]);
+        let builder = builder.env("HEADPOND_MASTER__STORE_DEADLINE", &format!("{}s", deadline.as_secs()));
+        let mut cluster = builder.start()?;
+        cluster.mount(9)?;
         write_and_close(&cluster.path(0, "f"), &body)?;
         write_and_close(&cluster.path(0, "other"), b"other")?;
         sync(&cluster)?;
@@ -293,6 +295,7 @@ fn a_first_name_goes_while_the_object_of_another_is_copied() -> Result<()> {
             cluster.master.kill()?;
             cluster.master.env("HEADPOND_KILL_AT", format!("{point}=1"));
             cluster.master.launch()?;
+            cluster.wait_session(0, "")?;
         }
         lake.proxy.reset();
         lake.proxy.behave(Behaviour { late, copies: true, only: "/g".to_owned(), ..Behaviour::default() });
