@@ -137,6 +137,8 @@ fn renames(world: &World, pond: &Pond, scale: Scale, report: &mut Report) -> Res
     let mut moved = Vec::new();
     for round in 1..=scale.rounds {
         let (from, to) = (format!("tree-{round}"), format!("moved-{round}"));
+        // They were put behind the mount's back.
+        pond.run_ok(&["fs", "ls", "--refresh", "/"])?;
         ensure!(fs::read_dir(pond.path(&from))?.count() as u64 == below, "files are missing");
         let started = Instant::now();
         fs::rename(pond.path(&from), pond.path(&to))?;
